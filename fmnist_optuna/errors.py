@@ -1,0 +1,71 @@
+"""Every exception that the package raises on purpose, each with the exit status that the command line gives it.
+
+The text of an exception says what must hold, then what came, names the object, and ends with the next step where
+there is one. This module imports nothing of ours.
+"""
+
+
+class FmnistOptunaError(Exception):
+    """Root of all our exceptions; catch it to catch them all."""
+
+    exit_status = 1
+
+
+class WorkerFailedError(FmnistOptunaError):
+    """The local workers cannot go on (a crash loop); read the log that the text names."""
+
+
+class UsageError(FmnistOptunaError):
+    """An option, argument or name is wrong; correct it and call again."""
+
+    exit_status = 2
+
+
+class SpecError(UsageError):
+    """A study file breaks a rule; the text names file, key, rule and value."""
+
+
+class JoinRefusedError(UsageError):
+    """The study exists with another specification; choose another name or delete it."""
+
+
+class NotFoundError(FmnistOptunaError):
+    """No such storage file, study, trial or finished trial; `list` shows what there is."""
+
+    exit_status = 3
+
+
+class DataError(FmnistOptunaError):
+    """A data file is missing, incomplete or corrupt; `data verify` shows which."""
+
+    exit_status = 4
+
+
+class StorageError(FmnistOptunaError):
+    """The storage is unreachable, not a database, or not writable."""
+
+    exit_status = 5
+
+
+class MismatchError(FmnistOptunaError):
+    """What was checked does not hold: failed cells, or a verification that found a difference."""
+
+    exit_status = 6
+
+
+class StoppedError(FmnistOptunaError):
+    """The study was stopped before every cell was done; `run` goes on where it ended."""
+
+    exit_status = 7
+
+
+class InterruptedBySignalError(FmnistOptunaError):
+    """A signal ended the command after its cells were given back.
+
+    Args:
+        signum: Number of the signal; the exit status is 128 + signum, as shells have it.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signum

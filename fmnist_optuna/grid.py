@@ -1,0 +1,62 @@
+"""The grid as numbers: the cells, the identity of a cell, the seed of its training.
+
+Knows no study file, no Keras, no Optuna, no database.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Params = dict[str, bool | int | float | str]
+
+MAX_INTEGER = 2**53  # Optuna keeps parameters as float64, exact for integers up to here
+BATCH_SIZE = "batch_size"  # the one parameter of a grid that is the training's, not the architecture's
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted names and no spaces, in which an integral float and the integer are one (0.0 is written 0)."""
+    return json.dumps(_normalise(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _normalise(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_INTEGER:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: _normalise(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normalise(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid; `cell_id` is the SHA-256 of the canonical JSON of its parameters."""
+
+    cell_id: str
+    params: Params
+
+
+def make_cell(params: Params) -> Cell:
+    """Give parameters their identity: 0 and 0.0 are one, the order of names is of no account."""
+    return Cell(hashlib.sha256(canonical_json(params).encode()).hexdigest(), params)
+
+
+def make_cells(grid: Mapping[str, Sequence[bool | int | float | str]]) -> list[Cell]:
+    """All cells of a grid, names sorted, the last name's values running fastest."""
+    names = sorted(grid)
+    return [make_cell(dict(zip(names, values, strict=True))) for values in itertools.product(*(grid[n] for n in names))]
+
+
+def trial_seed(study_seed: int, cell_id: str) -> int:
+    """Seed of a cell's training, 0 <= seed < 2**32: of the study's seed and the cell alone, so that neither worker
+    nor order nor the number of workers matters."""
+    return int.from_bytes(hashlib.sha256(f"{study_seed}:{cell_id}".encode()).digest()[:4], "big")
+
+
+def decode_params(text: str) -> Params:
+    """Parameters from the JSON that the ledger keeps."""
+    params: Params = json.loads(text)
+    return params

@@ -1,0 +1,1 @@
+"""The Keras side: data, model, training. Knows no Optuna and no database."""

@@ -1,0 +1,159 @@
+"""The winner of a study and its one opening of the test set."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fmnist_optuna.errors import NotFoundError
+from fmnist_optuna.grid import Params
+from fmnist_optuna.learning.data import CLASS_NAMES
+from fmnist_optuna.study.artifacts import weights_path
+from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.study.openings import Opening, Scores
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.processes import Call
+
+Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class on the test images; recall is the share of its images that were found, precision of its answers."""
+
+    label: str
+    n_images: int
+    recall: float
+    precision: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The score of one set of weights on the test images.
+
+    Args:
+        accuracy: 0..1.
+        interval: 95 % interval of the accuracy (Wilson), over other test images of the same kind.
+        n_images: Test images.
+        classes: One entry a class, in the order of the labels.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    n_images: int
+    classes: tuple[ClassResult, ...]
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The COMPLETE cell with the best val_accuracy, and its score on the test images once there is one."""
+
+    trial: int
+    params: Params
+    val_accuracy: float
+    n_epochs: int
+    evaluation: Evaluation | None
+
+
+def find_winner(session: Session) -> Winner:
+    """The winner so far, with its recorded opening if there is one; nothing is scored.
+
+    Raises:
+        NotFoundError: No trial is complete yet.
+    """
+    best = _best(session)
+    return _winner(best, session.openings.find(_weights_sha256(session, best)))
+
+
+def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
+    """Score the winner's stored weights once on the test images, or replay the opening that was recorded.
+
+    Args:
+        data_dir: Folder with the IDX files, or None for the search order.
+
+    Raises:
+        NotFoundError: No trial is complete.
+        MismatchError: The stored weights are missing or altered.
+        DataError: The data is not that of the study.
+    """
+    best = _best(session)
+    return _winner(best, _open(session, best, data_dir, purpose="winner"))
+
+
+def _best(session: Session) -> FinishedCell:
+    best = session.history.best()
+    if best is None:
+        raise NotFoundError(f"study {session.record.name}: no trial is complete yet.")
+    return best
+
+
+def _weights_sha256(session: Session, cell: FinishedCell) -> str:
+    return str(session.trials.get_trial(cell.trial_id).user_attrs.get("weights_sha256"))
+
+
+def _open(session: Session, cell: FinishedCell, data_dir: Path | None, purpose: str) -> Opening:
+    trial = session.trials.get_trial(cell.trial_id)
+    sha256 = str(trial.user_attrs.get("weights_sha256"))
+
+    def score() -> Scores:
+        record = session.record
+        weights = weights_path(session.storage.artifacts, session.trials, trial)
+        arguments = (record.spec, cell.params, weights, sha256, data_dir, record.data_fingerprint)
+        scores: Scores = Call(_score_weights, *arguments).result()
+        return scores
+
+    return session.openings.open(cell.trial_id, sha256, purpose, score)
+
+
+def _score_weights(*arguments: object) -> object:
+    from fmnist_optuna.results.scoring import score_weights
+
+    return score_weights(*arguments)  # type: ignore[arg-type]
+
+
+def _winner(cell: FinishedCell, opening: Opening | None) -> Winner:
+    return Winner(
+        trial=cell.trial_number,
+        params=cell.params,
+        val_accuracy=float(cell.value or 0.0),
+        n_epochs=cell.n_epochs,
+        evaluation=None if opening is None else summarize(opening),
+    )
+
+
+def summarize(opening: Opening) -> Evaluation:
+    """Accuracy, interval and classes of an opening."""
+    answers, labels = opening.probabilities.argmax(axis=1), opening.labels
+    hits = answers == labels
+    classes = []
+    for index, label in enumerate(CLASS_NAMES):
+        n_images, n_answers = int(np.sum(labels == index)), int(np.sum(answers == index))
+        n_hits = int(np.sum(hits & (labels == index)))
+        classes.append(ClassResult(label, n_images, _share(n_hits, n_images), _share(n_hits, n_answers)))
+    return Evaluation(
+        accuracy=opening.accuracy,
+        interval=wilson_interval(int(hits.sum()), len(labels)),
+        n_images=len(labels),
+        classes=tuple(classes),
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def wilson_interval(n_hits: int, n_items: int) -> tuple[float, float]:
+    """95 % interval of a share.
+
+    Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+
+    Args:
+        n_hits: 0 <= n_hits <= n_items.
+        n_items: >= 1.
+    """
+    share, z_squared = n_hits / n_items, Z_95**2
+    center = (share + z_squared / (2 * n_items)) / (1 + z_squared / n_items)
+    spread = math.sqrt(share * (1 - share) / n_items + z_squared / (4 * n_items**2))
+    half = Z_95 * spread / (1 + z_squared / n_items)
+    return center - half, center + half

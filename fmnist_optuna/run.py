@@ -1,0 +1,235 @@
+"""A whole study in one call: decide the data, create or join, start workers, wait, evaluate the winner.
+
+What the `run` command calls, and a Python user may call too. It prints nothing; `observe` is told what happens.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
+from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
+from fmnist_optuna.results.evaluation import Winner, evaluate_winner
+from fmnist_optuna.settings import DEFAULT_STORAGE
+from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.study.history import CellCounts
+from fmnist_optuna.study.ledger import Timing
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_storage
+from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.processes import Call
+from fmnist_optuna.work.supervisor import TICK_SECONDS, Limits, Supervisor
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a study is run on this machine; none of it changes a result.
+
+    Args:
+        storage: URL, with its password if any.
+        n_workers: Workers at once, >= 1.
+        data_dir: The only folder to look for the IDX files in, or None for the search order.
+        mirrors: Further base URLs to download from.
+        timeout_seconds: After this the study is stopped and can be resumed; None for no limit.
+        limits: Of each attempt.
+        timing: Lease and intervals.
+        patience_seconds: How long an outage of the database is waited for.
+        log_folder: One log a worker; by default `logs` beside the artifacts.
+        log_format: Of the workers' logs: "text" or "json".
+    """
+
+    storage: str = field(default=DEFAULT_STORAGE, repr=False)
+    n_workers: int = 1
+    data_dir: Path | None = None
+    mirrors: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    timing: Timing = field(default_factory=Timing)
+    patience_seconds: float = DEFAULT_PATIENCE_SECONDS
+    log_folder: Path | None = None
+    log_format: Any = "text"
+
+
+class Observer:
+    """Is told what happens during a run; each method does nothing unless overridden."""
+
+    def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
+        """The study is there and its cells are seeded."""
+
+    def tick(self, session: Session) -> None:
+        """The workers are at it; called about five times a second."""
+
+    def stopping(self, how: str) -> None:
+        """The workers were asked to give their cells back."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a run ends with.
+
+    Args:
+        session: Of the study, for further questions.
+        counts: Cells by state.
+        winner: The winner with its test score; None when no cell is complete.
+    """
+
+    session: Session
+    counts: CellCounts
+    winner: Winner | None
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study whose cells are seeded.
+
+    Args:
+        session: Of the study.
+        data: Where the data is.
+        n_new_cells: Cells that this call added.
+    """
+
+    session: Session
+    data: ResolvedData
+    n_new_cells: int
+
+
+def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
+    """Decide the data, check the architecture, create or join the study and seed its cells.
+
+    Raises:
+        SpecError: The architecture or a callback is wrong.
+        DataError: The data is missing or corrupt.
+        StorageError: The storage is unreachable or not writable.
+        JoinRefusedError: The study exists with another specification.
+    """
+    preflight = Call(_prepare_spec, spec)  # imports TensorFlow in the workers' server while we go on
+    try:
+        data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
+        fingerprint = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir).fingerprint
+        storage = open_storage(
+            options.storage,
+            create=True,
+            patience_seconds=options.patience_seconds,
+            lease_seconds=options.timing.lease_seconds,
+        )
+    except BaseException:
+        preflight.process.kill()
+        raise
+    bound = decide_data(preflight.result(), data)
+    return join(storage, bound, fingerprint, data, options.timing)
+
+
+def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
+    """The specification with its data source decided; a fall-back to synthetic garments goes by a name of its own."""
+    is_fallback = spec.data.source == "auto" and data.source == "synthetic"
+    return spec.model_copy(
+        update={
+            "name": f"{spec.name}-synthetic" if is_fallback else spec.name,
+            "data": spec.data.model_copy(update={"source": data.source}),
+        }
+    )
+
+
+def join(storage: Storage, spec: StudySpec, fingerprint: str, data: ResolvedData, timing: Timing) -> PreparedStudy:
+    """Create or join the study in an open storage."""
+    record, n_new = create_or_join(storage, spec, fingerprint, timing)
+    return PreparedStudy(Session(storage, record, timing, "supervisor"), data, n_new)
+
+
+def _prepare_spec(spec: StudySpec) -> StudySpec:
+    from fmnist_optuna.learning.architecture import prepare_spec
+
+    return prepare_spec(spec)
+
+
+def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = None) -> StudyResult:
+    """Create or resume a study, run it until every cell is done, and evaluate the winner on the test set.
+
+    On a finished study nothing is trained. In the main thread, SIGINT and SIGTERM end the run cleanly: the first lets
+    workers finish their epoch and give their cells back, the second ends them at once.
+
+    Raises:
+        StoppedError: The timeout or `stop` came before every cell was done.
+        InterruptedBySignalError: A signal did.
+        WorkerFailedError: The workers crash again and again.
+        FmnistOptunaError: Whatever `prepare_study` raises.
+    """
+    observer = observer or Observer()
+    with _caught_signals() as caught:
+        prepared = prepare_study(spec, options)
+        observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+        if not prepared.session.history.counts().is_over:
+            _train(prepared, options, observer, caught)
+        counts = prepared.session.history.counts()
+        winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
+    return StudyResult(prepared.session, counts, winner)
+
+
+def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> None:
+    session = prepared.session
+    supervisor = Supervisor(
+        session=session,
+        order=WorkerOrder(
+            storage=options.storage,
+            study_name=session.record.name,
+            worker_id="",
+            generation=session.record.generation,
+            data_dir=prepared.data.data_dir,
+            timing=options.timing,
+            patience_seconds=options.patience_seconds,
+            memory_limit_bytes=options.limits.memory_bytes,
+            log_format=options.log_format,
+        ),
+        n_workers=options.n_workers,
+        limits=options.limits,
+        log_folder=options.log_folder or session.storage.artifacts.parent / "logs",
+    )
+    deadline = None if options.timeout_seconds is None else time.monotonic() + options.timeout_seconds
+    try:
+        supervisor.start()
+        while supervisor.tick():
+            observer.tick(session)
+            if caught or (deadline is not None and time.monotonic() > deadline):
+                break
+            time.sleep(TICK_SECONDS)
+        observer.tick(session)
+    except BaseException:
+        supervisor.stop(at_once=True)
+        supervisor.wait()
+        raise
+    if caught:
+        observer.stopping("signal")
+    supervisor.stop()
+    supervisor.wait(is_impatient=lambda: len(caught) > 1)
+    _check_finished(session, caught)
+
+
+def _check_finished(session: Session, caught: list[int]) -> None:
+    counts = session.history.counts()
+    left = f"study {session.record.name}: {counts.done} of {counts.total} cells are done; run it again to go on."
+    if caught:
+        raise InterruptedBySignalError(f"Stopped by {signal.Signals(caught[0]).name}. {left}", caught[0])
+    if not counts.is_over:
+        raise StoppedError(f"Stopped before all cells were done. {left}")
+
+
+@contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; outside the main thread they stay as they are."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    catch: Callable[[int, object], None] = lambda signum, _: caught.append(signum)  # noqa: E731
+    before = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

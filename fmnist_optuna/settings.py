@@ -1,0 +1,94 @@
+"""What the environment says, read once into a frozen `Settings`, and the variables that training processes need.
+
+Owns the names of our environment variables. Knows nothing of studies, models or databases.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmnist_optuna.errors import StorageError, UsageError
+
+DEFAULT_STORAGE = "sqlite:///studies/studies.db"
+STORAGE = "FMNIST_OPTUNA_STORAGE"
+STORAGE_FILE = "FMNIST_OPTUNA_STORAGE_FILE"
+DATA = "FMNIST_OPTUNA_DATA"
+WORKERS = "FMNIST_OPTUNA_WORKERS"
+LEASE_SECONDS = "FMNIST_OPTUNA_LEASE_SECONDS"
+DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, short enough to wait for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment's say; an option of the command line wins over it.
+
+    Args:
+        storage: SQLAlchemy URL of the storage, possibly with a password: never print it.
+        lease_seconds: How long a worker's right to a cell lasts without renewal, in seconds, > 0.
+    """
+
+    storage: str
+    lease_seconds: float
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the environment.
+
+        Raises:
+            StorageError: `FMNIST_OPTUNA_STORAGE_FILE` names a file that cannot be read or is empty.
+            UsageError: A variable holds a value of the wrong kind.
+        """
+        return cls(storage=_read_storage(environ), lease_seconds=_read_lease_seconds(environ))
+
+
+def _read_storage(environ: Mapping[str, str]) -> str:
+    if url := environ.get(STORAGE):
+        return url
+    if name := environ.get(STORAGE_FILE):
+        try:
+            url = Path(name).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(
+                f"{STORAGE_FILE} must name a readable file with the storage URL, but {error}."
+            ) from error
+        if not url:
+            raise StorageError(f"{STORAGE_FILE} must name a file with the storage URL, but {name} is empty.")
+        return url
+    return DEFAULT_STORAGE
+
+
+def _read_lease_seconds(environ: Mapping[str, str]) -> float:
+    text = environ.get(LEASE_SECONDS) or str(DEFAULT_LEASE_SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1.0 <= seconds <= 86_400.0:
+        raise UsageError(f"{LEASE_SECONDS} must be a number of seconds from 1 to 86400, but got {text!r}.")
+    return seconds
+
+
+def prepare_training_environment(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Set what TensorFlow reads at import, unless the user has set it: quiet C++ log, GPU memory on demand.
+
+    Called before the server that workers are forked from starts, so that all of them inherit it.
+    """
+    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def choose_gpu(slot: int, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Leave one visible GPU to the worker in this slot, round robin; without a GPU nothing changes.
+
+    Args:
+        slot: 0-based place of the worker among the workers of its supervisor.
+    """
+    listed = environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        devices = [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    else:
+        devices = [device for device in listed.split(",") if device.strip() not in ("", "-1")]
+    if devices:
+        environ["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]

@@ -1,0 +1,1 @@
+"""The Optuna side: storage, ledger, history. Knows no Keras."""

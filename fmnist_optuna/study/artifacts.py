@@ -1,0 +1,82 @@
+"""Artifacts on disk through optuna.artifacts: whole or not at all, and durable before anything refers to them."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import BinaryIO
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial
+
+from fmnist_optuna.errors import MismatchError
+
+WEIGHTS_FILE = "trial.weights.h5"  # Keras' own suffix
+
+
+class DurableStore(FileSystemArtifactStore):
+    """A folder of artifacts in which a file is written beside, flushed to disk, and renamed into place."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._folder = folder
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Write one artifact; after a failure nothing is left."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        final = self._get_filepath(artifact_id)
+        part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
+        try:
+            with part.open("wb") as file:
+                shutil.copyfileobj(content_body, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(final)
+        finally:
+            part.unlink(missing_ok=True)
+        _flush_folder(self._folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def store_weights(folder: Path, trial: Trial, file: Path) -> str:
+    """Make the weights of a trial durable and note them on the trial; returns the artifact's id."""
+    return upload_artifact(artifact_store=DurableStore(folder), file_path=str(file), study_or_trial=trial)
+
+
+def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path:
+    """The file with the stored weights of a finished trial.
+
+    Raises:
+        MismatchError: The trial names none, or the file is not there.
+    """
+    for meta in get_all_artifact_meta(trial, storage=storage):
+        if meta.filename == WEIGHTS_FILE:
+            path = DurableStore(folder)._get_filepath(meta.artifact_id)
+            if path.exists():
+                return path
+            raise MismatchError(f"The weights of trial {trial.number} must be at {path}, but there is no such file.")
+    raise MismatchError(f"Trial {trial.number} must have stored weights, but names none.")
+
+
+def remove_artifacts(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> None:
+    """Remove every artifact of a trial that is there."""
+    store = DurableStore(folder)
+    for meta in get_all_artifact_meta(trial, storage=storage):
+        remove_artifact(store, meta.artifact_id)
+
+
+def remove_artifact(store: DurableStore, artifact_id: str) -> None:
+    """Remove one artifact if it is there."""
+    try:
+        store.remove(artifact_id)
+    except optuna.artifacts.exceptions.ArtifactNotFound:
+        return

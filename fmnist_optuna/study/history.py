@@ -1,0 +1,227 @@
+"""What a study has so far, as rows to read: progress, curves and the leader.
+
+Reads our tables only, so that `status` and `best` need no Optuna.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from fmnist_optuna.grid import Params, decode_params
+from fmnist_optuna.study.ledger import Epoch
+from fmnist_optuna.study.retry import Patience, retrying
+from fmnist_optuna.study.schema import cells, epochs, workers
+from fmnist_optuna.study.storage import Storage
+
+
+@dataclass(frozen=True)
+class CellCounts:
+    """Number of cells by state; complete and pruned add up to done."""
+
+    total: int
+    waiting: int
+    running: int
+    done: int
+    complete: int
+    pruned: int
+    failed: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.waiting == 0 and self.running == 0
+
+
+@dataclass(frozen=True)
+class RunningCell:
+    """A cell that is being trained, with its latest epochs."""
+
+    worker: str
+    trial_id: int | None
+    trial_number: int | None
+    params: Params
+    seconds: float  # since it was claimed
+    n_epochs: int
+    val_accuracies: tuple[float, ...]  # one an epoch
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A cell with its result."""
+
+    trial_id: int
+    trial_number: int
+    params: Params
+    result: str  # COMPLETE or PRUNED
+    value: float | None  # val_accuracy, 0..1
+    n_epochs: int
+    seconds: float  # of its epochs
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A worker as it last said it was there."""
+
+    worker_id: str
+    host: str
+    pid: int
+    seconds_since_seen: float
+
+
+class History:
+    """Readings of one study.
+
+    Args:
+        storage: Where the study lives.
+        study_id: Optuna's id of the study.
+    """
+
+    def __init__(self, storage: Storage, study_id: int) -> None:
+        self.storage = storage
+        self.study_id = study_id
+
+    @property
+    def patience(self) -> Patience:
+        """How long its operations wait for the database."""
+        return self.storage.patience
+
+    @retrying
+    def counts(self) -> CellCounts:
+        """Number of cells by state."""
+        query = (
+            select(cells.c.state, cells.c.result, func.count())
+            .where(cells.c.study_id == self.study_id)
+            .group_by(cells.c.state, cells.c.result)
+        )
+        with self.storage.read() as connection:
+            rows = list(connection.execute(query).tuples())
+
+        def count(state: str, result: str | None = None) -> int:
+            return sum(n for row_state, row_result, n in rows if row_state == state and result in (None, row_result))
+
+        return CellCounts(
+            total=sum(n for _, _, n in rows),
+            waiting=count("waiting"),
+            running=count("running"),
+            done=count("done"),
+            complete=count("done", "COMPLETE"),
+            pruned=count("done", "PRUNED"),
+            failed=count("failed"),
+        )
+
+    @retrying
+    def running(self) -> list[RunningCell]:
+        """The cells in training, in the order of their workers' names."""
+        query = (
+            select(cells, (self.storage.now - cells.c.claimed_at).label("seconds"))
+            .where(cells.c.study_id == self.study_id, cells.c.state == "running")
+            .order_by(cells.c.worker)
+        )
+        with self.storage.read() as connection:
+            rows = list(connection.execute(query))
+            trial_ids = [row.trial_id for row in rows if row.trial_id is not None]
+            curves: dict[int, list[float]] = {}
+            latest = select(epochs.c.trial_id, epochs.c.val_accuracy).where(epochs.c.trial_id.in_(trial_ids))
+            for trial_id, value in connection.execute(latest.order_by(epochs.c.trial_id, epochs.c.epoch)).tuples():
+                curves.setdefault(trial_id, []).append(value if value is not None else float("nan"))
+        return [
+            RunningCell(
+                worker=row.worker,
+                trial_id=row.trial_id,
+                trial_number=row.trial_number,
+                params=decode_params(row.params),
+                seconds=max(0.0, row.seconds),
+                n_epochs=len(curves.get(row.trial_id, ())),
+                val_accuracies=tuple(curves.get(row.trial_id, ())),
+            )
+            for row in rows
+        ]
+
+    @retrying
+    def finished(self, since: float = 0.0) -> list[FinishedCell]:
+        """Cells that are done, in the order in which they were finished.
+
+        Args:
+            since: Only those finished after this time of the database's clock.
+        """
+        totals = (
+            select(epochs.c.trial_id, func.count().label("n_epochs"), func.sum(epochs.c.seconds).label("seconds"))
+            .group_by(epochs.c.trial_id)
+            .subquery()
+        )
+        query = (
+            select(cells, totals.c.n_epochs, totals.c.seconds)
+            .outerjoin(totals, totals.c.trial_id == cells.c.trial_id)
+            .where(cells.c.study_id == self.study_id, cells.c.state == "done", cells.c.finished_at > since)
+            .order_by(cells.c.finished_at, cells.c.trial_number)
+        )
+        with self.storage.read() as connection:
+            return [
+                FinishedCell(
+                    trial_id=row.trial_id,
+                    trial_number=row.trial_number,
+                    params=decode_params(row.params),
+                    result=row.result,
+                    value=row.value,
+                    n_epochs=row.n_epochs or 0,
+                    seconds=row.seconds or 0.0,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def best(self) -> FinishedCell | None:
+        """The COMPLETE cell with the best val_accuracy; of equals the earlier trial."""
+        complete = [cell for cell in self.finished() if cell.result == "COMPLETE" and cell.value is not None]
+        return max(complete, key=lambda cell: (cell.value, -cell.trial_number), default=None)
+
+    @retrying
+    def failed(self) -> list[tuple[Params, str]]:
+        """Parameters and error of the cells that failed for good."""
+        query = (
+            select(cells.c.params, cells.c.error)
+            .where(cells.c.study_id == self.study_id, cells.c.state == "failed")
+            .order_by(cells.c.position)
+        )
+        with self.storage.read() as connection:
+            return [(decode_params(params), error or "") for params, error in connection.execute(query).tuples()]
+
+    @retrying
+    def curve(self, trial_id: int) -> list[Epoch]:
+        """The epochs of a trial; a value that was not finite is NaN."""
+        query = select(epochs).where(epochs.c.trial_id == trial_id).order_by(epochs.c.epoch)
+        with self.storage.read() as connection:
+            return [
+                Epoch(row.epoch, *(float("nan") if value is None else value for value in row[2:]))
+                for row in connection.execute(query)
+            ]
+
+    @retrying
+    def epoch_totals(self) -> dict[int, tuple[int, float]]:
+        """Number of epochs and their seconds, by trial id, of every attempt of the storage."""
+        query = select(epochs.c.trial_id, func.count(), func.sum(epochs.c.seconds)).group_by(epochs.c.trial_id)
+        with self.storage.read() as connection:
+            return {trial_id: (n, seconds) for trial_id, n, seconds in connection.execute(query).tuples()}
+
+    @retrying
+    def elapsed_seconds(self) -> float:
+        """From the first claim to the last result, or to now while anything runs; 0.0 before the first claim."""
+        query = select(func.min(cells.c.claimed_at), func.max(cells.c.finished_at), self.storage.now).where(
+            cells.c.study_id == self.study_id
+        )
+        with self.storage.read() as connection:
+            began, ended, now = connection.execute(query).one()
+        if began is None:
+            return 0.0
+        return float((now if not self.counts().is_over or ended is None else ended) - began)
+
+    @retrying
+    def workers(self) -> list[WorkerRow]:
+        """The workers on the list, by name."""
+        age = (self.storage.now - workers.c.last_seen).label("age")
+        query = (
+            select(workers.c.worker_id, workers.c.host, workers.c.pid, age)
+            .where(workers.c.study_id == self.study_id)
+            .order_by(workers.c.worker_id)
+        )
+        with self.storage.read() as connection:
+            return [WorkerRow(*row) for row in connection.execute(query).tuples()]

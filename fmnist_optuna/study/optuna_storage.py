@@ -1,0 +1,58 @@
+"""Optuna's storage over our engine. Importing this module imports Optuna, so reading commands do without it."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.trial import FrozenTrial
+from sqlalchemy.orm import scoped_session, sessionmaker
+
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.study.storage import Storage, first_line, reading
+
+T = TypeVar("T")
+
+
+class _SharedEngineStorage(RDBStorage):
+    """RDBStorage whose transactions are those of our engine: writers begin at once, readers wait for nobody."""
+
+    def __init__(self, storage: Storage, *, create: bool) -> None:
+        super().__init__(
+            storage.url.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": {"timeout": 20}} if storage.is_sqlite else {},
+            skip_table_creation=not create,
+        )
+        self.engine.dispose()
+        self.engine = storage.engine
+        self.scoped_session = scoped_session(sessionmaker(bind=storage.engine))
+
+    # The two reads that a training worker makes every epoch; as writers they would queue behind one another.
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return _read(lambda: super(_SharedEngineStorage, self).get_trial(trial_id))
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return _read(lambda: super(_SharedEngineStorage, self)._get_trials(*args, **kwargs))
+
+
+def _read(operation: Callable[[], T]) -> T:
+    with reading():
+        return operation()
+
+
+def create_optuna_schema(storage: Storage) -> None:
+    """Make Optuna's tables; the caller holds the schema lock."""
+    _SharedEngineStorage(storage, create=True)
+
+
+def open_optuna(storage: Storage) -> BaseStorage:
+    """Optuna's storage over the same engine, with Optuna's cache of finished trials.
+
+    Raises:
+        StorageError: Optuna's tables are of another version.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return get_storage(_SharedEngineStorage(storage, create=False))
+    except RuntimeError as error:
+        raise StorageError(f"The storage {storage.name} must fit this Optuna, but {first_line(error)}.") from error

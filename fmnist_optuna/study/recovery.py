@@ -1,0 +1,157 @@
+"""Healing a study: cells of dead holders go back to the queue, trials that nobody owns are failed.
+
+Run by waiting workers and by the supervisor; every statement may be repeated or die in the middle.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from fmnist_optuna.study.ledger import Ending, HeldCell, Ledger
+from fmnist_optuna.study.presence import Presence
+from fmnist_optuna.study.trials import CELL_ID, TOKEN, Reason, fail_trial
+
+logger = logging.getLogger(__name__)
+
+
+def read_ending(trial: FrozenTrial) -> Ending:
+    """What a finished trial means for its cell."""
+    reason = trial.user_attrs.get("reason")
+    return Ending(
+        trial_id=trial._trial_id,
+        number=trial.number,
+        result=trial.state.name,  # type: ignore[arg-type]
+        value=trial.value if trial.state != TrialState.FAIL else None,
+        error=trial.user_attrs.get("error"),
+        is_exception=reason == "exception",
+        is_stopped=reason == "stopped",
+    )
+
+
+class LeaseWatch:
+    """Decides that a lease expired: past, and seen unchanged over two renewal intervals without a failed look between.
+
+    So neither the start of this process, nor an outage, nor a suspended machine ever looks like the death of a worker.
+
+    Args:
+        renewal_seconds: Interval at which a live holder renews.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, renewal_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._unchanged_seconds = 2 * renewal_seconds
+        self._clock = clock
+        self._first_seen: dict[tuple[str, str, float], float] = {}
+        self._last_look = -float("inf")
+
+    def expired(self, held: list[HeldCell]) -> list[HeldCell]:
+        """The cells whose lease has expired, given all running cells as just read."""
+        now = self._clock()
+        if now - self._last_look > self._unchanged_seconds:
+            self._first_seen.clear()  # an outage, or this process slept: what was seen before says nothing
+        self._last_look = now
+        keys = {(cell.cell_id, cell.token, cell.lease_until): cell for cell in held}
+        self._first_seen = {key: self._first_seen.get(key, now) for key in keys}
+        return [
+            cell
+            for key, cell in keys.items()
+            if cell.is_expired and now - self._first_seen[key] >= self._unchanged_seconds
+        ]
+
+    def forget(self) -> None:
+        """A look failed: begin anew."""
+        self._first_seen.clear()
+
+
+class Recovery:
+    """Takes over cells of dead holders and fails orphaned trials of one study.
+
+    Args:
+        ledger: The cells.
+        trials: Optuna's storage.
+        presence: The workers.
+        name: Who does it, for the record.
+    """
+
+    def __init__(self, ledger: Ledger, trials: BaseStorage, presence: Presence, name: str) -> None:
+        self._ledger = ledger
+        self._trials = trials
+        self._presence = presence
+        self._name = name
+        self._watch = LeaseWatch(ledger.timing.renewal_seconds)
+
+    def requeue_dead(self) -> int:
+        """Requeue the cells whose holder is dead on this host or whose lease has expired; returns how many."""
+        n_outages = self._ledger.patience.n_outages
+        held = self._ledger.held_cells()
+        processes = self._presence.processes() if held else {}
+        if self._ledger.patience.n_outages != n_outages:
+            self._watch.forget()
+        expired = {cell.cell_id for cell in self._watch.expired(held)}
+        dead = [
+            cell
+            for cell in held
+            if cell.cell_id in expired or ((process := processes.get(cell.worker)) is not None and process.is_dead())
+        ]
+        return sum(self.requeue(cell, "lost") for cell in dead)
+
+    def requeue_worker(self, worker: str, reason: Reason = "lost", error: str | None = None) -> int:
+        """Requeue what a worker held whose process was seen to end; returns how many cells."""
+        return sum(self.requeue(cell, reason, error) for cell in self._ledger.held_cells(worker))
+
+    def requeue(self, cell: HeldCell, reason: Reason, error: str | None = None) -> bool:
+        """Take a cell over, fail its trial unless that turns out finished, and settle the cell by what the trial says.
+
+        Returns:
+            Whether this call settled it; otherwise it changed meanwhile and is somebody else's.
+        """
+        token = uuid.uuid4().hex
+        if not self._ledger.take_over(cell, f"{self._name} (recovery)", token):
+            return False
+        logger.warning("cell_taken_over cell=%s worker=%s reason=%s", cell.cell_id[:8], cell.worker, error or reason)
+        if cell.trial_id is None:
+            return self._ledger.give_back(cell.cell_id, token, count_lost=reason != "stopped")
+        return self._settle(cell.cell_id, token, cell.trial_id, reason, error)
+
+    def _settle(self, cell_id: str, token: str, trial_id: int, reason: Reason, error: str | None) -> bool:
+        patience = self._ledger.patience
+        patience.call(lambda: fail_trial(self._trials, trial_id, reason, error), "fail_trial")
+        try:
+            trial = patience.call(lambda: self._trials.get_trial(trial_id), "get_trial")
+        except KeyError:  # somebody deleted the trial in the database
+            return self._ledger.give_back(cell_id, token, count_lost=True)
+        return self._ledger.settle(cell_id, token, read_ending(trial))
+
+    def sweep(self) -> int:
+        """Fail running trials of ours that no running cell owns; returns how many.
+
+        The trials are listed first and the cells read second: a trial created in between is not on the list.
+        """
+        patience = self._ledger.patience
+        try:
+            running = patience.call(self._running_trials, "running_trials")
+        except KeyError:  # the study was deleted
+            return 0
+        held = {cell.token: cell.trial_id for cell in self._ledger.held_cells()}
+        n_failed = 0
+        for trial in running:
+            token = str(trial.system_attrs[TOKEN])
+            if token in held and held[token] in (None, trial._trial_id):
+                continue
+            logger.warning("trial_swept trial=%s cell=%s", trial.number, str(trial.system_attrs[CELL_ID])[:8])
+            patience.call(lambda trial_id=trial._trial_id: fail_trial(self._trials, trial_id, "lost"), "fail_trial")  # type: ignore[misc]
+            n_failed += 1
+        return n_failed
+
+    def _running_trials(self) -> list[FrozenTrial]:
+        trials = self._trials.get_all_trials(self._ledger.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in trials if TOKEN in trial.system_attrs]
+
+
+def foreign_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that other programs added to the study; they are reported and never touched."""
+    return [trial for trial in trials if TOKEN not in trial.system_attrs]

@@ -1,0 +1,113 @@
+"""Waiting out an outage of the database: backoff with jitter, within a patience, with one warning per outage."""
+
+import errno
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from fmnist_optuna.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 5.0
+# What no waiting mends: an operator has to.
+PERMANENT = ("no such table", "no such column", "readonly database", "not a database", "malformed", "password")
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # an operator makes room; until then it is waited for
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Patience:
+    """How long operations wait for a database that went away.
+
+    Args:
+        seconds: Longest outage that is waited for, in seconds, >= 0.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.n_outages = 0
+
+    def call(self, operation: Callable[[], R], name: str) -> R:
+        """Run an operation, again and again while the database is away. It must be safe to run twice.
+
+        Raises:
+            StorageError: The outage lasted longer than the patience, or is of a kind that waiting does not mend.
+        """
+        began = time.monotonic()
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return operation()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                waited = time.monotonic() - began
+                if is_permanent(error) or waited + delay > self.seconds:
+                    raise StorageError(
+                        f"The storage must answer, but {name} failed for {waited:.0f} s: {_cause(error)}; "
+                        "start again when it is back."
+                    ) from error
+                if delay == FIRST_DELAY_SECONDS:
+                    self.n_outages += 1
+                    logger.warning(
+                        "storage_outage operation=%s waiting up to %.0f s: %s", name, self.seconds, _cause(error)
+                    )
+                time.sleep(delay * random.uniform(0.5, 1.5))
+                delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+
+
+class HasPatience(Protocol):
+    """Whatever carries a patience for its operations."""
+
+    @property
+    def patience(self) -> Patience:
+        """The patience."""
+
+
+S = TypeVar("S", bound=HasPatience)
+
+
+def retrying(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Let a method wait out outages with the patience of its object. The method must be safe to run twice."""
+
+    def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.patience.call(lambda: method(self, *args, **kwargs), method.__name__)
+
+    return functools.update_wrapper(wrapper, method)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database went away or is busy, as opposed to a wrong statement."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, OSError):
+        return error.errno in FULL_DISK
+    if type(error).__name__ == "StorageInternalError":  # Optuna's wrapper; named so that Optuna need not be imported
+        return error.__cause__ is None or is_outage(error.__cause__)
+    return False
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether waiting cannot mend it."""
+    return any(phrase in str(error.__cause__ or error).lower() for phrase in PERMANENT)
+
+
+def _cause(error: BaseException) -> str:
+    while isinstance(error, DBAPIError) or type(error).__name__ == "StorageInternalError":
+        inner = getattr(error, "orig", None) or error.__cause__
+        if inner is None:
+            break
+        error = inner
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,102 @@
+"""Our tables, beside Optuna's in the same database. Times are float seconds since 1970 UTC, by the database's clock."""
+
+from sqlalchemy import (
+    Column,
+    Double,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+control = Table(
+    "control",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    Column("study_name", String(512), nullable=False, unique=True),
+    Column("generation", Integer, nullable=False),  # raised by `stop`; a worker that began with a smaller one leaves
+    Column("spec", Text, nullable=False),  # canonical JSON of the specification that made the study
+    Column("spec_sha256", String(64), nullable=False),
+    Column("grids", Text, nullable=False),  # JSON list of every accepted grid, the newest last
+    Column("data_source", String(32), nullable=False),
+    Column("data_fingerprint", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    Column("cell_id", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),  # order of claims
+    Column("params", Text, nullable=False),  # canonical for the person: JSON with the declared types
+    Column("state", String(8), nullable=False),  # waiting, running, done, failed
+    Column("token", String(32), unique=True),  # which claim holds, or last held, the cell
+    Column("worker", String(128)),
+    Column("lease_until", Double),
+    Column("claimed_at", Double),
+    Column("finished_at", Double),
+    Column("trial_id", Integer),  # Optuna's id of the bound trial
+    Column("trial_number", Integer),
+    Column("claims", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("lost", Integer, nullable=False),
+    Column("result", String(8)),  # COMPLETE or PRUNED once done
+    Column("value", Float(53)),
+    Column("error", Text),
+    Index("ix_cells_queue", "study_id", "state", "position"),
+    Index("ix_cells_worker", "study_id", "worker"),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("trial_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),  # 0-based
+    Column("train_loss", Float(53)),
+    Column("train_accuracy", Float(53)),
+    Column("val_loss", Float(53)),
+    Column("val_accuracy", Float(53)),
+    Column("seconds", Float(53), nullable=False),
+)
+
+openings = Table(
+    "openings",
+    metadata,
+    Column("opening_id", Integer, primary_key=True),
+    Column("study_id", Integer, nullable=False),
+    Column("trial_id", Integer, nullable=False),
+    Column("weights_sha256", String(64), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("opener", String(512), nullable=False),  # JSON of the process that scores
+    Column("opened_at", Double, nullable=False),
+    Column("accuracy", Float(53)),  # NULL while the scoring runs
+    Column("predictions", LargeBinary),  # .npz: float32 probabilities (n_images, n_classes), uint8 labels
+    UniqueConstraint("study_id", "weights_sha256"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker_id", String(128), primary_key=True),
+    Column("study_id", Integer, nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("host_id", String(128), nullable=False),  # boot and process namespace: where a pid means something
+    Column("pid", Integer, nullable=False),
+    Column("pid_started", Double, nullable=False),  # start time of the process: a pid may be used again
+    Column("version", String(32), nullable=False),
+    Column("started", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Index("ix_workers_study", "study_id"),
+)

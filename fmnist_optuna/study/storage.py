@@ -1,0 +1,290 @@
+"""From a storage URL to one engine that our ledger and Optuna share, with the settings that each database needs.
+
+Owns connections, transactions, the creation of the schema and the words for what goes wrong there. Knows no cell.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Table, create_engine, event, func, insert, inspect, literal_column, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
+
+from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
+from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
+from fmnist_optuna.study import schema
+from fmnist_optuna.study.retry import Patience
+
+SQLITE_HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html
+BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
+CONNECT_TIMEOUT_SECONDS = 10
+POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
+DEFAULT_PATIENCE_SECONDS = 300.0  # seconds; how long an outage of the database is waited for
+
+_reading = threading.local()
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An open storage: one engine for all transactions, and where artifacts go.
+
+    Args:
+        url: The URL, with its password if any; print `name` instead.
+        engine: Every transaction begins at once as a writer, except inside `read()`.
+        patience: How long an outage is waited for.
+        artifacts: Folder of the artifacts.
+    """
+
+    url: URL
+    engine: Engine
+    patience: Patience
+    artifacts: Path
+
+    @property
+    def name(self) -> str:
+        """The URL with its password masked, for people."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the study lives in a file of this host."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may read and write; on SQLite it takes the write lock at its beginning."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that only reads, and waits for no writer."""
+        with reading(), self.engine.begin() as connection:
+            yield connection
+
+    @property
+    def now(self) -> ColumnElement[float]:
+        """The database's clock: seconds since 1970 UTC."""
+        if self.is_sqlite:
+            return literal_column("((julianday('now') - 2440587.5) * 86400.0)", schema.cells.c.lease_until.type)
+        return literal_column("EXTRACT(EPOCH FROM clock_timestamp())::float8", schema.cells.c.lease_until.type)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Within this block, transactions of this thread begin as readers."""
+    before = getattr(_reading, "active", False)
+    _reading.active = True
+    try:
+        yield
+    finally:
+        _reading.active = before
+
+
+def parse_url(storage: str) -> URL:
+    """Check a storage URL: `sqlite:///PATH` or `postgresql://...` (through psycopg 3).
+
+    Raises:
+        UsageError: Not a URL, another database, an in-memory SQLite, or an empty database name.
+    """
+    allowed = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    try:
+        url = make_url(storage)
+    except ArgumentError as error:
+        raise UsageError(f"--storage must be {allowed}, but got {_mask(storage)!r}.") from error
+    backend = url.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise UsageError(f"--storage must be {allowed}, but got {url.render_as_string(hide_password=True)!r}.")
+    if not url.database or url.database == ":memory:":
+        raise UsageError(
+            f"--storage must name a database that workers can share, but got {url.drivername!r} without one."
+        )
+    return url if backend == "sqlite" else url.set(drivername="postgresql+psycopg")
+
+
+def _mask(text_with_password: str) -> str:
+    head, separator, tail = text_with_password.rpartition("@")
+    return f"***@{tail}" if separator and head else text_with_password
+
+
+def open_storage(
+    storage: str,
+    *,
+    create: bool = False,
+    patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
+    lease_seconds: float = DEFAULT_LEASE_SECONDS,
+) -> Storage:
+    """Open a storage and check that it is one of ours.
+
+    Args:
+        storage: The URL.
+        create: Whether a missing database file and missing tables are made; otherwise nothing is ever written.
+        patience_seconds: How long later operations wait for a database that went away.
+        lease_seconds: The lease in use; SQLite's busy timeout stays below half of it.
+
+    Raises:
+        UsageError: The URL is malformed or names another kind of database.
+        NotFoundError: No such file, or no study tables in it, and `create` is false.
+        StorageError: Unreachable, not a database, not writable, or made by another version.
+    """
+    url = parse_url(storage)
+    if url.get_backend_name() == "sqlite":
+        _check_sqlite_file(url, create)
+    name = url.render_as_string(hide_password=True)
+    engine = _create_engine(url, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3))
+    opened = Storage(url, engine, Patience(patience_seconds), artifacts=_artifact_folder(url))
+    try:
+        if create:
+            with _schema_lock(opened):
+                _create_schema(opened)
+        _check_schema(opened)
+    except NotFoundError:
+        raise
+    except (SQLAlchemyError, OSError) as error:
+        raise StorageError(f"The storage {name} must be reachable and writable, but {first_line(error)}.") from error
+    return opened
+
+
+def _check_sqlite_file(url: URL, create: bool) -> None:
+    path = Path(str(url.database))
+    if not path.exists():
+        if not create:
+            raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"The folder of the storage must be writable, but {error}.") from error
+        return
+    try:
+        with path.open("rb") as file:
+            header = file.read(len(SQLITE_HEADER))
+    except OSError as error:
+        raise StorageError(f"The storage must be a readable file, but {error}.") from error
+    if header and header != SQLITE_HEADER:
+        raise StorageError(f"The storage {path} must be an SQLite database, but the file is something else.")
+    if create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise StorageError(f"The storage {path} and its folder must be writable, but this user may only read there.")
+
+
+def _artifact_folder(url: URL) -> Path:
+    if url.get_backend_name() == "sqlite":
+        return Path(str(url.database)).absolute().parent / "artifacts"
+    return Path("studies").absolute() / "artifacts"
+
+
+def _create_engine(url: URL, busy_timeout_seconds: float) -> Engine:
+    try:
+        engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else _postgres_options()))
+    except NoSuchModuleError as error:
+        raise UsageError(f"--storage must name a known driver, but {error}.") from error
+    except ImportError as error:
+        raise StorageError("Postgres needs a driver: pip install 'fmnist-optuna[postgres]'.") from error
+    if engine.dialect.name == "sqlite":
+        _configure_sqlite(engine, busy_timeout_seconds)
+    return engine
+
+
+def _postgres_options() -> dict[str, Any]:
+    # Keepalives notice a dead server within about a minute, well inside the patience.
+    arguments = {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "keepalives": 1,
+        "keepalives_idle": 20,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "application_name": "fmnist-optuna",
+    }
+    return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
+
+
+def _configure_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
+    """Let SQLAlchemy, not sqlite3, begin transactions, and begin writers at once.
+
+    A deferred transaction that reads and then writes lets two processes decide on the same old state: a FAIL by one and
+    a tell by another both succeed.
+    """
+
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout = {int(busy_timeout_seconds * 1000)}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if getattr(_reading, "active", False) else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", begin)
+
+
+@contextlib.contextmanager
+def _schema_lock(storage: Storage) -> Iterator[None]:
+    """One process at a time creates tables: several at once fail in Optuna."""
+    if storage.is_sqlite:
+        database = Path(str(storage.url.database))
+        with database.with_name(f".{database.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        return
+    with storage.engine.connect() as connection:
+        connection.execute(select(func.pg_advisory_lock(POSTGRES_SCHEMA_LOCK)))
+        try:
+            yield
+        finally:
+            connection.execute(select(func.pg_advisory_unlock(POSTGRES_SCHEMA_LOCK)))
+
+
+def _create_schema(storage: Storage) -> None:
+    if inspect(storage.engine).has_table(schema.schema_version.name):
+        return
+    from fmnist_optuna.study.optuna_storage import create_optuna_schema
+
+    create_optuna_schema(storage)
+    schema.metadata.create_all(
+        storage.engine, tables=[t for t in schema.metadata.sorted_tables if t.name != "schema_version"]
+    )
+    with storage.write() as connection:  # last: its presence says that everything else is there
+        schema.schema_version.create(connection)
+        connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
+
+
+def _check_schema(storage: Storage) -> None:
+    try:
+        with storage.read() as connection:
+            if not inspect(connection).has_table(schema.schema_version.name):
+                raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
+            version = connection.execute(select(schema.schema_version.c.version)).scalar()
+    except DatabaseError as error:
+        raise StorageError(f"The storage {storage.name} must be a database, but {first_line(error)}.") from error
+    if version != schema.SCHEMA_VERSION:
+        raise StorageError(
+            f"The storage {storage.name} must have schema version {schema.SCHEMA_VERSION}, but has {version}; "
+            "use the version of fmnist-optuna that made it."
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What a database error says, in one line and without the statement or the URL."""
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().splitlines()[0].rstrip(".") if str(cause).strip() else type(cause).__name__
+
+
+def insert_or_ignore(storage: Storage, table: Table) -> Any:
+    """An INSERT that leaves a row with the same key as it is."""
+    dialect = sqlite if storage.is_sqlite else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()

@@ -1,0 +1,251 @@
+"""The studies of a storage: create, join, find, list, stop, delete.
+
+A study is one row of ours in `control` and one study of Optuna under the same name. Reading commands need only the row.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UsageError
+from fmnist_optuna.grid import Cell, Params, make_cells
+from fmnist_optuna.spec import StudySpec, differences, parse_spec
+from fmnist_optuna.study.ledger import Ledger, Timing
+from fmnist_optuna.study.schema import cells, control, epochs, openings, workers
+from fmnist_optuna.study.storage import Storage
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as its `control` row has it.
+
+    Args:
+        spec: The specification that made the study; its grid is the newest accepted one.
+        grids: Every accepted grid, the newest last.
+        data_source: "fashion-mnist" or "synthetic".
+        data_fingerprint: SHA-256 over images, labels and split.
+        generation: How often the study was told to stop.
+        created_at: Seconds since 1970 UTC.
+    """
+
+    study_id: int
+    name: str
+    spec: StudySpec
+    grids: tuple[Mapping[str, tuple[Any, ...]], ...]
+    data_source: str
+    data_fingerprint: str
+    generation: int
+    created_at: float
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the garments are drawn: every output says so."""
+        return self.data_source == "synthetic"
+
+    def grid_of(self, params: Params) -> Mapping[str, tuple[Any, ...]]:
+        """The newest accepted grid that has this point."""
+        for grid in reversed(self.grids):
+            if grid.keys() == params.keys() and all(params[name] in values for name, values in grid.items()):
+                return dict(grid)
+        raise SpecError(f"study {self.name}: no accepted grid has the point {dict(params)}.")
+
+
+def create_or_join(storage: Storage, spec: StudySpec, data_fingerprint: str, timing: Timing) -> tuple[StudyRecord, int]:
+    """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
+
+    Args:
+        spec: With the data source decided and the grid bound to the architecture's types.
+        data_fingerprint: Of the data that this machine will train on.
+
+    Returns:
+        The study as it is now and the number of new cells.
+
+    Raises:
+        JoinRefusedError: The study exists and differs in data, model, training, seed or pruner.
+    """
+    study_id = storage.patience.call(lambda: _create_in_optuna(storage, spec), "create_study")
+    return storage.patience.call(lambda: _seed(storage, study_id, spec, data_fingerprint, timing), "seed")
+
+
+def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
+    import optuna
+
+    from fmnist_optuna.study.optuna_storage import open_optuna
+    from fmnist_optuna.study.trials import make_pruner, make_sampler
+
+    trials = open_optuna(storage)
+    study = optuna.create_study(
+        study_name=spec.name,
+        storage=trials,
+        direction="maximize",
+        sampler=make_sampler(spec.grid),
+        pruner=make_pruner(spec.pruner),
+        load_if_exists=True,
+    )
+    is_foreign = find_study_or_none(storage, spec.name) is None and study.get_trials(deepcopy=False)
+    if is_foreign:
+        raise JoinRefusedError(
+            f"study {spec.name}: must be one that fmnist-optuna made, but another program did; "
+            "choose another name with --name."
+        )
+    return study._study_id
+
+
+def _seed(
+    storage: Storage, study_id: int, spec: StudySpec, data_fingerprint: str, timing: Timing
+) -> tuple[StudyRecord, int]:
+    with storage.write() as connection:
+        row = connection.execute(select(control).where(control.c.study_id == study_id).with_for_update()).one_or_none()
+        grids = [] if row is None else json.loads(row.grids)
+        if row is None:
+            connection.execute(
+                insert(control).values(
+                    study_id=study_id,
+                    study_name=spec.name,
+                    generation=0,
+                    spec=spec.model_dump_json(),
+                    spec_sha256=spec.digest,
+                    grids="[]",
+                    data_source=spec.data.source,
+                    data_fingerprint=data_fingerprint,
+                    created_at=storage.now,
+                )
+            )
+        else:
+            _check_join(_record(row), spec, data_fingerprint)
+        grid = {name: list(values) for name, values in sorted(spec.grid.items())}
+        if grid not in grids:
+            grids.append(grid)
+            connection.execute(update(control).where(control.c.study_id == study_id).values(grids=json.dumps(grids)))
+        n_new = Ledger(storage, study_id, timing).seed(connection, ordered_cells(spec))
+        record = _record(connection.execute(select(control).where(control.c.study_id == study_id)).one())
+    return record, n_new
+
+
+def ordered_cells(spec: StudySpec) -> list[Cell]:
+    """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
+    from fmnist_optuna.study.trials import make_sampler
+
+    sampler = make_sampler(spec.grid)
+    return sorted(make_cells(spec.grid), key=lambda cell: sampler.grid_id(cell.params))
+
+
+def _check_join(record: StudyRecord, spec: StudySpec, data_fingerprint: str) -> None:
+    lines = differences(record.spec.fixed_part(), spec.fixed_part())
+    if record.data_fingerprint != data_fingerprint:
+        lines.append(
+            f"data fingerprint: the study has {record.data_fingerprint[:12]}, this run {data_fingerprint[:12]}"
+        )
+    if record.spec.grid.keys() != spec.grid.keys():
+        lines.append(f"grid names: the study has {sorted(record.spec.grid)}, this run {sorted(spec.grid)}")
+    else:
+        lines += _new_choices(record, spec)
+    if lines:
+        raise JoinRefusedError(
+            f"study {spec.name}: exists with another specification.\n"
+            + "".join(f"  {line}\n" for line in lines)
+            + f"Choose another name (--name NEW), or remove it: fmnist-optuna delete {spec.name}"
+        )
+
+
+def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
+    """Optuna refuses new choices of a categorical parameter, so a grid of strings cannot grow."""
+    from optuna.distributions import check_distribution_compatibility
+
+    from fmnist_optuna.study.trials import make_distributions
+
+    lines = []
+    stored, given = make_distributions(record.spec.grid), make_distributions(spec.grid)
+    for name in sorted(given):
+        try:
+            check_distribution_compatibility(stored[name], given[name])
+        except ValueError:
+            lines.append(f"grid.{name}: the study has {list(record.spec.grid[name])}, this run {list(spec.grid[name])}")
+    return lines
+
+
+def _record(row: Row[Any]) -> StudyRecord:
+    grids = tuple({name: tuple(values) for name, values in grid.items()} for grid in json.loads(row.grids))
+    spec = parse_spec(json.loads(row.spec), f"study {row.study_name}")
+    return StudyRecord(
+        study_id=row.study_id,
+        name=row.study_name,
+        spec=spec.model_copy(update={"grid": grids[-1]}) if grids else spec,
+        grids=grids,
+        data_source=row.data_source,
+        data_fingerprint=row.data_fingerprint,
+        generation=row.generation,
+        created_at=row.created_at,
+    )
+
+
+def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
+    """The study of this name, or None."""
+    with storage.read() as connection:
+        row = connection.execute(select(control).where(control.c.study_name == name)).one_or_none()
+    return None if row is None else _record(row)
+
+
+def find_study(storage: Storage, name: str | None) -> StudyRecord:
+    """The study of this name; without a name the only study there, confirmations aside.
+
+    Raises:
+        NotFoundError: No such study, or none at all.
+        UsageError: No name, and several studies.
+    """
+    if name is not None:
+        record = find_study_or_none(storage, name)
+        if record is None:
+            raise NotFoundError(
+                f"There is no study {name} in {storage.name}; `fmnist-optuna list` shows what there is."
+            )
+        return record
+    candidates = [record for record in list_studies(storage) if "/" not in record.name]
+    if not candidates:
+        raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
+    if len(candidates) > 1:
+        names = ", ".join(record.name for record in candidates)
+        raise UsageError(f"STUDY must be named, as there are several in {storage.name}: {names}.")
+    return candidates[0]
+
+
+def list_studies(storage: Storage) -> list[StudyRecord]:
+    """All studies, the oldest first."""
+    with storage.read() as connection:
+        return [_record(row) for row in connection.execute(select(control).order_by(control.c.created_at))]
+
+
+def raise_generation(storage: Storage, study_id: int) -> None:
+    """Let every worker of a study leave at its next look, wherever it runs."""
+    with storage.write() as connection:
+        connection.execute(
+            update(control).where(control.c.study_id == study_id).values(generation=control.c.generation + 1)
+        )
+
+
+def delete_study(storage: Storage, record: StudyRecord) -> None:
+    """Remove a study with its trials, curves and openings; workers that still run find no cell and leave."""
+    from fmnist_optuna.study.optuna_storage import open_optuna
+
+    trials = open_optuna(storage)
+    try:
+        trial_ids = [trial._trial_id for trial in trials.get_all_trials(record.study_id, deepcopy=False)]
+    except KeyError:  # an earlier delete died halfway
+        trial_ids = []
+    with storage.write() as connection:
+        for table in (cells, openings, workers):
+            connection.execute(delete(table).where(table.c.study_id == record.study_id))
+        for trial_id in trial_ids:
+            connection.execute(delete(epochs).where(epochs.c.trial_id == trial_id))
+    if trial_ids or trials_exist(trials, record.name):
+        trials.delete_study(record.study_id)
+    with storage.write() as connection:  # last, so that a delete that died can be repeated by name
+        connection.execute(delete(control).where(control.c.study_id == record.study_id))
+
+
+def trials_exist(trials: Any, name: str) -> bool:
+    """Whether Optuna knows a study of this name."""
+    return any(study.study_name == name for study in trials.get_all_studies())

@@ -1,0 +1,156 @@
+"""Optuna's side of a cell: the grid sampler, the distributions, and the trial that one attempt makes.
+
+Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard read the study as a grid study.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import GridSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.grid import MAX_INTEGER, Params, canonical_json
+from fmnist_optuna.spec import PrunerSpec
+
+CELL_ID = "cell_id"
+TOKEN = "token"
+LARGEST_FLOAT = 1e300
+# Fixed and wide, so that a larger grid never changes the distribution of a parameter, which Optuna would refuse.
+KNOWN_DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "hidden_size": IntDistribution(1, MAX_INTEGER),
+    "batch_size": IntDistribution(1, MAX_INTEGER),
+    "dropout_rate": FloatDistribution(0.0, 1.0),
+    "learning_rate": FloatDistribution(1e-12, 1e6, log=True),
+}
+
+Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost"]
+
+
+class LedgerGridSampler(GridSampler):
+    """GridSampler that leaves the end of the study to the ledger.
+
+    Stock GridSampler stops the study from within `tell`, which is an error outside `optimize`.
+    """
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        """Do nothing: the ledger knows when the grid is done."""
+
+    def grid_id(self, params: Params) -> int:
+        """Index of a point in the order that a stock GridSampler of the same grid and seed gives it."""
+        point = tuple(params[name] for name in sorted(self._search_space))
+        return self._all_grids.index(point)
+
+    @property
+    def search_space(self) -> dict[str, list[Any]]:
+        """Values by parameter, names sorted."""
+        return self._search_space
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: with a value, pruned, or diverged.
+
+    Args:
+        state: COMPLETE or PRUNED.
+        value: val_accuracy of the weights that are kept, 0..1; None when pruned.
+        reason: Why it was cut, for PRUNED.
+    """
+
+    state: TrialState
+    value: float | None = None
+    reason: Reason | None = None
+
+
+def make_sampler(grid: Mapping[str, Sequence[Any]]) -> LedgerGridSampler:
+    """The sampler of a study: stock GridSampler's order with its default seed."""
+    return LedgerGridSampler({name: list(values) for name, values in grid.items()})
+
+
+def make_pruner(spec: PrunerSpec) -> BasePruner:
+    """The pruner that a study file names."""
+    if spec.name == "none":
+        return NopPruner()
+    return MedianPruner(
+        n_startup_trials=spec.n_startup_trials,
+        n_warmup_steps=spec.n_warmup_steps,
+        interval_steps=spec.interval_steps,
+        n_min_trials=spec.n_min_trials,
+    )
+
+
+def make_distributions(grid: Mapping[str, Sequence[Any]]) -> dict[str, BaseDistribution]:
+    """One distribution a parameter: numeric and wide; categorical for strings and booleans.
+
+    Raises:
+        SpecError: A parameter mixes numbers with strings or booleans.
+    """
+    return {name: _make_distribution(name, values) for name, values in grid.items()}
+
+
+def _make_distribution(name: str, values: Sequence[Any]) -> BaseDistribution:
+    if name in KNOWN_DISTRIBUTIONS:
+        return KNOWN_DISTRIBUTIONS[name]
+    if all(isinstance(value, bool) for value in values):
+        return CategoricalDistribution((False, True))
+    if all(isinstance(value, str) for value in values):
+        return CategoricalDistribution(tuple(values))
+    if any(isinstance(value, bool | str) for value in values):
+        raise SpecError(f"grid.{name} must be all numbers, all strings or all true / false, but is {list(values)}.")
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(-MAX_INTEGER, MAX_INTEGER)
+    return FloatDistribution(-LARGEST_FLOAT, LARGEST_FLOAT)
+
+
+def make_template(
+    cell_id: str, token: str, params: Params, sampler: LedgerGridSampler, attributes: Mapping[str, Any]
+) -> FrozenTrial:
+    """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction."""
+    search_space = sampler.search_space
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=params,
+        distributions=make_distributions(search_space),
+        user_attrs=dict(attributes),
+        system_attrs={
+            CELL_ID: cell_id,
+            TOKEN: token,
+            "fixed_params": params,
+            "search_space": search_space,
+            "grid_id": sampler.grid_id(params),
+        },
+    )
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+    """Finish a trial; a trial that somebody has finished already stays as it is (re-read it to see whose it is)."""
+    try:
+        study.tell(trial, outcome.value, state=outcome.state)
+    except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError
+        if not study._storage.get_trial(trial._trial_id).state.is_finished():
+            raise RuntimeError(f"trial {trial.number} could not be finished") from error
+
+
+def fail_trial(storage: BaseStorage, trial_id: int, reason: Reason, error: str | None = None) -> None:
+    """Mark a trial FAIL with its reason; a finished or deleted one stays as it is.
+
+    Args:
+        error: What went wrong, when the attempt is to blame; it counts against the cell.
+    """
+    try:
+        storage.set_trial_user_attr(trial_id, "reason", reason)
+        if error is not None:
+            storage.set_trial_user_attr(trial_id, "error", error)
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
+        pass
+
+
+def same_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two sets of parameters are one point of the grid."""
+    return canonical_json(dict(first)) == canonical_json(dict(second))

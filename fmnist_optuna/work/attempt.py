@@ -1,0 +1,194 @@
+"""One attempt at one cell: create its trial, bind it, run an objective, and settle what came of it.
+
+What the objective is, Keras or a stub, is not known here; `work.trial` has the Keras one.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import optuna
+
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.grid import Params, trial_seed
+from fmnist_optuna.study.ledger import Claim, Epoch
+from fmnist_optuna.study.recovery import read_ending
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, make_template, tell
+
+logger = logging.getLogger(__name__)
+
+
+class LostCellError(Exception):
+    """The cell is no longer this attempt's; everything it did is dropped quietly."""
+
+
+class RunningTrial:
+    """What an objective sees of its attempt.
+
+    Args:
+        session: The process at work.
+        claim: The cell.
+        trial: Optuna's trial, bound to the cell.
+        must_stop: Whether this process was asked to leave.
+        generation: The study's stop generation when this worker began.
+    """
+
+    def __init__(
+        self, session: Session, claim: Claim, trial: optuna.Trial, must_stop: Callable[[], bool], generation: int
+    ) -> None:
+        self.session = session
+        self.trial = trial
+        self.claim = claim
+        self.last_progress = time.monotonic()
+        self._must_stop = must_stop
+        self._generation = generation
+        self._is_lost = threading.Event()
+        self.ending: Reason | None = None
+
+    def report(self, epoch: Epoch, *, can_prune: bool = True) -> bool:
+        """Record an epoch: renew the lease, store it, tell Optuna, ask the pruner.
+
+        Args:
+            can_prune: False when training ends with this epoch anyway.
+
+        Returns:
+            Whether training is to go on. When not, `ending` says why: pruned, stopped, or lost.
+        """
+        self.last_progress = time.monotonic()
+        ledger = self.session.ledger
+        generation = None if self._is_lost.is_set() else ledger.record_epoch(self.claim, self.trial._trial_id, epoch)
+        if generation is None:
+            self.ending = "lost"
+        elif generation > self._generation or self._must_stop():
+            self.ending = "stopped"
+        elif self._tell_pruner(epoch) and can_prune:
+            self.ending = "pruned"
+        return self.ending is None
+
+    def _tell_pruner(self, epoch: Epoch) -> bool:
+        def operation() -> bool:
+            self.trial.report(epoch.val_accuracy, epoch.epoch)
+            return self.trial.should_prune()
+
+        try:
+            return self.session.storage.patience.call(operation, "report")
+        except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
+            self._is_lost.set()  # somebody failed or deleted the trial: the next look at the ledger agrees
+            return False
+
+    def note(self, key: str, value: object) -> None:
+        """Set an attribute on the trial.
+
+        Raises:
+            LostCellError: The trial was finished by somebody else.
+        """
+        try:
+            self.session.storage.patience.call(lambda: self.trial.set_user_attr(key, value), "set_user_attr")
+        except (optuna.exceptions.UpdateFinishedTrialError, KeyError) as error:
+            raise LostCellError from error
+
+    def renew(self) -> None:
+        """Renew the lease from the small thread, unless progress is older than the stall limit."""
+        if time.monotonic() - self.last_progress > self.session.timing.stall_seconds:
+            logger.warning("training_stalled cell=%s; its lease is renewed no more", self.claim.cell_id[:8])
+            self._is_lost.set()
+        elif not self.session.ledger.renew(self.claim):
+            self._is_lost.set()
+
+
+class Objective(Protocol):
+    """Trains one cell and says what came of it."""
+
+    def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        """Run the cell; None when `running.ending` says that it was lost or stopped."""
+
+
+def run_attempt(
+    session: Session, claim: Claim, objective: Objective, must_stop: Callable[[], bool], generation: int
+) -> None:
+    """Carry one claim through to its end.
+
+    Raises:
+        StorageError: The database was away for longer than the patience; the lease then runs out.
+    """
+    patience = session.storage.patience
+    seed = trial_seed(session.record.spec.training.seed, claim.cell_id)
+    trial = patience.call(lambda: _create_trial(session, claim, seed), "create_trial")
+    # Nothing trains, reports or tells before this.
+    if not session.ledger.bind(claim, trial._trial_id, trial.number):
+        patience.call(lambda: fail_trial(session.trials, trial._trial_id, "lost"), "fail_trial")
+        return
+    logger.info("trial_began trial=%s cell=%s params=%s", trial.number, claim.cell_id[:8], claim.params)
+    running = RunningTrial(session, claim, trial, must_stop, generation)
+    error: str | None = None
+    outcome: Outcome | None = None
+    try:
+        with _Renewal(running):
+            outcome = objective(claim.params, seed, running)
+    except StorageError:
+        raise
+    except LostCellError:
+        running.ending = "lost"
+    except Exception as raised:
+        logger.exception("trial_failed trial=%s", trial.number)
+        running.ending, error = "exception", describe(raised)
+    if outcome is not None:
+        patience.call(lambda: tell(session.study, trial, outcome), "tell")
+    else:
+        reason: Reason = running.ending or "lost"
+        patience.call(lambda: fail_trial(session.trials, trial._trial_id, reason, error), "fail_trial")
+    _settle(session, claim, trial._trial_id)
+
+
+def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
+    """One transaction makes a RUNNING trial with its parameters and what ties it to the claim."""
+    sampler = session.sampler_for(claim.params)
+    attributes = {"worker": session.name, "attempt": claim.attempt, "seed": seed}
+    template = make_template(claim.cell_id, claim.token, claim.params, sampler, attributes)
+    trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=template)
+    return optuna.Trial(session.study, trial_id)
+
+
+def _settle(session: Session, claim: Claim, trial_id: int) -> None:
+    """Copy the trial as it now stands, whoever finished it, to the cell if that is still this claim's."""
+    try:
+        trial = session.storage.patience.call(lambda: session.trials.get_trial(trial_id), "get_trial")
+    except KeyError:  # the study was deleted
+        return
+    is_settled = session.ledger.settle(claim.cell_id, claim.token, read_ending(trial))
+    event = "trial_ended" if is_settled else "trial_dropped"
+    logger.info("%s trial=%s state=%s value=%s", event, trial.number, trial.state.name, trial.value)
+
+
+class _Renewal:
+    """The small thread that renews the lease while an epoch lasts long."""
+
+    def __init__(self, running: RunningTrial) -> None:
+        self._running = running
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="renewal", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        session = self._running.session
+        while not self._done.wait(session.timing.renewal_seconds):
+            try:
+                self._running.renew()
+                session.presence.touch(session.name)
+            except StorageError:
+                return  # the training thread meets the same outage and says so
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: type and first line of its text, at most 500 characters."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}"[:500] if lines else type(error).__name__

@@ -1,0 +1,40 @@
+"""What a supervisor tells a worker. Kept apart so that the supervisor need not import TensorFlow."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fmnist_optuna.study.ledger import Timing
+
+EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
+
+
+@dataclass(frozen=True)
+class WorkerOrder:
+    """Everything a worker process needs; it travels by pickle, never on a command line.
+
+    Args:
+        storage: URL with its password.
+        study_name: The study to work on.
+        worker_id: Unique among all workers.
+        generation: Stop generation when the work was ordered.
+        data_dir: Folder with the IDX files, or None for the search order.
+        timing: Lease and intervals.
+        patience_seconds: How long an outage of the database is waited for.
+        memory_limit_bytes: Resident size past which the worker asks to be replaced between trials.
+        slot: 0-based place among the workers of its supervisor.
+        log_file: Gets all output of the process; None leaves it where it is.
+        log_format: "text" or "json".
+    """
+
+    storage: str = field(repr=False)
+    study_name: str
+    worker_id: str
+    generation: int
+    data_dir: Path | None
+    timing: Timing
+    patience_seconds: float
+    memory_limit_bytes: int | None = None
+    slot: int = 0
+    log_file: Path | None = None
+    log_format: Literal["text", "json"] = "text"

@@ -1,0 +1,250 @@
+"""N local workers: started, watched, replaced when they die, held to their limits, and stopped.
+
+The supervisor trains nothing and imports no TensorFlow. It trusts a worker's pid, not what multiprocessing says of it:
+when the server that workers are forked from is killed, living workers look dead.
+"""
+
+import itertools
+import logging
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import psutil
+
+from fmnist_optuna.errors import DataError, FmnistOptunaError, StorageError, UsageError, WorkerFailedError
+from fmnist_optuna.study.history import RunningCell
+from fmnist_optuna.study.presence import Process, host_identity
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.processes import start
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.2
+LIMITS_SECONDS = 1.0  # between looks at time and memory
+CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+LAST_WORDS_LINES = 3
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 10.0
+FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a single attempt may take; None means no limit.
+
+    Args:
+        trial_seconds: Wall time of an attempt.
+        memory_bytes: Resident size of a worker.
+    """
+
+    trial_seconds: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass
+class _Worker:
+    """One child and what is known of it."""
+
+    order: WorkerOrder
+    process: BaseProcess
+    identity: Process | None
+    killed_for: str | None = None  # the limit that it broke
+
+    @property
+    def is_alive(self) -> bool:
+        """By its pid and start time, whatever multiprocessing says."""
+        if self.process.is_alive():
+            return True
+        return self.identity is not None and not self.identity.is_dead()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to this very process, if it still is."""
+        if self.identity is not None and not self.identity.is_dead():
+            os.kill(self.identity.pid, signum)
+
+
+@dataclass
+class Supervisor:
+    """Keeps `n_workers` workers on one study.
+
+    Args:
+        session: The supervisor's own view of the study.
+        order: What every worker gets, its name, slot and log aside.
+        n_workers: How many at once, >= 1.
+        limits: Of each attempt.
+        log_folder: One log file a worker.
+    """
+
+    session: Session
+    order: WorkerOrder
+    n_workers: int
+    limits: Limits
+    log_folder: Path
+    _workers: list[_Worker] = field(default_factory=list)
+    _serial: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
+    _n_crashes: int = 0  # in a row, without a cell finished in between
+    _n_settled: int = 0
+    _next_start: float = 0.0
+    _next_look: float = 0.0
+    _next_poll: float = 0.0
+
+    def start(self) -> None:
+        """Start the workers."""
+        for slot in range(self.n_workers):
+            self._start_worker(slot)
+
+    def _start_worker(self, slot: int) -> None:
+        name = f"{socket.gethostname()}-{self._run_id}-{next(self._serial)}"
+        log_file = self.log_folder / f"{name}.log"
+        order = replace(self.order, worker_id=name, slot=slot, log_file=log_file)
+        process = start(_run_worker_process, (order,), name=name)
+        self._workers.append(_Worker(order, process, _identify(process.pid)))
+        logger.info("worker_started worker=%s pid=%s", name, process.pid)
+
+    def tick(self) -> bool:
+        """Look once: reap, replace, enforce limits, heal; returns whether anything is left to wait for.
+
+        Raises:
+            WorkerFailedError: Workers crash again and again without finishing a cell.
+            StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same.
+        """
+        self._reap()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LIMITS_SECONDS
+            self._enforce_limits()
+        if now >= self._next_poll:
+            self._next_poll = now + self.session.timing.poll_seconds
+            self.session.recovery.requeue_dead()
+        counts = self.session.ledger.counts()
+        self._note_progress(counts["done"] + counts["failed"])
+        if counts["waiting"] == 0 and counts["running"] == 0:
+            return self.session.recovery.sweep() > 0
+        if self.session.ledger.generation() != self.order.generation:
+            return bool(self._workers)
+        if counts["waiting"] > 0 and now >= self._next_start:
+            busy = {worker.order.slot for worker in self._workers}
+            for slot in sorted(set(range(self.n_workers)) - busy):
+                self._start_worker(slot)
+        return True
+
+    def _note_progress(self, n_settled: int) -> None:
+        if n_settled > self._n_settled:
+            self._n_settled = n_settled
+            self._n_crashes = 0
+
+    def _reap(self) -> None:
+        for worker in [worker for worker in self._workers if not worker.is_alive]:
+            self._workers.remove(worker)
+            worker.process.join(0.1)
+            self._bury(worker, worker.process.exitcode)
+
+    def _bury(self, worker: _Worker, exit_code: int | None) -> None:
+        """Give back what a worker held whose process is seen to have ended, and say how it ended."""
+        name = worker.order.worker_id
+        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None:
+            self.session.recovery.requeue_worker(name, "stopped")
+            return
+        if worker.killed_for is not None:
+            logger.warning("worker_killed worker=%s: %s", name, worker.killed_for)
+            self.session.recovery.requeue_worker(name, "limit", worker.killed_for)
+        elif exit_code is not None and -exit_code in CRASH_SIGNALS:
+            error = f"the process crashed with {signal.Signals(-exit_code).name}"
+            logger.warning("worker_crashed worker=%s: %s; log: %s", name, error, worker.order.log_file)
+            self.session.recovery.requeue_worker(name, "crash", error)
+        else:
+            how = f"signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
+            logger.warning("worker_died worker=%s %s; log: %s", name, how, worker.order.log_file)
+            self.session.recovery.requeue_worker(name, "lost")
+        self.session.presence.leave(name)
+        if exit_code in FATAL_STATUS:
+            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(worker.order.log_file)}")
+        self._back_off(worker)
+
+    def _back_off(self, worker: _Worker) -> None:
+        self._n_crashes += 1
+        if self._n_crashes > 3 * self.n_workers + 3:
+            raise WorkerFailedError(
+                f"Workers must finish cells, but {self._n_crashes} died in a row; the last one's log "
+                f"{worker.order.log_file} ends: {_last_words(worker.order.log_file)}"
+            )
+        if self._n_crashes > 1:
+            delay = min(FIRST_BACKOFF_SECONDS * 2 ** (self._n_crashes - 2), LONGEST_BACKOFF_SECONDS)
+            self._next_start = time.monotonic() + delay
+
+    def _enforce_limits(self) -> None:
+        running = {cell.worker: cell for cell in self.session.history.running()} if self.limits.trial_seconds else {}
+        for worker in self._workers:
+            excess = self._excess(worker, running.get(worker.order.worker_id))
+            if excess is not None and worker.killed_for is None:
+                worker.killed_for = excess
+                worker.signal(signal.SIGKILL)
+
+    def _excess(self, worker: _Worker, cell: RunningCell | None) -> str | None:
+        seconds, n_bytes = self.limits.trial_seconds, self.limits.memory_bytes
+        if seconds is not None and cell is not None and cell.seconds > seconds:
+            return f"trial time limit of {seconds:g} s exceeded"
+        if n_bytes is not None and worker.identity is not None:
+            try:
+                size = psutil.Process(worker.identity.pid).memory_info().rss
+            except psutil.Error:
+                return None
+            if size > n_bytes and cell_is_running(self.session, worker):
+                return f"memory limit of {n_bytes / 2**20:.0f} MiB exceeded with {size / 2**20:.0f} MiB"
+        return None
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the workers to finish their epoch and give their cells back, or kill them."""
+        for worker in self._workers:
+            worker.signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
+    def wait(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
+        """Wait until every worker has ended and its cell is given back; `is_impatient` turns to killing them."""
+        while self._workers:
+            if is_impatient():
+                self.stop(at_once=True)
+            for worker in [worker for worker in self._workers if not worker.is_alive]:
+                self._workers.remove(worker)
+                worker.process.join(0.1)
+                self.session.recovery.requeue_worker(worker.order.worker_id, "stopped")
+                self.session.presence.leave(worker.order.worker_id)
+            time.sleep(0.02)
+
+    @property
+    def log_files(self) -> Sequence[Path]:
+        """Logs of the workers that are running."""
+        return [worker.order.log_file for worker in self._workers if worker.order.log_file is not None]
+
+
+def _run_worker_process(order: WorkerOrder) -> None:
+    from fmnist_optuna.work.worker import run_worker_process
+
+    run_worker_process(order)
+
+
+def cell_is_running(session: Session, worker: _Worker) -> bool:
+    """Whether the worker is within an attempt; between trials it replaces itself."""
+    return bool(session.ledger.held_cells(worker.order.worker_id))
+
+
+def _identify(pid: int | None) -> Process | None:
+    try:
+        return None if pid is None else Process(host_identity(), pid, psutil.Process(pid).create_time())
+    except psutil.Error:  # ended already
+        return None
+
+
+def _last_words(log_file: Path | None) -> str:
+    if log_file is None or not log_file.exists():
+        return "(no log)"
+    lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-LAST_WORDS_LINES:]) or "(empty)"

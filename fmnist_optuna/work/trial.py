@@ -1,0 +1,104 @@
+"""The Keras objective: builds, trains, reports and stores one cell. The only place where Keras meets Optuna."""
+
+import gc
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+from optuna.trial import TrialState
+
+from fmnist_optuna.grid import BATCH_SIZE, Params
+from fmnist_optuna.learning.architecture import build_model, load_architecture, load_callbacks
+from fmnist_optuna.learning.training import ResidentData, train
+from fmnist_optuna.learning.weights import save_weights
+from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
+from fmnist_optuna.study.ledger import Epoch
+from fmnist_optuna.study.trials import Outcome, Reason
+from fmnist_optuna.work.attempt import RunningTrial
+
+
+class KerasObjective:
+    """Trains one cell after another on the same resident data.
+
+    Args:
+        spec: The study's specification.
+        data: Training and validation images.
+    """
+
+    def __init__(self, spec: StudySpec, data: ResidentData) -> None:
+        self._spec = spec
+        self._data = data
+        self._architecture = load_architecture(spec.model.architecture)
+
+    def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        """Train one cell; the same seed gives the same curve, bit for bit, on the same machine."""
+        training = self._spec.training
+        keras.utils.set_random_seed(seed)
+        model = build_model(self._architecture, self._spec, params)
+        try:
+            result = train(
+                model,
+                self._data,
+                batch_size=int(params.get(BATCH_SIZE, training.batch_size)),
+                max_epochs=training.max_epochs,
+                patience=training.patience,
+                seed=seed,
+                callbacks=[StudyCallback(running), *load_callbacks(self._spec)],
+            )
+            if running.ending in ("lost", "stopped"):
+                return None
+            if result.is_diverged or running.ending == "pruned":
+                reason: Reason = "diverged" if result.is_diverged else "pruned"
+                running.note("reason", reason)
+                return Outcome(TrialState.PRUNED, reason=reason)
+            running.note("best_epoch", result.best_epoch + 1)
+            _store(model, running)
+            return Outcome(TrialState.COMPLETE, result.val_accuracy)
+        finally:
+            del model
+            keras.backend.clear_session()
+            gc.collect()  # graphs hold cycles; left alone they pile up over trials
+
+
+def _store(model: keras.Model, running: RunningTrial) -> None:
+    """Make the kept weights durable before anything says that there is a result."""
+    with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:
+        file = Path(folder) / WEIGHTS_FILE
+        patience = running.session.storage.patience
+        running.note("weights_sha256", patience.call(lambda: save_weights(model, file), "save_weights"))
+        artifacts = running.session.storage.artifacts
+        patience.call(lambda: store_weights(artifacts, running.trial, file), "store_weights")
+
+
+class StudyCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports each epoch to the study and stops the training when it is pruned, stopped or lost.
+
+    It never raises out of an epoch, so that EarlyStopping still restores the best weights.
+    """
+
+    def __init__(self, running: RunningTrial) -> None:
+        super().__init__()
+        self._running = running
+        self._began = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the epoch's clock."""
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report the epoch; a metric that is missing is an error."""
+        metrics = logs or {}
+        measured = Epoch(
+            epoch=epoch,
+            train_loss=metrics["loss"],
+            train_accuracy=metrics["accuracy"],
+            val_loss=metrics["val_loss"],
+            val_accuracy=metrics["val_accuracy"],
+            seconds=time.perf_counter() - self._began,
+        )
+        is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
+        if not self._running.report(measured, can_prune=not is_last):
+            self.model.stop_training = True

@@ -1,0 +1,66 @@
+"""The drawn garments: what the offline demo and the fast tests may rely on."""
+
+import numpy as np
+
+from fmnist_optuna.learning.data import load_splits
+from fmnist_optuna.learning.synthetic import draw_garments
+
+
+def test_shapes_and_dtypes() -> None:
+    """Images are uint8 (n, 28, 28) and labels uint8 (n,), as many as asked for."""
+    train_images, train_labels, test_images, test_labels = draw_garments(23, 11)
+    assert (train_images.shape, train_labels.shape) == ((23, 28, 28), (23,))
+    assert (test_images.shape, test_labels.shape) == ((11, 28, 28), (11,))
+    assert {a.dtype for a in (train_images, train_labels, test_images, test_labels)} == {np.dtype(np.uint8)}
+
+
+def test_nothing_asked_for_is_nothing_drawn() -> None:
+    """No images is a valid wish."""
+    images, labels, _, _ = draw_garments(0, 0)
+    assert (images.shape, labels.shape) == ((0, 28, 28), (0,))
+
+
+def test_same_seed_same_bytes() -> None:
+    """A seed draws the same bytes each time, another seed others, and the test images are not training images."""
+    first, again, other = draw_garments(50, 50), draw_garments(50, 50), draw_garments(50, 50, seed=1)
+    assert [a.tobytes() for a in first] == [a.tobytes() for a in again]
+    assert first[0].tobytes() != other[0].tobytes()
+    assert first[2].tobytes() != other[2].tobytes()
+    assert len({image.tobytes() for image in np.concatenate([first[0], first[2]])}) == 100
+
+
+def test_test_images_do_not_depend_on_the_number_of_training_images() -> None:
+    """The two sets have random streams of their own."""
+    assert draw_garments(10, 20)[2].tobytes() == draw_garments(30, 20)[2].tobytes()
+
+
+def test_every_class_is_equally_frequent() -> None:
+    """The labels cycle through the ten classes."""
+    _, train_labels, _, test_labels = draw_garments(120, 40)
+    assert np.bincount(train_labels).tolist() == [12] * 10
+    assert np.bincount(test_labels).tolist() == [4] * 10
+
+
+def test_every_image_shows_a_garment_on_black() -> None:
+    """Each image has some but not all pixels set, and the rim of most is background."""
+    images = draw_garments(200, 0)[0]
+    is_set = images.reshape(200, -1) > 0
+    assert is_set.any(axis=1).all()
+    assert not is_set.all(axis=1).any()
+    assert np.median(images[:, 0, :]) == 0
+    assert np.median(images[:, -1, :]) == 0
+
+
+def test_default_spec_splits() -> None:
+    """The default n_validation of 12,000 becomes a fifth of the 12,000 synthetic images, stratified."""
+    splits = load_splits("synthetic", 12_000, 0)
+    assert (splits.source, splits.train_images.shape) == ("synthetic", (9_600, 28, 28))
+    assert np.bincount(splits.train_labels).tolist() == [960] * 10
+    assert np.bincount(splits.validation_labels).tolist() == [240] * 10
+    assert np.bincount(splits.test_labels).tolist() == [200] * 10
+    assert splits.train_images.flags.c_contiguous
+
+
+def test_smaller_n_validation_is_kept() -> None:
+    """Less than a fifth is used as asked for."""
+    assert load_splits("synthetic", 100, 0).validation_labels.shape == (100,)
