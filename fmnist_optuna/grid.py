@@ -13,6 +13,8 @@ from typing import Any
 Params = dict[str, bool | int | float | str]
 
 MAX_INTEGER = 2**53  # Optuna keeps parameters as float64, exact for integers up to here
+MAX_FLOAT = 1e300  # distributions have fixed ends, and float64 ends soon after
+LEARNING_RATES = (1e-12, 1e6)  # the same for learning rates, whose distribution is logarithmic
 BATCH_SIZE = "batch_size"  # the one parameter of a grid that is the training's, not the architecture's
 
 
@@ -45,8 +47,8 @@ def make_cell(params: Params) -> Cell:
 
 
 def make_cells(grid: Mapping[str, Sequence[bool | int | float | str]]) -> list[Cell]:
-    """All cells of a grid, names sorted, the last name's values running fastest."""
-    names = sorted(grid)
+    """All cells of a grid, parameters in the grid's order, the last one's values running fastest."""
+    names = list(grid)
     return [make_cell(dict(zip(names, values, strict=True))) for values in itertools.product(*(grid[n] for n in names))]
 
 

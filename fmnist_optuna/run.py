@@ -22,9 +22,10 @@ from fmnist_optuna.study.ledger import Timing
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_storage
 from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.processes import Call
-from fmnist_optuna.work.supervisor import TICK_SECONDS, Limits, Supervisor
+from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification.
     """
-    preflight = Call(_prepare_spec, spec)  # imports TensorFlow in the workers' server while we go on
+    preflight = prepare_in_child(spec)  # imports TensorFlow in the workers' server while we go on
     try:
         data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
         fingerprint = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir).fingerprint
@@ -140,6 +141,11 @@ def join(storage: Storage, spec: StudySpec, fingerprint: str, data: ResolvedData
     """Create or join the study in an open storage."""
     record, n_new = create_or_join(storage, spec, fingerprint, timing)
     return PreparedStudy(Session(storage, record, timing, "supervisor"), data, n_new)
+
+
+def prepare_in_child(spec: StudySpec) -> Call:
+    """Check a specification against its architecture in a child, which imports TensorFlow so that we need not."""
+    return Call(_prepare_spec, spec)
 
 
 def _prepare_spec(spec: StudySpec) -> StudySpec:

@@ -16,17 +16,19 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.grid import BATCH_SIZE, MAX_INTEGER, Params, canonical_json
+from fmnist_optuna.grid import BATCH_SIZE, LEARNING_RATES, MAX_FLOAT, MAX_INTEGER, Params, canonical_json
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
@@ -92,6 +94,10 @@ class PrunerSpec(_Table):
             raise ValueError(f'must not be given with name = "none"; remove {", ".join(given)}')
         return self
 
+    @model_serializer(mode="wrap")
+    def _leave_out_arguments_of_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"name": "none"} if self.name == "none" else serialize(self)
+
 
 class ConfirmSpec(_Table):
     """How many of the best cells are confirmed, over how many fresh seeds."""
@@ -151,6 +157,8 @@ class StudySpec(_Table):
 def _check_values(name: str, values: tuple[Value, ...]) -> None:
     if not values:
         raise ValueError(f"{name} must have at least one value, but is empty")
+    if len({type(value) if isinstance(value, bool | str) else float for value in values}) > 1:
+        raise ValueError(f"{name} must be all numbers, all strings or all true / false, but is {list(values)}")
     seen: set[str] = set()
     for value in values:
         _check_value(name, value)
@@ -167,8 +175,10 @@ def _check_value(name: str, value: Value) -> None:
         rule = "be finite"
     elif is_number and isinstance(value, int) and abs(value) > MAX_INTEGER:
         rule = "be at most 2**53 in size"
-    elif name == "learning_rate" and not (is_number and float(value) > 0):
-        rule = "be greater than 0"
+    elif is_number and abs(float(value)) > MAX_FLOAT:
+        rule = f"be at most {MAX_FLOAT:g} in size"
+    elif name == "learning_rate" and not (is_number and LEARNING_RATES[0] <= float(value) <= LEARNING_RATES[1]):
+        rule = f"be from {LEARNING_RATES[0]:g} to {LEARNING_RATES[1]:g}"
     elif name == "dropout_rate" and not (is_number and 0 <= float(value) < 1):
         rule = "be at least 0 and less than 1"
     elif name in ("hidden_size", BATCH_SIZE) and not (is_number and float(value) >= 1 and float(value).is_integer()):
@@ -300,7 +310,7 @@ def _coerce(place: str, value: Value, declared: type | None) -> Value:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if declared is float and is_number:
         return float(value)
-    if declared is int and is_number and float(value).is_integer():
+    if declared is int and is_number and float(value).is_integer() and abs(float(value)) <= MAX_INTEGER:
         return int(value)
     if declared is None or (declared in (bool, str) and isinstance(value, declared)):
         return value

@@ -36,10 +36,14 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
 
 
 def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """The fused twin of an optimizer that is exactly keras.optimizers.Adam, fresh; any other as it is."""
-    if type(optimizer) is not keras.optimizers.Adam or optimizer.amsgrad:
-        return optimizer
-    return FusedAdam.from_config(optimizer.get_config())
+    """Fuse the updates of an optimizer that is exactly keras.optimizers.Adam, in place; any other stays as it is.
+
+    In place, because a configuration does not hold all that Adam may be told: a learning rate that is a lambda or a
+    schedule without `get_config`, and the variables that `exclude_from_weight_decay` names.
+    """
+    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
+        optimizer.__class__ = FusedAdam  # it adds no state
+    return optimizer
 
 
 def _tf_variable(variable: Any) -> tf.Variable:

@@ -1,7 +1,7 @@
 """Images and labels in three roles: which source to use, the stratified split, and a fingerprint of the outcome.
 
-Owns `Splits` and the split. Leaves files and downloads to `files` and drawing to `synthetic`; knows no Keras, no
-Optuna and no environment variable of ours: the caller resolves FMNIST_OPTUNA_DATA into `data_dir`.
+Owns `Splits` and the split. Leaves files to `files`, mirrors to `download` and drawing to `synthetic`; knows no Keras,
+no Optuna and no environment variable of ours: the caller resolves FMNIST_OPTUNA_DATA into `data_dir`.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fmnist_optuna.errors import DataError, UsageError
-from fmnist_optuna.learning import files as data_files
+from fmnist_optuna.learning.download import DEFAULT_MIRRORS, REACH_TIMEOUT, ask_mirrors, fetch
 from fmnist_optuna.learning.files import (
-    DEFAULT_MIRRORS,
     FASHION_MNIST_FILES,
-    REACH_TIMEOUT,
     FileCheck,
     IdxFile,
-    fetch,
     find_data_dir,
+    keras_cache_dir,
+    read_arrays,
+    user_cache_dir,
     verify_files,
 )
 from fmnist_optuna.learning.synthetic import draw_garments
@@ -120,7 +120,7 @@ def resolve_source(
         return ResolvedData("fashion-mnist", found, f"Fashion-MNIST found in {found}")
     all_mirrors = [*default_mirrors, *mirrors]
     if source == "auto":
-        answered, causes = data_files.ask_mirrors(all_mirrors, files, reach_timeout)
+        answered, causes = ask_mirrors(all_mirrors, files, reach_timeout)
         if not answered:
             why = "; ".join(f"{mirror} ({cause})" for mirror, cause in causes.items())
             reason = f"synthetic garments, because Fashion-MNIST is neither on disk nor reachable: {why}"
@@ -190,10 +190,10 @@ def _load_arrays(source: str, data_dir: Path | None, files: Sequence[IdxFile]) -
     found = find_data_dir(data_dir, files=files)
     if found is None:
         raise DataError(
-            f"Fashion-MNIST must be on disk, but neither {data_files.user_cache_dir()} nor "
-            f"{data_files.keras_cache_dir()} holds all {len(files)} files; run: fmnist-optuna data fetch"
+            f"Fashion-MNIST must be on disk, but neither {user_cache_dir()} nor "
+            f"{keras_cache_dir()} holds all {len(files)} files; run: fmnist-optuna data fetch"
         )
-    return data_files.read_arrays(found, files)
+    return read_arrays(found, files)
 
 
 def _split(labels: UInt8Array, n_validation: int, split_seed: int) -> tuple[Int64Array, Int64Array]:

@@ -1,23 +1,16 @@
-"""The four Fashion-MNIST files on disk: where they are looked for, downloaded, verified and parsed.
+"""The four Fashion-MNIST files on disk: where they are looked for, verified and parsed.
 
-Owns the file table, the search order, the mirrors and every message about a bad file. Knows nothing of the split,
-of Keras or of any study. A corrupt file is an error that names the file; it is never replaced silently.
+Owns the file table, the search order and every message about a bad file. Knows nothing of mirrors, of the split, of
+Keras or of any study. A corrupt file is an error that names the file; it is never replaced silently.
 """
 
 import contextlib
-import fcntl
 import hashlib
-import http.client
-import logging
 import math
 import os
-import queue
 import sys
-import threading
-import time
-import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fmnist_optuna.errors import DataError
-
-logger = logging.getLogger(__name__)
-
-CONNECT_TIMEOUT = 3.0  # seconds; grace that slower mirrors get once a first one has answered
-REACH_TIMEOUT = 10.0  # seconds until some mirror must have sent a first byte, name resolution included
-READ_TIMEOUT = 30.0  # seconds without a byte, once the mirror has answered
-GZIP_OVERHEAD = 65_536  # bytes; no honest .gz is longer than its content plus this
-
-DEFAULT_MIRRORS = (
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-)
 
 
 @dataclass(frozen=True)
@@ -135,7 +116,7 @@ def find_data_dir(data_dir: Path | None = None, *, files: Sequence[IdxFile] = FA
     """
     if data_dir is None:
         for cache_dir in (user_cache_dir(), keras_cache_dir()):
-            if not _missing(cache_dir, files):
+            if not missing_files(cache_dir, files):
                 return cache_dir
         return None
     fetch_command = f"run: fmnist-optuna data fetch --data-dir {data_dir}"
@@ -143,7 +124,7 @@ def find_data_dir(data_dir: Path | None = None, *, files: Sequence[IdxFile] = FA
         raise DataError(f"the data folder must exist, but {data_dir} does not; {fetch_command}")
     if not data_dir.is_dir():
         raise DataError(f"the data folder must be a folder, but {data_dir} is a file; name another with --data-dir DIR")
-    missing = _missing(data_dir, files)
+    missing = missing_files(data_dir, files)
     if missing:
         names = ", ".join(f"{file.name}.gz" for file in missing)
         raise DataError(
@@ -161,7 +142,8 @@ def _locate(folder: Path, file: IdxFile) -> Path | None:
     return None
 
 
-def _missing(folder: Path, files: Sequence[IdxFile]) -> list[IdxFile]:
+def missing_files(folder: Path, files: Sequence[IdxFile]) -> list[IdxFile]:
+    """The files of the table that the folder holds neither packed nor unpacked; nothing is read."""
     return [file for file in files if _locate(folder, file) is None]
 
 
@@ -211,14 +193,15 @@ def _inspect(path: Path, file: IdxFile) -> tuple[bytes, str | None, str]:
         packed = path.read_bytes()
     except OSError as error:
         return b"", None, f"must be readable, but {error.strerror or error}"
-    content, fault = _unpack(packed, file) if path.suffix == ".gz" else (packed, "")
+    content, fault = unpack(packed, file) if path.suffix == ".gz" else (packed, "")
     if fault:
         return b"", None, fault
     sha256 = hashlib.sha256(content).hexdigest()
-    return content, sha256, _find_fault(content, sha256, file)
+    return content, sha256, find_fault(content, sha256, file)
 
 
-def _unpack(packed: bytes, file: IdxFile) -> tuple[bytes, str]:
+def unpack(packed: bytes, file: IdxFile) -> tuple[bytes, str]:
+    """Content of a .gz, and what is wrong with it ("" when nothing is); at most one byte more than it should hold."""
     if packed[:2] != b"\x1f\x8b":
         return b"", f"must be a gzip file, but begins with {packed[:8]!r}"
     unpacker = zlib.decompressobj(wbits=31)  # 31: gzip wrapper, its CRC checked
@@ -232,7 +215,8 @@ def _unpack(packed: bytes, file: IdxFile) -> tuple[bytes, str]:
     return content, ""
 
 
-def _find_fault(content: bytes, sha256: str, file: IdxFile) -> str:
+def find_fault(content: bytes, sha256: str, file: IdxFile) -> str:
+    """What is wrong with the content of an unpacked file: header, shape, size or SHA-256; "" when nothing is."""
     if len(content) < file.header_size:
         return f"must begin with an IDX header of {file.header_size} bytes, but is {len(content)} bytes long"
     magic = int.from_bytes(content[:4], "big")
@@ -254,146 +238,3 @@ def _find_fault(content: bytes, sha256: str, file: IdxFile) -> str:
 
 def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{n:,}" for n in shape)
-
-
-def fetch(
-    data_dir: Path | None = None,
-    mirrors: Sequence[str] = (),
-    *,
-    files: Sequence[IdxFile] = FASHION_MNIST_FILES,
-    default_mirrors: Sequence[str] = DEFAULT_MIRRORS,
-    reach_timeout: float = REACH_TIMEOUT,
-) -> Path:
-    """Make sure that a folder holds all four files, each as published; download only what is missing.
-
-    Of several processes one downloads, under a lock in the folder; the others wait and find the files.
-
-    Args:
-        data_dir: The folder, created if needed; if None, a cache that is complete, else the user's cache.
-        mirrors: Base URLs to try after the default ones.
-        files: What to fetch; for tests.
-        default_mirrors: Base URLs to try first, in this order; for tests.
-        reach_timeout: Seconds until some mirror must have answered.
-
-    Returns:
-        The folder that now holds the verified files.
-
-    Raises:
-        DataError: A file already there is corrupt, the folder is not writable, or every mirror failed.
-    """
-    folder = data_dir or find_data_dir(files=files) or user_cache_dir()
-    missing = _missing(folder, files)
-    if missing:
-        with _locked(folder):
-            missing = _missing(folder, files)  # again: another process may have been here while we waited
-            if missing:
-                _download(folder, missing, [*default_mirrors, *mirrors], reach_timeout)
-    read_arrays(folder, [file for file in files if file not in missing])  # what was downloaded is verified already
-    return folder
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Never deleted: a waiter would hold the lock of a file that is gone.
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        raise DataError(
-            f"the data folder must be writable, but {folder} is not ({error.strerror}); "
-            "name another with --data-dir DIR, or use --data synthetic"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(lock)  # gives the lock back, as does the end of the process
-
-
-def _download(folder: Path, missing: Sequence[IdxFile], mirrors: Sequence[str], reach_timeout: float) -> None:
-    answered, causes = ask_mirrors(mirrors, missing, reach_timeout)
-    for file in missing:
-        for mirror in [m for m in answered if m not in causes]:
-            try:
-                packed = _request(mirror, file, READ_TIMEOUT, file.size + GZIP_OVERHEAD)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                causes[mirror] = _cause(error)
-                continue
-            content, fault = _unpack(packed, file)
-            fault = fault or _find_fault(content, hashlib.sha256(content).hexdigest(), file)
-            if not fault:
-                _write(folder / f"{file.name}.gz", packed)
-                logger.info("data file downloaded", extra={"file": file.name, "mirror": mirror, "folder": str(folder)})
-                break
-            causes[mirror] = f"{file.name}.gz {fault}"
-        else:
-            raise DataError(
-                f"{file.name}.gz must come from a mirror, but all {len(mirrors)} failed: "
-                + "; ".join(f"{mirror} ({causes[mirror]})" for mirror in mirrors)
-                + "; name a folder that has the files with --data-dir DIR, or use --data synthetic"
-            )
-
-
-def _request(mirror: str, file: IdxFile, timeout: float, n_bytes: int) -> bytes:
-    with urllib.request.urlopen(f"{mirror.rstrip('/')}/{file.name}.gz", timeout=timeout) as response:
-        content: bytes = response.read(n_bytes)
-    return content
-
-
-def _cause(error: Exception) -> str:
-    reason = getattr(error, "reason", None)  # URLError hides the OSError here, HTTPError the words of its status
-    code = getattr(error, "code", "")
-    return " ".join(f"{code} {reason or error}".split()) or type(error).__name__
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write verified bytes so that `path` is whole or absent, whatever interrupts; an old `.part` is overwritten."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DataError(
-            f"{path} must be writable, but {error.strerror}; free space there, or name another folder "
-            "with --data-dir DIR"
-        ) from error
-
-
-def ask_mirrors(
-    mirrors: Sequence[str], files: Sequence[IdxFile] = FASHION_MNIST_FILES, reach_timeout: float = REACH_TIMEOUT
-) -> tuple[list[str], dict[str, str]]:
-    """Ask all mirrors at once for the first byte of the smallest file.
-
-    Each in a daemon thread, because name resolution and a host of many dead addresses heed no socket timeout.
-
-    Returns:
-        The mirrors that answered, in the given order, and the cause for each other one. Complete after
-        `reach_timeout` seconds, or CONNECT_TIMEOUT seconds if one has answered by then.
-    """
-    smallest = min(files, key=lambda file: file.size)
-    outcomes: queue.Queue[tuple[str, str]] = queue.Queue()
-
-    def ask(mirror: str) -> None:
-        try:
-            outcomes.put((mirror, "" if _request(mirror, smallest, CONNECT_TIMEOUT, 1) else "sent nothing"))
-        except Exception as error:  # whatever it is, it is this mirror's cause, not the caller's end
-            outcomes.put((mirror, _cause(error)))
-
-    for mirror in mirrors:
-        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
-    started = time.monotonic()
-    found: dict[str, str] = {}
-    while len(found) < len(set(mirrors)):
-        limit = min(CONNECT_TIMEOUT, reach_timeout) if "" in found.values() else reach_timeout
-        try:
-            mirror, cause = outcomes.get(timeout=max(0.0, started + limit - time.monotonic()))
-        except queue.Empty:
-            break
-        found[mirror] = cause
-    answered = [mirror for mirror in mirrors if found.get(mirror) == ""]
-    return answered, {m: found.get(m, "no answer in time") for m in mirrors if m not in answered}

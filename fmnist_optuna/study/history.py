@@ -4,8 +4,9 @@ Reads our tables only, so that `status` and `best` need no Optuna.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, Select, func, select
 
 from fmnist_optuna.grid import Params, decode_params
 from fmnist_optuna.study.ledger import Epoch
@@ -56,6 +57,7 @@ class FinishedCell:
     value: float | None  # val_accuracy, 0..1
     n_epochs: int
     seconds: float  # of its epochs
+    finished_at: float  # seconds since 1970 UTC
 
 
 @dataclass(frozen=True)
@@ -144,35 +146,35 @@ class History:
         Args:
             since: Only those finished after this time of the database's clock.
         """
-        totals = (
-            select(epochs.c.trial_id, func.count().label("n_epochs"), func.sum(epochs.c.seconds).label("seconds"))
-            .group_by(epochs.c.trial_id)
-            .subquery()
-        )
-        query = (
-            select(cells, totals.c.n_epochs, totals.c.seconds)
-            .outerjoin(totals, totals.c.trial_id == cells.c.trial_id)
-            .where(cells.c.study_id == self.study_id, cells.c.state == "done", cells.c.finished_at > since)
-            .order_by(cells.c.finished_at, cells.c.trial_number)
-        )
+        query = self._finished().where(cells.c.finished_at > since)
         with self.storage.read() as connection:
-            return [
-                FinishedCell(
-                    trial_id=row.trial_id,
-                    trial_number=row.trial_number,
-                    params=decode_params(row.params),
-                    result=row.result,
-                    value=row.value,
-                    n_epochs=row.n_epochs or 0,
-                    seconds=row.seconds or 0.0,
-                )
-                for row in connection.execute(query)
-            ]
+            rows = connection.execute(query.order_by(cells.c.finished_at, cells.c.trial_number))
+            return [_finished(row) for row in rows]
 
+    @retrying
     def best(self) -> FinishedCell | None:
         """The COMPLETE cell with the best val_accuracy; of equals the earlier trial."""
-        complete = [cell for cell in self.finished() if cell.result == "COMPLETE" and cell.value is not None]
-        return max(complete, key=lambda cell: (cell.value, -cell.trial_number), default=None)
+        query = (
+            self._finished().where(cells.c.result == "COMPLETE").order_by(cells.c.value.desc(), cells.c.trial_number)
+        )
+        with self.storage.read() as connection:
+            row = connection.execute(query.limit(1)).one_or_none()
+        return None if row is None else _finished(row)
+
+    def _finished(self) -> Select[Any]:
+        own = epochs.c.trial_id == cells.c.trial_id
+        return select(
+            cells,
+            select(func.count()).where(own).scalar_subquery().label("n_epochs"),
+            select(func.sum(epochs.c.seconds)).where(own).scalar_subquery().label("seconds"),
+        ).where(cells.c.study_id == self.study_id, cells.c.state == "done")
+
+    @retrying
+    def last_finished_at(self) -> float:
+        """When the newest result came, by the database's clock; 0.0 before the first."""
+        query = select(func.max(cells.c.finished_at)).where(cells.c.study_id == self.study_id)
+        with self.storage.read() as connection:
+            return float(connection.execute(query).scalar() or 0.0)
 
     @retrying
     def failed(self) -> list[tuple[Params, str]]:
@@ -225,3 +227,16 @@ class History:
         )
         with self.storage.read() as connection:
             return [WorkerRow(*row) for row in connection.execute(query).tuples()]
+
+
+def _finished(row: Row[Any]) -> FinishedCell:
+    return FinishedCell(
+        trial_id=row.trial_id,
+        trial_number=row.trial_number,
+        params=decode_params(row.params),
+        result=row.result,
+        value=row.value,
+        n_epochs=row.n_epochs or 0,
+        seconds=row.seconds or 0.0,
+        finished_at=row.finished_at,
+    )

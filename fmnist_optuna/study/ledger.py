@@ -139,7 +139,7 @@ class Ledger:
                 "study_id": self.study_id,
                 "cell_id": cell.cell_id,
                 "position": first + offset,
-                "params": json.dumps(cell.params, sort_keys=True),
+                "params": json.dumps(cell.params),
                 "state": "waiting",
                 "claims": 0,
                 "failures": 0,

@@ -40,7 +40,7 @@ cells = Table(
     Column("study_id", Integer, primary_key=True, autoincrement=False),
     Column("cell_id", String(64), primary_key=True),
     Column("position", Integer, nullable=False),  # order of claims
-    Column("params", Text, nullable=False),  # canonical for the person: JSON with the declared types
+    Column("params", Text, nullable=False),  # JSON in the declared types
     Column("state", String(8), nullable=False),  # waiting, running, done, failed
     Column("token", String(32), unique=True),  # which claim holds, or last held, the cell
     Column("worker", String(128)),

@@ -116,7 +116,7 @@ def _seed(
             )
         else:
             _check_join(_record(row), spec, data_fingerprint)
-        grid = {name: list(values) for name, values in sorted(spec.grid.items())}
+        grid = {name: list(values) for name, values in spec.grid.items()}
         if grid not in grids:
             grids.append(grid)
             connection.execute(update(control).where(control.c.study_id == study_id).values(grids=json.dumps(grids)))

@@ -14,19 +14,17 @@ from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from fmnist_optuna.errors import SpecError
-from fmnist_optuna.grid import MAX_INTEGER, Params, canonical_json
+from fmnist_optuna.grid import LEARNING_RATES, MAX_FLOAT, MAX_INTEGER, Params, canonical_json
 from fmnist_optuna.spec import PrunerSpec
 
 CELL_ID = "cell_id"
 TOKEN = "token"
-LARGEST_FLOAT = 1e300
 # Fixed and wide, so that a larger grid never changes the distribution of a parameter, which Optuna would refuse.
 KNOWN_DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "hidden_size": IntDistribution(1, MAX_INTEGER),
     "batch_size": IntDistribution(1, MAX_INTEGER),
     "dropout_rate": FloatDistribution(0.0, 1.0),
-    "learning_rate": FloatDistribution(1e-12, 1e6, log=True),
+    "learning_rate": FloatDistribution(*LEARNING_RATES, log=True),
 }
 
 Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost"]
@@ -85,11 +83,7 @@ def make_pruner(spec: PrunerSpec) -> BasePruner:
 
 
 def make_distributions(grid: Mapping[str, Sequence[Any]]) -> dict[str, BaseDistribution]:
-    """One distribution a parameter: numeric and wide; categorical for strings and booleans.
-
-    Raises:
-        SpecError: A parameter mixes numbers with strings or booleans.
-    """
+    """One distribution a parameter: numeric and wide; categorical for strings and booleans."""
     return {name: _make_distribution(name, values) for name, values in grid.items()}
 
 
@@ -100,11 +94,9 @@ def _make_distribution(name: str, values: Sequence[Any]) -> BaseDistribution:
         return CategoricalDistribution((False, True))
     if all(isinstance(value, str) for value in values):
         return CategoricalDistribution(tuple(values))
-    if any(isinstance(value, bool | str) for value in values):
-        raise SpecError(f"grid.{name} must be all numbers, all strings or all true / false, but is {list(values)}.")
     if all(isinstance(value, int) for value in values):
         return IntDistribution(-MAX_INTEGER, MAX_INTEGER)
-    return FloatDistribution(-LARGEST_FLOAT, LARGEST_FLOAT)
+    return FloatDistribution(-MAX_FLOAT, MAX_FLOAT)
 
 
 def make_template(

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -31,9 +32,23 @@ def worker_context() -> BaseContext:
 def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
     """Start a child that runs `target` of an importable module."""
     process: BaseProcess = worker_context().Process(target=target, args=arguments, name=name)  # type: ignore[attr-defined]
-    with _no_main_module():
+    with _no_main_module(), _quiet_stderr():
         process.start()
     return process
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """The first start makes the server, which inherits stderr: TensorFlow's C++ side greets on it at every import."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 @contextlib.contextmanager

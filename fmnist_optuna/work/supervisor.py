@@ -22,6 +22,7 @@ from fmnist_optuna.errors import DataError, FmnistOptunaError, StorageError, Usa
 from fmnist_optuna.study.history import RunningCell
 from fmnist_optuna.study.presence import Process, host_identity
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.processes import start
 
@@ -34,19 +35,6 @@ LAST_WORDS_LINES = 3
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
 FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a single attempt may take; None means no limit.
-
-    Args:
-        trial_seconds: Wall time of an attempt.
-        memory_bytes: Resident size of a worker.
-    """
-
-    trial_seconds: float | None = None
-    memory_bytes: int | None = None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Fashion-MNIST on disk, from a mirror and split: every promise of `learning.data` and `learning.files`.
+"""Fashion-MNIST on disk, from a mirror and split: every promise of `learning.data`, `files` and `download`.
 
 The files are tiny and made here; a real HTTP server on 127.0.0.1 plays the mirror. No test leaves this machine.
 """

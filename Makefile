@@ -1,0 +1,48 @@
+# All set-up happens in a virtual environment of this folder; nothing else is touched.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test test-slow lint types setup lock wheel bench-ledger clean help
+
+run: $(READY)            ## train the default study with as many workers as cores, and test the winner
+	$(BIN)/fmnist-optuna run
+
+test: $(READY)           ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)      ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)           ## ruff, on code and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)          ## mypy --strict on the package
+	$(BIN)/mypy
+
+setup: $(READY)          ## the virtual environment, with the locked dependencies
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, but $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+lock:                    ## the lock file anew, from the ranges in pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra postgres --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --quiet --output-file requirements.lock
+
+wheel: $(READY)          ## the wheel, into dist/
+	$(BIN)/python -m build --no-isolation --wheel
+
+bench-ledger: $(READY)   ## bookkeeping of 8 workers with a stub objective, 100 and 5,000 cells
+	$(BIN)/python benchmarks/ledger.py
+
+clean:                   ## remove the virtual environment and what tools leave
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+help:                    ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -1,0 +1,134 @@
+"""The answers of the commands as JSON objects: the stable schema 1. Accuracies are fractions, times ISO-8601 UTC."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from fmnist_optuna.results.evaluation import Winner
+from fmnist_optuna.study.history import CellCounts
+from fmnist_optuna.study.leaderboard import TrialRow
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.study.verification import Verification
+
+SCHEMA = 1
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    json.dump({"schema": SCHEMA, **answer}, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def data_answer(record: StudyRecord) -> dict[str, Any]:
+    """Where the data of a study came from."""
+    return {"source": record.data_source, "fingerprint": record.data_fingerprint}
+
+
+def counts_answer(counts: CellCounts) -> dict[str, int]:
+    """Cells by state."""
+    return vars(counts)
+
+
+def status_answer(session: Session) -> dict[str, Any]:
+    """`status --json`."""
+    record, history = session.record, session.history
+    best = history.best()
+    return {
+        "study": record.name,
+        "storage": session.storage.name,
+        "data": data_answer(record),
+        "cells": counts_answer(history.counts()),
+        "workers": [
+            {
+                "worker": worker.worker_id,
+                "host": worker.host,
+                "pid": worker.pid,
+                "seconds_since_seen": round(worker.seconds_since_seen, 1),
+            }
+            for worker in history.workers()
+        ],
+        "best": None
+        if best is None
+        else {"trial": best.trial_number, "params": best.params, "val_accuracy": best.value, "epochs": best.n_epochs},
+        "elapsed_seconds": round(history.elapsed_seconds(), 3),
+    }
+
+
+def winner_answer(record: StudyRecord, winner: Winner) -> dict[str, Any]:
+    """`best --json` and `run --json`."""
+    evaluation = winner.evaluation
+    return {
+        "study": record.name,
+        "trial": winner.trial,
+        "params": winner.params,
+        "val_accuracy": winner.val_accuracy,
+        "test_accuracy": None if evaluation is None else evaluation.accuracy,
+        "test_interval": None if evaluation is None else list(evaluation.interval),
+        "epochs": winner.n_epochs,
+        "data": data_answer(record),
+        "confirmed": None,
+        "classes": None
+        if evaluation is None
+        else [
+            {
+                "label": result.label,
+                "images": result.n_images,
+                "recall": _finite(result.recall),
+                "precision": _finite(result.precision),
+            }
+            for result in evaluation.classes
+        ],
+    }
+
+
+def trials_answer(rows: list[TrialRow]) -> dict[str, Any]:
+    """`trials --json`."""
+    return {"trials": [trial_answer(row) for row in rows]}
+
+
+def trial_answer(row: TrialRow) -> dict[str, Any]:
+    """One attempt."""
+    return {
+        "trial": row.number,
+        "cell": row.cell_id,
+        "state": row.state,
+        "params": row.params,
+        "val_accuracy": row.value,
+        "epochs": row.n_epochs,
+        "seconds": round(row.seconds, 3),
+        "attempt": row.attempt,
+        "worker": row.worker,
+        "reason": row.reason,
+        "error": row.error,
+    }
+
+
+def verification_answer(verification: Verification) -> dict[str, Any]:
+    """`verify --json`."""
+    return {
+        "ok": verification.ok,
+        "cells": verification.n_cells,
+        "results": verification.n_results,
+        "duplicates": verification.n_duplicates,
+        "missing": verification.n_missing,
+        "failed": verification.n_failed,
+        "running": verification.n_running,
+        "surplus_trials": verification.n_surplus,
+        "problems": list(verification.problems),
+    }
+
+
+def study_answer(record: StudyRecord, counts: CellCounts) -> dict[str, Any]:
+    """One study of `list --json`."""
+    return {
+        "study": record.name,
+        "data": data_answer(record),
+        "cells": counts_answer(counts),
+        "created_at": datetime.fromtimestamp(record.created_at, UTC).isoformat(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None

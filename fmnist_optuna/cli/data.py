@@ -1,0 +1,51 @@
+"""`data fetch` and `data verify`: the data set on disk."""
+
+import typer
+
+from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors, command, say
+from fmnist_optuna.errors import DataError
+
+app = typer.Typer(help="The data set on disk, with checksums.", no_args_is_help=True)
+
+
+def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> None:
+    """Download Fashion-MNIST, checked by SHA-256, unless it is there."""
+    from fmnist_optuna.learning.data import fetch as fetch_files
+
+    folder = fetch_files(data_dir, tuple(mirror or ()))
+    print(folder)
+    say(f"Next: fmnist-optuna data verify --data-dir {folder}")
+
+
+def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
+    """Check the four files against their SHA-256; exit 4 when one is missing or corrupt."""
+    from fmnist_optuna.cli.answers import print_json
+    from fmnist_optuna.learning.data import find_data_dir, verify_files
+
+    folder = find_data_dir(data_dir)
+    if folder is None:
+        raise DataError("Fashion-MNIST must be on disk, but is in no cache; get it with `fmnist-optuna data fetch`.")
+    checks = verify_files(folder)
+    if as_json:
+        files = [
+            {
+                "name": check.name,
+                "path": None if check.path is None else str(check.path),
+                "ok": check.ok,
+                "items": check.n_items,
+                "sha256": check.sha256,
+                "message": check.message,
+            }
+            for check in checks
+        ]
+        print_json({"folder": str(folder), "ok": all(check.ok for check in checks), "files": files})
+    else:
+        for check in checks:
+            print(f"{'ok ' if check.ok else 'BAD'} {check.name}  {check.message}")
+    bad = [check.name for check in checks if not check.ok]
+    if bad:
+        raise DataError(f"All four files in {folder} must be right, but {', '.join(bad)} must be replaced.")
+
+
+command(app, "fetch")(fetch)
+command(app, "verify")(verify)

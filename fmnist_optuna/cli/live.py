@@ -1,0 +1,160 @@
+"""What a person sees while a study runs: a live view on a terminal, plain lines elsewhere. All of it on stderr."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fmnist_optuna.cli.tables import percent, running_table, show_counts, show_params, title
+from fmnist_optuna.learning.data import ResolvedData
+from fmnist_optuna.run import Observer
+from fmnist_optuna.study.history import FinishedCell, History
+from fmnist_optuna.study.session import Session
+
+REFRESH_SECONDS = 0.5
+
+
+def make_observer(console: Console, n_workers: int) -> "StudyObserver":
+    """The live view on a terminal; one line a finished trial in a pipe, a file or CI."""
+    return LiveObserver(console, n_workers) if console.is_terminal else StudyObserver(console, n_workers)
+
+
+class StudyObserver(Observer):
+    """Plain lines: one for the study, one for each finished trial."""
+
+    def __init__(self, console: Console, n_workers: int) -> None:
+        self.console = console
+        self.n_workers = n_workers
+        self._finished_until = 0.0
+        self._next_look = 0.0
+        self._began = time.monotonic()
+        self._n_at_start = 0
+
+    def __enter__(self) -> "StudyObserver":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
+        """Say which study, which data, how much there is to do."""
+        record, counts = session.record, session.history.counts()
+        if record.is_synthetic and data.reason:
+            self.line(f"SYNTHETIC data: {data.reason}")
+        verb = "starts" if counts.done + counts.failed == 0 else "goes on" if not counts.is_over else "is finished"
+        self.line(f"study {title(record)} {verb}: {show_counts(counts)}; data {record.data_fingerprint[:12]}")
+        self._began = time.monotonic()
+        self._n_at_start = counts.done + counts.failed
+        self._finished_until = session.history.last_finished_at()
+
+    def tick(self, session: Session) -> None:
+        """Say what was finished since the last look."""
+        if self._is_time():
+            self.look(session)
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + REFRESH_SECONDS
+        return True
+
+    def look(self, session: Session) -> None:
+        """One line for each trial finished since the last look."""
+        finished = session.history.finished(since=self._finished_until)
+        if not finished:
+            return
+        counts = session.history.counts()
+        n_before = counts.done - len(finished)
+        for offset, cell in enumerate(finished, start=1):
+            self.line(f"[{n_before + offset}/{counts.total}] {describe_finished(cell)}")
+        self._finished_until = max(cell.finished_at for cell in finished)
+
+    def stopping(self, how: str) -> None:
+        """Say that the workers finish their epoch."""
+        self.line(f"Stopping ({how}): workers finish their epoch and give cells back; once more ends them at once.")
+
+    def line(self, text: str) -> None:
+        """One line on stderr."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def describe_finished(cell: FinishedCell) -> str:
+    """A finished cell in one line."""
+    return (
+        f"trial {cell.trial_number} {cell.result.lower()}: val accuracy {percent(cell.value)} "
+        f"after {cell.n_epochs} epochs in {cell.seconds:.1f} s ({show_params(cell.params)})"
+    )
+
+
+class LiveObserver(StudyObserver):
+    """A bar over the cells, a line a worker, the best so far, the time left; it vanishes at the end."""
+
+    def __init__(self, console: Console, n_workers: int) -> None:
+        super().__init__(console, n_workers)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "LiveObserver":
+        self._live.start()
+        self._live.update(Text("starting workers: TensorFlow is imported once, a few seconds"), refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.update(Text(""), refresh=True)
+        self._live.stop()
+
+    def look(self, session: Session) -> None:
+        """Draw the study as it is now."""
+        seconds = time.monotonic() - self._began
+        self._live.update(draw_study(session.history, title(session.record), seconds, self._n_at_start), refresh=True)
+
+
+def draw_study(history: History, name: str, seconds: float, n_at_start: int = 0) -> Group:
+    """The study as a picture in text.
+
+    Args:
+        seconds: Since the work began, for the estimate of the time left.
+        n_at_start: Cells that were settled before it began.
+    """
+    counts, best = history.counts(), history.best()
+    n_settled = counts.done + counts.failed
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        ProgressBar(total=max(1, counts.total), completed=n_settled, width=30),
+        f"{n_settled}/{counts.total} cells",
+        _time_left(n_settled - n_at_start, counts.total - n_settled, seconds),
+    )
+    leader = "best so far: none yet"
+    if best is not None:
+        leader = f"best so far: {percent(best.value)} by trial {best.trial_number} ({show_params(best.params)})"
+    running = history.running()
+    rows: list[RenderableType] = [Text(f"{name}: {show_counts(counts)}", style="bold"), bar]
+    if running:
+        rows.append(running_table(running))
+    return Group(*rows, Text(leader))
+
+
+def _time_left(n_settled: int, n_left: int, seconds: float) -> str:
+    if n_left == 0:
+        return ""
+    if n_settled == 0:
+        return f"{format_seconds(seconds)} so far"
+    return f"about {format_seconds(seconds / n_settled * n_left)} left"
+
+
+def format_seconds(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

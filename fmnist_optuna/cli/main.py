@@ -1,0 +1,51 @@
+"""The `fmnist-optuna` command: puts the groups of commands together. Heavy imports wait inside the commands."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fmnist_optuna import __version__
+from fmnist_optuna.cli import data, managing, reading, running, spec
+
+app = typer.Typer(
+    name="fmnist-optuna",
+    help="Search a grid of hyperparameters for a Keras model with many workers, and name one honest winner.",
+    epilog="Typical use: fmnist-optuna run --workers 4, then fmnist-optuna best.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"fmnist-optuna {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Search a grid of hyperparameters for a Keras model with many workers, and name one honest winner."""
+
+
+running.add_to(app)
+reading.add_to(app)
+managing.add_to(app)
+app.add_typer(data.app, name="data")
+app.add_typer(spec.app, name="spec")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # A user's `my_models:build` is looked for in the current folder, which a console script leaves out.
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    app()

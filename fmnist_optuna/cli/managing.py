@@ -1,0 +1,54 @@
+"""`stop`, `retry` and `delete`: what changes a study without training."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fmnist_optuna.cli.options import Common, StudyName, command, say
+from fmnist_optuna.cli.reading import open_session
+from fmnist_optuna.errors import UsageError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    command(app, "stop")(stop)
+    command(app, "retry")(retry)
+    command(app, "delete")(delete)
+
+
+def stop(common: Common, study: StudyName = None) -> None:
+    """End a study's workers, wherever they run: they finish their epoch and give their cells back."""
+    from fmnist_optuna.study.studies import raise_generation
+
+    session = open_session(common, study)
+    raise_generation(session.storage, session.record.study_id)
+    n_workers = len(session.history.workers())
+    say(f"study {session.record.name}: {n_workers} workers were told to leave. Next: fmnist-optuna status")
+
+
+def retry(common: Common, study: StudyName = None) -> None:
+    """Let the failed cells of a study wait again, with their counters at 0."""
+    session = open_session(common, study)
+    n_cells = session.ledger.retry_failed()
+    say(f"study {session.record.name}: {n_cells} failed cells wait again. Next: fmnist-optuna run")
+
+
+def delete(
+    common: Common,
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a study with its trials, curves, openings and weights."""
+    from fmnist_optuna.cli.tables import show_counts
+    from fmnist_optuna.study.studies import delete_study
+
+    session = open_session(common, study)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"delete must be confirmed, but nobody can be asked here; add --yes to remove {study}.")
+        if not typer.confirm(f"Remove study {study} with {show_counts(session.history.counts())}?", err=True):
+            say("Nothing was removed.")
+            return
+    delete_study(session.storage, session.record)
+    say(f"study {study} was removed from {session.storage.name}.")

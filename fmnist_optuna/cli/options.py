@@ -1,0 +1,165 @@
+"""What commands share: common options, durations and sizes, and errors that end in one line and an exit status."""
+
+import functools
+import inspect
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
+from fmnist_optuna.log import configure_logging
+from fmnist_optuna.settings import DATA, STORAGE, Settings
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+StudyName = Annotated[str | None, typer.Argument(metavar="STUDY", help="Name; may be left out if only one is there.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Answer as JSON on stdout.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar=DATA, help="The only folder to look for the four IDX files in."),
+]
+Mirrors = Annotated[list[str] | None, typer.Option("--mirror", help="A further base URL to download from.")]
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every command takes."""
+
+    storage: str
+    patience_seconds: float
+    lease_seconds: float
+    log_format: Literal["text", "json"]
+    debug: bool
+
+
+def parse_duration(text: str, option: str) -> float:
+    """Seconds from `90`, `30s`, `10m`, `2h` or `1d`.
+
+    Raises:
+        UsageError: Anything else, or zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"{option} must be a duration such as 90s, 10m or 2h, but got {text!r}.")
+    return float(match[1]) * SECONDS[match[2] or "s"]
+
+
+def parse_size(text: str, option: str) -> int:
+    """Bytes from `512m` or `4g`.
+
+    Raises:
+        UsageError: Anything else, or zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt])i?b?", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"{option} must be a size such as 512m or 4g, but got {text!r}.")
+    return int(float(match[1]) * BYTES[match[2]])
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command that takes the common options as its keyword `common`.
+
+    Its errors of ours become one line on stderr and their exit status.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(
+            *,
+            storage: str | None,
+            storage_patience: str,
+            log_format: Literal["text", "json"],
+            debug: bool,
+            verbose: bool,
+            quiet: bool,
+            **arguments: Any,
+        ) -> None:
+            level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+            configure_logging(log_format, logging.DEBUG if debug else level)
+            try:
+                common = _read_common(storage, storage_patience, log_format, debug)
+                function(common=common, **arguments)
+            except Exception as error:
+                sys.exit(_report(error, debug))
+
+        own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "common"]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own + COMMON_PARAMETERS]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        del run.__wrapped__
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _option(help_text: str, *flags: str) -> Any:
+    return typer.Option(*flags, help=help_text, rich_help_panel="Common")
+
+
+STORAGE_HELP = f"sqlite:///FILE or postgresql://...; else {STORAGE}, else sqlite:///studies/studies.db."
+
+
+def _common_options(
+    storage: Annotated[str | None, _option(STORAGE_HELP, "--storage")] = None,
+    storage_patience: Annotated[str, _option("Longest outage that is waited for.", "--storage-patience")] = "5m",
+    log_format: Annotated[Literal["text", "json"], _option("Form of log records.", "--log-format")] = "text",
+    debug: Annotated[bool, _option("Show tracebacks and all records.", "--debug")] = False,
+    verbose: Annotated[bool, _option("Say more on stderr.", "--verbose", "-v")] = False,
+    quiet: Annotated[bool, _option("Say errors only.", "--quiet", "-q")] = False,
+) -> None: ...
+
+
+COMMON_PARAMETERS = list(inspect.signature(_common_options, eval_str=True).parameters.values())
+
+
+def _read_common(storage: str | None, patience: str, log_format: Literal["text", "json"], debug: bool) -> Common:
+    settings = Settings.from_environment()
+    if storage is not None and re.search(r"://[^/@]*:[^/@]+@", storage):
+        say(
+            "Warning: a password in --storage can be read in the process list; "
+            f"use {STORAGE} or {STORAGE}_FILE instead."
+        )
+    return Common(
+        storage=storage or settings.storage,
+        patience_seconds=parse_duration(patience, "--storage-patience"),
+        lease_seconds=settings.lease_seconds,
+        log_format=log_format,
+        debug=debug,
+    )
+
+
+def _report(error: Exception, debug: bool) -> int:
+    """Print an error in one line, or with its traceback, and return the exit status."""
+    if isinstance(error, BrokenPipeError):  # `... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if debug:
+        traceback.print_exception(error)
+    if not isinstance(error, FmnistOptunaError):
+        error = _translate(error)
+    say(f"Error: {error}")
+    return error.exit_status
+
+
+def _translate(error: Exception) -> FmnistOptunaError:
+    from fmnist_optuna.study.retry import is_outage
+    from fmnist_optuna.study.storage import first_line
+
+    if is_outage(error):
+        return StorageError(f"The storage must answer, but {first_line(error)}.")
+    return FmnistOptunaError(f"Unexpected {type(error).__name__}: {error}; --debug shows where.")
+
+
+def say(text: str) -> None:
+    """One message to the person, on stderr."""
+    print(text, file=sys.stderr)

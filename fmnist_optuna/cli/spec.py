@@ -1,0 +1,80 @@
+"""`spec example` and `spec check`: study files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fmnist_optuna.cli.options import Common, JsonFlag, command, say
+
+app = typer.Typer(help="Study files.", no_args_is_help=True)
+
+EXAMPLE = """\
+# A study file. Every table is optional; what stands here are the defaults.
+name = "fashion-mnist"
+
+[data]
+source = "auto"          # "fashion-mnist", "synthetic", or "auto": synthetic garments only if the rest cannot be had
+n_validation = 12000     # of the 60,000 training images, stratified by label; the 10,000 test images are kept out
+split_seed = 0
+
+[model]
+architecture = "dense"   # or "package.module:function", which returns a compiled keras.Model for uint8 (n, 28, 28)
+# n_hidden_layers = 1    # any other parameter of the function, fixed for the whole study
+
+[grid]                   # every combination is one cell; any parameter of the architecture, and batch_size
+hidden_size = [64, 128, 256]
+dropout_rate = [0.2, 0.3, 0.5]
+learning_rate = [0.01, 0.001, 0.0001]
+
+[training]
+batch_size = 32
+max_epochs = 30
+patience = 5             # epochs without a better val_accuracy before a trial stops
+seed = 0
+callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback with epoch hooks
+
+[pruner]
+name = "median"          # "none" trains every cell to its end
+n_startup_trials = 8
+n_warmup_steps = 8
+interval_steps = 1
+n_min_trials = 5
+
+[confirm]
+top = 3
+seeds = 5
+"""
+
+
+def example(common: Common) -> None:
+    """Print a commented study file with the defaults."""
+    print(EXAMPLE, end="")
+    say("Next: fmnist-optuna spec example > my_study.toml, edit it, fmnist-optuna run my_study.toml")
+
+
+def check(
+    common: Common,
+    study_file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a study file, its architecture and its callbacks, by building the smallest cell."""
+    from fmnist_optuna.spec import read_spec
+
+    spec = read_spec(study_file)
+
+    from fmnist_optuna.cli.answers import print_json
+    from fmnist_optuna.grid import make_cells
+    from fmnist_optuna.run import prepare_in_child
+
+    bound = prepare_in_child(spec).result()
+    n_cells = len(make_cells(bound.grid))
+    if as_json:
+        print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})
+        return
+    print(f"{study_file}: ok, study {bound.name}, {n_cells} cells of {bound.model.architecture}")
+    say(f"Next: fmnist-optuna run {study_file}")
+
+
+command(app, "example")(example)
+command(app, "check")(check)

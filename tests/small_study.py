@@ -1,0 +1,159 @@
+"""A small study without Keras: what the tests of the ledger share. Imports neither TensorFlow nor Keras."""
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from optuna.trial import TrialState
+from sqlalchemy import Row, select, update
+
+from fmnist_optuna.spec import StudySpec, parse_spec
+from fmnist_optuna.study.ledger import Claim, Epoch, Timing
+from fmnist_optuna.study.schema import cells
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.storage import Storage, open_storage
+from fmnist_optuna.study.studies import StudyRecord, create_or_join, find_study
+from fmnist_optuna.study.trials import Outcome, fail_trial, make_template, tell
+from fmnist_optuna.work.attempt import RunningTrial
+
+STUDY = "small"
+FINGERPRINT = "f" * 64  # made up: no test here loads data
+GRID = {"hidden_size": [64, 128], "dropout_rate": [0.0, 0.5]}
+N_CELLS = 4
+FAST = Timing(lease_seconds=30.0, renewal_seconds=0.1, poll_seconds=0.02, stall_seconds=60.0)
+PATIENCE_SECONDS = 20.0
+
+
+def make_spec(grid: Mapping[str, Sequence[Any]] = GRID, name: str = STUDY, **tables: Mapping[str, Any]) -> StudySpec:
+    """A specification on synthetic data; without a pruner unless a table says otherwise."""
+    content = {"data": {"source": "synthetic"}, "pruner": {"name": "none"}, **tables}
+    return parse_spec({"name": name, "grid": grid, **content}, "test")
+
+
+def create_study(storage: Storage, spec: StudySpec | None = None, timing: Timing = FAST) -> StudyRecord:
+    """Create or join a study."""
+    return create_or_join(storage, spec or make_spec(), FINGERPRINT, timing)[0]
+
+
+def open_small(url: str) -> Storage:
+    """A storage of its own engine, as another process would open it."""
+    return open_storage(url, patience_seconds=PATIENCE_SECONDS)
+
+
+def open_session(url: str, name: str, study: str = STUDY, timing: Timing = FAST) -> Session:
+    """A process at work on a study that exists; close `session.storage` afterwards."""
+    storage = open_small(url)
+    return Session(storage, find_study(storage, study), timing, name)
+
+
+def claim_cell(session: Session) -> Claim:
+    """Claim the next cell, which must be there."""
+    claim = session.ledger.claim(session.name, session.ledger.generation() or 0)
+    assert claim is not None
+    return claim
+
+
+def create_trial(session: Session, claim: Claim) -> tuple[int, int]:
+    """The RUNNING trial of a claim, not yet bound; returns its id and number."""
+    template = make_template(claim.cell_id, claim.token, claim.params, session.sampler_for(claim.params), {})
+    trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=template)
+    return trial_id, session.trials.get_trial(trial_id).number
+
+
+def begin_trial(session: Session, claim: Claim) -> int:
+    """Create and bind the trial of a claim; returns its id."""
+    trial_id, number = create_trial(session, claim)
+    assert session.ledger.bind(claim, trial_id, number)
+    return trial_id
+
+
+def finish_trial(session: Session, trial_id: int, value: float) -> None:
+    """Tell Optuna that a trial is COMPLETE; the cell does not know yet."""
+    session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+
+
+def prune_trial(session: Session, trial_id: int, value: float) -> None:
+    """Report one value and tell Optuna that the trial is PRUNED."""
+    session.trials.set_trial_intermediate_value(trial_id, 0, value)
+    session.trials.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
+
+
+def read_cell(storage: Storage, cell_id: str) -> Row[Any]:
+    """The row of a cell."""
+    with storage.read() as connection:
+        return connection.execute(select(cells).where(cells.c.cell_id == cell_id)).one()
+
+
+def set_cell(storage: Storage, cell_id: str, **values: Any) -> None:
+    """Write into the row of a cell behind the ledger's back."""
+    with storage.write() as connection:
+        connection.execute(update(cells).where(cells.c.cell_id == cell_id).values(**values))
+
+
+def expire(storage: Storage, cell_id: str) -> None:
+    """Move the end of a lease into the past, as if the time had passed."""
+    set_cell(storage, cell_id, lease_until=storage.now - 1.0)
+
+
+def epoch_of(number: int, val_accuracy: float) -> Epoch:
+    """An epoch whose other values are made up."""
+    return Epoch(number, 1.0, 0.5, 1.0, val_accuracy, 0.25)
+
+
+def value_of(params: Mapping[str, Any]) -> float:
+    """A val_accuracy that follows from the parameters, different for every cell of the grids used here."""
+    return float(params["hidden_size"]) / 1000 + float(params["dropout_rate"]) / 100
+
+
+def stub_objective(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
+    """Two epochs, then COMPLETE with `value_of`; PRUNED, stopped or lost as `report` says."""
+    for number in range(2):
+        if not running.report(epoch_of(number, value_of(params)), can_prune=number == 0):
+            return Outcome(TrialState.PRUNED, reason="pruned") if running.ending == "pruned" else None
+    return Outcome(TrialState.COMPLETE, value_of(params))
+
+
+def finish_everything(session: Session) -> None:
+    """A healthy worker: claims and completes cells until none waits."""
+    while (claim := session.ledger.claim(session.name, session.ledger.generation() or 0)) is not None:
+        trial_id = begin_trial(session, claim)
+        finish_trial(session, trial_id, value_of(claim.params))
+        settle(session, claim, trial_id)
+
+
+def settle(session: Session, claim: Claim, trial_id: int) -> bool:
+    """Copy a finished trial to its cell."""
+    from fmnist_optuna.study.recovery import read_ending
+
+    return session.ledger.settle(claim.cell_id, claim.token, read_ending(session.trials.get_trial(trial_id)))
+
+
+def in_threads(n_threads: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work(0)` to `work(n - 1)` at the same time; returns their results in order."""
+    barrier = threading.Barrier(n_threads)
+
+    def begin(number: int) -> Any:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(begin, range(n_threads)))
+
+
+def in_processes(n_processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Run `work(number, *arguments)` in as many fresh processes at the same time; returns their results in order."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        barrier = manager.Barrier(n_processes)
+        with context.Pool(n_processes) as pool:
+            calls = [(work, barrier, number, arguments) for number in range(n_processes)]
+            return pool.starmap(_begin, calls, chunksize=1)
+
+
+def _begin(work: Callable[..., Any], barrier: Any, number: int, arguments: tuple[Any, ...]) -> Any:
+    barrier.wait()
+    return work(number, *arguments)
+
+

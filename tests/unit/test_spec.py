@@ -1,0 +1,218 @@
+"""The study file: every promise of `spec`. Errors first: each names the place, the key, the rule and what came."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.spec import StudySpec, bind_parameters, differences, parse_spec, read_spec
+
+DENSE = {"hidden_size": int, "dropout_rate": float, "learning_rate": float}
+
+
+def refusal(text: str) -> str:
+    """What is said about a study file with this text."""
+    with pytest.raises(SpecError) as error:
+        parse_spec(tomllib.loads(text), "study.toml")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nmae = 'a'", "unknown key nmae; known here: name, data, model, grid, training, pruner, confirm"),
+        ("[training]\nepochs = 3", "unknown key training.epochs; known here: batch_size, max_epochs, patience, seed, callbacks"),
+        ("[data]\nsplit = 1", "unknown key data.split; known here: source, n_validation, split_seed"),
+        ("[grid]", "grid must name at least one parameter, but is empty"),
+        ("grid = 3", "grid must be a table, but got 3"),
+        ("[grid]\nhidden_size = 64", "grid.hidden_size must be a list, but got 64"),
+        ("[grid]\nhidden_size = []", "grid.hidden_size must have at least one value, but is empty"),
+        ("[grid]\nhidden_size = [64, 64.0]", "grid.hidden_size must have distinct values, but 64.0 is there twice"),
+        ("[grid]\nhidden_size = [0]", "grid.hidden_size must be an integer of at least 1, but got 0"),
+        ("[grid]\nhidden_size = [1.5]", "grid.hidden_size must be an integer of at least 1, but got 1.5"),
+        ("[grid]\nhidden_size = [true]", "grid.hidden_size must be an integer of at least 1, but got True"),
+        ("[grid]\nbatch_size = [0]", "grid.batch_size must be an integer of at least 1, but got 0"),
+        ("[grid]\ndropout_rate = [1.0]", "grid.dropout_rate must be at least 0 and less than 1, but got 1.0"),
+        ("[grid]\ndropout_rate = [-0.1]", "grid.dropout_rate must be at least 0 and less than 1, but got -0.1"),
+        ("[grid]\ndropout_rate = ['0.1']", "grid.dropout_rate must be at least 0 and less than 1, but got '0.1'"),
+        ("[grid]\nlearning_rate = [0.0]", "grid.learning_rate must be from 1e-12 to 1e+06, but got 0.0"),
+        ("[grid]\nlearning_rate = [1e-13]", "grid.learning_rate must be from 1e-12 to 1e+06, but got 1e-13"),
+        ("[grid]\nlearning_rate = [1e7]", "grid.learning_rate must be from 1e-12 to 1e+06, but got 10000000.0"),
+        ("[grid]\nlearning_rate = [nan]", "grid.learning_rate must be finite, but got nan"),
+        ("[grid]\nwidth = [inf]", "grid.width must be finite, but got inf"),
+        ("[grid]\nwidth = [1e301]", "grid.width must be at most 1e+300 in size, but got 1e+301"),
+        ("[grid]\nwidth = [9007199254740993]", "grid.width must be at most 2**53 in size, but got 9007199254740993"),
+        ("[grid]\nwidth = [1, true]", "grid.width must be all numbers, all strings or all true / false, but is [1, True]"),
+        ("[grid]\nwidth = [2024-01-01]", "grid.width must be numbers, strings or true / false, but got datetime.date(2024, 1, 1)"),
+        ("name = ''", "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit, but got ''"),
+        ("name = 'a/confirm'", "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit, but got 'a/confirm'"),
+        ("name = 3", "name must be a string, but got 3"),
+        ("[data]\nsource = 'mnist'", "data.source must be 'auto', 'fashion-mnist' or 'synthetic', but got 'mnist'"),
+        ("[data]\nn_validation = 9", "data.n_validation must be at least 10, but got 9"),
+        ("[data]\nn_validation = 59991", "data.n_validation must be at most 59990, but got 59991"),
+        ("[data]\nn_validation = 12000.0", "data.n_validation must be an integer, but got 12000.0"),
+        ("data = 3", "data must be a table, but got 3"),
+        ("[training]\nmax_epochs = 0", "training.max_epochs must be at least 1, but got 0"),
+        ("[training]\nseed = -1", "training.seed must be at least 0, but got -1"),
+        ("[training]\ncallbacks = ['f']", 'training.callbacks must be "package.module:function", but got \'f\''),
+        ("[model]\narchitecture = 'conv'", "model.architecture must be \"dense\" or \"package.module:function\", but got 'conv'"),
+        ("[model]\ndropout_rate = 2.0\n[grid]\nhidden_size = [1]", "model.dropout_rate must be at least 0 and less than 1, but got 2.0"),
+        ("[model]\nhidden_size = 64", "hidden_size must be in [grid] or in [model], but is in both"),
+        ("[pruner]\nname = 'hyperband'", "pruner.name must be 'median' or 'none', but got 'hyperband'"),
+        ("[pruner]\nname = 'none'\nn_min_trials = 2", 'pruner must not be given with name = "none"; remove n_min_trials'),
+        ("[confirm]\nseeds = 1", "confirm.seeds must be at least 2, but got 1"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_is_one_line_with_place_key_rule_and_value(text: str, expected: str) -> None:
+    """The person sees at once what to change in which file."""
+    assert refusal(text) == f"study.toml: {expected}."
+
+
+def test_a_grid_beyond_a_million_cells_is_refused_before_it_fills_the_memory() -> None:
+    """The number of cells is counted, not built."""
+    values = list(range(101))
+    with pytest.raises(SpecError, match=r"grid must have at most 1,000,000 cells, but has 1,030,301"):
+        parse_spec({"grid": {"a": values, "b": values, "c": values}}, "study.toml")
+
+
+def test_a_study_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """With the command that shows an example."""
+    with pytest.raises(SpecError, match=r"nowhere.toml: must be a readable study file.*`fmnist-optuna spec example`"):
+        read_spec(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe", b"name = 'a'\nname = 'b'"])
+def test_a_study_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    """Broken syntax, bytes that are no text, and a key twice."""
+    (tmp_path / "study.toml").write_bytes(content)
+    with pytest.raises(SpecError, match=r"study\.toml: must be"):
+        read_spec(tmp_path / "study.toml")
+
+
+def test_a_folder_is_no_study_file(tmp_path: Path) -> None:
+    """The system's own words are kept."""
+    with pytest.raises(SpecError, match="must be a readable study file, but .*directory"):
+        read_spec(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"grid": {"width": [3]}}, "grid.width must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"),
+        ({"model": {"width": 3}}, "model.width must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"),
+        ({"model": {"batch_size": 3}}, "model.batch_size must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"),
+        ({"grid": {"hidden_size": [64]}}, "learning_rate must be given in [grid] or [model], as dense has no default for it"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_the_architecture_does_not_know_is_refused(content: dict[str, Any], expected: str) -> None:
+    """Grid and model may name what its function accepts; what has no default must be there."""
+    with pytest.raises(SpecError) as error:
+        bind_parameters(parse_spec(content, "test"), DENSE, frozenset({"learning_rate"}))
+    assert str(error.value) == f"study fashion-mnist: {expected}."
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "name"),
+    [(int, 1.5, "int"), (int, "1", "int"), (float, True, "float"), (bool, 1, "bool"), (str, 1, "str"), (int, 1e300, "int")],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_refused(declared: type, value: Any, name: str) -> None:
+    """What is not exactly a value of the declared type is not bent into one."""
+    spec = parse_spec({"grid": {"width": [value]}}, "test")
+    with pytest.raises(SpecError) as error:
+        bind_parameters(spec, {"width": declared}, frozenset())
+    assert str(error.value) == f"study fashion-mnist: grid.width must be {name}, but got {value!r}."
+
+
+def test_without_any_key_it_is_the_27_cell_study() -> None:
+    """An empty file is the default study on Fashion-MNIST."""
+    spec = parse_spec({}, "test")
+    assert spec == StudySpec()
+    assert {name: len(values) for name, values in spec.grid.items()} == {
+        "hidden_size": 3, "dropout_rate": 3, "learning_rate": 3,
+    }  # fmt: skip
+    assert (spec.training.batch_size, spec.training.max_epochs, spec.training.patience) == (32, 30, 5)
+
+
+def test_every_value_gets_its_declared_type() -> None:
+    """64.0 becomes 64 for an int, 0 becomes 0.0 for a float, in the grid and in the fixed arguments."""
+    content = {"grid": {"hidden_size": [64.0], "dropout_rate": [0]}, "model": {"learning_rate": 1}}
+    spec = bind_parameters(parse_spec(content, "test"), DENSE, frozenset())
+    values = (*spec.grid["hidden_size"], *spec.grid["dropout_rate"], spec.model.arguments["learning_rate"])
+    assert [(type(value), value) for value in values] == [(int, 64), (float, 0.0), (float, 1.0)]
+
+
+def test_a_parameter_without_a_declared_type_stays_as_written() -> None:
+    """A user's function need not annotate."""
+    spec = bind_parameters(parse_spec({"grid": {"width": [1, 2.5]}}, "test"), {"width": None}, frozenset())
+    assert spec.grid["width"] == (1, 2.5)
+    assert isinstance(spec.grid["width"][0], int)
+
+
+def test_a_specification_cannot_be_changed() -> None:
+    """It is what the study was accepted as."""
+    with pytest.raises(ValueError, match="frozen"):
+        StudySpec().name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"pruner": {"name": "none"}},
+        {"pruner": {"name": "median", "n_min_trials": 2}},
+        {"model": {"architecture": "a.b:c", "depth": 3}, "grid": {"kind": ["x", "y"], "flag": [True, False]}},
+        {"grid": {"dropout_rate": [0.0], "hidden_size": [1]}},
+    ],
+)
+def test_a_stored_specification_reads_back_the_same(content: dict[str, Any]) -> None:
+    """What the study keeps as JSON is the specification, to the type of every value and the digest."""
+    import json
+
+    spec = parse_spec(content, "test")
+    back = parse_spec(json.loads(spec.model_dump_json()), "test")
+    assert back == spec
+    assert back.digest == spec.digest
+    assert repr(back.grid) == repr(spec.grid)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_other"),
+    [({"name": "b"}, True), ({"training": {"seed": 1}}, True), ({"confirm": {"top": 2}}, True), ({"training": {"seed": 0}}, False)],
+)  # fmt: skip
+def test_the_digest_tells_specifications_apart(content: dict[str, Any], is_other: bool) -> None:
+    """A value written out that is the default is no difference; any other is."""
+    assert (parse_spec(content, "test").digest != StudySpec().digest) is is_other
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"training": {"seed": 1}}, ["training.seed: the study has 0, this run 1"]),
+        ({"data": {"source": "synthetic"}}, ['data.source: the study has "auto", this run "synthetic"']),
+        ({"model": {"depth": 2}}, ["model.depth: the study has nothing, this run 2"]),
+        ({"pruner": {"n_min_trials": 3}}, ["pruner.n_min_trials: the study has 5, this run 3"]),
+        ({"name": "b", "confirm": {"top": 1}, "grid": {"hidden_size": [1]}}, []),
+    ],
+)
+def test_differences_name_every_key_that_counts(content: dict[str, Any], expected: list[str]) -> None:
+    """Name, grid and confirmation may differ between runs of one study; the rest may not."""
+    assert differences(StudySpec().fixed_part(), parse_spec(content, "test").fixed_part()) == expected
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+                    lambda leaf: st.lists(leaf, max_size=3) | st.dictionaries(
+                        st.sampled_from(["name", "data", "model", "grid", "training", "pruner", "source", "seed", "x"]),
+                        leaf, max_size=4), max_leaves=12))  # fmt: skip
+def test_whatever_is_in_the_file_the_answer_is_a_specification_or_a_spec_error(tree: Any) -> None:
+    """No content of a study file ends in a traceback."""
+    content = tree if isinstance(tree, dict) else {"grid": tree}
+    try:
+        spec = parse_spec(content, "study.toml")
+    except SpecError as error:
+        assert str(error).startswith("study.toml: ")
+    else:
+        assert isinstance(spec, StudySpec)
