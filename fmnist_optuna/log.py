@@ -22,9 +22,19 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class _CurrentStderr:
+    """Whatever sys.stderr is at the time: a live view puts itself in its place and prints around it."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure_logging(log_format: LogFormat, level: int) -> None:
     """Send our records of `level` and above to stderr; other libraries' from WARNING."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_CurrentStderr())
     handler.setFormatter(
         _JsonFormatter() if log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
+from fmnist_optuna.errors import InterruptedBySignalError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.results.evaluation import Winner, evaluate_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
@@ -24,7 +24,7 @@ from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
-from fmnist_optuna.work.processes import Call
+from fmnist_optuna.work.processes import Call, warm_up
 from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
 
@@ -109,20 +109,16 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification.
     """
-    preflight = prepare_in_child(spec)  # imports TensorFlow in the workers' server while we go on
-    try:
-        data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
-        fingerprint = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir).fingerprint
-        storage = open_storage(
-            options.storage,
-            create=True,
-            patience_seconds=options.patience_seconds,
-            lease_seconds=options.timing.lease_seconds,
-        )
-    except BaseException:
-        preflight.process.kill()
-        raise
-    bound = decide_data(preflight.result(), data)
+    warm_up()  # TensorFlow is imported in the workers' server while we go on
+    data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
+    fingerprint = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir).fingerprint
+    storage = open_storage(
+        options.storage,
+        create=True,
+        patience_seconds=options.patience_seconds,
+        lease_seconds=options.timing.lease_seconds,
+    )
+    bound = decide_data(prepare_in_child(spec).result(), data)
     return join(storage, bound, fingerprint, data, options.timing)
 
 
@@ -157,8 +153,8 @@ def _prepare_spec(spec: StudySpec) -> StudySpec:
 def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = None) -> StudyResult:
     """Create or resume a study, run it until every cell is done, and evaluate the winner on the test set.
 
-    On a finished study nothing is trained. In the main thread, SIGINT and SIGTERM end the run cleanly: the first lets
-    workers finish their epoch and give their cells back, the second ends them at once.
+    On a finished study nothing is trained. In the main thread, SIGINT and SIGTERM end the training cleanly: the first
+    lets workers finish their epoch and give their cells back, the second ends them at once.
 
     Raises:
         StoppedError: The timeout or `stop` came before every cell was done.
@@ -167,13 +163,13 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
         FmnistOptunaError: Whatever `prepare_study` raises.
     """
     observer = observer or Observer()
-    with _caught_signals() as caught:
-        prepared = prepare_study(spec, options)
-        observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
-        if not prepared.session.history.counts().is_over:
+    prepared = prepare_study(spec, options)
+    observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+    if not prepared.session.history.counts().is_over:
+        with _caught_signals() as caught:
             _train(prepared, options, observer, caught)
-        counts = prepared.session.history.counts()
-        winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
+    counts = prepared.session.history.counts()
+    winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
     return StudyResult(prepared.session, counts, winner)
 
 
@@ -198,13 +194,15 @@ def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, cau
     )
     deadline = None if options.timeout_seconds is None else time.monotonic() + options.timeout_seconds
     try:
-        supervisor.start()
         while supervisor.tick():
             observer.tick(session)
             if caught or (deadline is not None and time.monotonic() > deadline):
                 break
             time.sleep(TICK_SECONDS)
         observer.tick(session)
+    except StorageError:
+        supervisor.abandon()
+        raise
     except BaseException:
         supervisor.stop(at_once=True)
         supervisor.wait()

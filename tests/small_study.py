@@ -1,6 +1,9 @@
 """A small study without Keras: what the tests of the ledger share. Imports neither TensorFlow nor Keras."""
 
 import multiprocessing
+import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +14,12 @@ from sqlalchemy import Row, select, update
 
 from fmnist_optuna.spec import StudySpec, parse_spec
 from fmnist_optuna.study.ledger import Claim, Epoch, Timing
+from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.studies import StudyRecord, create_or_join, find_study
-from fmnist_optuna.study.trials import Outcome, fail_trial, make_template, tell
+from fmnist_optuna.study.trials import Outcome, make_template
 from fmnist_optuna.work.attempt import RunningTrial
 
 STUDY = "small"
@@ -104,7 +108,7 @@ def epoch_of(number: int, val_accuracy: float) -> Epoch:
 
 def value_of(params: Mapping[str, Any]) -> float:
     """A val_accuracy that follows from the parameters, different for every cell of the grids used here."""
-    return float(params["hidden_size"]) / 1000 + float(params["dropout_rate"]) / 100
+    return float(params["hidden_size"]) / 1000 + float(params.get("dropout_rate", 0.0)) / 100
 
 
 def stub_objective(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
@@ -125,8 +129,6 @@ def finish_everything(session: Session) -> None:
 
 def settle(session: Session, claim: Claim, trial_id: int) -> bool:
     """Copy a finished trial to its cell."""
-    from fmnist_optuna.study.recovery import read_ending
-
     return session.ledger.settle(claim.cell_id, claim.token, read_ending(session.trials.get_trial(trial_id)))
 
 
@@ -143,17 +145,35 @@ def in_threads(n_threads: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 def in_processes(n_processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Run `work(number, *arguments)` in as many fresh processes at the same time; returns their results in order."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        barrier = manager.Barrier(n_processes)
-        with context.Pool(n_processes) as pool:
-            calls = [(work, barrier, number, arguments) for number in range(n_processes)]
-            return pool.starmap(_begin, calls, chunksize=1)
+    """Run `work(number, *arguments)` in as many processes at the same time; returns their results in order.
+
+    They are forked from a fresh interpreter that has no connection and no thread, so that one start serves all.
+    """
+    script = (
+        "import pickle, sys; length = int(sys.stdin.buffer.readline()); "
+        "sys.path[:] = pickle.loads(sys.stdin.buffer.read(length)); import small_study; small_study.fork_all()"
+    )
+    paths, order = pickle.dumps(sys.path), pickle.dumps((n_processes, work, arguments))
+    sent = f"{len(paths)}\n".encode() + paths + order
+    done = subprocess.run([sys.executable, "-c", script], input=sent, stdout=subprocess.PIPE, check=True, timeout=120)
+    return list(pickle.loads(done.stdout))
 
 
-def _begin(work: Callable[..., Any], barrier: Any, number: int, arguments: tuple[Any, ...]) -> Any:
-    barrier.wait()
-    return work(number, *arguments)
+def fork_all() -> None:
+    """The other half of `in_processes`: read the order, fork, write the results."""
+    n_processes, work, arguments = pickle.load(sys.stdin.buffer)
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(n_processes), context.SimpleQueue()
 
+    def begin(number: int) -> None:
+        barrier.wait()
+        queue.put((number, work(number, *arguments)))
 
+    children = [context.Process(target=begin, args=(number,)) for number in range(n_processes)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * n_processes
+    results = dict(queue.get() for _ in children)
+    sys.stdout.buffer.write(pickle.dumps([results[number] for number in range(n_processes)]))

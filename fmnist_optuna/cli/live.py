@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fmnist_optuna.cli.tables import percent, running_table, show_counts, show_params, title
+from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.learning.data import ResolvedData
 from fmnist_optuna.run import Observer
 from fmnist_optuna.study.history import FinishedCell, History
@@ -33,6 +34,7 @@ class StudyObserver(Observer):
         self._next_look = 0.0
         self._began = time.monotonic()
         self._n_at_start = 0
+        self._session: Session | None = None
 
     def __enter__(self) -> "StudyObserver":
         return self
@@ -40,10 +42,13 @@ class StudyObserver(Observer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is open."""
+        """Say what was finished since the last look, unless the database is what ended the run."""
+        if self._session is not None and (kind is None or issubclass(kind, (StoppedError, InterruptedBySignalError))):
+            self.look(self._session)
 
     def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
         """Say which study, which data, how much there is to do."""
+        self._session = session
         record, counts = session.record, session.history.counts()
         if record.is_synthetic and data.reason:
             self.line(f"SYNTHETIC data: {data.reason}")
@@ -124,18 +129,17 @@ def draw_study(history: History, name: str, seconds: float, n_at_start: int = 0)
         seconds: Since the work began, for the estimate of the time left.
         n_at_start: Cells that were settled before it began.
     """
-    counts, best = history.counts(), history.best()
+    counts, best, running = history.counts(), history.best(), history.running()
     n_settled = counts.done + counts.failed
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
         ProgressBar(total=max(1, counts.total), completed=n_settled, width=30),
         f"{n_settled}/{counts.total} cells",
-        _time_left(n_settled - n_at_start, counts.total - n_settled, seconds),
+        _time_left(n_settled - n_at_start, counts.total - n_settled, seconds) if running else "",
     )
     leader = "best so far: none yet"
     if best is not None:
         leader = f"best so far: {percent(best.value)} by trial {best.trial_number} ({show_params(best.params)})"
-    running = history.running()
     rows: list[RenderableType] = [Text(f"{name}: {show_counts(counts)}", style="bold"), bar]
     if running:
         rows.append(running_table(running))

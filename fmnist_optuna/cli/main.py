@@ -8,6 +8,7 @@ import typer
 
 from fmnist_optuna import __version__
 from fmnist_optuna.cli import data, managing, reading, running, spec
+from fmnist_optuna.cli.options import say
 
 app = typer.Typer(
     name="fmnist-optuna",
@@ -48,4 +49,13 @@ def main() -> None:
     # A user's `my_models:build` is looked for in the current folder, which a console script leaves out.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    app()
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:  # a wrong option or argument; without text, it has shown the help already
+        if text := error.format_message().rstrip("."):
+            where = getattr(getattr(error, "ctx", None), "command_path", "fmnist-optuna")
+            say(f"Error: {text}; see `{where} -h`.")
+        sys.exit(error.exit_code)
+    except typer.Abort:  # Ctrl-C or the end of input at a question
+        say("Aborted.")
+        sys.exit(1)

@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -88,6 +89,9 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             try:
                 common = _read_common(storage, storage_patience, log_format, debug)
                 function(common=common, **arguments)
+            except KeyboardInterrupt:
+                say("Interrupted.")
+                sys.exit(128 + signal.SIGINT)
             except Exception as error:
                 sys.exit(_report(error, debug))
 

@@ -17,7 +17,14 @@ from fmnist_optuna.study.verification import Verification
 
 BARS = "▁▂▃▄▅▆▇█"
 
-out = Console(highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+class _Out(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave `... | head` to the command's own end; rich would exit with 1."""
+        raise BrokenPipeError
+
+
+out = _Out(highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def percent(value: float | None) -> str:

@@ -34,6 +34,11 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
             grad=tf.cast(gradient, parameter.dtype),
         )
 
+    def _all_reduce_sum_gradients(self, grads_and_vars: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        # There is one replica, so nothing to sum. Keras' own way enters a gradient function in a registry of TensorFlow
+        # that is never emptied and keeps the whole graph: 4 MB for each training (measured 2026-11, TensorFlow 2.21).
+        return grads_and_vars
+
 
 def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Fuse the updates of an optimizer that is exactly keras.optimizers.Adam, in place; any other stays as it is.

@@ -156,4 +156,4 @@ def wilson_interval(n_hits: int, n_items: int) -> tuple[float, float]:
     center = (share + z_squared / (2 * n_items)) / (1 + z_squared / n_items)
     spread = math.sqrt(share * (1 - share) / n_items + z_squared / (4 * n_items**2))
     half = Z_95 * spread / (1 + z_squared / n_items)
-    return center - half, center + half
+    return max(0.0, center - half), min(1.0, center + half)  # rounding may step over the bounds by 1e-17

@@ -259,9 +259,9 @@ class Ledger:
 
     @retrying
     def give_back(self, cell_id: str, token: str, *, count_lost: bool) -> bool:
-        """Let a cell without a trial wait again."""
+        """Let a cell without a trial wait again; one that lost its workers too often fails."""
         return self._changes(
-            self._mine(cell_id, token).values(**_WAIT_AGAIN, lost=cells.c.lost + (1 if count_lost else 0))
+            self._mine(cell_id, token).values({**_WAIT_AGAIN, **(_count_lost() if count_lost else {})})
         )
 
     @retrying
@@ -350,9 +350,8 @@ def _after_failure(ending: Ending) -> dict[str, Any]:
     if ending.is_stopped:
         return _WAIT_AGAIN
     if ending.error is None:
-        counted: dict[str, Any] = {"lost": cells.c.lost + 1}
-        is_over = cells.c.lost + 1 >= MAX_LOST
-        counted["error"] = case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error)
+        is_over: Any = cells.c.lost + 1 >= MAX_LOST
+        counted = _count_lost()
     else:
         counted = {"failures": cells.c.failures + 1, "error": ending.error}
         is_over = cells.c.failures + 1 >= MAX_FAILURES
@@ -364,6 +363,15 @@ def _after_failure(ending: Ending) -> dict[str, Any]:
         **counted,
         "state": case((is_over, "failed"), else_="waiting"),
         **{name: case((is_over, value), else_=None) for name, value in keep.items()},
+    }
+
+
+def _count_lost() -> dict[str, Any]:
+    is_over = cells.c.lost + 1 >= MAX_LOST
+    return {
+        "lost": cells.c.lost + 1,
+        "state": case((is_over, "failed"), else_="waiting"),
+        "error": case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error),
     }
 
 

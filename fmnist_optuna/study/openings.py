@@ -117,7 +117,9 @@ class Openings:
                 "opened_at": connection.execute(select(self.storage.now)).scalar_one(),
             }
             connection.execute(insert_or_ignore(self.storage, openings), values)
-            row = connection.execute(select(openings, is_old).where(self._of(weights_sha256))).one()
+            row = connection.execute(select(openings, is_old).where(self._of(weights_sha256))).one_or_none()
+            if row is None:  # released between the two statements
+                return False
             if row.opener == opener:
                 return row.accuracy is None
             if row.accuracy is not None or not (row.is_old or _is_dead(row.opener)):

@@ -18,8 +18,9 @@ class _SharedEngineStorage(RDBStorage):
     """RDBStorage whose transactions are those of our engine: writers begin at once, readers wait for nobody."""
 
     def __init__(self, storage: Storage, *, create: bool) -> None:
+        url = storage.url.render_as_string(hide_password=False)
         super().__init__(
-            storage.url.render_as_string(hide_password=False),
+            url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
             engine_kwargs={"connect_args": {"timeout": 20}} if storage.is_sqlite else {},
             skip_table_creation=not create,
         )
@@ -41,8 +42,12 @@ def _read(operation: Callable[[], T]) -> T:
 
 
 def create_optuna_schema(storage: Storage) -> None:
-    """Make Optuna's tables; the caller holds the schema lock."""
-    _SharedEngineStorage(storage, create=True)
+    """Make Optuna's tables; the caller holds the schema lock.
+
+    Raises:
+        StorageError: There are tables of another version already.
+    """
+    _share_engine(storage, create=True)
 
 
 def open_optuna(storage: Storage) -> BaseStorage:
@@ -52,7 +57,11 @@ def open_optuna(storage: Storage) -> BaseStorage:
         StorageError: Optuna's tables are of another version.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return get_storage(_share_engine(storage, create=False))
+
+
+def _share_engine(storage: Storage, *, create: bool) -> _SharedEngineStorage:
     try:
-        return get_storage(_SharedEngineStorage(storage, create=False))
+        return _SharedEngineStorage(storage, create=create)
     except RuntimeError as error:
         raise StorageError(f"The storage {storage.name} must fit this Optuna, but {first_line(error)}.") from error

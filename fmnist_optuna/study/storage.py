@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, Table, create_engine, event, func, insert, inspect, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
@@ -51,7 +51,7 @@ class Storage:
     @property
     def name(self) -> str:
         """The URL with its password masked, for people."""
-        return self.url.render_as_string(hide_password=True)
+        return mask(self.url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -103,10 +103,10 @@ def parse_url(storage: str) -> URL:
     try:
         url = make_url(storage)
     except ArgumentError as error:
-        raise UsageError(f"--storage must be {allowed}, but got {_mask(storage)!r}.") from error
+        raise UsageError(f"--storage must be {allowed}, but got {_mask_malformed(storage)!r}.") from error
     backend = url.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
-        raise UsageError(f"--storage must be {allowed}, but got {url.render_as_string(hide_password=True)!r}.")
+        raise UsageError(f"--storage must be {allowed}, but got {mask(url)!r}.")
     if not url.database or url.database == ":memory:":
         raise UsageError(
             f"--storage must name a database that workers can share, but got {url.drivername!r} without one."
@@ -114,9 +114,15 @@ def parse_url(storage: str) -> URL:
     return url if backend == "sqlite" else url.set(drivername="postgresql+psycopg")
 
 
-def _mask(text_with_password: str) -> str:
-    head, separator, tail = text_with_password.rpartition("@")
-    return f"***@{tail}" if separator and head else text_with_password
+def mask(url: URL) -> str:
+    """A URL for people: its password masked, wherever it stands."""
+    shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
+    return shown.render_as_string(hide_password=True)
+
+
+def _mask_malformed(text: str) -> str:
+    head, separator, tail = text.rpartition("@")
+    return f"***@{tail}" if separator and head else text
 
 
 def open_storage(
@@ -142,8 +148,7 @@ def open_storage(
     url = parse_url(storage)
     if url.get_backend_name() == "sqlite":
         _check_sqlite_file(url, create)
-    name = url.render_as_string(hide_password=True)
-    engine = _create_engine(url, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3))
+    engine = _create_engine(url, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
     opened = Storage(url, engine, Patience(patience_seconds), artifacts=_artifact_folder(url))
     try:
         if create:
@@ -153,13 +158,19 @@ def open_storage(
     except NotFoundError:
         raise
     except (SQLAlchemyError, OSError) as error:
-        raise StorageError(f"The storage {name} must be reachable and writable, but {first_line(error)}.") from error
+        raise StorageError(
+            f"The storage {opened.name} must be reachable and writable, but {first_line(error)}."
+        ) from error
     return opened
 
 
 def _check_sqlite_file(url: URL, create: bool) -> None:
     path = Path(str(url.database))
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise StorageError(f"The folder of the storage must be readable, but {error}.") from error
+    if not is_there:
         if not create:
             raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
         try:
@@ -184,7 +195,7 @@ def _artifact_folder(url: URL) -> Path:
     return Path("studies").absolute() / "artifacts"
 
 
-def _create_engine(url: URL, busy_timeout_seconds: float) -> Engine:
+def _create_engine(url: URL, busy_timeout_seconds: float, create: bool) -> Engine:
     try:
         engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else _postgres_options()))
     except NoSuchModuleError as error:
@@ -192,7 +203,7 @@ def _create_engine(url: URL, busy_timeout_seconds: float) -> Engine:
     except ImportError as error:
         raise StorageError("Postgres needs a driver: pip install 'fmnist-optuna[postgres]'.") from error
     if engine.dialect.name == "sqlite":
-        _configure_sqlite(engine, busy_timeout_seconds)
+        _configure_sqlite(engine, busy_timeout_seconds, create)
     return engine
 
 
@@ -209,7 +220,7 @@ def _postgres_options() -> dict[str, Any]:
     return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
 
 
-def _configure_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
+def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool) -> None:
     """Let SQLAlchemy, not sqlite3, begin transactions, and begin writers at once.
 
     A deferred transaction that reads and then writes lets two processes decide on the same old state: a FAIL by one and
@@ -218,11 +229,10 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
 
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout = {int(busy_timeout_seconds * 1000)}",
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-        ):
+        pragmas = [f"busy_timeout = {int(busy_timeout_seconds * 1000)}", "synchronous = NORMAL"]
+        if create:  # it stays with the file; a reader leaves the file of another program as it is
+            pragmas.append("journal_mode = WAL")
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begin(connection: Connection) -> None:
@@ -269,6 +279,8 @@ def _check_schema(storage: Storage) -> None:
             if not inspect(connection).has_table(schema.schema_version.name):
                 raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
             version = connection.execute(select(schema.schema_version.c.version)).scalar()
+    except OperationalError:
+        raise
     except DatabaseError as error:
         raise StorageError(f"The storage {storage.name} must be a database, but {first_line(error)}.") from error
     if version != schema.SCHEMA_VERSION:

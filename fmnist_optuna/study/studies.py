@@ -4,18 +4,21 @@ A study is one row of ours in `control` and one study of Optuna under the same n
 """
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, or_, select, update
 
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UsageError
 from fmnist_optuna.grid import Cell, Params, make_cells
 from fmnist_optuna.spec import StudySpec, differences, parse_spec
 from fmnist_optuna.study.ledger import Ledger, Timing
 from fmnist_optuna.study.schema import cells, control, epochs, openings, workers
-from fmnist_optuna.study.storage import Storage
+from fmnist_optuna.study.storage import Storage, insert_or_ignore
+
+N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
         pruner=make_pruner(spec.pruner),
         load_if_exists=True,
     )
-    is_foreign = find_study_or_none(storage, spec.name) is None and study.get_trials(deepcopy=False)
-    if is_foreign:
+    # Trials first: one of ours is created after our row.
+    if study.get_trials(deepcopy=False) and find_study_or_none(storage, spec.name) is None:
         raise JoinRefusedError(
             f"study {spec.name}: must be one that fmnist-optuna made, but another program did; "
             "choose another name with --name."
@@ -98,24 +101,29 @@ def _seed(
     storage: Storage, study_id: int, spec: StudySpec, data_fingerprint: str, timing: Timing
 ) -> tuple[StudyRecord, int]:
     with storage.write() as connection:
-        row = connection.execute(select(control).where(control.c.study_id == study_id).with_for_update()).one_or_none()
-        grids = [] if row is None else json.loads(row.grids)
-        if row is None:
-            connection.execute(
-                insert(control).values(
-                    study_id=study_id,
-                    study_name=spec.name,
-                    generation=0,
-                    spec=spec.model_dump_json(),
-                    spec_sha256=spec.digest,
-                    grids="[]",
-                    data_source=spec.data.source,
-                    data_fingerprint=data_fingerprint,
-                    created_at=storage.now,
-                )
+        connection.execute(
+            insert_or_ignore(storage, control).values(
+                study_id=study_id,
+                study_name=spec.name,
+                # SQLite gives the id of a deleted study to the next one: a worker of the old one must not fit it.
+                generation=secrets.randbelow(N_FIRST_GENERATIONS),
+                spec=spec.model_dump_json(),
+                spec_sha256=spec.digest,
+                grids="[]",
+                data_source=spec.data.source,
+                data_fingerprint=data_fingerprint,
+                created_at=storage.now,
             )
-        else:
-            _check_join(_record(row), spec, data_fingerprint)
+        )
+        is_either = or_(control.c.study_id == study_id, control.c.study_name == spec.name)
+        row, *others = connection.execute(select(control).where(is_either).with_for_update()).all()
+        if others or row.study_id != study_id or row.study_name != spec.name:
+            raise JoinRefusedError(
+                f"study {row.study_name}: must be there or be gone, but its deletion broke off; "
+                f"finish it: fmnist-optuna delete {row.study_name}"
+            )
+        _check_join(_record(row), spec, data_fingerprint)
+        grids = json.loads(row.grids)
         grid = {name: list(values) for name, values in spec.grid.items()}
         if grid not in grids:
             grids.append(grid)
@@ -227,14 +235,18 @@ def raise_generation(storage: Storage, study_id: int) -> None:
 
 
 def delete_study(storage: Storage, record: StudyRecord) -> None:
-    """Remove a study with its trials, curves and openings; workers that still run find no cell and leave."""
+    """Remove a study with its trials, curves, openings and weights; workers that still run find no cell and leave."""
+    from fmnist_optuna.study.artifacts import remove_artifacts
     from fmnist_optuna.study.optuna_storage import open_optuna
 
     trials = open_optuna(storage)
     try:
-        trial_ids = [trial._trial_id for trial in trials.get_all_trials(record.study_id, deepcopy=False)]
+        attempts = trials.get_all_trials(record.study_id, deepcopy=False)
     except KeyError:  # an earlier delete died halfway
-        trial_ids = []
+        attempts = []
+    for attempt in attempts:
+        remove_artifacts(storage.artifacts, trials, attempt)
+    trial_ids = [attempt._trial_id for attempt in attempts]
     with storage.write() as connection:
         for table in (cells, openings, workers):
             connection.execute(delete(table).where(table.c.study_id == record.study_id))

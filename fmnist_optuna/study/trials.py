@@ -120,9 +120,11 @@ def make_template(
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
-    """Finish a trial; a trial that somebody has finished already stays as it is (re-read it to see whose it is)."""
+    """Finish a trial; one that somebody has finished or deleted stays as it is (re-read it to see whose it is)."""
     try:
         study.tell(trial, outcome.value, state=outcome.state)
+    except KeyError:  # deleted
+        return
     except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError
         if not study._storage.get_trial(trial._trial_id).state.is_finished():
             raise RuntimeError(f"trial {trial.number} could not be finished") from error

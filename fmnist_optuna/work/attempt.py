@@ -4,15 +4,18 @@ What the objective is, Keras or a stub, is not known here; `work.trial` has the 
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import optuna
+from optuna.trial import TrialState
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.grid import Params, trial_seed
+from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.ledger import Claim, Epoch
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
@@ -116,7 +119,10 @@ def run_attempt(
     """
     patience = session.storage.patience
     seed = trial_seed(session.record.spec.training.seed, claim.cell_id)
-    trial = patience.call(lambda: _create_trial(session, claim, seed), "create_trial")
+    try:
+        trial = patience.call(lambda: _create_trial(session, claim, seed), "create_trial")
+    except KeyError:  # the study was deleted
+        return
     # Nothing trains, reports or tells before this.
     if not session.ledger.bind(claim, trial._trial_id, trial.number):
         patience.call(lambda: fail_trial(session.trials, trial._trial_id, "lost"), "fail_trial")
@@ -127,7 +133,7 @@ def run_attempt(
     outcome: Outcome | None = None
     try:
         with _Renewal(running):
-            outcome = objective(claim.params, seed, running)
+            outcome = _checked(objective(claim.params, seed, running))
     except StorageError:
         raise
     except LostCellError:
@@ -141,6 +147,14 @@ def run_attempt(
         reason: Reason = running.ending or "lost"
         patience.call(lambda: fail_trial(session.trials, trial._trial_id, reason, error), "fail_trial")
     _settle(session, claim, trial._trial_id)
+
+
+def _checked(outcome: Outcome | None) -> Outcome | None:
+    """The same; a COMPLETE trial without a finite value is the objective's error (inf would be the best of all)."""
+    if outcome is not None and outcome.state == TrialState.COMPLETE:
+        if outcome.value is None or not math.isfinite(outcome.value):
+            raise ValueError(f"the val_accuracy of a finished training must be finite, but is {outcome.value}")
+    return outcome
 
 
 def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
@@ -159,6 +173,8 @@ def _settle(session: Session, claim: Claim, trial_id: int) -> None:
     except KeyError:  # the study was deleted
         return
     is_settled = session.ledger.settle(claim.cell_id, claim.token, read_ending(trial))
+    if trial.state == TrialState.FAIL:  # fenced, or its objective failed after it had stored its weights
+        remove_artifacts(session.storage.artifacts, session.trials, trial)
     event = "trial_ended" if is_settled else "trial_dropped"
     logger.info("%s trial=%s state=%s value=%s", event, trial.number, trial.state.name, trial.value)
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -29,17 +30,26 @@ def worker_context() -> BaseContext:
     return context
 
 
+def warm_up() -> None:
+    """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
+    worker_context()
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        with _no_main_module(), _quiet_stderr():
+            forkserver.ensure_running()
+
+
 def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
     """Start a child that runs `target` of an importable module."""
     process: BaseProcess = worker_context().Process(target=target, args=arguments, name=name)  # type: ignore[attr-defined]
-    with _no_main_module(), _quiet_stderr():
+    warm_up()
+    with _no_main_module():
         process.start()
     return process
 
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """The first start makes the server, which inherits stderr: TensorFlow's C++ side greets on it at every import."""
+    """The server inherits stderr, and TensorFlow's C++ side greets on it at every import."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

@@ -28,8 +28,8 @@ from fmnist_optuna.work.processes import start
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.2
-LIMITS_SECONDS = 1.0  # between looks at time and memory
+TICK_SECONDS = 0.1  # between looks at the processes
+LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 LAST_WORDS_LINES = 3
 FIRST_BACKOFF_SECONDS = 0.5
@@ -85,11 +85,6 @@ class Supervisor:
     _next_look: float = 0.0
     _next_poll: float = 0.0
 
-    def start(self) -> None:
-        """Start the workers."""
-        for slot in range(self.n_workers):
-            self._start_worker(slot)
-
     def _start_worker(self, slot: int) -> None:
         name = f"{socket.gethostname()}-{self._run_id}-{next(self._serial)}"
         log_file = self.log_folder / f"{name}.log"
@@ -105,11 +100,12 @@ class Supervisor:
             WorkerFailedError: Workers crash again and again without finishing a cell.
             StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same.
         """
-        self._reap()
+        has_buried = self._reap()
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + LIMITS_SECONDS
-            self._enforce_limits()
+        if now < self._next_look and not has_buried:
+            return True
+        self._next_look = now + LOOK_SECONDS
+        self._enforce_limits()
         if now >= self._next_poll:
             self._next_poll = now + self.session.timing.poll_seconds
             self.session.recovery.requeue_dead()
@@ -119,22 +115,28 @@ class Supervisor:
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)
-        if counts["waiting"] > 0 and now >= self._next_start:
-            busy = {worker.order.slot for worker in self._workers}
-            for slot in sorted(set(range(self.n_workers)) - busy):
-                self._start_worker(slot)
+        if now >= self._next_start:
+            self._fill_slots(n_waiting=counts["waiting"])
         return True
+
+    def _fill_slots(self, n_waiting: int) -> None:
+        """Start workers where there are none, but no more than cells wait."""
+        busy = {worker.order.slot for worker in self._workers}
+        for slot in sorted(set(range(self.n_workers)) - busy)[:n_waiting]:
+            self._start_worker(slot)
 
     def _note_progress(self, n_settled: int) -> None:
         if n_settled > self._n_settled:
             self._n_settled = n_settled
             self._n_crashes = 0
 
-    def _reap(self) -> None:
-        for worker in [worker for worker in self._workers if not worker.is_alive]:
+    def _reap(self) -> bool:
+        ended = [worker for worker in self._workers if not worker.is_alive]
+        for worker in ended:
             self._workers.remove(worker)
             worker.process.join(0.1)
             self._bury(worker, worker.process.exitcode)
+        return bool(ended)
 
     def _bury(self, worker: _Worker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
@@ -194,6 +196,12 @@ class Supervisor:
         """Ask the workers to finish their epoch and give their cells back, or kill them."""
         for worker in self._workers:
             worker.signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
+    def abandon(self) -> None:
+        """Kill the workers and leave their cells as they are, because the storage is away; the next run heals them."""
+        self.stop(at_once=True)
+        while any(worker.is_alive for worker in self._workers):
+            time.sleep(0.02)
 
     def wait(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
         """Wait until every worker has ended and its cell is given back; `is_impatient` turns to killing them."""

@@ -1,0 +1,77 @@
+"""Commands as a person types them: the console script, an empty folder, a clean environment, no network, no terminal.
+
+A study costs seconds, because TensorFlow is imported anew: the tests of a file share what they can, and cases that do
+not depend on one another run two at a time.
+
+Environment:
+    FMNIST_OPTUNA_DATA: A folder with the four published files; without it the tests that need them are skipped.
+    CI: A missing folder fails those tests instead.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from shell import PACE, PACED, SMOKE, FinishedStudy, Shell, Started
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """An empty folder."""
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def start(shell: Shell) -> Iterator[Callable[..., Started]]:
+    """Starts commands in the test's folder; none of them outlives the test."""
+    started: list[Started] = []
+
+    def start_command(*arguments: str | Path) -> Started:
+        started.append(shell.start(*arguments))
+        return started[-1]
+
+    yield start_command
+    for command in started:
+        command.end()
+
+
+@pytest.fixture
+def paced(shell: Shell) -> Shell:
+    """A folder with a study of two cells whose epochs take as long as the file `pace` says."""
+    shell.write("pace.py", PACE)
+    shell.write("study.toml", PACED)
+    return shell
+
+
+@pytest.fixture(scope="session")
+def _smoke(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
+    shell = Shell(tmp_path_factory.mktemp("smoke"))
+    shell.write("smoke.toml", SMOKE)
+    return FinishedStudy(shell, shell("run", "smoke.toml", "--workers", "2"))
+
+
+@pytest.fixture(scope="session")
+def smoke(_smoke: FinishedStudy) -> FinishedStudy:
+    """The finished smoke study; to be read only."""
+    assert _smoke.run.code == 0, _smoke.run.stderr
+    return _smoke
+
+
+@pytest.fixture
+def smoke_copy(smoke: FinishedStudy, tmp_path: Path) -> Shell:
+    """A folder of the test's own with the finished smoke study."""
+    shutil.copytree(smoke.shell.folder, tmp_path / "copy")
+    return Shell(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A folder with the published files."""
+    folder = os.environ.get("FMNIST_OPTUNA_DATA")
+    if folder:
+        return Path(folder).absolute()
+    if os.environ.get("CI"):
+        pytest.fail("FMNIST_OPTUNA_DATA must name a folder with the four published files.", pytrace=False)
+    pytest.skip("FMNIST_OPTUNA_DATA names no folder with the four published files.")

@@ -1,0 +1,243 @@
+"""A folder in which commands are typed: the console script, a clean environment, no network, no terminal."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+COMMAND = Path(sys.executable).with_name("fmnist-optuna")
+TIMEOUT_SECONDS = 90.0  # no command here takes more than a fifth of it, on two busy cores
+POLL_SECONDS = 0.05
+NOBODY_LISTENS = "http://127.0.0.1:9"  # the discard port: as a proxy it makes every download fail at once
+REMOVED = ("FMNIST_", "PYTHON", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "KERAS", "TF_", "XDG_", "CI")
+
+SMOKE = """\
+name = "smoke"
+[data]
+source = "synthetic"
+[grid]
+hidden_size = [16, 32]
+dropout_rate = [0.2]
+learning_rate = [0.01, 0.001]
+[training]
+max_epochs = 3
+[pruner]
+name = "none"
+"""
+
+SMALL = """\
+name = "small"
+[data]
+source = "synthetic"
+[grid]
+hidden_size = [16]
+dropout_rate = [0.2]
+learning_rate = [0.01, 0.001]
+[training]
+max_epochs = 2
+[pruner]
+name = "none"
+"""
+
+# Every epoch takes the seconds that the file `pace` holds; without the file it takes what it takes.
+PACED = SMALL.replace("max_epochs = 2", 'max_epochs = 2\ncallbacks = ["pace:make"]')
+PACE = """\
+import time
+from pathlib import Path
+
+import keras
+
+
+class Pace(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if Path("pace").exists():
+            time.sleep(float(Path("pace").read_text()))
+
+
+def make():
+    return Pace()
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command answered."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.stdout)
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of standard error that say what is wrong."""
+        return [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A folder in which commands are typed.
+
+    Args:
+        folder: The current folder of every command.
+        variables: Environment variables beyond the clean ones.
+    """
+
+    folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of the tests without anything that changes an answer; home and caches are empty folders."""
+        home = self.folder / "home"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(REMOVED) and not k.lower().endswith("_proxy")}
+        return {
+            **clean,
+            "COLUMNS": "80",
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "KERAS_HOME": str(home / "keras"),
+            "http_proxy": NOBODY_LISTENS,
+            "https_proxy": NOBODY_LISTENS,
+            **self.variables,
+        }
+
+    def __call__(self, *arguments: str | Path) -> Answer:
+        """Type a command and wait for its end."""
+        done = subprocess.run(
+            [COMMAND, *arguments], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False,
+        )  # fmt: skip
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str | Path) -> "Started":
+        """Type a command and let it run, in a process group of its own."""
+        return Started(self, arguments)
+
+    def with_variables(self, **variables: str) -> "Shell":
+        """The same folder with further variables."""
+        return Shell(self.folder, {**self.variables, **variables})
+
+    def write(self, name: str, text: str) -> Path:
+        """A file in the folder."""
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    @property
+    def database(self) -> Path:
+        """The default storage."""
+        return self.folder / "studies" / "studies.db"
+
+    def query(self, statement: str) -> list[Any]:
+        """Rows of the database, read without a writer's lock; none while it does not exist."""
+        if not self.database.exists():
+            return []
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
+        try:
+            return connection.execute(statement).fetchall()
+        except sqlite3.OperationalError:  # its tables are being made
+            return []
+        finally:
+            connection.close()
+
+    def wait_for(self, statement: str, n_rows: int = 1, seconds: float = TIMEOUT_SECONDS) -> list[Any]:
+        """Wait until a query has so many rows."""
+        deadline = time.monotonic() + seconds
+        while len(rows := self.query(statement)) < n_rows:
+            assert time.monotonic() < deadline, f"{statement!r} must give {n_rows} rows, but gave {rows}"
+            time.sleep(POLL_SECONDS)
+        return rows
+
+    def files(self) -> set[str]:
+        """Everything in the folder, by its path from there."""
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+
+
+class Started:
+    """A command that runs; `wait` gives its answer, `end` makes sure that nothing of it is left."""
+
+    def __init__(self, shell: Shell, arguments: Sequence[str | Path]) -> None:
+        serial = len(list(shell.folder.glob("*.stdout")))
+        self._files = [shell.folder / f"{serial}.{stream}" for stream in ("stdout", "stderr")]
+        with self._files[0].open("w") as stdout, self._files[1].open("w") as stderr:
+            self.process = subprocess.Popen(
+                [COMMAND, *arguments], cwd=shell.folder, env=shell.environment, stdin=subprocess.DEVNULL,
+                stdout=stdout, stderr=stderr, start_new_session=True,
+            )  # fmt: skip
+        self.pid = self.process.pid
+
+    def wait(self, seconds: float = TIMEOUT_SECONDS) -> Answer:
+        """The answer, once the command has ended."""
+        code = self.process.wait(seconds)
+        return Answer(code, *(path.read_text() for path in self._files))
+
+    def signal_group(self, signum: int) -> None:
+        """What a terminal does at Ctrl-C: a signal to the command and to all that it started."""
+        os.killpg(self.pid, signum)
+
+    def descendants(self) -> list[psutil.Process]:
+        """The processes that it started, and theirs."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def end(self) -> None:
+        """Kill what is left of it."""
+        if self.process.poll() is None:
+            left = self.descendants()
+            self.process.kill()
+            self.process.wait()
+            for process in left:
+                kill(process)
+
+
+@dataclass(frozen=True)
+class FinishedStudy:
+    """The smoke study after its first run: four cells, three epochs each."""
+
+    shell: Shell
+    run: Answer
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill a process that may have ended; psutil knows it by pid and start time."""
+    try:
+        process.send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        return
+
+
+def wait_until_gone(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """The processes that still live after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (left := [p for p in processes if is_alive(p)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return left
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def two_at_a_time(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """The results of independent calls, by name."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        futures = {name: pool.submit(call) for name, call in calls.items()}
+        return {name: future.result() for name, future in futures.items()}

@@ -1,0 +1,60 @@
+"""`delete`: it asks, it removes all of one study and nothing of another."""
+
+import pexpect
+import pytest
+from shell import COMMAND, Shell
+
+OTHERS = "studies/artifacts/of-another-study"
+
+
+def spawn(shell: Shell, *typed: str) -> "pexpect.spawn[str]":
+    """A command at a terminal."""
+    return pexpect.spawn(
+        str(COMMAND), list(typed), cwd=str(shell.folder), env=shell.environment, encoding="utf-8", timeout=30
+    )  # fmt: skip
+
+
+def artifacts(shell: Shell) -> set[str]:
+    """The files with weights."""
+    return {name for name in shell.files() if name.startswith("studies/artifacts/")}
+
+
+def test_delete_without_a_terminal_needs_yes(smoke_copy: Shell) -> None:
+    """Nobody can be asked, so nothing is removed: exit 2, and the line names --yes."""
+    before = smoke_copy.files()
+    answer = smoke_copy("delete", "smoke")
+    assert (answer.code, answer.stdout, len(answer.errors)) == (2, "", 1)
+    assert "--yes" in answer.errors[0]
+    assert smoke_copy.files() >= before
+
+
+@pytest.mark.parametrize(("reply", "n_studies", "n_weights"), [("n", 1, 4), ("y", 0, 0)])
+def test_delete_asks_at_a_terminal(smoke_copy: Shell, reply: str, n_studies: int, n_weights: int) -> None:
+    """The question says what would go; only `y` removes it."""
+    child = spawn(smoke_copy, "delete", "smoke")
+    child.expect_exact("Remove study smoke with 4 of 4 cells done")
+    child.sendline(reply)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert len(smoke_copy.query("SELECT * FROM control")) == n_studies
+    assert len(artifacts(smoke_copy)) == n_weights
+
+
+def test_delete_removes_the_study_everywhere_and_leaves_other_files(smoke_copy: Shell) -> None:
+    """Its trials, cells, curves, openings and weights are gone; a file of another study stays."""
+    smoke_copy.write(OTHERS, "weights")
+    answer = smoke_copy("delete", "smoke", "--yes")
+    assert (answer.code, answer.stdout) == (0, "")
+    assert artifacts(smoke_copy) == {OTHERS}
+    tables = ("studies", "trials", "control", "cells", "epochs", "openings", "workers")
+    assert {table: smoke_copy.query(f"SELECT * FROM {table}") for table in tables} == {table: [] for table in tables}
+    assert smoke_copy("status", "smoke").code == 3
+
+
+def test_delete_of_an_unknown_study_exits_3(smoke_copy: Shell) -> None:
+    """A misspelt name removes nothing."""
+    answer = smoke_copy("delete", "smoky", "--yes")
+    assert (answer.code, len(answer.errors)) == (3, 1)
+    assert "smoky" in answer.errors[0]
+    assert len(artifacts(smoke_copy)) == 4

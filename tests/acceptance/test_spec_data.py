@@ -1,0 +1,117 @@
+"""`spec example`, `spec check`, `data fetch` and `data verify`."""
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shell import SMALL, Shell, two_at_a_time
+
+from fmnist_optuna.spec import StudySpec, read_spec
+
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def test_the_example_is_a_study_file_with_the_defaults(shell: Shell) -> None:
+    """`spec example > FILE` is what `run` does without a file, comments aside."""
+    example = shell("spec", "example")
+    assert example.code == 0
+    assert read_spec(shell.write("my.toml", example.stdout)) == StudySpec()
+
+
+def test_check_accepts_the_example_with_27_cells(shell: Shell) -> None:
+    """`spec check` builds the smallest cell and counts the grid; it makes no file."""
+    shell.write("my.toml", shell("spec", "example").stdout)
+    before = shell.files()
+    calls = {form: lambda form=form: shell("spec", "check", "my.toml", *form.split()) for form in ("", "--json")}
+    answers = two_at_a_time(calls)
+    assert answers[""].code == 0, answers[""].stderr
+    assert answers[""].stdout == "my.toml: ok, study fashion-mnist, 27 cells of dense\n"
+    told = answers["--json"].json
+    assert (told["schema"], told["ok"], told["study"], told["cells"]) == (1, True, "fashion-mnist", 27)
+    assert shell.files() == before
+
+
+def test_check_refuses_what_run_refuses(shell: Shell) -> None:
+    """A wrong value is one line with exit 2."""
+    shell.write("bad.toml", SMALL.replace("[0.2]", "[1.5]"))
+    answer = shell("spec", "check", "bad.toml")
+    assert (answer.code, answer.stdout, answer.errors) == (2, "", answer.stderr.splitlines())
+    assert "bad.toml: grid.dropout_rate must be at least 0 and less than 1, but got 1.5" in answer.errors[0]
+
+
+def test_verify_without_data_exits_4_and_names_fetch(shell: Shell) -> None:
+    """Nothing on disk is an error that ends with the command that helps, and no folder is made."""
+    answer = shell("data", "verify")
+    assert (answer.code, answer.stdout, shell.files()) == (4, "", set())
+    assert "fmnist-optuna data fetch" in answer.errors[0]
+
+
+def test_fetch_without_network_exits_4_and_leaves_no_file(shell: Shell) -> None:
+    """Both mirrors and what to do instead are named; no part of a file is left."""
+    answer = shell("data", "fetch", "--data-dir", "data")
+    assert (answer.code, answer.stdout, len(answer.errors)) == (4, "", 1)
+    assert all(word in answer.errors[0] for word in ("storage.googleapis.com", "amazonaws.com", "--data-dir"))
+    assert shell.files() <= {"data", "data/.lock"}
+
+
+@pytest.fixture
+def mirror(real_data: Path) -> Iterator[str]:
+    """The published files on a web server of this machine."""
+    handler = functools.partial(_Quiet, directory=str(real_data))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def test_fetch_from_a_mirror_leaves_four_verified_files(shell: Shell, mirror: str) -> None:
+    """When the first mirrors fail the named one serves, and `data verify` agrees with what came."""
+    shell = shell.with_variables(no_proxy="127.0.0.1")
+    fetched = shell("data", "fetch", "--data-dir", "data", "--mirror", mirror)
+    assert (fetched.code, fetched.stdout) == (0, "data\n"), fetched.stderr
+    assert shell.files() == {"data", "data/.lock", *(f"data/{name}.gz" for name in NAMES)}
+    verified = shell("data", "verify", "--data-dir", "data", "--json")
+    assert verified.code == 0, verified.stderr
+    told = verified.json
+    assert told["ok"] is True
+    assert {file["name"]: file["items"] for file in told["files"]} == dict(
+        zip(NAMES, (60_000, 60_000, 10_000, 10_000), strict=True)
+    )
+
+
+@pytest.mark.parametrize("fault", ["truncated", "corrupt", "swapped", "missing"])
+def test_verify_names_the_one_bad_file(shell: Shell, real_data: Path, fault: str) -> None:
+    """Three lines are ok, one is BAD with its cause: exit 4, and no file is changed."""
+    folder = shell.folder / "data"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / f"{name}.gz").symlink_to(real_data / f"{name}.gz")
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    content = path.read_bytes()
+    path.unlink()
+    if fault == "truncated":
+        path.write_bytes(content[:-100])
+    elif fault == "corrupt":
+        path.write_bytes(content[:2000] + bytes(byte ^ 255 for byte in content[2000:2010]) + content[2010:])
+    elif fault == "swapped":
+        shutil.copyfile(real_data / "t10k-images-idx3-ubyte.gz", path)
+    before = shell.files()
+    answer = shell("data", "verify", "--data-dir", "data")
+    assert (answer.code, len(answer.errors), shell.files()) == (4, 1, before)
+    lines = answer.stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["ok", name] for name in NAMES[:3]] + [["BAD", NAMES[3]]]
+    words = {"truncated": "cut off", "corrupt": "damaged", "swapped": "swapped", "missing": "missing"}
+    assert words[fault] in lines[3]
+    assert NAMES[3] in answer.errors[0]

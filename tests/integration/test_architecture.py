@@ -1,0 +1,435 @@
+"""From a name in the study file to a compiled model: the dense one, a user's own, and what is refused before a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.learning.architecture import (
+    build_model,
+    load_architecture,
+    load_callbacks,
+    prepare_spec,
+    smallest_cell,
+)
+from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.spec import StudySpec, parse_spec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MakeModule = Callable[[str, str], str]
+
+
+def make_spec(**tables: Any) -> StudySpec:
+    return parse_spec({"name": "mine", **tables}, "mine.toml")
+
+
+# The dense model
+
+
+@pytest.mark.parametrize("h", [1, 64, 257])
+def test_dense_has_one_hidden_layer(h: int) -> None:
+    """784-h-10 has 784 h + h + 10 h + 10 parameters."""
+    assert create_model(h, 0.2, 0.001).count_params() == 784 * h + h + h * 10 + 10
+
+
+def test_dense_counts_hidden_layers() -> None:
+    """Each further hidden layer adds h x h + h parameters, none at all leaves 784 x 10 + 10."""
+    h = 12
+    three = 784 * h + h + 2 * (h * h + h) + h * 10 + 10
+    assert create_model(h, 0.2, 0.001, n_hidden_layers=3).count_params() == three
+    assert create_model(h, 0.2, 0.001, n_hidden_layers=0).count_params() == 784 * 10 + 10
+
+
+def test_dense_layers() -> None:
+    """Flatten, scale, ReLU, dropout, softmax over ten; Adam of the given rate; uint8 in, float32 out."""
+    model = create_model(8, 0.25, 0.003)
+    names = [type(layer).__name__ for layer in model.layers]
+    assert names == ["Flatten", "Rescaling", "Dense", "Dropout", "Dense"]
+    assert (model.input_shape, model.inputs[0].dtype) == ((None, 28, 28), "uint8")
+    assert (model.output_shape, model.outputs[0].dtype) == ((None, 10), "float32")
+    hidden, dropout, output = model.layers[2:]
+    assert (hidden.activation, dropout.rate, output.activation) == (
+        keras.activations.relu,
+        0.25,
+        keras.activations.softmax,
+    )
+    assert type(model.optimizer) is keras.optimizers.Adam
+    assert float(model.optimizer.learning_rate.numpy()) == np.float32(0.003)
+
+
+def test_dense_scales_within() -> None:
+    """A uint8 of 0, 51, 255 reaches the first dense layer as 0, 0.2, 1."""
+    model = create_model(8, 0.2, 0.001)
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 0, :3] = 0, 51, 255
+    scaled = keras.Sequential(model.layers[:2])(image).numpy()
+    np.testing.assert_allclose(scaled[0, :3], [0.0, 0.2, 1.0], rtol=1e-6)
+
+
+def test_dense_gives_probabilities() -> None:
+    """Whatever the image, the ten outputs are positive and sum to 1."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    probabilities = create_model(8, 0.2, 0.001)(images).numpy()
+    assert probabilities.min() > 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_dense_accepts_its_parameters() -> None:
+    """The dense architecture declares the types of its parameters; only the number of layers has a default."""
+    dense = load_architecture("dense")
+    types = {"hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int}
+    assert dense.parameters == types
+    assert dense.required == {"hidden_size", "dropout_rate", "learning_rate"}
+
+
+# A user's own
+
+USER_MODULE = """
+import keras
+
+def net(hidden_size: int, learning_rate: float = 0.001, *, activation: str = "relu", bias: bool = True, other=None):
+    model = keras.Sequential([
+        keras.Input((28, 28), dtype="uint8"), keras.layers.Flatten(), keras.layers.Rescaling(1 / 255),
+        keras.layers.Dense(hidden_size, activation=activation, use_bias=bias), keras.layers.Dense(10, "softmax")])
+    model.compile(keras.optimizers.SGD(learning_rate), "sparse_categorical_crossentropy")
+    return model
+
+def loose(hidden_size: int, **further):
+    assert not further, further
+    return net(hidden_size)
+
+def odd(hidden_size: "NoSuchType"):
+    return net(hidden_size)
+
+def raising(hidden_size: int):
+    raise ValueError("no such\\nsecond line")
+
+def silent(hidden_size: int):
+    raise RuntimeError
+
+def number(hidden_size: int):
+    return 3
+
+def nothing(hidden_size: int):
+    pass
+
+def not_compiled(hidden_size: int):
+    return keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
+
+def wide(hidden_size: int):
+    model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(11, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+def unflattened(hidden_size: int):
+    model = keras.Sequential([keras.Input((28, 28)), keras.layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+def two_outputs(hidden_size: int):
+    image = keras.Input((28, 28))
+    flat = keras.layers.Flatten()(image)
+    model = keras.Model(image, {"a": keras.layers.Dense(10)(flat), "b": keras.layers.Dense(10)(flat)})
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+def flat_input(hidden_size: int):
+    model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+def one_hot(hidden_size: int):
+    model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    model.compile("adam", "categorical_crossentropy")
+    return model
+
+def no_number(hidden_size: int):
+    model = net(hidden_size)
+    model.layers[-1].bias.assign([float("nan")] * 10)
+    return model
+
+NOT_A_FUNCTION = 3
+"""
+
+
+@pytest.fixture
+def user(make_module: MakeModule) -> str:
+    return make_module("user_architectures", USER_MODULE)
+
+
+def user_spec(user: str, function: str, grid: dict[str, list[Any]] | None = None, **fixed: Any) -> StudySpec:
+    model = {"architecture": f"{user}:{function}", **fixed}
+    return make_spec(model=model, grid=grid or {"hidden_size": [4]})
+
+
+def test_users_parameters_and_types(user: str) -> None:
+    """A user's function accepts what it names, in its declared types; those without a default are required."""
+    net = load_architecture(f"{user}:net")
+    types = {"hidden_size": int, "learning_rate": float, "activation": str, "bias": bool, "other": None}
+    assert net.parameters == types
+    assert net.required == {"hidden_size"}
+
+
+def test_variable_arguments_name_no_parameter(user: str) -> None:
+    """**kwargs accept nothing from a grid, so that a misspelt name is never swallowed."""
+    loose = load_architecture(f"{user}:loose")
+    assert (loose.parameters, loose.required) == ({"hidden_size": int}, {"hidden_size"})
+    with pytest.raises(SpecError, match=r"grid\.dropuot must be a parameter of user_architectures:loose"):
+        prepare_spec(user_spec(user, "loose", {"hidden_size": [4], "dropuot": [0.5]}))
+
+
+def test_unresolved_annotations_declare_nothing(user: str) -> None:
+    """An annotation that cannot be resolved leaves the parameter without a type."""
+    assert load_architecture(f"{user}:odd").parameters == {"hidden_size": None}
+
+
+def test_values_take_their_declared_types(user: str) -> None:
+    """64.0 becomes 64 for an int, 1 becomes 1.0 for a float, in grid and fixed arguments; batch_size is an int."""
+    grid = {"hidden_size": [4.0, 8], "batch_size": [16.0]}
+    bound = prepare_spec(user_spec(user, "net", grid, learning_rate=1, activation="tanh", bias=False))
+    assert bound.grid == {"hidden_size": (4, 8), "batch_size": (16,)}
+    assert bound.model.arguments == {"learning_rate": 1.0, "activation": "tanh", "bias": False}
+    values = [*bound.grid["hidden_size"], *bound.grid["batch_size"], bound.model.arguments["learning_rate"]]
+    assert [type(value) for value in values] == [int, int, int, float]
+
+
+def test_build_gives_grid_and_fixed_arguments(user: str) -> None:
+    """The function gets the cell's parameters and the fixed ones; batch_size is the training's."""
+    spec = user_spec(user, "net", {"hidden_size": [5], "batch_size": [16]}, bias=False)
+    model = build_model(load_architecture(spec.model.architecture), spec, {"hidden_size": 5, "batch_size": 16})
+    assert model.count_params() == 784 * 5 + 5 * 10 + 10
+
+
+def test_smallest_cell_is_built() -> None:
+    """The pre-flight build takes the smallest numbers, the first name of the alphabet first."""
+    spec = make_spec(grid={"learning_rate": [0.1, 0.01], "hidden_size": [64, 8], "dropout_rate": [0.5, 0.2]})
+    assert smallest_cell(spec).params == {"dropout_rate": 0.2, "hidden_size": 8, "learning_rate": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "text"),
+    [
+        (
+            "no_such_module_here:net",
+            "model.architecture must name an importable module, but no_such_module_here: ModuleNotFoundError: "
+            "No module named 'no_such_module_here'.",
+        ),
+        (
+            "user_architectures:missing",
+            "model.architecture must name a function, but module user_architectures has no function missing.",
+        ),
+        (
+            "user_architectures:NOT_A_FUNCTION",
+            "model.architecture must name a function, but module user_architectures has no function NOT_A_FUNCTION.",
+        ),
+        (
+            "user_architectures:raising",
+            "model.architecture must return a model, but user_architectures:raising(hidden_size=4) raised "
+            "ValueError: no such.",
+        ),
+        (
+            "user_architectures:silent",
+            "model.architecture must return a model, but user_architectures:silent(hidden_size=4) raised RuntimeError.",
+        ),
+        (
+            "user_architectures:number",
+            "model.architecture must return a keras.Model, but user_architectures:number(hidden_size=4) returned int.",
+        ),
+        (
+            "user_architectures:nothing",
+            "model.architecture must return a keras.Model, but user_architectures:nothing(hidden_size=4) returned "
+            "NoneType.",
+        ),
+        (
+            "user_architectures:not_compiled",
+            "model.architecture must return a compiled model, but user_architectures:not_compiled(hidden_size=4) "
+            "returned one without compile().",
+        ),
+        (
+            "user_architectures:wide",
+            "model.architecture must take uint8 images (n, 28, 28) and give (n, 10), but user_architectures:wide "
+            "gives ('n', 11).",
+        ),
+        (
+            "user_architectures:no_number",
+            "model.architecture must take uint8 images (n, 28, 28) and give (n, 10), but user_architectures:no_number "
+            "has a loss of NaN on black images.",
+        ),
+    ],
+    ids=lambda value: value.partition(":")[2] if value.startswith("user") and len(value) < 40 else "",
+)
+def test_refused_architectures(user: str, architecture: str, text: str) -> None:
+    """What no trial could train is refused before any starts, with what must hold and what came."""
+    module, _, function = architecture.partition(":")
+    with pytest.raises(SpecError) as caught:
+        prepare_spec(user_spec(module, function))
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("function", ["unflattened", "two_outputs", "flat_input", "one_hot"])
+def test_models_of_another_form_are_refused(user: str, function: str) -> None:
+    """A model of another input, output or kind of label is refused with the rule and its name."""
+    with pytest.raises(SpecError) as caught:
+        prepare_spec(user_spec(user, function))
+    rule = "model.architecture must take uint8 images (n, 28, 28) and give (n, 10), but user_architectures:"
+    assert str(caught.value).startswith(f"{rule}{function} ")
+
+
+def test_module_that_fails_on_import(make_module: MakeModule) -> None:
+    """A module that cannot be imported is refused with its own error."""
+    name = make_module("user_broken", "raise OSError('no licence')")
+    with pytest.raises(SpecError, match="user_broken: OSError: no licence"):
+        load_architecture(f"{name}:net")
+
+
+# Parameters against the architecture
+
+
+@pytest.mark.parametrize(
+    ("grid", "fixed", "text"),
+    [
+        (
+            {"hiden_size": [64]},
+            {},
+            "study mine: grid.hiden_size must be a parameter of dense, which accepts batch_size, dropout_rate, "
+            "hidden_size, learning_rate, n_hidden_layers.",
+        ),
+        (
+            {"hidden_size": [64], "dropout_rate": [0.2], "learning_rate": [0.1]},
+            {"activation": "relu"},
+            "study mine: model.activation must be a parameter of dense, which accepts batch_size, dropout_rate, "
+            "hidden_size, learning_rate, n_hidden_layers.",
+        ),
+        (
+            {"hidden_size": [64]},
+            {"dropout_rate": 0.2},
+            "study mine: learning_rate must be given in [grid] or [model], as dense has no default for it.",
+        ),
+        (
+            {"batch_size": [64]},
+            {},
+            "study mine: dropout_rate, hidden_size, learning_rate must be given in [grid] or [model], "
+            "as dense has no default for it.",
+        ),
+        (
+            {"n_hidden_layers": [1, 1.5], "hidden_size": [64], "dropout_rate": [0.2]},
+            {"learning_rate": 0.1},
+            "study mine: grid.n_hidden_layers must be int, but got 1.5.",
+        ),
+    ],
+    ids=["unknown-in-grid", "unknown-fixed", "missing-one", "missing-three", "half-a-layer"],
+)
+def test_refused_parameters(grid: dict[str, list[Any]], fixed: dict[str, Any], text: str) -> None:
+    """A parameter that the architecture does not accept, lacks or types otherwise is refused by study and key."""
+    with pytest.raises(SpecError) as caught:
+        prepare_spec(make_spec(grid=grid, model=fixed))
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "declared"),
+    [
+        ("learning_rate", "a", "float"),
+        ("activation", 3, "str"),
+        ("bias", 1, "bool"),
+        ("hidden_size", True, "int"),
+        ("hidden_size", "64", "int"),
+        ("hidden_size", 64.5, "int"),
+    ],
+)
+def test_values_of_another_type_are_refused(user: str, name: str, value: Any, declared: str) -> None:
+    """A value that is not of the declared type is refused, in the study file or against the architecture."""
+    grid = {"hidden_size": [4]} if name != "hidden_size" else {"bias": [True]}
+    with pytest.raises(SpecError, match=name) as caught:
+        prepare_spec(user_spec(user, "net", grid, **{name: value}))
+    assert repr(value) in str(caught.value)
+    if name not in ("hidden_size", "learning_rate"):  # these two have a rule of their own in the study file
+        assert str(caught.value) == f"study mine: model.{name} must be {declared}, but got {value!r}."
+
+
+# Callbacks
+
+USER_CALLBACKS = """
+import keras
+
+class Epochs(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+class Batches(Epochs):
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+def one(): return Epochs()
+def several(): return [Epochs(), keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]
+def none(): return []
+def batches(): return [Epochs(), Batches()]
+def lambda_batches(): return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+def nan(): return keras.callbacks.TerminateOnNaN()
+def checkpoint(): return keras.callbacks.ModelCheckpoint("weights.keras", save_freq="epoch")
+def checkpoint_batches(): return keras.callbacks.ModelCheckpoint("weights.keras", save_freq=100)
+def rates(): return [keras.callbacks.ReduceLROnPlateau(), keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+                     keras.callbacks.EarlyStopping(), keras.callbacks.CSVLogger("log.csv")]
+def word(): return "early stopping"
+def kind(): return Epochs
+def raising(): raise KeyError("token")
+def demanding(rate): return Epochs()
+"""
+
+
+@pytest.fixture
+def user_callbacks(make_module: MakeModule) -> Callable[[str], StudySpec]:
+    name = make_module("user_callbacks", USER_CALLBACKS)
+    return lambda function: make_spec(training={"callbacks": [f"{name}:{function}"]})
+
+
+@pytest.mark.parametrize(
+    ("function", "n_callbacks"), [("one", 1), ("several", 2), ("none", 0), ("checkpoint", 1), ("rates", 4)]
+)
+def test_callbacks_with_epoch_hooks(
+    user_callbacks: Callable[[str], StudySpec], function: str, n_callbacks: int
+) -> None:
+    """A function may return one callback or a list; Keras' own that act once an epoch are accepted, fresh each time."""
+    spec = prepare_spec(user_callbacks(function))
+    first, second = load_callbacks(spec), load_callbacks(spec)
+    assert len(first) == n_callbacks
+    assert not {id(callback) for callback in first} & {id(callback) for callback in second}
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        ("missing", "must name a function, but module user_callbacks has no function missing."),
+        ("word", "must return keras.callbacks.Callback, but user_callbacks:word returned str."),
+        ("kind", "must return keras.callbacks.Callback, but user_callbacks:kind returned type."),
+        ("raising", "must return a callback, but user_callbacks:raising raised KeyError: 'token'."),
+        (
+            "demanding",
+            "must return a callback, but user_callbacks:demanding raised TypeError: demanding() missing 1 required "
+            "positional argument: 'rate'.",
+        ),
+        *(
+            (
+                function,
+                "must have epoch hooks only, as batches run inside the graph, but "
+                f"user_callbacks:{function} returned {name} with {hook}.",
+            )
+            for function, name, hook in (
+                ("batches", "Batches", "on_train_batch_end"),
+                ("lambda_batches", "LambdaCallback", "on_train_batch_end"),
+                ("nan", "TerminateOnNaN", "on_batch_end"),
+                ("checkpoint_batches", "ModelCheckpoint", "on_train_batch_end"),
+            )
+        ),
+    ],
+    ids=lambda value: value if len(value) < 20 else "",
+)
+def test_refused_callbacks(user_callbacks: Callable[[str], StudySpec], function: str, text: str) -> None:
+    """A callback that cannot be had, or that has a batch hook, is refused by name before any trial."""
+    with pytest.raises(SpecError) as caught:
+        prepare_spec(user_callbacks(function))
+    assert str(caught.value) == f"training.callbacks {text}"

@@ -1,0 +1,135 @@
+"""The openings of the test set: one set of weights is scored once, by one process, and replayed ever after."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from small_study import in_threads
+from sqlalchemy import select, update
+
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.study import openings as module
+from fmnist_optuna.study.openings import Scores
+from fmnist_optuna.study.presence import Process, host_identity
+from fmnist_optuna.study.schema import openings
+from fmnist_optuna.study.session import Session
+
+Sessions = Callable[..., Session]
+WEIGHTS = "a" * 64
+PROBABILITIES = np.eye(10, dtype=np.float32)[[0, 1, 2, 3]]
+LABELS = np.array([0, 1, 2, 9], dtype=np.uint8)  # three of four right
+
+
+def score() -> Scores:
+    return PROBABILITIES, LABELS
+
+
+def never() -> Scores:
+    raise AssertionError("scored twice")
+
+
+def reserve(session: Session, process: Process) -> None:
+    """A reservation of another process, which has not recorded anything."""
+    opener = json.dumps({**asdict(process), "token": "other"})
+    assert session.openings._reserve(1, WEIGHTS, "winner", opener)
+
+
+def test_a_failed_score_releases_the_opening(session: Session) -> None:
+    """The error is the caller's; the next one may score."""
+    with pytest.raises(ZeroDivisionError):
+        session.openings.open(1, WEIGHTS, "winner", lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert session.openings.find(WEIGHTS) is None
+    assert session.openings.open(1, WEIGHTS, "winner", score).accuracy == 0.75
+
+
+def test_a_living_process_that_never_finishes_is_a_storage_error(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After twice the time that an opening may take; the weights are named, nothing is scored twice."""
+    reserve(session, Process.current())
+    monkeypatch.setattr(module, "OPENING_SECONDS", 0.0)
+    with pytest.raises(StorageError, match="must finish scoring weights aaaaaaaaaaaa"):
+        session.openings.open(1, WEIGHTS, "winner", never)
+
+
+def test_weights_that_nobody_opened_are_not_found(session: Session) -> None:
+    """None, also while a scoring runs."""
+    assert session.openings.find(WEIGHTS) is None
+    reserve(session, Process.current())
+    assert session.openings.find(WEIGHTS) is None
+
+
+def test_an_opening_is_recorded_with_its_predictions(session: Session) -> None:
+    """Accuracy is derived from them: 3 of 4."""
+    opening = session.openings.open(7, WEIGHTS, "winner", score)
+    assert (opening.trial_id, opening.weights_sha256, opening.purpose) == (7, WEIGHTS, "winner")
+    assert opening.accuracy == 3 / 4
+    np.testing.assert_array_equal(opening.probabilities, PROBABILITIES)
+    np.testing.assert_array_equal(opening.labels, LABELS)
+    assert (opening.probabilities.dtype, opening.labels.dtype) == (np.float32, np.uint8)
+
+
+def test_a_second_opening_is_replayed(session: Session, new_session: Sessions) -> None:
+    """By any process, without scoring."""
+    first = session.openings.open(7, WEIGHTS, "winner", score)
+    again = new_session("other").openings.open(7, WEIGHTS, "winner", never)
+    assert (again.accuracy, again.opened_at) == (first.accuracy, first.opened_at)
+
+
+def test_other_weights_are_another_opening(session: Session) -> None:
+    """One scoring for each set of weights."""
+    for weights in (WEIGHTS, "b" * 64):
+        session.openings.open(7, weights, "winner", score)
+    with session.storage.read() as connection:
+        assert len(connection.execute(select(openings)).all()) == 2
+
+
+def test_two_that_open_at_once_score_once(new_session: Sessions) -> None:
+    """The second waits, and reads what the first found."""
+    sessions = [new_session("a"), new_session("b")]
+    scored: list[int] = []
+    lock = threading.Lock()
+
+    def slow(number: int) -> Scores:
+        with lock:
+            scored.append(number)
+        threading.Event().wait(0.1)
+        return score()
+
+    found = in_threads(2, lambda n: sessions[n].openings.open(7, WEIGHTS, "winner", lambda: slow(n)))
+    assert len(scored) == 1
+    assert [opening.accuracy for opening in found] == [0.75, 0.75]
+
+
+def test_the_reservation_of_a_dead_process_is_taken_over(session: Session) -> None:
+    """At once, on its own host."""
+    reserve(session, Process(host_identity(), 2**22 + 1, 0.0))
+    assert session.openings.open(1, WEIGHTS, "winner", score).accuracy == 0.75
+
+
+def test_an_old_reservation_of_another_host_is_taken_over(session: Session) -> None:
+    """A scoring takes a second; after two minutes nobody is waited for."""
+    reserve(session, Process("another boot/pid:[1]", 1, 0.0))
+    with session.storage.write() as connection:
+        connection.execute(update(openings).values(opened_at=session.storage.now - module.OPENING_SECONDS - 1.0))
+    assert session.openings.open(1, WEIGHTS, "winner", score).accuracy == 0.75
+
+
+def test_one_that_lost_its_reservation_records_nothing(session: Session) -> None:
+    """It slept, another scored: everybody has the other's opening."""
+
+    def slept() -> Scores:
+        with session.storage.write() as connection:
+            connection.execute(update(openings).values(opener=json.dumps({**asdict(Process.current()), "token": "x"})))
+        session.openings._record(WEIGHTS, reservation(session), PROBABILITIES, PROBABILITIES.argmax(axis=1))
+        return score()
+
+    assert session.openings.open(1, WEIGHTS, "winner", slept).accuracy == 1.0
+
+
+def reservation(session: Session) -> str:
+    with session.storage.read() as connection:
+        return str(connection.execute(select(openings.c.opener)).scalar_one())

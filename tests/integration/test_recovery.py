@@ -1,0 +1,390 @@
+"""Healing: which cells are taken from their holders, what becomes of them, and which trials are swept."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+from small_study import (
+    begin_trial,
+    claim_cell,
+    create_trial,
+    expire,
+    finish_everything,
+    finish_trial,
+    make_spec,
+    prune_trial,
+    read_cell,
+    set_cell,
+)
+from sqlalchemy import event, insert, update
+
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.study.ledger import Claim, HeldCell, Timing
+from fmnist_optuna.study.presence import Process, host_identity
+from fmnist_optuna.study.recovery import foreign_trials
+from fmnist_optuna.study.schema import workers
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.trials import fail_trial
+from fmnist_optuna.study.verification import verify
+
+Sessions = Callable[..., Session]
+STATES = ("no trial", "running", "complete", "pruned", "failed", "stopped", "deleted")
+
+
+def held(session: Session, claim: Claim) -> HeldCell:
+    return next(cell for cell in session.ledger.held_cells() if cell.cell_id == claim.cell_id)
+
+
+def prepare(session: Session, claim: Claim, state: str) -> None:
+    """Bring a claimed cell to where its worker may have died."""
+    if state == "no trial":
+        return
+    trial_id = begin_trial(session, claim)
+    if state == "complete":
+        finish_trial(session, trial_id, 0.75)
+    elif state == "pruned":
+        prune_trial(session, trial_id, 0.25)
+    elif state == "failed":
+        fail_trial(session.trials, trial_id, "exception", "ValueError: bad")
+    elif state == "stopped":
+        fail_trial(session.trials, trial_id, "stopped")
+    elif state == "deleted":
+        from optuna.storages._rdb import models
+
+        with session.storage.write() as connection:
+            for table in reversed(models.BaseModel.metadata.sorted_tables):
+                if "trial_id" in table.c:
+                    connection.execute(table.delete().where(table.c.trial_id == trial_id))
+
+
+def expected(state: str) -> tuple[str, str | None, float | None, int, int, str | None]:
+    """State, result, value, lost, failures and error of the cell after it was requeued as lost."""
+    lost = ("waiting", None, None, 1, 0, None)
+    return {
+        "complete": ("done", "COMPLETE", 0.75, 0, 0, None),
+        "pruned": ("done", "PRUNED", 0.25, 0, 0, None),
+        "failed": ("waiting", None, None, 0, 1, "ValueError: bad"),
+        "stopped": ("waiting", None, None, 0, 0, None),
+    }.get(state, lost)  # type: ignore[return-value]
+
+
+def found(session: Session, claim: Claim) -> tuple[Any, ...]:
+    row = read_cell(session.storage, claim.cell_id)
+    return (row.state, row.result, row.value, row.lost, row.failures, row.error)
+
+
+# Requeue
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_requeued_cell_is_settled_by_what_its_trial_says(session: Session, state: str) -> None:
+    """A finished trial gives its result; any other lets the cell wait, counted by what was to blame."""
+    claim = claim_cell(session)
+    prepare(session, claim, state)
+    assert session.recovery.requeue(held(session, claim), "lost")
+    assert found(session, claim) == expected(state)
+
+
+def test_a_running_trial_is_failed_before_its_cell_waits(session: Session) -> None:
+    """So that its worker, should it live, can tell nothing."""
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    session.recovery.requeue(held(session, claim), "lost")
+    trial = session.trials.get_trial(trial_id)
+    assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "lost")
+
+
+def test_a_cell_that_is_renewed_meanwhile_is_left_to_its_holder(session: Session) -> None:
+    """False, and the trial runs on."""
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    seen = held(session, claim)
+    time.sleep(0.01)
+    assert session.ledger.renew(claim)
+    assert not session.recovery.requeue(seen, "lost")
+    assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
+
+
+def test_the_error_that_a_supervisor_saw_counts_against_the_cell(session: Session) -> None:
+    """A time limit is a failure of the attempt, a kill from outside is not."""
+    claim = claim_cell(session)
+    begin_trial(session, claim)
+    assert session.recovery.requeue_worker(session.name, "limit", "took longer than 60 s") == 1
+    assert found(session, claim) == ("waiting", None, None, 0, 1, "took longer than 60 s")
+
+
+def test_only_the_cells_of_the_worker_are_requeued(session: Session) -> None:
+    """Another worker's cell stays as it is."""
+    claim_cell(session)
+    other = session.ledger.claim("other", session.record.generation)
+    assert other is not None
+    assert session.recovery.requeue_worker(session.name) == 1
+    assert [cell.token for cell in session.ledger.held_cells()] == [other.token]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Killer:
+    """Ends the process of a session before its n-th statement, counted from `arm`."""
+
+    def __init__(self, session: Session) -> None:
+        self.left: int | None = None
+        event.listen(session.storage.engine, "before_cursor_execute", self._count)
+
+    def arm(self, n_statements: int | None) -> None:
+        self.left = n_statements
+
+    def _count(self, *_: object) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                self.left = None
+                raise Killed
+            self.left -= 1
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_requeue_may_die_before_every_statement_and_be_repeated(new_session: Sessions, state: str) -> None:
+    """Whoever comes next ends with the same cell; only a second death may be counted beside the first."""
+    session = new_session("worker", spec=make_spec({"hidden_size": list(range(1, 41))}))
+    healer = new_session("healer", spec=make_spec({"hidden_size": list(range(1, 41))}))
+    assert healer.recovery.sweep() == 0  # opens everything, so that only the requeue is counted
+    killer = Killer(healer)
+    for n_statements in range(40):
+        claim = claim_cell(session)
+        prepare(session, claim, state)
+        killer.arm(n_statements)
+        try:
+            healer.recovery.requeue(held(session, claim), "lost")
+        except Killed:
+            is_over = False
+        else:
+            is_over = True
+        killer.arm(None)
+        if read_cell(session.storage, claim.cell_id).state == "running":
+            assert healer.recovery.requeue(held(session, claim), "lost")
+        assert found(session, claim) == expected(state), f"died before statement {n_statements}"
+        set_cell(session.storage, claim.cell_id, position=10_000)  # the next round has a cell of its own
+        if is_over:
+            break
+    assert is_over
+    assert n_statements >= 2
+
+
+# Sweep
+
+
+def test_a_trial_that_no_cell_holds_is_swept(session: Session) -> None:
+    """Its worker died between creating and binding it, and the cell was given back."""
+    claim = claim_cell(session)
+    trial_id, _ = create_trial(session, claim)
+    session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
+    assert session.recovery.sweep() == 1
+    assert session.trials.get_trial(trial_id).state == TrialState.FAIL
+    assert session.recovery.sweep() == 0
+
+
+def test_the_second_trial_of_a_bound_cell_is_swept(session: Session) -> None:
+    """Creating was repeated after a lost connection; the cell names the one that counts."""
+    claim = claim_cell(session)
+    surplus, _ = create_trial(session, claim)
+    bound = begin_trial(session, claim)
+    assert session.recovery.sweep() == 1
+    states = [session.trials.get_trial(trial_id).state for trial_id in (surplus, bound)]
+    assert states == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_a_trial_about_to_be_bound_is_left_alone(session: Session) -> None:
+    """Its token holds a cell that has no trial yet."""
+    trial_id, _ = create_trial(session, claim_cell(session))
+    assert session.recovery.sweep() == 0
+    assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
+
+
+def test_foreign_trials_are_reported_and_not_touched(session: Session) -> None:
+    """Another program's RUNNING trial is its own affair."""
+    trial_id = session.trials.create_new_trial(session.record.study_id)
+    assert session.recovery.sweep() == 0
+    trials = session.trials.get_all_trials(session.record.study_id)
+    assert [trial._trial_id for trial in foreign_trials(trials)] == [trial_id]
+    assert trials[0].state == TrialState.RUNNING
+
+
+def test_finished_trials_are_not_swept(session: Session) -> None:
+    """A study that is over has nothing to sweep."""
+    finish_everything(session)
+    assert session.recovery.sweep() == 0
+    assert verify(session.storage, session.trials, session.record.study_id).ok
+
+
+# Dead holders
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[bytes]]:
+    """A real process that plays a worker."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def register(session: Session, name: str, pid: int, started: float, host_id: str = "") -> None:
+    """Enter a process on the list of workers, as it would itself."""
+    with session.storage.write() as connection:
+        connection.execute(
+            insert(workers).values(
+                worker_id=name, study_id=session.record.study_id, host="host", host_id=host_id or host_identity(),
+                pid=pid, pid_started=started, version="0", started=session.storage.now, last_seen=session.storage.now,
+            )
+        )  # fmt: skip
+
+
+def test_a_cell_whose_holder_was_killed_here_waits_at_once(
+    session: Session, holder: subprocess.Popen[bytes]
+) -> None:
+    """Long before its lease ends; while the holder lives, its cell is its own."""
+    register(session, "holder", holder.pid, psutil.Process(holder.pid).create_time())
+    claim = session.ledger.claim("holder", session.record.generation)
+    assert claim is not None
+    begin_trial(session, claim)
+    assert session.recovery.requeue_dead() == 0
+    os.kill(holder.pid, signal.SIGKILL)
+    wait_for_zombie(holder.pid)
+    assert session.recovery.requeue_dead() == 1  # a zombie is dead, though nobody has reaped it
+    assert found(session, claim) == expected("running")
+
+
+def wait_for_zombie(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[bytes]) -> None:
+    """Its pid is gone."""
+    process = Process(host_identity(), holder.pid, psutil.Process(holder.pid).create_time())
+    assert not process.is_dead()
+    holder.kill()
+    holder.wait()
+    assert process.is_dead()
+
+
+def test_a_pid_that_was_used_again_is_another_process(session: Session, holder: subprocess.Popen[bytes]) -> None:
+    """The holder began at another time, so it is dead."""
+    started = psutil.Process(holder.pid).create_time()
+    register(session, "holder", holder.pid, started - 60.0)
+    assert session.ledger.claim("holder", session.record.generation)
+    assert session.recovery.requeue_dead() == 1
+
+
+def test_nothing_is_known_of_a_process_on_another_host(session: Session) -> None:
+    """Its pid means nothing here: only its lease tells."""
+    register(session, "holder", 2**22 + 1, 0.0, host_id="another boot/pid:[1]")
+    assert session.ledger.claim("holder", session.record.generation)
+    assert session.recovery.requeue_dead() == 0
+
+
+# Leases
+
+SHORT = Timing(lease_seconds=30.0, renewal_seconds=0.15, poll_seconds=0.02, stall_seconds=60.0)
+
+
+def test_a_lease_expires_after_two_looks_at_the_same(new_session: Sessions) -> None:
+    """Past is not enough: it must stay unchanged for two renewals, 0.3 s here."""
+    session = new_session("worker", timing=SHORT)
+    claim = claim_cell(session)
+    expire(session.storage, claim.cell_id)
+    first = session.recovery.requeue_dead()
+    began = time.monotonic()
+    while (n_requeued := session.recovery.requeue_dead()) == 0:
+        assert time.monotonic() - began < 20.0
+        time.sleep(0.05)
+    assert (first, n_requeued) == (0, 1)
+    assert time.monotonic() - began >= 0.25
+    assert found(session, claim) == expected("no trial")
+
+
+def test_an_outage_between_two_looks_starts_the_wait_again(new_session: Sessions) -> None:
+    """A holder that could not renew either gets its time."""
+    session = new_session("worker", timing=SHORT)
+    expire(session.storage, claim_cell(session).cell_id)
+    session.recovery.requeue_dead()
+    time.sleep(0.31)
+    held_cells = session.ledger.held_cells
+
+    def after_an_outage() -> list[HeldCell]:
+        session.storage.patience.n_outages += 1
+        return held_cells()
+
+    session.ledger.held_cells = after_an_outage  # type: ignore[method-assign]
+    assert session.recovery.requeue_dead() == 0
+
+
+def test_a_cell_taken_over_by_a_healer_that_died_is_taken_over_again(new_session: Sessions) -> None:
+    """A take-over is a lease too."""
+    session = new_session("worker", timing=SHORT)
+    claim = claim_cell(session)
+    begin_trial(session, claim)
+    assert session.ledger.take_over(held(session, claim), "dead (recovery)", "2" * 32)
+    expire(session.storage, claim.cell_id)
+    assert session.recovery.requeue_dead() == 0
+    deadline = time.monotonic() + 20.0
+    while session.recovery.requeue_dead() == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found(session, claim) == expected("running")
+
+
+# Presence
+
+
+def test_a_second_host_may_not_use_an_sqlite_file(session: Session) -> None:
+    """Its locks do not hold across machines; Postgres is for several."""
+    register(session, "far", 1, 0.0, host_id="another boot/pid:[1]")
+    if session.storage.is_sqlite:
+        with pytest.raises(StorageError, match="SQLite must be used from one host, but a worker on host uses"):
+            session.presence.register("near", fresh_seconds=60.0)
+    else:
+        session.presence.register("near", fresh_seconds=60.0)
+        assert set(session.presence.processes()) == {"far", "near"}
+
+
+def test_a_host_that_has_not_been_seen_for_long_is_gone(session: Session) -> None:
+    """A file that was copied here brings old workers with it."""
+    register(session, "far", 1, 0.0, host_id="another boot/pid:[1]")
+    with session.storage.write() as connection:
+        connection.execute(update(workers).values(last_seen=session.storage.now - 61.0))
+    session.presence.register("near", fresh_seconds=60.0)
+    assert set(session.presence.processes()) == {"far", "near"}
+
+
+def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
+    """As this very process; registering again is no second row."""
+    for _ in range(2):
+        session.presence.register("near", fresh_seconds=60.0)
+    assert session.presence.processes() == {"near": Process.current()}
+    assert not Process.current().is_dead()
+    (row,) = session.history.workers()
+    assert (row.worker_id, row.pid) == ("near", os.getpid())
+    session.presence.leave("near")
+    assert session.presence.processes() == {}
+
+
+def test_optuna_is_told_nothing_by_a_look(session: Session) -> None:
+    """Looking at a healthy study writes nothing."""
+    claim_cell(session)
+    statements: list[str] = []
+    event.listen(session.storage.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    assert session.recovery.requeue_dead() == 0
+    assert not [text for text in statements if text.split()[0] in ("INSERT", "UPDATE", "DELETE")]
+    assert optuna.__version__.startswith("5.")

@@ -1,0 +1,302 @@
+"""Create, join, grow, find, list, stop and delete a study, on both databases."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from small_study import (
+    FAST,
+    FINGERPRINT,
+    GRID,
+    N_CELLS,
+    STUDY,
+    begin_trial,
+    claim_cell,
+    create_study,
+    epoch_of,
+    finish_everything,
+    make_spec,
+)
+from sqlalchemy import func, select, update
+
+from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UsageError
+from fmnist_optuna.study.optuna_storage import open_optuna
+from fmnist_optuna.study.schema import cells, control, epochs, metadata
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.storage import Storage
+from fmnist_optuna.study.studies import (
+    create_or_join,
+    delete_study,
+    find_study,
+    find_study_or_none,
+    list_studies,
+    raise_generation,
+)
+from fmnist_optuna.study.verification import verify
+
+
+def n_rows(storage: Storage) -> dict[str, int]:
+    """Number of rows of our tables."""
+    with storage.read() as connection:
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+        }
+
+
+@pytest.mark.parametrize(
+    ("tables", "line"),
+    [
+        ({"data": {"source": "fashion-mnist"}}, 'data.source: the study has "synthetic", this run "fashion-mnist"'),
+        ({"data": {"source": "synthetic", "split_seed": 1}}, "data.split_seed: the study has 0, this run 1"),
+        ({"model": {"learning_rate": 0.01}}, "model.learning_rate: the study has nothing, this run 0.01"),
+        ({"training": {"max_epochs": 31}}, "training.max_epochs: the study has 30, this run 31"),
+        ({"training": {"seed": 1}}, "training.seed: the study has 0, this run 1"),
+        ({"pruner": {"name": "median"}}, 'pruner.name: the study has "none", this run "median"'),
+    ],
+)
+def test_joining_with_another_specification_names_the_key(
+    storage: Storage, tables: dict[str, Mapping[str, Any]], line: str
+) -> None:
+    """The difference, and the two ways out; and nothing is inserted."""
+    create_study(storage)
+    before = n_rows(storage)
+    with pytest.raises(JoinRefusedError) as error:
+        create_study(storage, make_spec({**GRID, "hidden_size": [64, 128, 256]}, **tables))
+    assert f"  {line}\n" in str(error.value)
+    assert str(error.value).startswith("study small: exists with another specification.\n")
+    assert str(error.value).endswith("Choose another name (--name NEW), or remove it: fmnist-optuna delete small")
+    assert n_rows(storage) == before
+
+
+def test_joining_with_other_data_is_refused(storage: Storage) -> None:
+    """The same source, but other images or another split on this machine."""
+    create_study(storage)
+    with pytest.raises(JoinRefusedError, match="data fingerprint: the study has ffffffffffff, this run 000000000000"):
+        create_or_join(storage, make_spec(), "0" * 64, FAST)
+
+
+@pytest.mark.parametrize("grid", [{"hidden_size": [64]}, {**GRID, "learning_rate": [0.1]}])
+def test_joining_with_other_grid_names_is_refused(storage: Storage, grid: dict[str, Any]) -> None:
+    """A cell has a value for every parameter of the study."""
+    create_study(storage)
+    with pytest.raises(JoinRefusedError, match=r"grid names: the study has \['dropout_rate', 'hidden_size'\], this"):
+        create_study(storage, make_spec(grid))
+
+
+@pytest.mark.parametrize(
+    ("stored", "given"), [(["x", "y"], ["x", "y", "z"]), (["x", "y"], ["y", "x"]), ([1, 2], [1, 2.5])]
+)
+def test_a_grid_whose_distribution_would_change_is_refused(storage: Storage, stored: Any, given: Any) -> None:
+    """Optuna keeps the choices of strings, and whether numbers are integers, for good."""
+    create_study(storage, make_spec({"kind": stored}))
+    with pytest.raises(JoinRefusedError, match=r"grid\.kind: the study has \["):
+        create_study(storage, make_spec({"kind": given}))
+    assert n_rows(storage)["cells"] == 2
+
+
+def test_a_study_of_another_program_is_not_joined(storage: Storage) -> None:
+    """Its trials are no attempts of ours."""
+    study = optuna.create_study(study_name=STUDY, storage=open_optuna(storage), direction="maximize")
+    study.ask()
+    with pytest.raises(JoinRefusedError, match="must be one that fmnist-optuna made"):
+        create_study(storage)
+    assert n_rows(storage)["control"] == 0
+
+
+def test_a_creation_that_died_halfway_is_taken_up(storage: Storage) -> None:
+    """Optuna's empty study is there, our row is not."""
+    optuna.create_study(study_name=STUDY, storage=open_optuna(storage), direction="maximize")
+    assert create_or_join(storage, make_spec(), FINGERPRINT, FAST)[1] == N_CELLS
+
+
+def test_a_study_that_is_not_there_is_not_found(storage: Storage) -> None:
+    """By name, and when there is none at all."""
+    with pytest.raises(NotFoundError, match="There is no study"):
+        find_study(storage, None)
+    create_study(storage)
+    with pytest.raises(NotFoundError, match=r"There is no study other in .*`fmnist-optuna list`"):
+        find_study(storage, "other")
+
+
+def test_without_a_name_several_studies_are_listed(storage: Storage) -> None:
+    """The person chooses; nothing is guessed."""
+    for name in ("one", "two"):
+        create_study(storage, make_spec(name=name))
+    with pytest.raises(UsageError, match=r"STUDY must be named, as there are several in .*: one, two\."):
+        find_study(storage, None)
+
+
+def test_confirmations_are_not_counted_when_the_name_is_left_out(storage: Storage) -> None:
+    """`small/confirm` belongs to `small`."""
+    create_study(storage)
+    create_study(storage, make_spec(name="other"))
+    with storage.write() as connection:
+        confirm = update(control).where(control.c.study_name == "other")
+        connection.execute(confirm.values(study_name="small/confirm"))
+    assert find_study(storage, None).name == STUDY
+
+
+def test_a_study_comes_back_as_it_was_made(storage: Storage) -> None:
+    """Specification, grid order, data and generation."""
+    spec = make_spec({"hidden_size": [64], "dropout_rate": [0.0, 0.5]}, training={"seed": 7})
+    made = create_study(storage, spec)
+    found = find_study(storage, STUDY)
+    assert found == made
+    assert found.spec == spec
+    assert list(found.spec.grid) == ["hidden_size", "dropout_rate"]
+    assert (found.data_source, found.data_fingerprint, found.is_synthetic) == ("synthetic", FINGERPRINT, True)
+
+
+def test_studies_are_listed_the_oldest_first(storage: Storage) -> None:
+    """Whatever their names."""
+    for name in ("b", "a", "c"):
+        create_study(storage, make_spec(name=name))
+    assert [record.name for record in list_studies(storage)] == ["b", "a", "c"]
+
+
+def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
+    """Results stay; the grid of the study is the newest, its cells the union."""
+    finish_everything(session)
+    larger = make_spec({**GRID, "hidden_size": [64, 128, 256]})
+    record, n_new = create_or_join(session.storage, larger, FINGERPRINT, FAST)
+    assert n_new == len(GRID["dropout_rate"])
+    assert session.ledger.counts() == {"waiting": 2, "running": 0, "done": N_CELLS, "failed": 0}
+    assert record.spec.grid["hidden_size"] == (64, 128, 256)
+    finish_everything(Session(session.storage, record, FAST, "later"))
+    assert verify(session.storage, session.trials, record.study_id).ok
+
+
+def test_a_smaller_or_disjoint_grid_takes_nothing_away(storage: Storage) -> None:
+    """The study is the union of what was accepted: 4 + 0 + 2 cells."""
+    create_study(storage)
+    n_new = [
+        create_or_join(storage, make_spec({**GRID, "hidden_size": values}), FINGERPRINT, FAST)[1]
+        for values in ([64], [512], [64, 128])
+    ]
+    assert n_new == [0, 2, 0]
+    assert n_rows(storage)["cells"] == N_CELLS + 2
+
+
+def test_a_point_belongs_to_the_newest_grid_that_has_it(storage: Storage) -> None:
+    """So that stock Optuna sees a trial in the grid that it will be asked about."""
+    create_study(storage)
+    record = create_study(storage, make_spec({**GRID, "hidden_size": [64, 256]}))
+    grids = [record.grid_of({"hidden_size": size, "dropout_rate": 0.5})["hidden_size"] for size in (64, 128, 256)]
+    assert grids == [(64, 256), (64, 128), (64, 256)]
+
+
+def test_stop_raises_the_generation_of_one_study(storage: Storage) -> None:
+    """By one; other studies work on."""
+    one, other = create_study(storage), create_study(storage, make_spec(name="other"))
+    raise_generation(storage, one.study_id)
+    assert find_study(storage, STUDY).generation == one.generation + 1
+    assert find_study(storage, "other").generation == other.generation
+
+
+def test_joining_does_not_reset_a_stop(storage: Storage) -> None:
+    """`run` begins with the generation that is there."""
+    record = create_study(storage)
+    raise_generation(storage, record.study_id)
+    assert create_study(storage).generation == record.generation + 1
+
+
+def test_delete_removes_everything_of_one_study(session: Session) -> None:
+    """Cells, curves, openings, workers, trials; and nothing of another."""
+    other = create_study(session.storage, make_spec(name="other"))
+    before = {**n_rows(session.storage), "control": 1, "cells": N_CELLS}
+    trial_id = begin_trial(session, claim := claim_cell(session))
+    session.ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5))
+    session.presence.register("worker", fresh_seconds=60.0)
+    delete_study(session.storage, session.record)
+    assert n_rows(session.storage) == before
+    assert [study.study_name for study in open_optuna(session.storage).get_all_studies()] == ["other"]
+    assert find_study(session.storage, None) == other
+
+
+@pytest.mark.parametrize("n_done", [1, 2, 3])
+def test_a_delete_that_died_halfway_is_repeated(
+    session: Session, n_done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, at whatever transaction it ended."""
+    finish_everything(session)
+    left = [n_done]
+    write = Storage.write
+
+    def dying(storage: Storage) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return write(storage)
+
+    monkeypatch.setattr(Storage, "write", dying)
+    if n_done < 2:
+        with pytest.raises(KeyboardInterrupt):
+            delete_study(session.storage, session.record)
+    monkeypatch.undo()
+    delete_study(session.storage, find_study(session.storage, STUDY))
+    assert find_study_or_none(session.storage, STUDY) is None
+    assert n_rows(session.storage)["cells"] == 0
+
+
+def test_a_study_whose_deletion_broke_off_is_not_joined(session: Session) -> None:
+    """The person is told to finish it; a new study that got its id (on SQLite) is told so too, and keeps nothing."""
+    session.trials.delete_study(session.record.study_id)
+    names = ["between", STUDY] if session.storage.is_sqlite else [STUDY]
+    for name in names:
+        with pytest.raises(JoinRefusedError, match=r"study small: .*fmnist-optuna delete small"):
+            create_study(session.storage, make_spec(name=name))
+    delete_study(session.storage, find_study(session.storage, STUDY))
+    for name in ("between", STUDY):
+        assert create_or_join(session.storage, make_spec(name=name), FINGERPRINT, FAST)[1] == N_CELLS
+
+
+def test_a_worker_of_a_deleted_study_finds_nothing(session: Session) -> None:
+    """No cell to renew, no trial to sweep, no error."""
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    delete_study(session.storage, session.record)
+    assert session.ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is None
+    assert not session.ledger.renew(claim)
+    assert session.ledger.claim("worker", session.record.generation) is None
+    assert session.recovery.sweep() == 0
+    assert session.recovery.requeue_dead() == 0
+    with session.storage.read() as connection:
+        assert connection.execute(select(func.count()).select_from(epochs)).scalar_one() == 0
+        assert connection.execute(select(func.count()).select_from(cells)).scalar_one() == 0
+
+
+def test_a_deleted_name_can_be_used_again(session: Session) -> None:
+    """With another specification, from the first cell."""
+    finish_everything(session)
+    delete_study(session.storage, session.record)
+    create_study(session.storage, make_spec(training={"seed": 1}))
+    assert find_study(session.storage, STUDY).spec.training.seed == 1
+    assert n_rows(session.storage)["cells"] == N_CELLS
+
+
+def test_progress_is_read_from_our_tables(session: Session) -> None:
+    """Counts, the running cell with its curve, the leader and the elapsed time."""
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    for number, value in enumerate((0.25, 0.5)):
+        session.ledger.record_epoch(claim, trial_id, epoch_of(number, value))
+    (running,) = session.history.running()
+    assert (running.worker, running.params, running.val_accuracies) == (session.name, claim.params, (0.25, 0.5))
+    assert session.history.best() is None
+    session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+    session.ledger.settle(claim.cell_id, claim.token, ending(session, trial_id))
+    best = session.history.best()
+    assert best is not None
+    assert (best.trial_id, best.value, best.n_epochs, best.seconds) == (trial_id, 0.5, 2, 0.5)
+    counts = session.history.counts()
+    assert (counts.total, counts.waiting, counts.done, counts.complete, counts.is_over) == (4, 3, 1, 1, False)
+    assert session.history.elapsed_seconds() > 0.0
+
+
+def ending(session: Session, trial_id: int) -> Any:
+    from fmnist_optuna.study.recovery import read_ending
+
+    return read_ending(session.trials.get_trial(trial_id))
