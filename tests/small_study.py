@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Row, select, update
 
@@ -26,8 +27,10 @@ STUDY = "small"
 FINGERPRINT = "f" * 64  # made up: no test here loads data
 GRID = {"hidden_size": [64, 128], "dropout_rate": [0.0, 0.5]}
 N_CELLS = 4
-FAST = Timing(lease_seconds=30.0, renewal_seconds=0.1, poll_seconds=0.02, stall_seconds=60.0)
+FAST = Timing(lease_seconds=30.0, renewal_seconds=10.0, poll_seconds=0.02, stall_seconds=60.0)
 PATIENCE_SECONDS = 20.0
+# For what no database decides: once on SQLite is enough.
+ON_SQLITE = pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
 
 
 def make_spec(grid: Mapping[str, Sequence[Any]] = GRID, name: str = STUDY, **tables: Mapping[str, Any]) -> StudySpec:

@@ -22,7 +22,8 @@ def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) 
     from fmnist_optuna.cli.answers import print_json
     from fmnist_optuna.learning.data import find_data_dir, verify_files
 
-    folder = find_data_dir(data_dir)
+    is_given = data_dir is not None and data_dir.is_dir()  # then a missing file is one of the lines
+    folder = data_dir if is_given else find_data_dir(data_dir)
     if folder is None:
         raise DataError("Fashion-MNIST must be on disk, but is in no cache; get it with `fmnist-optuna data fetch`.")
     checks = verify_files(folder)

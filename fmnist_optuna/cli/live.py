@@ -50,7 +50,7 @@ class StudyObserver(Observer):
         """Say which study, which data, how much there is to do."""
         self._session = session
         record, counts = session.record, session.history.counts()
-        if record.is_synthetic and data.reason:
+        if data.is_fallback:
             self.line(f"SYNTHETIC data: {data.reason}")
         verb = "starts" if counts.done + counts.failed == 0 else "goes on" if not counts.is_over else "is finished"
         self.line(f"study {title(record)} {verb}: {show_counts(counts)}; data {record.data_fingerprint[:12]}")

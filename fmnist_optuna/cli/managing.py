@@ -24,14 +24,14 @@ def stop(common: Common, study: StudyName = None) -> None:
     session = open_session(common, study)
     raise_generation(session.storage, session.record.study_id)
     n_workers = len(session.history.workers())
-    say(f"study {session.record.name}: {n_workers} workers were told to leave. Next: fmnist-optuna status")
+    say(f"study {session.record.name}: workers told to leave: {n_workers}. Next: fmnist-optuna status")
 
 
 def retry(common: Common, study: StudyName = None) -> None:
     """Let the failed cells of a study wait again, with their counters at 0."""
     session = open_session(common, study)
     n_cells = session.ledger.retry_failed()
-    say(f"study {session.record.name}: {n_cells} failed cells wait again. Next: fmnist-optuna run")
+    say(f"study {session.record.name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna run")
 
 
 def delete(

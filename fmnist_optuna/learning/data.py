@@ -81,11 +81,15 @@ class Splits:
 
 @dataclass(frozen=True)
 class ResolvedData:
-    """The source that a study will use, decided once; `data_dir` is None for the synthetic one, `reason` says why."""
+    """The source that a study will use, decided once; `data_dir` is None for the synthetic one, `reason` says why.
+
+    `is_fallback` says that the synthetic one was not asked for.
+    """
 
     source: Literal["fashion-mnist", "synthetic"]
     data_dir: Path | None
     reason: str
+    is_fallback: bool = False
 
 
 def resolve_source(
@@ -124,7 +128,7 @@ def resolve_source(
         if not answered:
             why = "; ".join(f"{mirror} ({cause})" for mirror, cause in causes.items())
             reason = f"synthetic garments, because Fashion-MNIST is neither on disk nor reachable: {why}"
-            return ResolvedData("synthetic", None, reason)
+            return ResolvedData("synthetic", None, reason, is_fallback=True)
     fetched = fetch(None, files=files, default_mirrors=all_mirrors, reach_timeout=reach_timeout)
     return ResolvedData("fashion-mnist", fetched, f"Fashion-MNIST downloaded into {fetched}")
 

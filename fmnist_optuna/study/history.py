@@ -96,7 +96,7 @@ class History:
             .group_by(cells.c.state, cells.c.result)
         )
         with self.storage.read() as connection:
-            rows = list(connection.execute(query).tuples())
+            rows = list(connection.execute(query))
 
         def count(state: str, result: str | None = None) -> int:
             return sum(n for row_state, row_result, n in rows if row_state == state and result in (None, row_result))
@@ -124,7 +124,7 @@ class History:
             trial_ids = [row.trial_id for row in rows if row.trial_id is not None]
             curves: dict[int, list[float]] = {}
             latest = select(epochs.c.trial_id, epochs.c.val_accuracy).where(epochs.c.trial_id.in_(trial_ids))
-            for trial_id, value in connection.execute(latest.order_by(epochs.c.trial_id, epochs.c.epoch)).tuples():
+            for trial_id, value in connection.execute(latest.order_by(epochs.c.trial_id, epochs.c.epoch)):
                 curves.setdefault(trial_id, []).append(value if value is not None else float("nan"))
         return [
             RunningCell(
@@ -185,7 +185,7 @@ class History:
             .order_by(cells.c.position)
         )
         with self.storage.read() as connection:
-            return [(decode_params(params), error or "") for params, error in connection.execute(query).tuples()]
+            return [(decode_params(params), error or "") for params, error in connection.execute(query)]
 
     @retrying
     def curve(self, trial_id: int) -> list[Epoch]:
@@ -202,7 +202,7 @@ class History:
         """Number of epochs and their seconds, by trial id, of every attempt of the storage."""
         query = select(epochs.c.trial_id, func.count(), func.sum(epochs.c.seconds)).group_by(epochs.c.trial_id)
         with self.storage.read() as connection:
-            return {trial_id: (n, seconds) for trial_id, n, seconds in connection.execute(query).tuples()}
+            return {trial_id: (n, seconds) for trial_id, n, seconds in connection.execute(query)}
 
     @retrying
     def elapsed_seconds(self) -> float:
@@ -226,7 +226,7 @@ class History:
             .order_by(workers.c.worker_id)
         )
         with self.storage.read() as connection:
-            return [WorkerRow(*row) for row in connection.execute(query).tuples()]
+            return [WorkerRow(*row) for row in connection.execute(query)]
 
 
 def _finished(row: Row[Any]) -> FinishedCell:

@@ -298,7 +298,7 @@ class Ledger:
         """Number of cells by state (waiting, running, done, failed), in one statement."""
         query = select(cells.c.state, func.count()).where(cells.c.study_id == self.study_id).group_by(cells.c.state)
         with self.storage.read() as connection:
-            rows = connection.execute(query).tuples()
+            rows = connection.execute(query)
             return dict.fromkeys(("waiting", "running", "done", "failed"), 0) | {state: n for state, n in rows}  # noqa: C416
 
     @retrying

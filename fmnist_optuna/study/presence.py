@@ -83,9 +83,7 @@ class Presence:
             if self.storage.is_sqlite:
                 boot = process.host_id.split("/")[0]
                 recent = workers.c.last_seen > self.storage.now - fresh_seconds
-                for host, host_id in connection.execute(
-                    select(workers.c.host, workers.c.host_id).where(recent)
-                ).tuples():
+                for host, host_id in connection.execute(select(workers.c.host, workers.c.host_id).where(recent)):
                     if host_id.split("/")[0] != boot:
                         raise StorageError(
                             f"SQLite must be used from one host, but a worker on {host} uses {self.storage.name}; "
@@ -127,6 +125,4 @@ class Presence:
             workers.c.study_id == self.study_id
         )
         with self.storage.read() as connection:
-            return {
-                name: Process(host, pid, started) for name, host, pid, started in connection.execute(query).tuples()
-            }
+            return {name: Process(host, pid, started) for name, host, pid, started in connection.execute(query)}

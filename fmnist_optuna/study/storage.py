@@ -117,7 +117,7 @@ def parse_url(storage: str) -> URL:
 def mask(url: URL) -> str:
     """A URL for people: its password masked, wherever it stands."""
     shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
-    return shown.render_as_string(hide_password=True)
+    return shown.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _mask_malformed(text: str) -> str:
@@ -145,9 +145,9 @@ def open_storage(
         NotFoundError: No such file, or no study tables in it, and `create` is false.
         StorageError: Unreachable, not a database, not writable, or made by another version.
     """
-    url = parse_url(storage)
-    if url.get_backend_name() == "sqlite":
-        _check_sqlite_file(url, create)
+    url = check_url(storage, create=create)
+    if create and url.get_backend_name() == "sqlite":
+        _make_folder(Path(str(url.database)))
     engine = _create_engine(url, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
     opened = Storage(url, engine, Patience(patience_seconds), artifacts=_artifact_folder(url))
     try:
@@ -164,6 +164,25 @@ def open_storage(
     return opened
 
 
+def check_url(storage: str, *, create: bool) -> URL:
+    """Check what can be checked of a storage without connecting, and make nothing.
+
+    Raises:
+        UsageError, NotFoundError, StorageError: As `open_storage`.
+    """
+    url = parse_url(storage)
+    if url.get_backend_name() == "sqlite":
+        _check_sqlite_file(url, create)
+    return url
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"The folder of the storage must be writable, but {error}.") from error
+
+
 def _check_sqlite_file(url: URL, create: bool) -> None:
     path = Path(str(url.database))
     try:
@@ -173,10 +192,9 @@ def _check_sqlite_file(url: URL, create: bool) -> None:
     if not is_there:
         if not create:
             raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"The folder of the storage must be writable, but {error}.") from error
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise StorageError(f"The folder of the storage must be writable, but {folder} is not.")
         return
     try:
         with path.open("rb") as file:

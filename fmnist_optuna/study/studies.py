@@ -252,12 +252,8 @@ def delete_study(storage: Storage, record: StudyRecord) -> None:
             connection.execute(delete(table).where(table.c.study_id == record.study_id))
         for trial_id in trial_ids:
             connection.execute(delete(epochs).where(epochs.c.trial_id == trial_id))
-    if trial_ids or trials_exist(trials, record.name):
-        trials.delete_study(record.study_id)
+    for study in trials.get_all_studies():
+        if study.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another
+            trials.delete_study(study._study_id)
     with storage.write() as connection:  # last, so that a delete that died can be repeated by name
         connection.execute(delete(control).where(control.c.study_id == record.study_id))
-
-
-def trials_exist(trials: Any, name: str) -> bool:
-    """Whether Optuna knows a study of this name."""
-    return any(study.study_name == name for study in trials.get_all_studies())

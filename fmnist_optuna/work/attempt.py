@@ -151,9 +151,10 @@ def run_attempt(
 
 def _checked(outcome: Outcome | None) -> Outcome | None:
     """The same; a COMPLETE trial without a finite value is the objective's error (inf would be the best of all)."""
-    if outcome is not None and outcome.state == TrialState.COMPLETE:
-        if outcome.value is None or not math.isfinite(outcome.value):
-            raise ValueError(f"the val_accuracy of a finished training must be finite, but is {outcome.value}")
+    if outcome is None or outcome.state != TrialState.COMPLETE:
+        return outcome
+    if outcome.value is None or not math.isfinite(outcome.value):
+        raise ValueError(f"the val_accuracy of a finished training must be finite, but is {outcome.value}")
     return outcome
 
 

@@ -34,7 +34,7 @@ def warm_up() -> None:
     """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
     worker_context()
     if "forkserver" in multiprocessing.get_all_start_methods():
-        with _no_main_module(), _quiet_stderr():
+        with _no_main_module(), _no_output():
             forkserver.ensure_running()
 
 
@@ -48,16 +48,19 @@ def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) ->
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """The server inherits stderr, and TensorFlow's C++ side greets on it at every import."""
+def _no_output() -> Iterator[None]:
+    """Let the server inherit no output: TensorFlow's C++ side greets on stderr, and an open pipe outlives a command."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    kept, null = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}, os.open(os.devnull, os.O_WRONLY)
+    for descriptor in kept:
+        os.dup2(null, descriptor)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for descriptor, copy in kept.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
         os.close(null)
 
 

@@ -10,39 +10,16 @@ Environment:
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from shell import PACE, PACED, SMOKE, FinishedStudy, Shell, Started
+from shell import SMOKE, FinishedStudy, Shell
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     """An empty folder."""
     return Shell(tmp_path)
-
-
-@pytest.fixture
-def start(shell: Shell) -> Iterator[Callable[..., Started]]:
-    """Starts commands in the test's folder; none of them outlives the test."""
-    started: list[Started] = []
-
-    def start_command(*arguments: str | Path) -> Started:
-        started.append(shell.start(*arguments))
-        return started[-1]
-
-    yield start_command
-    for command in started:
-        command.end()
-
-
-@pytest.fixture
-def paced(shell: Shell) -> Shell:
-    """A folder with a study of two cells whose epochs take as long as the file `pace` says."""
-    shell.write("pace.py", PACE)
-    shell.write("study.toml", PACED)
-    return shell
 
 
 @pytest.fixture(scope="session")

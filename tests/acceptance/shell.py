@@ -18,6 +18,7 @@ import psutil
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 TIMEOUT_SECONDS = 90.0  # no command here takes more than a fifth of it, on two busy cores
 POLL_SECONDS = 0.05
+KERAS_SETTINGS = {"home", "home/keras", "home/keras/keras.json"}  # written whenever Keras is imported
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the discard port: as a proxy it makes every download fail at once
 REMOVED = ("FMNIST_", "PYTHON", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "KERAS", "TF_", "XDG_", "CI")
 
@@ -164,12 +165,12 @@ class Shell:
         return rows
 
     def files(self) -> set[str]:
-        """Everything in the folder, by its path from there."""
-        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+        """Everything in the folder, by its path from there; Keras' own settings in the home folder aside."""
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")} - KERAS_SETTINGS
 
 
 class Started:
-    """A command that runs; `wait` gives its answer, `end` makes sure that nothing of it is left."""
+    """A command that runs; at the end of its `with` block nothing of it is left."""
 
     def __init__(self, shell: Shell, arguments: Sequence[str | Path]) -> None:
         serial = len(list(shell.folder.glob("*.stdout")))
@@ -194,8 +195,10 @@ class Started:
         """The processes that it started, and theirs."""
         return psutil.Process(self.pid).children(recursive=True)
 
-    def end(self) -> None:
-        """Kill what is left of it."""
+    def __enter__(self) -> "Started":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             left = self.descendants()
             self.process.kill()
@@ -210,6 +213,16 @@ class FinishedStudy:
 
     shell: Shell
     run: Answer
+
+
+def make_paced(folder: Path, pace_seconds: float) -> Shell:
+    """A new folder with a study of two cells whose epochs take so long, until the file `pace` is removed."""
+    folder.mkdir()
+    shell = Shell(folder)
+    shell.write("pace.py", PACE)
+    shell.write("study.toml", PACED)
+    shell.write("pace", str(pace_seconds))
+    return shell
 
 
 def kill(process: psutil.Process) -> None:

@@ -2,24 +2,72 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
-from shell import Answer, Shell, Started, kill, wait_until_gone
+from shell import Answer, Shell, kill, make_paced, two_at_a_time, wait_until_gone
 
 GONE_SECONDS = 10.0  # for children that notice the end of their parent
-FINISHED_EPOCH = "SELECT * FROM epochs"
+RUN = ("run", "study.toml", "--workers", "1")
 
 
-def start_paced(
-    paced: Shell, start: Callable[..., Started], pace_seconds: float
-) -> tuple[Started, list[psutil.Process]]:
-    """A run with one worker that is in the middle of its first trial, and every process of it."""
-    paced.write("pace", str(pace_seconds))
-    run = start("run", "study.toml", "--workers", "1")
-    paced.wait_for(FINISHED_EPOCH)
-    return run, run.descendants()
+@dataclass(frozen=True)
+class Interrupted:
+    """What an interrupted run left.
+
+    Args:
+        shell: The folder.
+        answer: Of the run.
+        seconds: From the last signal to the end.
+        left: Its processes that still lived long after its end.
+    """
+
+    shell: Shell
+    answer: Answer
+    seconds: float
+    left: Sequence[psutil.Process]
+
+    @property
+    def n_running(self) -> int:
+        """Cells that somebody seems to train."""
+        return len(self.shell.query("SELECT * FROM cells WHERE state = 'running'"))
+
+
+def interrupt(folder: Path, pace_seconds: float, wait_for: str, *signals: int, to_group: bool = True) -> Interrupted:
+    """Start a run, wait for a row in the database, send signals a second apart, wait for the end."""
+    shell = make_paced(folder, pace_seconds)
+    with shell.start(*RUN) as run:
+        shell.wait_for(wait_for)
+        processes = run.descendants()
+        for number, signum in enumerate(signals):
+            time.sleep(1.0 if number else 0.0)
+            began = time.monotonic()
+            assert run.process.poll() is None, "an epoch of a minute must be waited for at the first signal"
+            run.signal_group(signum) if to_group else run.process.send_signal(signum)
+        answer = run.wait(20)
+        seconds = time.monotonic() - began
+        return Interrupted(shell, answer, seconds, wait_until_gone(processes, GONE_SECONDS))
+
+
+def kill_worker(folder: Path) -> tuple[Shell, Answer]:
+    """Kill the worker in its first trial, then let the run end at full pace."""
+    shell = make_paced(folder, 1.0)
+    with shell.start(*RUN) as run:
+        shell.wait_for("SELECT * FROM epochs")
+        (worker,) = shell("status", "--json").json["workers"]
+        (process,) = [process for process in run.descendants() if process.pid == worker["pid"]]
+        kill(process)
+        (shell.folder / "pace").unlink()
+        return shell, run.wait()
+
+
+def go_on(shell: Shell) -> Answer:
+    """A second run at full pace."""
+    (shell.folder / "pace").unlink()
+    return shell(*RUN)
 
 
 def attempts(shell: Shell) -> list[tuple[str, str | None, int]]:
@@ -28,99 +76,95 @@ def attempts(shell: Shell) -> list[tuple[str, str | None, int]]:
     return [(trial["state"], trial["reason"], trial["attempt"]) for trial in trials]
 
 
-def go_on(shell: Shell) -> Answer:
-    """A second run at full pace, which must end with a proven study."""
-    (shell.folder / "pace").unlink()
-    answer = shell("run", "study.toml", "--workers", "1")
+EPOCH, STORAGE = "SELECT * FROM epochs", "SELECT 1"
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Runs that met a signal, two at a time."""
+
+    ctrl_c: Interrupted
+    twice: Interrupted
+    early: Interrupted
+    killed_worker: tuple[Shell, Answer]
+
+
+@pytest.fixture(scope="module")
+def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Scenarios:
+    """Each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("signals")
+    return Scenarios(
+        **two_at_a_time(
+            {
+                "ctrl_c": lambda: interrupt(folder / "ctrl_c", 0.5, EPOCH, signal.SIGINT),
+                "twice": lambda: interrupt(folder / "twice", 60.0, EPOCH, signal.SIGINT, signal.SIGINT),
+                "killed_worker": lambda: kill_worker(folder / "killed_worker"),
+                "early": lambda: interrupt(folder / "early", 0.5, STORAGE, signal.SIGINT),
+            }
+        )
+    )
+
+
+def test_ctrl_c_exits_130_and_gives_the_cell_back(scenarios: Scenarios) -> None:
+    """SIGINT to the whole group, as a terminal sends it: one line, no cell runs, no process is left."""
+    met = scenarios.ctrl_c
+    assert (met.answer.code, met.answer.stdout, len(met.answer.errors)) == (130, "", 1)
+    assert "SIGINT" in met.answer.errors[0]
+    assert "Traceback" not in met.answer.stderr
+    assert (met.left, met.n_running) == ([], 0)
+
+
+def test_after_ctrl_c_a_second_run_goes_on(scenarios: Scenarios) -> None:
+    """The stopped attempt is FAIL because it was stopped; every cell has its one result in the end."""
+    shell = scenarios.ctrl_c.shell
+    assert ("FAIL", "stopped", 1) in attempts(shell)
+    answer = go_on(shell)
     assert answer.code == 0, answer.stderr
-    proof = shell("verify", "--json")
-    assert (proof.code, proof.json["results"]) == (0, 2), proof
-    return answer
+    proof = shell("verify", "--json").json
+    assert (proof["ok"], proof["results"], proof["surplus_trials"]) == (True, 2, 0)
 
 
-def test_ctrl_c_gives_the_cell_back_and_a_second_run_goes_on(paced: Shell, start: Callable[..., Started]) -> None:
-    """SIGINT to the whole group, as a terminal sends it: exit 130, the attempt is FAIL because stopped, nothing lost."""
-    run, processes = start_paced(paced, start, 0.5)
-    run.signal_group(signal.SIGINT)
-    ended = run.wait(20)
-    assert (ended.code, ended.stdout, len(ended.errors)) == (130, "", 1)
-    assert "SIGINT" in ended.errors[0]
-    assert "Traceback" not in ended.stderr
-    assert wait_until_gone(processes, GONE_SECONDS) == []
-    assert paced.query("SELECT * FROM cells WHERE state = 'running'") == []
-    assert ("FAIL", "stopped", 1) in attempts(paced)
-    go_on(paced)
-
-
-def test_sigterm_gives_the_cell_back(paced: Shell, start: Callable[..., Started]) -> None:
-    """SIGTERM to the command alone, as a service manager sends it: exit 143 and no cell that runs."""
-    run, processes = start_paced(paced, start, 0.5)
-    run.process.send_signal(signal.SIGTERM)
-    ended = run.wait(20)
-    assert (ended.code, ended.stdout, len(ended.errors)) == (143, "", 1)
-    assert wait_until_gone(processes, GONE_SECONDS) == []
-    assert paced.query("SELECT * FROM cells WHERE state = 'running'") == []
-
-
-def test_a_second_ctrl_c_ends_at_once(paced: Shell, start: Callable[..., Started]) -> None:
+def test_a_second_ctrl_c_ends_at_once(scenarios: Scenarios) -> None:
     """An epoch of a minute is waited for at the first Ctrl-C and cut at the second, within two seconds."""
-    run, processes = start_paced(paced, start, 60)
-    run.signal_group(signal.SIGINT)
-    with pytest.raises(TimeoutError):
-        _wait_at_most(run, 1.0)
-    began = time.monotonic()
-    run.signal_group(signal.SIGINT)
-    ended = run.wait(10)
-    assert (ended.code, time.monotonic() - began < 2.0) == (130, True)
-    assert "once more ends them at once" in ended.stderr
-    assert wait_until_gone(processes, GONE_SECONDS) == []
-    assert paced.query("SELECT * FROM cells WHERE state = 'running'") == []
+    met = scenarios.twice
+    assert (met.answer.code, met.seconds < 2.0) == (130, True), met
+    assert "once more ends them at once" in met.answer.stderr
+    assert (met.left, met.n_running) == ([], 0)
 
 
-def _wait_at_most(run: Started, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while run.process.poll() is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
-
-
-def test_ctrl_c_before_the_first_worker_ends_the_run(paced: Shell, start: Callable[..., Started]) -> None:
+def test_ctrl_c_before_the_first_worker_ends_the_run(scenarios: Scenarios) -> None:
     """While TensorFlow is being imported there is nothing to give back: exit 130 within three seconds."""
-    run = start("run", "study.toml", "--workers", "1")
-    paced.wait_for("SELECT 1", 1)  # the database is there; the architecture is not checked yet
-    processes = run.descendants()
-    began = time.monotonic()
-    run.signal_group(signal.SIGINT)
-    ended = run.wait(20)
-    assert (ended.code, time.monotonic() - began < 3.0) == (130, True), ended
-    assert "Traceback" not in ended.stderr
-    assert wait_until_gone(processes, GONE_SECONDS) == []
+    met = scenarios.early
+    assert (met.answer.code, met.seconds < 3.0) == (130, True), met
+    assert "Traceback" not in met.answer.stderr
+    assert met.left == []
 
 
-def test_a_killed_worker_is_replaced_and_the_study_ends(paced: Shell, start: Callable[..., Started]) -> None:
+def test_a_killed_worker_is_replaced_and_the_study_ends(scenarios: Scenarios) -> None:
     """SIGKILL in the middle of a trial costs that attempt: the cell's second attempt has the result."""
-    run, _ = start_paced(paced, start, 0.5)
-    (worker,) = paced("status", "--json").json["workers"]
-    assert worker["pid"] in [process.pid for process in run.descendants()]
-    kill(psutil.Process(worker["pid"]))
-    (paced.folder / "pace").unlink()
-    ended = run.wait()
-    assert ended.code == 0, ended.stderr
-    told = attempts(paced)
-    assert len(told) == 3
-    assert [attempt for attempt in told if attempt[0] == "FAIL"] == [("FAIL", "lost", 1)]
+    shell, answer = scenarios.killed_worker
+    assert answer.code == 0, answer.stderr
+    told = attempts(shell)
+    assert sorted(attempt[0] for attempt in told) == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert ("FAIL", "lost", 1) in told
     assert ("COMPLETE", None, 2) in told
-    assert paced("verify").code == 0
+    assert shell("verify").code == 0
 
 
-def test_workers_end_with_a_killed_supervisor_and_a_second_run_heals(
-    paced: Shell, start: Callable[..., Started]
-) -> None:
+@pytest.mark.slow
+def test_sigterm_exits_143_and_gives_the_cell_back(tmp_path: Path) -> None:
+    """SIGTERM to the command alone, as a service manager sends it: no cell runs, no process is left."""
+    met = interrupt(tmp_path / "term", 0.5, EPOCH, signal.SIGTERM, to_group=False)
+    assert (met.answer.code, met.answer.stdout, len(met.answer.errors)) == (143, "", 1)
+    assert (met.left, met.n_running) == ([], 0)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_supervisor_and_a_second_run_heals(tmp_path: Path) -> None:
     """SIGKILL of the command leaves no process; the next run takes the cell over and finishes."""
-    run, processes = start_paced(paced, start, 0.5)
-    assert len(processes) >= 2
-    run.process.kill()
-    assert run.wait(10).code == -signal.SIGKILL
-    assert wait_until_gone(processes, GONE_SECONDS) == []
-    go_on(paced)
+    met = interrupt(tmp_path / "kill", 0.5, EPOCH, signal.SIGKILL, to_group=False)
+    assert (met.answer.code, met.left) == (-signal.SIGKILL, [])
+    answer = go_on(met.shell)
+    assert answer.code == 0, answer.stderr
+    proof = met.shell("verify", "--json").json
+    assert (proof["ok"], proof["results"]) == (True, 2)

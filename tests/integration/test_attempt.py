@@ -14,6 +14,7 @@ from small_study import (
     FAST,
     GRID,
     N_CELLS,
+    ON_SQLITE,
     begin_trial,
     claim_cell,
     epoch_of,
@@ -79,6 +80,7 @@ def test_an_exception_is_kept_on_the_trial_and_the_cell_waits_again(session: Ses
     assert cell_after(session, claim) == ("waiting", None, None, 1, 0, "ValueError: bad value")
 
 
+@ON_SQLITE
 def test_the_same_exception_twice_fails_the_cell(session: Session) -> None:
     """And the next claim is another cell."""
     claims = [attempt(session, boom) for _ in range(2)]
@@ -87,6 +89,7 @@ def test_the_same_exception_twice_fails_the_cell(session: Session) -> None:
     assert claim_cell(session).cell_id != claims[0].cell_id
 
 
+@ON_SQLITE
 def test_an_exception_once_and_then_a_result_is_a_result(session: Session) -> None:
     """The failure stays counted, its error is gone."""
     attempt(session, boom)
@@ -94,6 +97,7 @@ def test_an_exception_once_and_then_a_result_is_a_result(session: Session) -> No
     assert cell_after(session, claim) == ("done", "COMPLETE", value_of(claim.params), 1, 0, None)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_a_result_that_is_no_number_is_a_failure(session: Session, value: float | None) -> None:
     """Never COMPLETE: inf would be the best trial of the study."""
@@ -116,6 +120,7 @@ def test_a_training_that_diverges_is_pruned_without_a_value(session: Session) ->
     assert cell_after(session, claim) == ("done", "PRUNED", None, 0, 0, None)
 
 
+@ON_SQLITE
 def test_an_outage_beyond_the_patience_leaves_the_cell_to_its_lease(session: Session) -> None:
     """The storage cannot be told anything, so nothing is told: somebody takes over later."""
 
@@ -187,6 +192,7 @@ def test_a_claim_lost_before_its_bind_trains_nothing(session: Session, new_sessi
     assert cell_after(session, claim) == ("waiting", None, None, 0, 1, None)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("by", ["stop", "signal"])
 def test_a_stop_in_the_middle_gives_the_cell_back_and_counts_nothing(session: Session, by: str) -> None:
     """After the epoch, with reason "stopped"."""
@@ -260,6 +266,7 @@ def test_a_result_is_on_the_trial_in_the_cell_and_in_the_curve(session: Session)
 MEDIAN = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 0, "n_min_trials": 1}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(("can_prune", "result"), [(True, "PRUNED"), (False, "COMPLETE")])
 def test_the_median_pruner_cuts_what_is_behind(new_session: Sessions, can_prune: bool, result: str) -> None:
     """The value of a pruned trial is its last report; a last epoch is not cut."""
@@ -278,6 +285,7 @@ def test_the_median_pruner_cuts_what_is_behind(new_session: Sessions, can_prune:
     assert cell_after(session, claim) == ("done", result, 0.1, 0, 0, None)
 
 
+@ON_SQLITE
 def test_the_lease_is_renewed_while_an_epoch_lasts(new_session: Sessions) -> None:
     """By the small thread, while the objective is silent."""
     session = new_session("worker", timing=Timing(30.0, renewal_seconds=0.02, poll_seconds=0.02, stall_seconds=60.0))
@@ -293,6 +301,7 @@ def test_the_lease_is_renewed_while_an_epoch_lasts(new_session: Sessions) -> Non
     assert cell_after(session, attempt(session, slow))[0] == "done"
 
 
+@ON_SQLITE
 def test_a_training_that_hangs_is_renewed_no_more(new_session: Sessions) -> None:
     """Past the stall limit the cell is left to whoever takes it over."""
     session = new_session("worker", timing=Timing(30.0, renewal_seconds=0.02, poll_seconds=0.02, stall_seconds=0.05))
@@ -352,6 +361,7 @@ def test_a_worker_waits_for_the_cell_of_another(session: Session, new_session: S
     assert verify(other.storage, other.trials, other.record.study_id).ok
 
 
+@ON_SQLITE
 def test_a_worker_sweeps_before_it_leaves(session: Session, new_session: Sessions) -> None:
     """A trial that somebody created and never bound is failed by the last one."""
     other = new_session("other")
@@ -365,6 +375,7 @@ def test_a_worker_sweeps_before_it_leaves(session: Session, new_session: Session
     assert session.trials.get_trial(orphan).state == TrialState.FAIL
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("by", ["stop", "leave"])
 def test_a_worker_that_is_told_to_leave_leaves(session: Session, by: str) -> None:
     """At once, with no cell in its hands."""
@@ -377,6 +388,7 @@ def test_a_worker_that_is_told_to_leave_leaves(session: Session, by: str) -> Non
     assert session.ledger.counts()["waiting"] == N_CELLS
 
 
+@ON_SQLITE
 def test_a_worker_that_grew_too_large_leaves_between_cells(session: Session) -> None:
     """Its place is taken by a fresh process; the finished cell is done."""
     end = work(session, stub_objective, threading.Event(), session.record.generation, memory_limit_bytes=1)
@@ -408,8 +420,10 @@ def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str
     best = session.history.best()
     assert best is not None
     assert (study.best_trial.number, study.best_value, study.best_params) == (
-        best.trial_number, best.value, best.params,
-    )  # fmt: skip
+        best.trial_number,
+        best.value,
+        best.params,
+    )
     assert best.params == {"hidden_size": 128, "dropout_rate": 0.5}
     assert {(type(t.params["hidden_size"]), type(t.params["dropout_rate"])) for t in study.trials} == {(int, float)}
     assert {trial.value for trial in study.trials} == {value_of(cell.params) for cell in make_cells(WIDE)}

@@ -9,6 +9,7 @@ from small_study import (
     FINGERPRINT,
     GRID,
     N_CELLS,
+    ON_SQLITE,
     begin_trial,
     claim_cell,
     create_study,
@@ -74,6 +75,7 @@ def test_processes_that_create_a_study_at_once_make_one(storage_url: str, new_se
     assert len({record.study_id for record, _ in results}) == 1
 
 
+@ON_SQLITE
 def test_a_cell_is_named_by_its_parameters(session: Session) -> None:
     """The identity that a claim gives can be recomputed from its parameters."""
     claim = claim_cell(session)
@@ -89,6 +91,7 @@ def test_without_a_waiting_cell_there_is_no_claim(session: Session) -> None:
     assert session.ledger.claim("worker", 0) is None
 
 
+@ON_SQLITE
 def test_without_a_study_there_is_no_claim_and_no_generation(session: Session) -> None:
     """A study that was deleted looks like one that is over."""
     ledger = Ledger(session.storage, 4711, FAST)
@@ -104,6 +107,7 @@ def test_a_stopped_study_gives_no_claim(session: Session) -> None:
     assert session.ledger.claim("worker", generation + 1) is not None
 
 
+@ON_SQLITE
 def test_cells_are_claimed_in_the_order_of_a_stock_grid_sampler(session: Session) -> None:
     """Shuffled, but the same for everybody, so that a pruner soon sees a mixture."""
     claimed = [claim_cell(session).cell_id for _ in range(N_CELLS)]
@@ -350,7 +354,14 @@ def test_a_lost_attempt_is_no_failure(session: Session) -> None:
 def test_a_stop_counts_nothing(session: Session) -> None:
     """The cell waits as if the attempt had never been."""
     row = read_cell(session.storage, fail_once(session, None, "stopped").cell_id)
-    assert (row.state, row.lost, row.failures, row.error, row.trial_id, row.token) == ("waiting", 0, 0, None, None, None)
+    assert (row.state, row.lost, row.failures, row.error, row.trial_id, row.token) == (
+        "waiting",
+        0,
+        0,
+        None,
+        None,
+        None,
+    )
 
 
 def test_retry_lets_failed_cells_wait_with_counters_at_zero(session: Session) -> None:
@@ -411,8 +422,10 @@ def test_of_two_takers_one_wins(new_session: Sessions) -> None:
     for number in range(20):
         claim = claim_cell(sessions[0])
         seen = held_cell(sessions[0], claim.cell_id)
-        taken = in_threads(2, lambda n, seen=seen, number=number: sessions[n].ledger.take_over(
-            seen, "ab"[n], f"{'ab'[n]}{number:031d}"))  # fmt: skip
+        taken = in_threads(
+            2,
+            lambda n, seen=seen, number=number: sessions[n].ledger.take_over(seen, "ab"[n], f"{'ab'[n]}{number:031d}"),
+        )
         assert sorted(taken) == [False, True]
 
 
@@ -466,9 +479,10 @@ def test_a_claim_costs_the_same_in_a_large_study(storage_url: str, new_session: 
     assert n_statements == [2, 2]
 
 
+@ON_SQLITE
 def test_the_grid_of_these_tests_has_four_cells(session: Session) -> None:
     """2 x 2, all waiting."""
-    assert N_CELLS == len(GRID["hidden_size"]) * len(GRID["dropout_rate"])
+    assert len(GRID["hidden_size"]) * len(GRID["dropout_rate"]) == N_CELLS
     assert session.ledger.counts() == {"waiting": N_CELLS, "running": 0, "done": 0, "failed": 0}
     with session.storage.read() as connection:
         assert connection.execute(select(func.count()).select_from(epochs)).scalar_one() == 0

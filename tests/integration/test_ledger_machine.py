@@ -5,41 +5,38 @@ ever has two results, and one healthy worker brings the study to an end that ver
 """
 
 import tempfile
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import optuna
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from optuna.trial import TrialState
-from small_study import (
-    FAST,
-    create_study,
-    create_trial,
-    epoch_of,
-    finish_everything,
-    make_spec,
-    open_small,
-    set_cell,
-)
+from small_study import FAST, create_study, create_trial, epoch_of, expire, finish_everything, make_spec, open_small
+from sqlalchemy import select
 
-from fmnist_optuna.study.ledger import Claim, HeldCell
 from fmnist_optuna.study.recovery import read_ending
+from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage, open_storage
-from fmnist_optuna.study.trials import Outcome, fail_trial
+from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.study.verification import verify
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-GRID = {"hidden_size": [1, 2]}
-N_EXAMPLES, N_STEPS = 40, 40
+GRID = {"hidden_size": [1, 2, 3, 4]}
+N_EXAMPLES, N_RULES = 40, 12
 
-actors = st.integers(0, 1)
-n_times = st.integers(1, 2)  # 2: the answer to the first commit was lost, so the step is repeated
-endings = st.sampled_from(["complete", "pruned", "exception", "stopped"])
+WORKERS, HEALERS = ["worker 0", "worker 1"], ["healer 0", "healer 1"]
+# Workers step more often than they die, or no history would get far; several steps in a row are another's long pause.
+EVENTS = st.tuples(st.sampled_from([*WORKERS * 3, *HEALERS * 2, "sweeper", "death", "time jump"]), st.integers(1, 5))
+ENDINGS = st.sampled_from(["complete", "pruned", "exception", "stopped"])
+N_TIMES = st.integers(1, 2)  # 2: the answer to the first commit was lost, so the step is repeated
 
 
 @cache
@@ -53,191 +50,163 @@ def storages() -> tuple[Storage, Storage]:
     return opened
 
 
+def new_token() -> str:
+    """A token is never used again, not even in another example."""
+    return uuid.uuid4().hex
+
+
 @dataclass
 class Worker:
-    """Where a worker stands: nothing, claimed, created, bound or told."""
+    """Carries one cell through, a step at a time: claim, create, bind, epoch, tell, settle."""
 
-    claim: Claim | None = None
-    trial_id: int | None = None
-    number: int = 0
-    is_bound: bool = False
-    is_told: bool = False
-    n_epochs: int = 0
+    session: Session
+    steps: Iterator[None] | None = None
+
+    def step(self, times: int, ending: str) -> None:
+        self.times, self.ending = times, ending
+        self.steps = self.steps or self._work()
+        if next(self.steps, "over") == "over":
+            self.steps = None
+
+    def _work(self) -> Iterator[None]:
+        session, ledger = self.session, self.session.ledger
+        token = new_token()
+        claims = [ledger._claim(session.name, session.record.generation, token) for _ in range(self.times)]
+        assert claims[0] == claims[-1]
+        claim = claims[0]
+        if claim is None:
+            return
+        yield
+        for _ in range(self.times):
+            trial_id, number = create_trial(session, claim)
+        yield
+        is_bound = [ledger.bind(claim, trial_id, number) for _ in range(self.times)]
+        if not is_bound[-1]:
+            fail_trial(session.trials, trial_id, "lost")
+            return
+        yield
+        if ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is None:
+            self.ending = "lost"
+        else:
+            yield
+        for _ in range(self.times):
+            self._tell(trial_id, number)
+        yield
+        for _ in range(self.times):
+            ledger.settle(claim.cell_id, claim.token, read_ending(session.trials.get_trial(trial_id)))
+
+    def _tell(self, trial_id: int, number: int) -> None:
+        session, ending = self.session, self.ending
+        if ending in ("complete", "pruned"):
+            state = TrialState.COMPLETE if ending == "complete" else TrialState.PRUNED
+            value = number / 1000 if ending == "complete" else None
+            tell(session.study, optuna.Trial(session.study, trial_id), Outcome(state, value))
+        else:
+            error = "ValueError: bad" if ending == "exception" else None
+            fail_trial(session.trials, trial_id, cast(Reason, ending), error)
 
 
 @dataclass
 class Healer:
-    """Where a requeue stands: nothing, seen, taken over or trial failed."""
+    """Requeues one cell, a step at a time: see, take over, fail the trial, settle.
 
-    seen: HeldCell | None = None
-    token: str | None = None
-    is_failed: bool = False
+    It may take anybody to be dead: a lease only saves work, safety does not rest on it.
+    """
+
+    session: Session
+    steps: Iterator[None] | None = None
+
+    def step(self, times: int, ending: str) -> None:
+        self.times = times
+        self.steps = self.steps or self._heal(last=ending in ("pruned", "stopped"))
+        if next(self.steps, "over") == "over":
+            self.steps = None
+
+    def _heal(self, *, last: bool) -> Iterator[None]:
+        session, ledger = self.session, self.session.ledger
+        held = ledger.held_cells()
+        if not held:
+            return
+        seen = held[-1 if last else 0]
+        yield
+        token = new_token()
+        taken = [ledger.take_over(seen, "healer", token) for _ in range(self.times)]
+        assert taken[0] == taken[-1]
+        if not taken[0]:
+            return
+        yield
+        if seen.trial_id is None:
+            for _ in range(self.times):
+                ledger.give_back(seen.cell_id, token, count_lost=True)
+            return
+        for _ in range(self.times):
+            fail_trial(session.trials, seen.trial_id, "lost")
+        yield
+        for _ in range(self.times):
+            ledger.settle(seen.cell_id, token, read_ending(session.trials.get_trial(seen.trial_id)))
 
 
 @dataclass
 class Sweeper:
-    """The trials that were listed, before the cells are read."""
+    """Lists the running trials in one step; reads the cells and fails orphans in the next, however much later."""
 
-    listed: list[Any] = field(default_factory=list)
+    session: Session
+    steps: Iterator[None] | None = None
+
+    def step(self, times: int, ending: str) -> None:
+        self.steps = self.steps or self._sweep()
+        if next(self.steps, "over") == "over":
+            self.steps = None
+
+    def _sweep(self) -> Iterator[None]:
+        recovery = self.session.recovery
+        listed = recovery._running_trials()
+        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recovery, "_running_trials", lambda: listed)
+            recovery.sweep()
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Two workers, two healers and a sweeper on a study of two cells."""
+    """Two workers, two healers and a sweeper on a study of four cells."""
 
     n_studies = 0
 
     @initialize()
     def begin(self) -> None:
         LedgerMachine.n_studies += 1
-        self.n_tokens = 0
         record = create_study(storages()[0], make_spec(GRID, name=f"s{self.n_studies}"))
-        self.sessions = [Session(storage, record, FAST, f"w{n}") for n, storage in enumerate(storages())]
-        self.workers = [Worker(), Worker()]
-        self.healers = [Healer(), Healer()]
-        self.sweeper = Sweeper()
+        one, two = (Session(storage, record, FAST, f"w{number}") for number, storage in enumerate(storages()))
+        self.session = one
+        self.actors: dict[str, Worker | Healer | Sweeper] = {
+            "worker 0": Worker(one),
+            "worker 1": Worker(two),
+            "healer 0": Healer(one),
+            "healer 1": Healer(two),
+            "sweeper": Sweeper(two),
+        }
 
-    def new_token(self) -> str:
-        self.n_tokens += 1
-        return f"{self.n_studies:016d}{self.n_tokens:016d}"
+    @rule(events=st.lists(EVENTS, min_size=2, max_size=8), which=st.integers(0, 4), times=N_TIMES, ending=ENDINGS)
+    def go_on(self, events: list[tuple[str, int]], which: int, times: int, ending: str) -> None:
+        for event, n_steps in events:
+            if event == "death":
+                list(self.actors.values())[which].steps = None
+            elif event == "time jump":
+                self.time_jumps(which % 2)
+            else:
+                for _ in range(n_steps):
+                    self.actors[event].step(times, ending)
 
-    @rule(n=actors, times=n_times)
-    def claim(self, n: int, times: int) -> None:
-        worker, session = self.workers[n], self.sessions[n]
-        if worker.claim is None:
-            token = self.new_token()
-            claims = [session.ledger._claim(session.name, session.record.generation, token) for _ in range(times)]
-            assert times == 1 or claims[0] is None or claims[0] == claims[1]
-            self.workers[n] = Worker(claims[-1])
-
-    @rule(n=actors, times=n_times)
-    def create(self, n: int, times: int) -> None:
-        worker = self.workers[n]
-        if worker.claim is not None and worker.trial_id is None:
-            for _ in range(times):
-                worker.trial_id, worker.number = create_trial(self.sessions[n], worker.claim)
-
-    @rule(n=actors, times=n_times)
-    def bind(self, n: int, times: int) -> None:
-        worker, session = self.workers[n], self.sessions[n]
-        if worker.claim is not None and worker.trial_id is not None and not worker.is_bound:
-            for _ in range(times):
-                worker.is_bound = session.ledger.bind(worker.claim, worker.trial_id, worker.number)
-            if not worker.is_bound:
-                fail_trial(session.trials, worker.trial_id, "lost")
-                self.workers[n] = Worker()
-
-    @rule(n=actors)
-    def record_epoch(self, n: int) -> None:
-        worker, session = self.workers[n], self.sessions[n]
-        if worker.claim is not None and worker.trial_id is not None and worker.is_bound and not worker.is_told:
-            if session.ledger.record_epoch(worker.claim, worker.trial_id, epoch_of(worker.n_epochs, 0.5)) is None:
-                fail_trial(session.trials, worker.trial_id, "lost")
-                worker.is_told = True
-            worker.n_epochs += 1
-
-    @rule(n=actors, times=n_times, ending=endings)
-    def tell(self, n: int, times: int, ending: str) -> None:
-        worker, session = self.workers[n], self.sessions[n]
-        if worker.trial_id is not None and worker.is_bound and not worker.is_told:
-            for _ in range(times):
-                self._tell(session, worker, ending)
-            worker.is_told = True
-
-    def _tell(self, session: Session, worker: Worker, ending: str) -> None:
-        import optuna
-
-        from fmnist_optuna.study.trials import tell
-
-        assert worker.trial_id is not None
-        if ending in ("exception", "stopped"):
-            error = "ValueError: bad" if ending == "exception" else None
-            fail_trial(session.trials, worker.trial_id, ending, error)  # type: ignore[arg-type]
-            return
-        state = TrialState.COMPLETE if ending == "complete" else TrialState.PRUNED
-        value = worker.number / 1000 if ending == "complete" else None
-        tell(session.study, optuna.Trial(session.study, worker.trial_id), Outcome(state, value))
-
-    @rule(n=actors, times=n_times)
-    def settle(self, n: int, times: int) -> None:
-        worker, session = self.workers[n], self.sessions[n]
-        if worker.claim is not None and worker.trial_id is not None and worker.is_told:
-            for _ in range(times):
-                ending = read_ending(session.trials.get_trial(worker.trial_id))
-                session.ledger.settle(worker.claim.cell_id, worker.claim.token, ending)
-            self.workers[n] = Worker()
-
-    @rule(n=actors)
-    def worker_dies(self, n: int) -> None:
-        self.workers[n] = Worker()
-
-    @rule(n=actors, which=actors)
-    def see(self, n: int, which: int) -> None:
-        """A healer may take anybody to be dead: no lease is needed for safety, only for not wasting work."""
-        held = self.sessions[n].ledger.held_cells()
-        if self.healers[n].seen is None and held:
-            self.healers[n] = Healer(held[which % len(held)])
-
-    @rule(n=actors, times=n_times)
-    def take_over(self, n: int, times: int) -> None:
-        healer = self.healers[n]
-        if healer.seen is not None and healer.token is None:
-            token = self.new_token()
-            taken = [self.sessions[n].ledger.take_over(healer.seen, "healer", token) for _ in range(times)]
-            assert len(set(taken)) == 1
-            self.healers[n] = Healer(healer.seen, token) if taken[-1] else Healer()
-
-    @rule(n=actors, times=n_times)
-    def fail_taken(self, n: int, times: int) -> None:
-        healer = self.healers[n]
-        if healer.seen is not None and healer.token is not None and healer.seen.trial_id is not None:
-            for _ in range(times):
-                fail_trial(self.sessions[n].trials, healer.seen.trial_id, "lost")
-            healer.is_failed = True
-
-    @rule(n=actors, times=n_times)
-    def settle_taken(self, n: int, times: int) -> None:
-        healer, session = self.healers[n], self.sessions[n]
-        if healer.seen is None or healer.token is None:
-            return
-        cell_id, trial_id = healer.seen.cell_id, healer.seen.trial_id
-        if trial_id is None:
-            for _ in range(times):
-                session.ledger.give_back(cell_id, healer.token, count_lost=True)
-            self.healers[n] = Healer()
-        elif healer.is_failed:
-            for _ in range(times):
-                session.ledger.settle(cell_id, healer.token, read_ending(session.trials.get_trial(trial_id)))
-            self.healers[n] = Healer()
-
-    @rule(n=actors)
-    def healer_dies(self, n: int) -> None:
-        self.healers[n] = Healer()
-
-    @rule()
-    def sweep_lists(self) -> None:
-        self.sweeper.listed = self.sessions[0].recovery._running_trials()
-
-    @rule()
-    def sweep_fails(self) -> None:
-        """Reads the cells now, however long ago the trials were listed."""
-        recovery, listed = self.sessions[0].recovery, self.sweeper.listed
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(recovery, "_running_trials", lambda: listed)
-            recovery.sweep()
-        self.sweeper.listed = []
-
-    @rule(which=actors)
     def time_jumps(self, which: int) -> None:
         """A lease runs out; what was seen of it before is no longer what is there."""
-        storage = self.sessions[0].storage
-        for cell in self.sessions[0].ledger.held_cells()[which : which + 1]:
-            set_cell(storage, cell.cell_id, lease_until=storage.now - 1.0)
+        for cell in self.session.ledger.held_cells()[which : which + 1]:
+            expire(self.session.storage, cell.cell_id)
 
     @invariant()
     def no_cell_has_two_results(self) -> None:
-        if not hasattr(self, "sessions"):
+        if not hasattr(self, "session"):
             return
-        trials = self.sessions[0].trials.get_all_trials(self.sessions[0].record.study_id, deepcopy=False)
+        trials = self.session.trials.get_all_trials(self.session.record.study_id, deepcopy=False)
         results = {trial._trial_id: trial for trial in trials if trial.state in FINISHED}
         cell_ids = [trial.system_attrs["cell_id"] for trial in results.values()]
         assert len(cell_ids) == len(set(cell_ids))
@@ -250,19 +219,15 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert cell.cell_id not in cell_ids
 
     def _cells(self) -> list[Any]:
-        from sqlalchemy import select
-
-        from fmnist_optuna.study.schema import cells
-
-        with self.sessions[0].storage.read() as connection:
-            study_id = self.sessions[0].record.study_id
-            return list(connection.execute(select(cells).where(cells.c.study_id == study_id)))
+        query = select(cells).where(cells.c.study_id == self.session.record.study_id)
+        with self.session.storage.read() as connection:
+            return list(connection.execute(query))
 
     def teardown(self) -> None:
         """Everybody dies; one healthy worker takes over, retries what failed, and finishes."""
-        if not hasattr(self, "sessions"):
+        if not hasattr(self, "session"):
             return
-        session = self.sessions[1]
+        session = self.session
         for cell in session.ledger.held_cells():
             assert session.recovery.requeue(cell, "lost")
         session.ledger.retry_failed()
@@ -273,12 +238,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def test_no_history_doubles_or_loses_a_result() -> None:
-    """Forty random histories of up to forty steps; a failing one is printed as a program."""
+    """Forty random histories of up to 480 steps; a failing one is printed as a program."""
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
             max_examples=N_EXAMPLES,
-            stateful_step_count=N_STEPS,
+            stateful_step_count=N_RULES,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from small_study import in_threads
+from small_study import ON_SQLITE, in_threads
 from sqlalchemy import select, update
 
 from fmnist_optuna.errors import StorageError
@@ -45,6 +45,7 @@ def test_a_failed_score_releases_the_opening(session: Session) -> None:
     assert session.openings.open(1, WEIGHTS, "winner", score).accuracy == 0.75
 
 
+@ON_SQLITE
 def test_a_living_process_that_never_finishes_is_a_storage_error(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_living_process_that_never_finishes_is_a_storage_error(
         session.openings.open(1, WEIGHTS, "winner", never)
 
 
+@ON_SQLITE
 def test_weights_that_nobody_opened_are_not_found(session: Session) -> None:
     """None, also while a scoring runs."""
     assert session.openings.find(WEIGHTS) is None
@@ -79,6 +81,7 @@ def test_a_second_opening_is_replayed(session: Session, new_session: Sessions) -
     assert (again.accuracy, again.opened_at) == (first.accuracy, first.opened_at)
 
 
+@ON_SQLITE
 def test_other_weights_are_another_opening(session: Session) -> None:
     """One scoring for each set of weights."""
     for weights in (WEIGHTS, "b" * 64):

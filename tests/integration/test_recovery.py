@@ -12,6 +12,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 from small_study import (
+    ON_SQLITE,
     begin_trial,
     claim_cell,
     create_trial,
@@ -120,6 +121,7 @@ def test_the_error_that_a_supervisor_saw_counts_against_the_cell(session: Sessio
     assert found(session, claim) == ("waiting", None, None, 0, 1, "took longer than 60 s")
 
 
+@ON_SQLITE
 def test_only_the_cells_of_the_worker_are_requeued(session: Session) -> None:
     """Another worker's cell stays as it is."""
     claim_cell(session)
@@ -151,7 +153,7 @@ class Killer:
             self.left -= 1
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", ["no trial", "running", "complete", "failed"])
 def test_a_requeue_may_die_before_every_statement_and_be_repeated(new_session: Sessions, state: str) -> None:
     """Whoever comes next ends with the same cell; only a second death may be counted beside the first."""
     session = new_session("worker", spec=make_spec({"hidden_size": list(range(1, 41))}))
@@ -218,6 +220,7 @@ def test_foreign_trials_are_reported_and_not_touched(session: Session) -> None:
     assert trials[0].state == TrialState.RUNNING
 
 
+@ON_SQLITE
 def test_finished_trials_are_not_swept(session: Session) -> None:
     """A study that is over has nothing to sweep."""
     finish_everything(session)
@@ -242,15 +245,20 @@ def register(session: Session, name: str, pid: int, started: float, host_id: str
     with session.storage.write() as connection:
         connection.execute(
             insert(workers).values(
-                worker_id=name, study_id=session.record.study_id, host="host", host_id=host_id or host_identity(),
-                pid=pid, pid_started=started, version="0", started=session.storage.now, last_seen=session.storage.now,
+                worker_id=name,
+                study_id=session.record.study_id,
+                host="host",
+                host_id=host_id or host_identity(),
+                pid=pid,
+                pid_started=started,
+                version="0",
+                started=session.storage.now,
+                last_seen=session.storage.now,
             )
-        )  # fmt: skip
+        )
 
 
-def test_a_cell_whose_holder_was_killed_here_waits_at_once(
-    session: Session, holder: subprocess.Popen[bytes]
-) -> None:
+def test_a_cell_whose_holder_was_killed_here_waits_at_once(session: Session, holder: subprocess.Popen[bytes]) -> None:
     """Long before its lease ends; while the holder lives, its cell is its own."""
     register(session, "holder", holder.pid, psutil.Process(holder.pid).create_time())
     claim = session.ledger.claim("holder", session.record.generation)
@@ -270,6 +278,7 @@ def wait_for_zombie(pid: int) -> None:
         time.sleep(0.005)
 
 
+@ON_SQLITE
 def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[bytes]) -> None:
     """Its pid is gone."""
     process = Process(host_identity(), holder.pid, psutil.Process(holder.pid).create_time())
@@ -279,6 +288,7 @@ def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[byte
     assert process.is_dead()
 
 
+@ON_SQLITE
 def test_a_pid_that_was_used_again_is_another_process(session: Session, holder: subprocess.Popen[bytes]) -> None:
     """The holder began at another time, so it is dead."""
     started = psutil.Process(holder.pid).create_time()
@@ -287,6 +297,7 @@ def test_a_pid_that_was_used_again_is_another_process(session: Session, holder: 
     assert session.recovery.requeue_dead() == 1
 
 
+@ON_SQLITE
 def test_nothing_is_known_of_a_process_on_another_host(session: Session) -> None:
     """Its pid means nothing here: only its lease tells."""
     register(session, "holder", 2**22 + 1, 0.0, host_id="another boot/pid:[1]")
@@ -314,6 +325,7 @@ def test_a_lease_expires_after_two_looks_at_the_same(new_session: Sessions) -> N
     assert found(session, claim) == expected("no trial")
 
 
+@ON_SQLITE
 def test_an_outage_between_two_looks_starts_the_wait_again(new_session: Sessions) -> None:
     """A holder that could not renew either gets its time."""
     session = new_session("worker", timing=SHORT)
@@ -380,6 +392,7 @@ def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
     assert session.presence.processes() == {}
 
 
+@ON_SQLITE
 def test_optuna_is_told_nothing_by_a_look(session: Session) -> None:
     """Looking at a healthy study writes nothing."""
     claim_cell(session)

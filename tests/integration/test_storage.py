@@ -20,7 +20,7 @@ from fmnist_optuna.study.storage import Storage, open_storage, parse_url
 from fmnist_optuna.study.trials import Outcome, fail_trial, tell
 
 NOBODY = 65534
-PASSWORD = "s3cret"  # noqa: S105
+PASSWORD = "s3cret"
 
 
 @pytest.mark.parametrize(
@@ -236,13 +236,11 @@ def test_tables_of_another_optuna_are_refused(empty_storage_url: str) -> None:
         open_storage(empty_storage_url, create=True)
 
 
-@pytest.mark.parametrize("name", ["with space.db", "50%.db", "a{b}.db", "größe.db", "a?b.db"])
+@pytest.mark.parametrize("name", ["with space.db", "50%.db", "a{b}.db", "größe.db"])
 def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     """Brackets, percent signs and spaces mean nothing to us, and should mean nothing to Optuna."""
     path = tmp_path / name
     url = f"sqlite:///{path}"
-    if "?" in name:
-        pytest.skip("a question mark begins the query of a URL")
     open_storage(url, create=True).close()
     opened = open_small(url)
     assert path.exists()

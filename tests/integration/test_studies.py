@@ -11,6 +11,7 @@ from small_study import (
     FINGERPRINT,
     GRID,
     N_CELLS,
+    ON_SQLITE,
     STUDY,
     begin_trial,
     claim_cell,
@@ -46,6 +47,7 @@ def n_rows(storage: Storage) -> dict[str, int]:
         }
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("tables", "line"),
     [
@@ -71,6 +73,7 @@ def test_joining_with_another_specification_names_the_key(
     assert n_rows(storage) == before
 
 
+@ON_SQLITE
 def test_joining_with_other_data_is_refused(storage: Storage) -> None:
     """The same source, but other images or another split on this machine."""
     create_study(storage)
@@ -78,6 +81,7 @@ def test_joining_with_other_data_is_refused(storage: Storage) -> None:
         create_or_join(storage, make_spec(), "0" * 64, FAST)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("grid", [{"hidden_size": [64]}, {**GRID, "learning_rate": [0.1]}])
 def test_joining_with_other_grid_names_is_refused(storage: Storage, grid: dict[str, Any]) -> None:
     """A cell has a value for every parameter of the study."""
@@ -86,6 +90,7 @@ def test_joining_with_other_grid_names_is_refused(storage: Storage, grid: dict[s
         create_study(storage, make_spec(grid))
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("stored", "given"), [(["x", "y"], ["x", "y", "z"]), (["x", "y"], ["y", "x"]), ([1, 2], [1, 2.5])]
 )
@@ -97,6 +102,7 @@ def test_a_grid_whose_distribution_would_change_is_refused(storage: Storage, sto
     assert n_rows(storage)["cells"] == 2
 
 
+@ON_SQLITE
 def test_a_study_of_another_program_is_not_joined(storage: Storage) -> None:
     """Its trials are no attempts of ours."""
     study = optuna.create_study(study_name=STUDY, storage=open_optuna(storage), direction="maximize")
@@ -106,12 +112,14 @@ def test_a_study_of_another_program_is_not_joined(storage: Storage) -> None:
     assert n_rows(storage)["control"] == 0
 
 
+@ON_SQLITE
 def test_a_creation_that_died_halfway_is_taken_up(storage: Storage) -> None:
     """Optuna's empty study is there, our row is not."""
     optuna.create_study(study_name=STUDY, storage=open_optuna(storage), direction="maximize")
     assert create_or_join(storage, make_spec(), FINGERPRINT, FAST)[1] == N_CELLS
 
 
+@ON_SQLITE
 def test_a_study_that_is_not_there_is_not_found(storage: Storage) -> None:
     """By name, and when there is none at all."""
     with pytest.raises(NotFoundError, match="There is no study"):
@@ -121,6 +129,7 @@ def test_a_study_that_is_not_there_is_not_found(storage: Storage) -> None:
         find_study(storage, "other")
 
 
+@ON_SQLITE
 def test_without_a_name_several_studies_are_listed(storage: Storage) -> None:
     """The person chooses; nothing is guessed."""
     for name in ("one", "two"):
@@ -129,6 +138,7 @@ def test_without_a_name_several_studies_are_listed(storage: Storage) -> None:
         find_study(storage, None)
 
 
+@ON_SQLITE
 def test_confirmations_are_not_counted_when_the_name_is_left_out(storage: Storage) -> None:
     """`small/confirm` belongs to `small`."""
     create_study(storage)
@@ -169,6 +179,7 @@ def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
     assert verify(session.storage, session.trials, record.study_id).ok
 
 
+@ON_SQLITE
 def test_a_smaller_or_disjoint_grid_takes_nothing_away(storage: Storage) -> None:
     """The study is the union of what was accepted: 4 + 0 + 2 cells."""
     create_study(storage)
@@ -180,6 +191,7 @@ def test_a_smaller_or_disjoint_grid_takes_nothing_away(storage: Storage) -> None
     assert n_rows(storage)["cells"] == N_CELLS + 2
 
 
+@ON_SQLITE
 def test_a_point_belongs_to_the_newest_grid_that_has_it(storage: Storage) -> None:
     """So that stock Optuna sees a trial in the grid that it will be asked about."""
     create_study(storage)
@@ -196,6 +208,7 @@ def test_stop_raises_the_generation_of_one_study(storage: Storage) -> None:
     assert find_study(storage, "other").generation == other.generation
 
 
+@ON_SQLITE
 def test_joining_does_not_reset_a_stop(storage: Storage) -> None:
     """`run` begins with the generation that is there."""
     record = create_study(storage)
@@ -217,9 +230,7 @@ def test_delete_removes_everything_of_one_study(session: Session) -> None:
 
 
 @pytest.mark.parametrize("n_done", [1, 2, 3])
-def test_a_delete_that_died_halfway_is_repeated(
-    session: Session, n_done: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_delete_that_died_halfway_is_repeated(session: Session, n_done: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, at whatever transaction it ended."""
     finish_everything(session)
     left = [n_done]

@@ -8,6 +8,7 @@ from optuna.trial import TrialState, create_trial
 from small_study import (
     GRID,
     N_CELLS,
+    ON_SQLITE,
     begin_trial,
     claim_cell,
     create_study,
@@ -59,6 +60,7 @@ def problem(found: Verification) -> str:
     return line
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
 def test_a_second_result_of_a_cell_is_a_duplicate(finished: Session, state: TrialState) -> None:
     """Whatever its state, one result a cell is the promise."""
@@ -77,6 +79,7 @@ def test_a_changed_value_is_found(finished: Session) -> None:
     assert f"has the value {row.value + 1e-15!r}, but trial {row.trial_number} has {row.value!r}" in problem(found)
 
 
+@ON_SQLITE
 def test_a_changed_result_is_found(finished: Session) -> None:
     """COMPLETE is not PRUNED."""
     row = a_done_cell(finished)
@@ -84,6 +87,7 @@ def test_a_changed_result_is_found(finished: Session) -> None:
     assert f"says PRUNED, but trial {row.trial_number} is COMPLETE" in problem(check(finished))
 
 
+@ON_SQLITE
 def test_changed_parameters_are_found(finished: Session) -> None:
     """The trial must have been trained with the parameters of its cell."""
     row = a_done_cell(finished)
@@ -91,6 +95,7 @@ def test_changed_parameters_are_found(finished: Session) -> None:
     assert f"has other parameters than trial {row.trial_number}" in problem(check(finished))
 
 
+@ON_SQLITE
 def test_a_cell_that_names_a_trial_of_another_cell_is_found(finished: Session) -> None:
     """A finished trial is a result of its own cell only."""
     row = a_done_cell(finished)
@@ -98,6 +103,7 @@ def test_a_cell_that_names_a_trial_of_another_cell_is_found(finished: Session) -
     assert f"names trial id {row.trial_id + 1}, which is not a finished trial of this cell" in problem(check(finished))
 
 
+@ON_SQLITE
 def test_a_finished_trial_without_a_result_in_its_cell_is_found(finished: Session) -> None:
     """A cell that waits again would be trained twice."""
     row = a_done_cell(finished)
@@ -107,6 +113,7 @@ def test_a_finished_trial_without_a_result_in_its_cell_is_found(finished: Sessio
     assert problem(found).endswith("has a finished trial, but no result")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED])
 def test_a_trial_of_another_program_is_surplus(finished: Session, state: TrialState) -> None:
     """It runs, waits, or is a result that no cell accounts for."""
@@ -123,6 +130,7 @@ def test_a_trial_of_another_program_is_surplus(finished: Session, state: TrialSt
     assert problem(found) == f"trial {N_CELLS} is {state.name} and no cell accounts for it"
 
 
+@ON_SQLITE
 def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
     """An attempt of ours that nobody swept."""
     params = make_cells(GRID)[0].params
@@ -132,6 +140,7 @@ def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
     assert (found.ok, found.n_surplus) == (False, 1)
 
 
+@ON_SQLITE
 def test_a_failed_trial_is_no_result(finished: Session) -> None:
     """Attempts may die; they are not counted."""
     trial_id = finished.trials.create_new_trial(finished.record.study_id)
@@ -171,6 +180,7 @@ def finished_again(session: Session) -> Session:
     return Session(session.storage, find_study(session.storage, session.record.name), session.timing, "again")
 
 
+@ON_SQLITE
 def test_cells_that_move_are_read_again(finished: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study at work is judged by one moment, not by two halves of different moments."""
     from fmnist_optuna.study import verification
