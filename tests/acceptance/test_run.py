@@ -229,7 +229,7 @@ def test_retry_lets_failed_cells_wait_again(scenarios: Scenarios) -> None:
     """`retry` touches the failed cell alone; it trains nothing and names the next command."""
     _, _, retried, status = scenarios.failed[1]
     assert (retried.code, retried.stdout) == (0, "")
-    assert "1 failed cells wait again. Next: fmnist-optuna run" in retried.stderr
+    assert "failed cells that wait again: 1. Next: fmnist-optuna run" in retried.stderr
     cells = status.json["cells"]
     assert (cells["waiting"], cells["done"], cells["failed"]) == (1, 1, 0)
 
