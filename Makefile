@@ -10,7 +10,7 @@ run: $(READY)            ## train the default study with as many workers as core
 	$(BIN)/fmnist-optuna run
 
 test: $(READY)           ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
 
 test-slow: $(READY)      ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
