@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fmnist_optuna.errors import InterruptedBySignalError, StoppedError, StorageError
+from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.results.evaluation import Winner, evaluate_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
@@ -193,6 +193,7 @@ def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, cau
         log_folder=options.log_folder or session.storage.artifacts.parent / "logs",
     )
     deadline = None if options.timeout_seconds is None else time.monotonic() + options.timeout_seconds
+    session.storage.patience.is_over = lambda: len(caught) > 1
     try:
         while supervisor.tick():
             observer.tick(session)
@@ -200,21 +201,29 @@ def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, cau
                 break
             time.sleep(TICK_SECONDS)
         observer.tick(session)
+        if caught:
+            observer.stopping("signal")
+        supervisor.stop()
+        supervisor.wait(is_impatient=lambda: len(caught) > 1)
     except StorageError:
         supervisor.abandon()
+        if caught:
+            raise InterruptedBySignalError(
+                "Stopped while the storage was away; run it again to go on.", caught[0]
+            ) from None
         raise
     except BaseException:
         supervisor.stop(at_once=True)
         supervisor.wait()
         raise
-    if caught:
-        observer.stopping("signal")
-    supervisor.stop()
-    supervisor.wait(is_impatient=lambda: len(caught) > 1)
+    finally:
+        session.storage.patience.is_over = lambda: False
     _check_finished(session, caught)
 
 
 def _check_finished(session: Session, caught: list[int]) -> None:
+    if session.ledger.generation() is None:
+        raise NotFoundError(f"study {session.record.name}: was deleted while it ran.")
     counts = session.history.counts()
     left = f"study {session.record.name}: {counts.done} of {counts.total} cells are done; run it again to go on."
     if caught:

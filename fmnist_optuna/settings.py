@@ -39,7 +39,7 @@ class Settings:
             StorageError: `FMNIST_OPTUNA_STORAGE_FILE` names a file that cannot be read or is empty.
             UsageError: A variable holds a value of the wrong kind.
         """
-        return cls(storage=_read_storage(environ), lease_seconds=_read_lease_seconds(environ))
+        return cls(storage=_read_storage(environ), lease_seconds=read_lease_seconds(environ))
 
 
 def _read_storage(environ: Mapping[str, str]) -> str:
@@ -58,7 +58,12 @@ def _read_storage(environ: Mapping[str, str]) -> str:
     return DEFAULT_STORAGE
 
 
-def _read_lease_seconds(environ: Mapping[str, str]) -> float:
+def read_lease_seconds(environ: Mapping[str, str] = os.environ) -> float:
+    """The lease that the environment asks for, in seconds, or the default.
+
+    Raises:
+        UsageError: Not a number from 1 to 86400.
+    """
     text = environ.get(LEASE_SECONDS) or str(DEFAULT_LEASE_SECONDS)
     try:
         seconds = float(text)

@@ -1,16 +1,20 @@
 """The answers of the commands as JSON objects: the stable schema 1. Accuracies are fractions, times ISO-8601 UTC."""
 
+from __future__ import annotations
+
 import json
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmnist_optuna.results.evaluation import Winner
-from fmnist_optuna.study.history import CellCounts
-from fmnist_optuna.study.leaderboard import TrialRow
-from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import StudyRecord
-from fmnist_optuna.study.verification import Verification
+if TYPE_CHECKING:
+    from fmnist_optuna.results.evaluation import Winner
+    from fmnist_optuna.study.history import CellCounts
+    from fmnist_optuna.study.leaderboard import TrialRow
+    from fmnist_optuna.study.session import Session
+    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.verification import Verification
+
 
 SCHEMA = 1
 

@@ -17,6 +17,7 @@ from fmnist_optuna.study.history import FinishedCell, History
 from fmnist_optuna.study.session import Session
 
 REFRESH_SECONDS = 0.5
+OVERLAP_SECONDS = 5.0
 
 
 def make_observer(console: Console, n_workers: int) -> "StudyObserver":
@@ -31,6 +32,7 @@ class StudyObserver(Observer):
         self.console = console
         self.n_workers = n_workers
         self._finished_until = 0.0
+        self._told: set[int] = set()
         self._next_look = 0.0
         self._began = time.monotonic()
         self._n_at_start = 0
@@ -57,6 +59,7 @@ class StudyObserver(Observer):
         self._began = time.monotonic()
         self._n_at_start = counts.done + counts.failed
         self._finished_until = session.history.last_finished_at()
+        self._told = {cell.trial_id for cell in session.history.finished(since=self._finished_until - OVERLAP_SECONDS)}
 
     def tick(self, session: Session) -> None:
         """Say what was finished since the last look."""
@@ -72,9 +75,12 @@ class StudyObserver(Observer):
 
     def look(self, session: Session) -> None:
         """One line for each trial finished since the last look."""
-        finished = session.history.finished(since=self._finished_until)
+        # A little back, as two may finish within the clock's grain or commit out of order.
+        recent = session.history.finished(since=self._finished_until - OVERLAP_SECONDS)
+        finished = [cell for cell in recent if cell.trial_id not in self._told]
         if not finished:
             return
+        self._told.update(cell.trial_id for cell in finished)
         counts = session.history.counts()
         n_before = counts.done - len(finished)
         for offset, cell in enumerate(finished, start=1):

@@ -17,7 +17,7 @@ import typer
 
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
 from fmnist_optuna.log import configure_logging
-from fmnist_optuna.settings import DATA, STORAGE, Settings
+from fmnist_optuna.settings import DATA, STORAGE, Settings, read_lease_seconds
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -35,11 +35,20 @@ Mirrors = Annotated[list[str] | None, typer.Option("--mirror", help="A further b
 class Common:
     """The options that every command takes."""
 
-    storage: str
+    storage_option: str | None
     patience_seconds: float
-    lease_seconds: float
     log_format: Literal["text", "json"]
     debug: bool
+
+    @property
+    def storage(self) -> str:
+        """URL of the storage: the option's, else the environment's, else the default."""
+        return self.storage_option or Settings.from_environment().storage
+
+    @property
+    def lease_seconds(self) -> float:
+        """The lease that the environment asks for, or the default."""
+        return read_lease_seconds()
 
 
 def parse_duration(text: str, option: str) -> float:
@@ -89,6 +98,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             try:
                 common = _read_common(storage, storage_patience, log_format, debug)
                 function(common=common, **arguments)
+            except (typer.Abort, typer.Exit):
+                raise
             except KeyboardInterrupt:
                 say("Interrupted.")
                 sys.exit(128 + signal.SIGINT)
@@ -127,16 +138,14 @@ COMMON_PARAMETERS = list(inspect.signature(_common_options, eval_str=True).param
 
 
 def _read_common(storage: str | None, patience: str, log_format: Literal["text", "json"], debug: bool) -> Common:
-    settings = Settings.from_environment()
-    if storage is not None and re.search(r"://[^/@]*:[^/@]+@", storage):
+    if storage is not None and re.search(r"://[^@]*:[^@]+@|[?&]password=", storage):
         say(
             "Warning: a password in --storage can be read in the process list; "
             f"use {STORAGE} or {STORAGE}_FILE instead."
         )
     return Common(
-        storage=storage or settings.storage,
+        storage_option=storage,
         patience_seconds=parse_duration(patience, "--storage-patience"),
-        lease_seconds=settings.lease_seconds,
         log_format=log_format,
         debug=debug,
     )

@@ -135,7 +135,9 @@ def show(
     log = session.storage.artifacts.parent / "logs" / f"{row.worker}.log"
     if as_json:
         epochs = [{name: value if value == value else None for name, value in vars(epoch).items()} for epoch in curve]
-        print_json({"study": session.record.name, **trial_answer(row), "seed": row.seed, "curve": epochs})
+        log_file = str(log) if log.exists() else None
+        answer = {"study": session.record.name, **trial_answer(row), "seed": row.seed, "log": log_file}
+        print_json({**answer, "curve": epochs})
         return
     out.print(f"trial {row.number} of {title(session.record)}: {row.state}{f', {row.reason}' if row.reason else ''}")
     out.print(f"  {show_params(row.params)}")

@@ -3,9 +3,8 @@
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +19,9 @@ from fmnist_optuna.cli.options import (
     say,
 )
 from fmnist_optuna.settings import WORKERS
+
+if TYPE_CHECKING:
+    from fmnist_optuna.work.loop import LeaveRequest
 
 EXIT_FAILED_CELLS = 6
 
@@ -180,12 +182,12 @@ def worker(
     import socket
     import uuid
 
-    from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
+    from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
     from fmnist_optuna.settings import prepare_training_environment
     from fmnist_optuna.study.history import History
     from fmnist_optuna.study.ledger import Timing
     from fmnist_optuna.study.storage import open_storage
-    from fmnist_optuna.study.studies import find_study
+    from fmnist_optuna.study.studies import find_study, find_study_or_none
     from fmnist_optuna.work.order import WorkerOrder
 
     prepare_training_environment()
@@ -208,6 +210,8 @@ def worker(
         log_format=common.log_format,
     )
     run_worker(order, leave)
+    if find_study_or_none(storage, record.name) is None:
+        raise NotFoundError(f"study {record.name}: was deleted meanwhile.")
     counts = History(storage, record.study_id).counts()
     left = f"study {record.name}: {counts.done} of {counts.total} cells are done."
     if caught:
@@ -219,8 +223,10 @@ def worker(
         sys.exit(EXIT_FAILED_CELLS)
 
 
-def _leave_on_signal() -> tuple[threading.Event, list[int]]:
-    leave = threading.Event()
+def _leave_on_signal() -> tuple["LeaveRequest", list[int]]:
+    from fmnist_optuna.work.loop import LeaveRequest
+
+    leave = LeaveRequest()
     caught: list[int] = []
 
     def catch(signum: int, _frame: object) -> None:

@@ -1,19 +1,24 @@
 """Answers for people: tables and lines on stdout, at home in 80 columns."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from fmnist_optuna.grid import Params
-from fmnist_optuna.results.evaluation import Evaluation, Winner
-from fmnist_optuna.study.history import CellCounts, RunningCell
-from fmnist_optuna.study.leaderboard import TrialRow
-from fmnist_optuna.study.ledger import Epoch
-from fmnist_optuna.study.studies import StudyRecord
-from fmnist_optuna.study.verification import Verification
+
+if TYPE_CHECKING:
+    from fmnist_optuna.results.evaluation import Evaluation, Winner
+    from fmnist_optuna.study.history import CellCounts, RunningCell
+    from fmnist_optuna.study.leaderboard import TrialRow
+    from fmnist_optuna.study.ledger import Epoch
+    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.verification import Verification
+
 
 BARS = "▁▂▃▄▅▆▇█"
 

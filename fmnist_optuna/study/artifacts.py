@@ -1,13 +1,14 @@
 """Artifacts on disk through optuna.artifacts: whole or not at all, and durable before anything refers to them."""
 
+import contextlib
 import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import BinaryIO
 
-import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
 
@@ -58,25 +59,21 @@ def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path
     Raises:
         MismatchError: The trial names none, or the file is not there.
     """
-    for meta in get_all_artifact_meta(trial, storage=storage):
-        if meta.filename == WEIGHTS_FILE:
-            path = DurableStore(folder)._get_filepath(meta.artifact_id)
-            if path.exists():
-                return path
-            raise MismatchError(f"The weights of trial {trial.number} must be at {path}, but there is no such file.")
-    raise MismatchError(f"Trial {trial.number} must have stored weights, but names none.")
+    store = DurableStore(folder)
+    metas = [meta for meta in get_all_artifact_meta(trial, storage=storage) if meta.filename == WEIGHTS_FILE]
+    if not metas:
+        raise MismatchError(f"Trial {trial.number} must have stored weights, but names none.")
+    paths = [store._get_filepath(meta.artifact_id) for meta in metas]
+    # A write that was tried again after an outage is noted twice, and one of the two may have no file.
+    for path in paths:
+        if path.exists():
+            return path
+    raise MismatchError(f"The weights of trial {trial.number} must be at {paths[0]}, but there is no such file.")
 
 
 def remove_artifacts(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> None:
     """Remove every artifact of a trial that is there."""
     store = DurableStore(folder)
     for meta in get_all_artifact_meta(trial, storage=storage):
-        remove_artifact(store, meta.artifact_id)
-
-
-def remove_artifact(store: DurableStore, artifact_id: str) -> None:
-    """Remove one artifact if it is there."""
-    try:
-        store.remove(artifact_id)
-    except optuna.artifacts.exceptions.ArtifactNotFound:
-        return
+        with contextlib.suppress(ArtifactNotFound):
+            store.remove(meta.artifact_id)

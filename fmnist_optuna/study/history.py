@@ -14,6 +14,8 @@ from fmnist_optuna.study.retry import Patience, retrying
 from fmnist_optuna.study.schema import cells, epochs, workers
 from fmnist_optuna.study.storage import Storage
 
+FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
+
 
 @dataclass(frozen=True)
 class CellCounts:
@@ -206,23 +208,25 @@ class History:
 
     @retrying
     def elapsed_seconds(self) -> float:
-        """From the first claim to the last result, or to now while anything runs; 0.0 before the first claim."""
-        query = select(func.min(cells.c.claimed_at), func.max(cells.c.finished_at), self.storage.now).where(
+        """From the first claim to the last event, or to now while a cell runs; 0.0 before the first claim."""
+        n_running = func.count().filter(cells.c.state == "running")
+        last_events = func.max(cells.c.finished_at), func.max(cells.c.claimed_at)
+        query = select(func.min(cells.c.claimed_at), *last_events, n_running, self.storage.now).where(
             cells.c.study_id == self.study_id
         )
         with self.storage.read() as connection:
-            began, ended, now = connection.execute(query).one()
+            began, finished, claimed, n, now = connection.execute(query).one()
         if began is None:
             return 0.0
-        return float((now if not self.counts().is_over or ended is None else ended) - began)
+        return float((now if n else max(finished or claimed, claimed)) - began)
 
     @retrying
     def workers(self) -> list[WorkerRow]:
-        """The workers on the list, by name."""
+        """The workers that were seen of late, by name."""
         age = (self.storage.now - workers.c.last_seen).label("age")
         query = (
             select(workers.c.worker_id, workers.c.host, workers.c.pid, age)
-            .where(workers.c.study_id == self.study_id)
+            .where(workers.c.study_id == self.study_id, workers.c.last_seen > self.storage.now - FRESH_SECONDS)
             .order_by(workers.c.worker_id)
         )
         with self.storage.read() as connection:

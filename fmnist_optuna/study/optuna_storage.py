@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study.storage import Storage, first_line, reading
+from fmnist_optuna.study.storage import Storage, first_line, postgres_options, reading
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class _SharedEngineStorage(RDBStorage):
         url = storage.url.render_as_string(hide_password=False)
         super().__init__(
             url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
-            engine_kwargs={"connect_args": {"timeout": 20}} if storage.is_sqlite else {},
+            engine_kwargs={"connect_args": {"timeout": 20}} if storage.is_sqlite else postgres_options(),
             skip_table_creation=not create,
         )
         self.engine.dispose()

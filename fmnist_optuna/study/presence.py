@@ -3,6 +3,7 @@
 import functools
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fmnist_optuna.study.retry import Patience, retrying
 from fmnist_optuna.study.schema import workers
 from fmnist_optuna.study.storage import Storage
 
-SAME_PROCESS_SECONDS = 2.0  # start times of one process as different clocks round them
+SAME_PROCESS_SECONDS = 2.0  # start times of one process as different clocks round them; not on Linux
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,48 @@ class Process:
 
     host_id: str
     pid: int
-    started: float  # seconds since 1970
+    started: float  # as `_look` has it
+
+    @classmethod
+    def of(cls, pid: int) -> "Process | None":
+        """The process of this host with this pid, or None when there is none."""
+        found = _look(pid)
+        return None if found is None else cls(host_identity(), pid, found[0])
 
     @classmethod
     def current(cls) -> "Process":
         """The calling process."""
-        return cls(host_identity(), os.getpid(), psutil.Process().create_time())
+        return cls(host_identity(), os.getpid(), (_look(os.getpid()) or (0.0, False))[0])
 
     def is_dead(self) -> bool:
         """Whether it is gone for certain; a process of another host never is."""
         if self.host_id != host_identity():
             return False
-        try:
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) > SAME_PROCESS_SECONDS:
-                return True
-            return bool(process.status() == psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
+        found = _look(self.pid)
+        if found is None:
             return True
-        except psutil.AccessDenied:
-            return False
+        started, is_zombie = found
+        tolerance = 0.0 if sys.platform == "linux" else SAME_PROCESS_SECONDS
+        return is_zombie or abs(started - self.started) > tolerance
+
+
+def _look(pid: int) -> tuple[float, bool] | None:
+    """When a process started and whether it is a zombie; None when there is no such process.
+
+    On Linux in clock ticks since the boot, which no step of the clock changes, as a time of day would; elsewhere in
+    seconds since 1970.
+    """
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return float(fields[19]), fields[0] == "Z"  # fields 22 and 3 of proc_pid_stat(5)
+    try:
+        process = psutil.Process(pid)
+        return float(process.create_time()), bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return None
 
 
 @functools.cache
@@ -54,6 +77,10 @@ def host_identity() -> str:
     if boot.exists() and namespace.exists():
         return f"{boot.read_text().strip()}/{namespace.readlink()}"
     return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
+
+
+def _boot(host_id: str) -> str:
+    return host_id.split("/")[0]
 
 
 class Presence:
@@ -80,15 +107,17 @@ class Presence:
         """
         process = Process.current()
         with self.storage.write() as connection:
-            if self.storage.is_sqlite:
-                boot = process.host_id.split("/")[0]
-                recent = workers.c.last_seen > self.storage.now - fresh_seconds
-                for host, host_id in connection.execute(select(workers.c.host, workers.c.host_id).where(recent)):
-                    if host_id.split("/")[0] != boot:
-                        raise StorageError(
-                            f"SQLite must be used from one host, but a worker on {host} uses {self.storage.name}; "
-                            "share a study between machines through Postgres."
-                        )
+            is_fresh = (workers.c.last_seen > self.storage.now - fresh_seconds).label("is_fresh")
+            for row in connection.execute(select(workers, is_fresh)).all():
+                other = Process(row.host_id, row.pid, row.pid_started)
+                is_elsewhere = row.host != socket.gethostname() and _boot(row.host_id) != _boot(process.host_id)
+                if row.is_fresh and is_elsewhere and self.storage.is_sqlite:
+                    raise StorageError(
+                        f"SQLite must be used from one host, but a worker on {row.host} uses {self.storage.name}; "
+                        "share a study between machines through Postgres."
+                    )
+                if not row.is_fresh or other.is_dead():  # of an earlier run that could not say that it ended
+                    connection.execute(delete(workers).where(workers.c.worker_id == row.worker_id))
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
             connection.execute(
                 insert(workers).values(

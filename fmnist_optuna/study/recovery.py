@@ -11,6 +11,7 @@ from collections.abc import Callable
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.ledger import Ending, HeldCell, Ledger
 from fmnist_optuna.study.presence import Presence
 from fmnist_optuna.study.trials import CELL_ID, TOKEN, Reason, fail_trial
@@ -83,13 +84,14 @@ class Recovery:
         self._presence = presence
         self._name = name
         self._watch = LeaseWatch(ledger.timing.renewal_seconds)
+        self._n_outages = ledger.patience.n_outages
 
-    def requeue_dead(self) -> int:
-        """Requeue the cells whose holder is dead on this host or whose lease has expired; returns how many."""
-        n_outages = self._ledger.patience.n_outages
+    def requeue_dead(self) -> list[str]:
+        """Requeue the cells whose holder is dead on this host or whose lease has expired; returns the holders."""
         held = self._ledger.held_cells()
         processes = self._presence.processes() if held else {}
-        if self._ledger.patience.n_outages != n_outages:
+        if self._ledger.patience.n_outages != self._n_outages:  # since the last look, whatever failed
+            self._n_outages = self._ledger.patience.n_outages
             self._watch.forget()
         expired = {cell.cell_id for cell in self._watch.expired(held)}
         dead = [
@@ -97,7 +99,7 @@ class Recovery:
             for cell in held
             if cell.cell_id in expired or ((process := processes.get(cell.worker)) is not None and process.is_dead())
         ]
-        return sum(self.requeue(cell, "lost") for cell in dead)
+        return [cell.worker for cell in dead if self.requeue(cell, "lost")]
 
     def requeue_worker(self, worker: str, reason: Reason = "lost", error: str | None = None) -> int:
         """Requeue what a worker held whose process was seen to end; returns how many cells."""
@@ -124,6 +126,8 @@ class Recovery:
             trial = patience.call(lambda: self._trials.get_trial(trial_id), "get_trial")
         except KeyError:  # somebody deleted the trial in the database
             return self._ledger.give_back(cell_id, token, count_lost=True)
+        if trial.state == TrialState.FAIL:  # it may have stored its weights and died before it told
+            remove_artifacts(self._ledger.storage.artifacts, self._trials, trial)
         return self._ledger.settle(cell_id, token, read_ending(trial))
 
     def sweep(self) -> int:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
+SLICE_SECONDS = 0.2
 # What no waiting mends: an operator has to.
 PERMANENT = ("no such table", "no such column", "readonly database", "not a database", "malformed", "password")
 
@@ -35,6 +36,7 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.n_outages = 0
+        self.is_over: Callable[[], bool] = lambda: False  # set from outside: wait no longer
 
     def call(self, operation: Callable[[], R], name: str) -> R:
         """Run an operation, again and again while the database is away. It must be safe to run twice.
@@ -51,7 +53,7 @@ class Patience:
                 if not is_outage(error):
                     raise
                 waited = time.monotonic() - began
-                if is_permanent(error) or waited + delay > self.seconds:
+                if is_permanent(error) or waited + delay > self.seconds or self.is_over():
                     raise StorageError(
                         f"The storage must answer, but {name} failed for {waited:.0f} s: {_cause(error)}; "
                         "start again when it is back."
@@ -61,8 +63,14 @@ class Patience:
                     logger.warning(
                         "storage_outage operation=%s waiting up to %.0f s: %s", name, self.seconds, _cause(error)
                     )
-                time.sleep(delay * random.uniform(0.5, 1.5))
+                self._sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+
+    def _sleep(self, seconds: float) -> None:
+        """In slices, so that a person who gives up need not wait."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self.is_over():
+            time.sleep(min(left, SLICE_SECONDS))
 
 
 class HasPatience(Protocol):
@@ -100,7 +108,7 @@ def is_outage(error: BaseException) -> bool:
 
 def is_permanent(error: BaseException) -> bool:
     """Whether waiting cannot mend it."""
-    return any(phrase in str(error.__cause__ or error).lower() for phrase in PERMANENT)
+    return any(phrase in _cause(error).lower() for phrase in PERMANENT)
 
 
 def _cause(error: BaseException) -> str:

@@ -1,21 +1,26 @@
-"""Everything that a process needs to work on one study: its record, ledger, trials, workers and recovery."""
+"""Everything that a process needs to work on one study: its record, ledger, trials, workers and recovery.
 
-from dataclasses import dataclass
+Optuna is imported when it is first asked for, as many a reading command does without.
+"""
+
+from dataclasses import dataclass, field
 from functools import cached_property
-
-import optuna
-from optuna.storages import BaseStorage
+from typing import TYPE_CHECKING
 
 from fmnist_optuna.grid import Params
 from fmnist_optuna.study.history import History
 from fmnist_optuna.study.ledger import Ledger, Timing
 from fmnist_optuna.study.openings import Openings
-from fmnist_optuna.study.optuna_storage import open_optuna
 from fmnist_optuna.study.presence import Presence
-from fmnist_optuna.study.recovery import Recovery
 from fmnist_optuna.study.storage import Storage
 from fmnist_optuna.study.studies import StudyRecord
-from fmnist_optuna.study.trials import LedgerGridSampler, make_pruner, make_sampler
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+
+    from fmnist_optuna.study.recovery import Recovery
+    from fmnist_optuna.study.trials import LedgerGridSampler
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,21 @@ class Session:
     record: StudyRecord
     timing: Timing
     name: str
+    _samplers: "dict[int, LedgerGridSampler]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def trials(self) -> BaseStorage:
+    def trials(self) -> "BaseStorage":
         """Optuna's storage over the same engine."""
+        from fmnist_optuna.study.optuna_storage import open_optuna
+
         return self.storage.patience.call(lambda: open_optuna(self.storage), "open_optuna")
 
     @cached_property
-    def study(self) -> optuna.Study:
+    def study(self) -> "optuna.Study":
         """The study as Optuna has it."""
+        import optuna
+
+        from fmnist_optuna.study.trials import make_pruner, make_sampler
 
         def load() -> optuna.Study:
             return optuna.load_study(
@@ -74,10 +85,17 @@ class Session:
         return Presence(self.storage, self.record.study_id)
 
     @cached_property
-    def recovery(self) -> Recovery:
+    def recovery(self) -> "Recovery":
         """Healing."""
+        from fmnist_optuna.study.recovery import Recovery
+
         return Recovery(self.ledger, self.trials, self.presence, self.name)
 
-    def sampler_for(self, params: Params) -> LedgerGridSampler:
-        """The sampler of the newest accepted grid that has this point."""
-        return make_sampler(self.record.grid_of(params))
+    def sampler_for(self, params: Params) -> "LedgerGridSampler":
+        """The sampler of the newest accepted grid that has this point; made once a grid."""
+        from fmnist_optuna.study.trials import make_sampler
+
+        index = self.record.newest_grid_with(params)
+        if index not in self._samplers:
+            self._samplers[index] = make_sampler(self.record.grids[index])
+        return self._samplers[index]

@@ -107,6 +107,8 @@ def parse_url(storage: str) -> URL:
     backend = url.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise UsageError(f"--storage must be {allowed}, but got {mask(url)!r}.")
+    if "@" in (url.host or ""):
+        raise UsageError(f"--storage must have @ in a password written as %40, but got {_mask_malformed(storage)!r}.")
     if not url.database or url.database == ":memory:":
         raise UsageError(
             f"--storage must name a database that workers can share, but got {url.drivername!r} without one."
@@ -129,6 +131,7 @@ def open_storage(
     storage: str,
     *,
     create: bool = False,
+    is_patient: bool = False,
     patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
     lease_seconds: float = DEFAULT_LEASE_SECONDS,
 ) -> Storage:
@@ -137,6 +140,7 @@ def open_storage(
     Args:
         storage: The URL.
         create: Whether a missing database file and missing tables are made; otherwise nothing is ever written.
+        is_patient: Whether an outage is waited for now already; otherwise it is said at once.
         patience_seconds: How long later operations wait for a database that went away.
         lease_seconds: The lease in use; SQLite's busy timeout stays below half of it.
 
@@ -154,7 +158,10 @@ def open_storage(
         if create:
             with _schema_lock(opened):
                 _create_schema(opened)
-        _check_schema(opened)
+        if is_patient:
+            opened.patience.call(lambda: _check_schema(opened), "open_storage")
+        else:
+            _check_schema(opened)
     except NotFoundError:
         raise
     except (SQLAlchemyError, OSError) as error:
@@ -215,7 +222,7 @@ def _artifact_folder(url: URL) -> Path:
 
 def _create_engine(url: URL, busy_timeout_seconds: float, create: bool) -> Engine:
     try:
-        engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else _postgres_options()))
+        engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else postgres_options()))
     except NoSuchModuleError as error:
         raise UsageError(f"--storage must name a known driver, but {error}.") from error
     except ImportError as error:
@@ -225,9 +232,9 @@ def _create_engine(url: URL, busy_timeout_seconds: float, create: bool) -> Engin
     return engine
 
 
-def _postgres_options() -> dict[str, Any]:
-    # Keepalives notice a dead server within about a minute, well inside the patience.
-    arguments = {
+def postgres_options() -> dict[str, Any]:
+    """Options of an engine on Postgres: keepalives notice a dead server within about a minute, inside the patience."""
+    arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "keepalives": 1,
         "keepalives_idle": 20,

@@ -48,11 +48,12 @@ class StudyRecord:
         """Whether the garments are drawn: every output says so."""
         return self.data_source == "synthetic"
 
-    def grid_of(self, params: Params) -> Mapping[str, tuple[Any, ...]]:
-        """The newest accepted grid that has this point."""
-        for grid in reversed(self.grids):
+    def newest_grid_with(self, params: Params) -> int:
+        """Index of the newest accepted grid that has this point."""
+        for index in reversed(range(len(self.grids))):
+            grid = self.grids[index]
             if grid.keys() == params.keys() and all(params[name] in values for name, values in grid.items()):
-                return dict(grid)
+                return index
         raise SpecError(f"study {self.name}: no accepted grid has the point {dict(params)}.")
 
 
@@ -69,8 +70,10 @@ def create_or_join(storage: Storage, spec: StudySpec, data_fingerprint: str, tim
     Raises:
         JoinRefusedError: The study exists and differs in data, model, training, seed or pruner.
     """
+    ordered = ordered_cells(spec)  # before the locked transaction
     study_id = storage.patience.call(lambda: _create_in_optuna(storage, spec), "create_study")
-    return storage.patience.call(lambda: _seed(storage, study_id, spec, data_fingerprint, timing), "seed")
+    ledger = Ledger(storage, study_id, timing)
+    return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint), "seed")
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
@@ -97,9 +100,8 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     return study._study_id
 
 
-def _seed(
-    storage: Storage, study_id: int, spec: StudySpec, data_fingerprint: str, timing: Timing
-) -> tuple[StudyRecord, int]:
+def _seed(ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint: str) -> tuple[StudyRecord, int]:
+    storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
         connection.execute(
             insert_or_ignore(storage, control).values(
@@ -128,7 +130,7 @@ def _seed(
         if grid not in grids:
             grids.append(grid)
             connection.execute(update(control).where(control.c.study_id == study_id).values(grids=json.dumps(grids)))
-        n_new = Ledger(storage, study_id, timing).seed(connection, ordered_cells(spec))
+        n_new = ledger.seed(connection, ordered)
         record = _record(connection.execute(select(control).where(control.c.study_id == study_id)).one())
     return record, n_new
 

@@ -3,6 +3,7 @@
 Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard read the study as a grid study.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,8 +42,11 @@ class LedgerGridSampler(GridSampler):
 
     def grid_id(self, params: Params) -> int:
         """Index of a point in the order that a stock GridSampler of the same grid and seed gives it."""
-        point = tuple(params[name] for name in sorted(self._search_space))
-        return self._all_grids.index(point)
+        return self._grid_ids[tuple(params[name] for name in self._param_names)]
+
+    @functools.cached_property
+    def _grid_ids(self) -> dict[tuple[Any, ...], int]:
+        return {tuple(point): index for index, point in enumerate(self._all_grids)}
 
     @property
     def search_space(self) -> dict[str, list[Any]]:

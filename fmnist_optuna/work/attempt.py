@@ -93,13 +93,16 @@ class RunningTrial:
         except (optuna.exceptions.UpdateFinishedTrialError, KeyError) as error:
             raise LostCellError from error
 
-    def renew(self) -> None:
-        """Renew the lease from the small thread, unless progress is older than the stall limit."""
+    def renew(self) -> bool:
+        """Renew the lease from the small thread, unless progress is older than the stall limit; False when lost."""
+        if self._is_lost.is_set():
+            return False
         if time.monotonic() - self.last_progress > self.session.timing.stall_seconds:
             logger.warning("training_stalled cell=%s; its lease is renewed no more", self.claim.cell_id[:8])
             self._is_lost.set()
         elif not self.session.ledger.renew(self.claim):
             self._is_lost.set()
+        return not self._is_lost.is_set()
 
 
 class Objective(Protocol):
@@ -199,13 +202,14 @@ class _Renewal:
         session = self._running.session
         while not self._done.wait(session.timing.renewal_seconds):
             try:
-                self._running.renew()
-                session.presence.touch(session.name)
+                if self._running.renew():
+                    session.presence.touch(session.name)
             except StorageError:
                 return  # the training thread meets the same outage and says so
 
 
 def describe(error: BaseException) -> str:
     """An exception in one line: type and first line of its text, at most 500 characters."""
-    lines = str(error).strip().splitlines()
+    # A database keeps neither NUL nor lone surrogates in a text.
+    lines = str(error).replace("\0", "").encode(errors="replace").decode().strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}"[:500] if lines else type(error).__name__

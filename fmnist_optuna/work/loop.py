@@ -5,7 +5,6 @@ Knows no Keras: the objective does.
 
 import enum
 import logging
-import threading
 import time
 
 import psutil
@@ -17,6 +16,29 @@ from fmnist_optuna.work.attempt import Objective, run_attempt
 from fmnist_optuna.work.order import WorkerOrder
 
 logger = logging.getLogger(__name__)
+
+WAIT_SLICE_SECONDS = 0.1
+
+
+class LeaveRequest:
+    """A request to leave that a signal handler may set: `threading.Event` could deadlock with its own `wait` there."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether it was asked."""
+        return self._is_set
+
+    def wait(self, seconds: float) -> None:
+        """Sleep so long, or until it was asked."""
+        until = time.monotonic() + seconds
+        while not self._is_set and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, WAIT_SLICE_SECONDS))
 
 
 class WorkerEnd(enum.Enum):
@@ -30,9 +52,13 @@ class WorkerEnd(enum.Enum):
 def open_session(order: WorkerOrder) -> Session:
     """Open the storage and the study as a worker and enter the list of workers."""
     storage = open_storage(
-        order.storage, patience_seconds=order.patience_seconds, lease_seconds=order.timing.lease_seconds
+        order.storage,
+        is_patient=True,  # an outage at this moment is no reason to give up
+        patience_seconds=order.patience_seconds,
+        lease_seconds=order.timing.lease_seconds,
     )
-    session = Session(storage, find_study(storage, order.study_name), order.timing, order.worker_id)
+    record = storage.patience.call(lambda: find_study(storage, order.study_name), "find_study")
+    session = Session(storage, record, order.timing, order.worker_id)
     session.presence.register(order.worker_id, fresh_seconds=order.timing.lease_seconds)
     return session
 
@@ -40,7 +66,7 @@ def open_session(order: WorkerOrder) -> Session:
 def work(
     session: Session,
     objective: Objective,
-    leave: threading.Event,
+    leave: LeaveRequest,
     generation: int,
     memory_limit_bytes: int | None = None,
 ) -> WorkerEnd:
@@ -64,7 +90,7 @@ def work(
                 session.presence.leave(name)
                 logger.info("worker_done after %.0f s", time.monotonic() - began)
                 return WorkerEnd.DONE
-        elif counts["waiting"] == 0 and session.recovery.requeue_dead() == 0:
+        elif counts["waiting"] == 0 and not session.recovery.requeue_dead():
             session.presence.touch(name)
             leave.wait(session.timing.poll_seconds)
     session.presence.leave(name)

@@ -15,7 +15,7 @@ from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
 from fmnist_optuna.settings import prepare_training_environment
 
 # Imports only: the server must not touch TensorFlow's runtime, or its children inherit dead threads.
-PRELOADED = ["fmnist_optuna.work.worker", "fmnist_optuna.work.training_process", "fmnist_optuna.results.scoring"]
+PRELOADED = ["fmnist_optuna.work.worker", "fmnist_optuna.work.training_process"]
 
 T = TypeVar("T")
 
@@ -99,6 +99,9 @@ class Call:
         """
         try:
             is_ours, answer = self._receiver.recv()
+        except KeyboardInterrupt:
+            self.process.kill()  # what it does may never end
+            raise
         except EOFError:
             self.process.join(5)
             raise WorkerFailedError(

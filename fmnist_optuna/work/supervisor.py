@@ -4,6 +4,7 @@ The supervisor trains nothing and imports no TensorFlow. It trusts a worker's pi
 when the server that workers are forked from is killed, living workers look dead.
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -11,7 +12,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +21,7 @@ import psutil
 
 from fmnist_optuna.errors import DataError, FmnistOptunaError, StorageError, UsageError, WorkerFailedError
 from fmnist_optuna.study.history import RunningCell
-from fmnist_optuna.study.presence import Process, host_identity
+from fmnist_optuna.study.presence import Process
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
@@ -32,6 +33,7 @@ TICK_SECONDS = 0.1  # between looks at the processes
 LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 LAST_WORDS_LINES = 3
+GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
 FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError}
@@ -56,7 +58,8 @@ class _Worker:
     def signal(self, signum: int) -> None:
         """Send a signal to this very process, if it still is."""
         if self.identity is not None and not self.identity.is_dead():
-            os.kill(self.identity.pid, signum)
+            with contextlib.suppress(ProcessLookupError):  # it ended between the look and the signal
+                os.kill(self.identity.pid, signum)
 
 
 @dataclass
@@ -89,8 +92,13 @@ class Supervisor:
         name = f"{socket.gethostname()}-{self._run_id}-{next(self._serial)}"
         log_file = self.log_folder / f"{name}.log"
         order = replace(self.order, worker_id=name, slot=slot, log_file=log_file)
-        process = start(_run_worker_process, (order,), name=name)
-        self._workers.append(_Worker(order, process, _identify(process.pid)))
+        try:
+            process = start(_run_worker_process, (order,), name=name)
+        except (EOFError, OSError) as error:  # the server died meanwhile; the next start makes another
+            logger.warning("worker_not_started worker=%s %s: %s", name, type(error).__name__, error)
+            self._back_off(log_file)
+            return
+        self._workers.append(_Worker(order, process, None if process.pid is None else Process.of(process.pid)))
         logger.info("worker_started worker=%s pid=%s", name, process.pid)
 
     def tick(self) -> bool:
@@ -108,7 +116,7 @@ class Supervisor:
         self._enforce_limits()
         if now >= self._next_poll:
             self._next_poll = now + self.session.timing.poll_seconds
-            self.session.recovery.requeue_dead()
+            self._heal()
         counts = self.session.ledger.counts()
         self._note_progress(counts["done"] + counts["failed"])
         if counts["waiting"] == 0 and counts["running"] == 0:
@@ -124,6 +132,14 @@ class Supervisor:
         busy = {worker.order.slot for worker in self._workers}
         for slot in sorted(set(range(self.n_workers)) - busy)[:n_waiting]:
             self._start_worker(slot)
+
+    def _heal(self) -> None:
+        """Requeue cells of dead holders; a worker of ours that lost its cell to its own silence hangs and must go."""
+        holders = self.session.recovery.requeue_dead()
+        for worker in self._workers:
+            if worker.order.worker_id in holders:
+                logger.warning("worker_hangs worker=%s; log: %s", worker.order.worker_id, worker.order.log_file)
+                worker.signal(signal.SIGKILL)
 
     def _note_progress(self, n_settled: int) -> None:
         if n_settled > self._n_settled:
@@ -158,14 +174,14 @@ class Supervisor:
         self.session.presence.leave(name)
         if exit_code in FATAL_STATUS:
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(worker.order.log_file)}")
-        self._back_off(worker)
+        self._back_off(worker.order.log_file)
 
-    def _back_off(self, worker: _Worker) -> None:
+    def _back_off(self, log_file: Path | None) -> None:
         self._n_crashes += 1
         if self._n_crashes > 3 * self.n_workers + 3:
             raise WorkerFailedError(
                 f"Workers must finish cells, but {self._n_crashes} died in a row; the last one's log "
-                f"{worker.order.log_file} ends: {_last_words(worker.order.log_file)}"
+                f"{log_file} ends: {_last_words(log_file)}"
             )
         if self._n_crashes > 1:
             delay = min(FIRST_BACKOFF_SECONDS * 2 ** (self._n_crashes - 2), LONGEST_BACKOFF_SECONDS)
@@ -205,9 +221,14 @@ class Supervisor:
 
     def wait(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
         """Wait until every worker has ended and its cell is given back; `is_impatient` turns to killing them."""
+        next_look, free_since = 0.0, time.monotonic()
         while self._workers:
             if is_impatient():
                 self.stop(at_once=True)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOOK_SECONDS
+                self._heal()
+                free_since = self._kill_idle(free_since)
             for worker in [worker for worker in self._workers if not worker.is_alive]:
                 self._workers.remove(worker)
                 worker.process.join(0.1)
@@ -215,10 +236,14 @@ class Supervisor:
                 self.session.presence.leave(worker.order.worker_id)
             time.sleep(0.02)
 
-    @property
-    def log_files(self) -> Sequence[Path]:
-        """Logs of the workers that are running."""
-        return [worker.order.log_file for worker in self._workers if worker.order.log_file is not None]
+    def _kill_idle(self, free_since: float) -> float:
+        """Kill workers that hold no cell and yet do not end; returns since when none of ours holds one."""
+        holders = {cell.worker for cell in self.session.ledger.held_cells()}
+        if any(worker.order.worker_id in holders for worker in self._workers):
+            return time.monotonic()
+        if time.monotonic() - free_since > GRACE_SECONDS:
+            self.stop(at_once=True)
+        return free_since
 
 
 def _run_worker_process(order: WorkerOrder) -> None:
@@ -230,13 +255,6 @@ def _run_worker_process(order: WorkerOrder) -> None:
 def cell_is_running(session: Session, worker: _Worker) -> bool:
     """Whether the worker is within an attempt; between trials it replaces itself."""
     return bool(session.ledger.held_cells(worker.order.worker_id))
-
-
-def _identify(pid: int | None) -> Process | None:
-    try:
-        return None if pid is None else Process(host_identity(), pid, psutil.Process(pid).create_time())
-    except psutil.Error:  # ended already
-        return None
 
 
 def _last_words(log_file: Path | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fmnist_optuna.grid import BATCH_SIZE, Params
@@ -17,7 +18,7 @@ from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.study.ledger import Epoch
 from fmnist_optuna.study.trials import Outcome, Reason
-from fmnist_optuna.work.attempt import RunningTrial
+from fmnist_optuna.work.attempt import LostCellError, RunningTrial
 
 
 class KerasObjective:
@@ -70,7 +71,10 @@ def _store(model: keras.Model, running: RunningTrial) -> None:
         patience = running.session.storage.patience
         running.note("weights_sha256", patience.call(lambda: save_weights(model, file), "save_weights"))
         artifacts = running.session.storage.artifacts
-        patience.call(lambda: store_weights(artifacts, running.trial, file), "store_weights")
+        try:
+            patience.call(lambda: store_weights(artifacts, running.trial, file), "store_weights")
+        except (UpdateFinishedTrialError, KeyError) as error:
+            raise LostCellError from error
 
 
 class StudyCallback(keras.callbacks.Callback):  # type: ignore[misc]

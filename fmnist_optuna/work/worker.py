@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,7 +12,7 @@ from fmnist_optuna.learning.data import load_splits
 from fmnist_optuna.learning.training import ResidentData, use_one_thread
 from fmnist_optuna.log import configure_logging
 from fmnist_optuna.settings import choose_gpu
-from fmnist_optuna.work.loop import WorkerEnd, open_session, work
+from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.training_process import watch_parent
 from fmnist_optuna.work.trial import KerasObjective
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 def run_worker_process(order: WorkerOrder) -> None:
     """Body of a supervised worker process: log file, signals, parent watch, loop, exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor speaks for it
-    leave = threading.Event()
+    leave = LeaveRequest()
     signal.signal(signal.SIGTERM, lambda *_: leave.set())
     if order.log_file is not None:
         _redirect_output(order.log_file)
@@ -47,7 +46,7 @@ def _redirect_output(log_file: Path) -> None:
     os.close(descriptor)
 
 
-def run_worker(order: WorkerOrder, leave: threading.Event) -> WorkerEnd:
+def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
     """Work on a study with Keras until nothing is left.
 
     Args:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -260,15 +261,21 @@ def register(session: Session, name: str, pid: int, started: float, host_id: str
 
 def test_a_cell_whose_holder_was_killed_here_waits_at_once(session: Session, holder: subprocess.Popen[bytes]) -> None:
     """Long before its lease ends; while the holder lives, its cell is its own."""
-    register(session, "holder", holder.pid, psutil.Process(holder.pid).create_time())
+    register(session, "holder", holder.pid, process_of(holder).started)
     claim = session.ledger.claim("holder", session.record.generation)
     assert claim is not None
     begin_trial(session, claim)
-    assert session.recovery.requeue_dead() == 0
+    assert session.recovery.requeue_dead() == []
     os.kill(holder.pid, signal.SIGKILL)
     wait_for_zombie(holder.pid)
-    assert session.recovery.requeue_dead() == 1  # a zombie is dead, though nobody has reaped it
+    assert session.recovery.requeue_dead() == ["holder"]  # a zombie is dead, though nobody has reaped it
     assert found(session, claim) == expected("running")
+
+
+def process_of(child: subprocess.Popen[bytes]) -> Process:
+    found = Process.of(child.pid)
+    assert found is not None
+    return found
 
 
 def wait_for_zombie(pid: int) -> None:
@@ -281,7 +288,7 @@ def wait_for_zombie(pid: int) -> None:
 @ON_SQLITE
 def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[bytes]) -> None:
     """Its pid is gone."""
-    process = Process(host_identity(), holder.pid, psutil.Process(holder.pid).create_time())
+    process = process_of(holder)
     assert not process.is_dead()
     holder.kill()
     holder.wait()
@@ -291,10 +298,9 @@ def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[byte
 @ON_SQLITE
 def test_a_pid_that_was_used_again_is_another_process(session: Session, holder: subprocess.Popen[bytes]) -> None:
     """The holder began at another time, so it is dead."""
-    started = psutil.Process(holder.pid).create_time()
-    register(session, "holder", holder.pid, started - 60.0)
+    register(session, "holder", holder.pid, process_of(holder).started - 60.0)
     assert session.ledger.claim("holder", session.record.generation)
-    assert session.recovery.requeue_dead() == 1
+    assert session.recovery.requeue_dead() == ["holder"]
 
 
 @ON_SQLITE
@@ -302,7 +308,7 @@ def test_nothing_is_known_of_a_process_on_another_host(session: Session) -> None
     """Its pid means nothing here: only its lease tells."""
     register(session, "holder", 2**22 + 1, 0.0, host_id="another boot/pid:[1]")
     assert session.ledger.claim("holder", session.record.generation)
-    assert session.recovery.requeue_dead() == 0
+    assert session.recovery.requeue_dead() == []
 
 
 # Leases
@@ -317,10 +323,10 @@ def test_a_lease_expires_after_two_looks_at_the_same(new_session: Sessions) -> N
     expire(session.storage, claim.cell_id)
     first = session.recovery.requeue_dead()
     began = time.monotonic()
-    while (n_requeued := session.recovery.requeue_dead()) == 0:
+    while not (requeued := session.recovery.requeue_dead()):
         assert time.monotonic() - began < 20.0
         time.sleep(0.05)
-    assert (first, n_requeued) == (0, 1)
+    assert (first, len(requeued)) == ([], 1)
     assert time.monotonic() - began >= 0.25
     assert found(session, claim) == expected("no trial")
 
@@ -339,7 +345,7 @@ def test_an_outage_between_two_looks_starts_the_wait_again(new_session: Sessions
         return held_cells()
 
     session.ledger.held_cells = after_an_outage  # type: ignore[method-assign]
-    assert session.recovery.requeue_dead() == 0
+    assert session.recovery.requeue_dead() == []
 
 
 def test_a_cell_taken_over_by_a_healer_that_died_is_taken_over_again(new_session: Sessions) -> None:
@@ -349,9 +355,9 @@ def test_a_cell_taken_over_by_a_healer_that_died_is_taken_over_again(new_session
     begin_trial(session, claim)
     assert session.ledger.take_over(held(session, claim), "dead (recovery)", "2" * 32)
     expire(session.storage, claim.cell_id)
-    assert session.recovery.requeue_dead() == 0
+    assert session.recovery.requeue_dead() == []
     deadline = time.monotonic() + 20.0
-    while session.recovery.requeue_dead() == 0:
+    while not session.recovery.requeue_dead():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert found(session, claim) == expected("running")
@@ -377,7 +383,16 @@ def test_a_host_that_has_not_been_seen_for_long_is_gone(session: Session) -> Non
     with session.storage.write() as connection:
         connection.execute(update(workers).values(last_seen=session.storage.now - 61.0))
     session.presence.register("near", fresh_seconds=60.0)
-    assert set(session.presence.processes()) == {"far", "near"}
+    assert set(session.presence.processes()) == {"near"}
+
+
+def test_a_reboot_is_no_second_host(session: Session) -> None:
+    """The same host under another boot: its workers are dead, however lately they were seen."""
+    register(session, "before", 1, 0.0, host_id="another boot/pid:[1]")
+    with session.storage.write() as connection:
+        connection.execute(update(workers).values(host=socket.gethostname()))
+    session.presence.register("after", fresh_seconds=60.0)
+    assert "after" in session.presence.processes()
 
 
 def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
@@ -398,6 +413,6 @@ def test_optuna_is_told_nothing_by_a_look(session: Session) -> None:
     claim_cell(session)
     statements: list[str] = []
     event.listen(session.storage.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
-    assert session.recovery.requeue_dead() == 0
+    assert session.recovery.requeue_dead() == []
     assert not [text for text in statements if text.split()[0] in ("INSERT", "UPDATE", "DELETE")]
     assert optuna.__version__.startswith("5.")

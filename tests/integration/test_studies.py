@@ -196,7 +196,10 @@ def test_a_point_belongs_to_the_newest_grid_that_has_it(storage: Storage) -> Non
     """So that stock Optuna sees a trial in the grid that it will be asked about."""
     create_study(storage)
     record = create_study(storage, make_spec({**GRID, "hidden_size": [64, 256]}))
-    grids = [record.grid_of({"hidden_size": size, "dropout_rate": 0.5})["hidden_size"] for size in (64, 128, 256)]
+    grids = [
+        record.grids[record.newest_grid_with({"hidden_size": size, "dropout_rate": 0.5})]["hidden_size"]
+        for size in (64, 128, 256)
+    ]
     assert grids == [(64, 256), (64, 128), (64, 256)]
 
 
@@ -273,7 +276,7 @@ def test_a_worker_of_a_deleted_study_finds_nothing(session: Session) -> None:
     assert not session.ledger.renew(claim)
     assert session.ledger.claim("worker", session.record.generation) is None
     assert session.recovery.sweep() == 0
-    assert session.recovery.requeue_dead() == 0
+    assert session.recovery.requeue_dead() == []
     with session.storage.read() as connection:
         assert connection.execute(select(func.count()).select_from(epochs)).scalar_one() == 0
         assert connection.execute(select(func.count()).select_from(cells)).scalar_one() == 0

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import time
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(retry, "time", clock)
+    monkeypatch.setattr(Patience, "_sleep", lambda _patience, seconds: clock.sleep(seconds))
     monkeypatch.setattr(retry.random, "uniform", lambda low, high: 1.0)
     return clock
 
@@ -61,6 +63,23 @@ def test_an_outage_beyond_the_patience_is_a_storage_error(clock: Clock) -> None:
     assert str(error.value) == (
         "The storage must answer, but claim failed for 2 s: server closed the connection; start again when it is back."
     )
+
+
+def test_a_person_who_gives_up_is_not_kept_waiting() -> None:
+    """However long the patience, the sleep ends when it is over."""
+    patience = Patience(300.0)
+    n_asked = 0
+
+    def is_over() -> bool:
+        nonlocal n_asked
+        n_asked += 1
+        return n_asked > 2
+
+    patience.is_over = is_over
+    began = time.monotonic()
+    with pytest.raises(StorageError):
+        patience.call(failing(99, gone()), "claim")
+    assert time.monotonic() - began < 2.0
 
 
 def test_without_patience_nothing_is_tried_twice(clock: Clock) -> None:
