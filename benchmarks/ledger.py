@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from fmnist_optuna.grid import Params
 from fmnist_optuna.spec import DataSpec, PrunerSpec, StudySpec
-from fmnist_optuna.study.ledger import Epoch, Timing
+from fmnist_optuna.study.claims import Epoch, Timing
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import create_or_join, find_study

@@ -17,8 +17,8 @@ from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_sourc
 from fmnist_optuna.results.evaluation import Winner, evaluate_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.history import CellCounts
-from fmnist_optuna.study.ledger import Timing
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, check_url, open_storage
 from fmnist_optuna.study.studies import create_or_join
@@ -78,11 +78,13 @@ class StudyResult:
         session: Of the study, for further questions.
         counts: Cells by state.
         winner: The winner with its test score; None when no cell is complete.
+        log_folder: Where the workers' logs are.
     """
 
     session: Session
     counts: CellCounts
     winner: Winner | None
+    log_folder: Path
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,11 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
             _train(prepared, options, observer, caught)
     counts = prepared.session.history.counts()
     winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
-    return StudyResult(prepared.session, counts, winner)
+    return StudyResult(prepared.session, counts, winner, _log_folder(prepared.session, options))
+
+
+def _log_folder(session: Session, options: RunOptions) -> Path:
+    return options.log_folder or session.storage.artifacts.parent / "logs"
 
 
 def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> None:
@@ -190,7 +196,7 @@ def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, cau
         ),
         n_workers=options.n_workers,
         limits=options.limits,
-        log_folder=options.log_folder or session.storage.artifacts.parent / "logs",
+        log_folder=_log_folder(session, options),
     )
     deadline = None if options.timeout_seconds is None else time.monotonic() + options.timeout_seconds
     session.storage.patience.is_over = lambda: len(caught) > 1

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Row, select, update
 
 from fmnist_optuna.spec import StudySpec, parse_spec
-from fmnist_optuna.study.ledger import Claim, Epoch, Timing
+from fmnist_optuna.study.claims import Claim, Epoch, Timing
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session

@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 
 def open_session(common: Common, study: str | None) -> "Session":
     """The study that a reading command is about."""
-    from fmnist_optuna.study.ledger import Timing
+    from fmnist_optuna.study.claims import Timing
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.storage import open_storage
     from fmnist_optuna.study.studies import find_study

@@ -74,7 +74,7 @@ def run(
 
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.run import RunOptions, run_study
-    from fmnist_optuna.study.ledger import Timing
+    from fmnist_optuna.study.claims import Timing
     from fmnist_optuna.work.limits import Limits
 
     options = RunOptions(
@@ -112,6 +112,7 @@ def _answer(result: Any, as_json: bool) -> None:
     if result.counts.failed or result.winner is None:
         for params, error in result.session.history.failed():
             say(f"failed: {show_params(params)}: {error}")
+        say(f"The workers' logs are in {result.log_folder}.")
         say(
             f"Error: study {record.name}: {result.counts.failed} cells failed; after mending the cause: "
             f"fmnist-optuna retry {record.name}"
@@ -149,7 +150,7 @@ def init(
     from fmnist_optuna.cli.answers import print_json, status_answer
     from fmnist_optuna.cli.tables import out, show_counts, title
     from fmnist_optuna.run import RunOptions, prepare_study
-    from fmnist_optuna.study.ledger import Timing
+    from fmnist_optuna.study.claims import Timing
 
     options = RunOptions(
         storage=common.storage,
@@ -184,8 +185,8 @@ def worker(
 
     from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
     from fmnist_optuna.settings import prepare_training_environment
+    from fmnist_optuna.study.claims import Timing
     from fmnist_optuna.study.history import History
-    from fmnist_optuna.study.ledger import Timing
     from fmnist_optuna.study.storage import open_storage
     from fmnist_optuna.study.studies import find_study, find_study_or_none
     from fmnist_optuna.work.order import WorkerOrder

@@ -13,9 +13,9 @@ from fmnist_optuna.grid import Params
 
 if TYPE_CHECKING:
     from fmnist_optuna.results.evaluation import Evaluation, Winner
+    from fmnist_optuna.study.claims import Epoch
     from fmnist_optuna.study.history import CellCounts, RunningCell
     from fmnist_optuna.study.leaderboard import TrialRow
-    from fmnist_optuna.study.ledger import Epoch
     from fmnist_optuna.study.studies import StudyRecord
     from fmnist_optuna.study.verification import Verification
 

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Row, Select, func, select
 
 from fmnist_optuna.grid import Params, decode_params
-from fmnist_optuna.study.ledger import Epoch
-from fmnist_optuna.study.retry import Patience, retrying
+from fmnist_optuna.study.claims import Epoch
+from fmnist_optuna.study.part import StudyPart
+from fmnist_optuna.study.retry import retrying
 from fmnist_optuna.study.schema import cells, epochs, workers
-from fmnist_optuna.study.storage import Storage
 
 FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
 
@@ -72,22 +72,8 @@ class WorkerRow:
     seconds_since_seen: float
 
 
-class History:
-    """Readings of one study.
-
-    Args:
-        storage: Where the study lives.
-        study_id: Optuna's id of the study.
-    """
-
-    def __init__(self, storage: Storage, study_id: int) -> None:
-        self.storage = storage
-        self.study_id = study_id
-
-    @property
-    def patience(self) -> Patience:
-        """How long its operations wait for the database."""
-        return self.storage.patience
+class History(StudyPart):
+    """Readings of one study."""
 
     @retrying
     def counts(self) -> CellCounts:

@@ -15,14 +15,15 @@ Works on plain rows: knows no Keras, and of Optuna only what `settle` is told.
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import BindParameter, Row, Update, and_, bindparam, case, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.grid import Cell, Params
-from fmnist_optuna.study.retry import Patience, retrying
+from fmnist_optuna.grid import Cell
+from fmnist_optuna.study.claims import Claim, Ending, Epoch, HeldCell, Timing
+from fmnist_optuna.study.part import StudyPart
+from fmnist_optuna.study.retry import retrying
 from fmnist_optuna.study.schema import cells, control, epochs
 from fmnist_optuna.study.storage import Storage, insert_or_ignore
 
@@ -31,84 +32,7 @@ MAX_LOST = 100  # attempts that lost their lease or were killed from outside
 TAKE_OVER_LEASE_SECONDS = 20.0  # for the few statements of a take-over
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How long a claim holds, and how often everybody looks.
-
-    Args:
-        lease_seconds: A worker's right to a cell without renewal.
-        renewal_seconds: Time between renewals by the small thread.
-        poll_seconds: Time between looks of a worker that waits.
-        stall_seconds: Progress older than this is renewed no more: the training hangs.
-    """
-
-    lease_seconds: float = 60.0
-    renewal_seconds: float = 10.0
-    poll_seconds: float = 2.0
-    stall_seconds: float = 900.0
-
-    @classmethod
-    def for_lease(cls, lease_seconds: float) -> "Timing":
-        """The default proportions around another lease."""
-        return cls(lease_seconds, lease_seconds / 6, min(2.0, lease_seconds / 30), max(900.0, 15 * lease_seconds))
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A worker's right to one cell, as long as the cell carries its token."""
-
-    cell_id: str
-    token: str
-    params: Params
-    attempt: int  # from 1
-
-
-@dataclass(frozen=True)
-class HeldCell:
-    """A running cell as somebody saw it: enough to take it over if it has not changed since."""
-
-    cell_id: str
-    token: str
-    worker: str
-    lease_until: float
-    trial_id: int | None
-    is_expired: bool
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of one trial measured; accuracies are fractions."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a finished trial ended, as the cell needs it; read from Optuna.
-
-    Args:
-        result: Optuna's state.
-        value: val_accuracy of a COMPLETE or PRUNED trial.
-        error: What went wrong, when the attempt is to blame.
-        is_exception: Whether the error is an exception of the user's code: the same one twice fails the cell.
-        is_stopped: Whether it was stopped on purpose, so that nothing counts.
-    """
-
-    trial_id: int
-    number: int
-    result: Literal["COMPLETE", "PRUNED", "FAIL"]
-    value: float | None = None
-    error: str | None = None
-    is_exception: bool = False
-    is_stopped: bool = False
-
-
-class Ledger:
+class Ledger(StudyPart):
     """All changes of the cells of one study.
 
     Args:
@@ -118,14 +42,8 @@ class Ledger:
     """
 
     def __init__(self, storage: Storage, study_id: int, timing: Timing) -> None:
-        self.storage = storage
-        self.study_id = study_id
+        super().__init__(storage, study_id)
         self.timing = timing
-
-    @property
-    def patience(self) -> Patience:
-        """How long its operations wait for the database."""
-        return self.storage.patience
 
     def seed(self, connection: Connection, new_cells: Iterable[Cell]) -> int:
         """Insert the cells that are missing, within the caller's transaction.

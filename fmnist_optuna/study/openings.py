@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.study.part import StudyPart
 from fmnist_optuna.study.presence import Process
-from fmnist_optuna.study.retry import Patience, retrying
+from fmnist_optuna.study.retry import retrying
 from fmnist_optuna.study.schema import openings
-from fmnist_optuna.study.storage import Storage, insert_or_ignore
+from fmnist_optuna.study.storage import insert_or_ignore
 
 OPENING_SECONDS = 120.0  # a scoring takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
@@ -43,22 +44,8 @@ class Opening:
     labels: NDArray[np.uint8]
 
 
-class Openings:
-    """The openings of one study.
-
-    Args:
-        storage: Where the study lives.
-        study_id: Optuna's id of the study.
-    """
-
-    def __init__(self, storage: Storage, study_id: int) -> None:
-        self.storage = storage
-        self.study_id = study_id
-
-    @property
-    def patience(self) -> Patience:
-        """How long its operations wait for the database."""
-        return self.storage.patience
+class Openings(StudyPart):
+    """The openings of one study."""
 
     def open(self, trial_id: int, weights_sha256: str, purpose: str, score: Callable[[], Scores]) -> Opening:
         """The opening of these weights: the recorded one, or what `score` says, by one process at a time.

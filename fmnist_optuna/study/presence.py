@@ -12,9 +12,9 @@ from sqlalchemy import delete, insert, select, update
 
 from fmnist_optuna import __version__
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study.retry import Patience, retrying
+from fmnist_optuna.study.part import StudyPart
+from fmnist_optuna.study.retry import retrying
 from fmnist_optuna.study.schema import workers
-from fmnist_optuna.study.storage import Storage
 
 SAME_PROCESS_SECONDS = 2.0  # start times of one process as different clocks round them; not on Linux
 
@@ -83,17 +83,8 @@ def _boot(host_id: str) -> str:
     return host_id.split("/")[0]
 
 
-class Presence:
+class Presence(StudyPart):
     """The workers of one study, as the `workers` table has them."""
-
-    def __init__(self, storage: Storage, study_id: int) -> None:
-        self.storage = storage
-        self.study_id = study_id
-
-    @property
-    def patience(self) -> Patience:
-        """How long its operations wait for the database."""
-        return self.storage.patience
 
     @retrying
     def register(self, worker_id: str, fresh_seconds: float) -> None:

@@ -12,7 +12,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_optuna.study.artifacts import remove_artifacts
-from fmnist_optuna.study.ledger import Ending, HeldCell, Ledger
+from fmnist_optuna.study.claims import Ending, HeldCell
+from fmnist_optuna.study.ledger import Ledger
 from fmnist_optuna.study.presence import Presence
 from fmnist_optuna.study.trials import CELL_ID, TOKEN, Reason, fail_trial
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.grid import Params
+from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.history import History
-from fmnist_optuna.study.ledger import Ledger, Timing
+from fmnist_optuna.study.ledger import Ledger
 from fmnist_optuna.study.openings import Openings
 from fmnist_optuna.study.presence import Presence
 from fmnist_optuna.study.storage import Storage

@@ -14,7 +14,8 @@ from sqlalchemy import Row, delete, or_, select, update
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UsageError
 from fmnist_optuna.grid import Cell, Params, make_cells
 from fmnist_optuna.spec import StudySpec, differences, parse_spec
-from fmnist_optuna.study.ledger import Ledger, Timing
+from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.study.ledger import Ledger
 from fmnist_optuna.study.schema import cells, control, epochs, openings, workers
 from fmnist_optuna.study.storage import Storage, insert_or_ignore
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.grid import Params, trial_seed
 from fmnist_optuna.study.artifacts import remove_artifacts
-from fmnist_optuna.study.ledger import Claim, Epoch
+from fmnist_optuna.study.claims import Claim, Epoch
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, make_template, tell

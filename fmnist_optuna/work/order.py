@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fmnist_optuna.study.ledger import Timing
+from fmnist_optuna.study.claims import Timing
 
 EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
 

@@ -16,7 +16,7 @@ from fmnist_optuna.learning.training import ResidentData, train
 from fmnist_optuna.learning.weights import save_weights
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
-from fmnist_optuna.study.ledger import Epoch
+from fmnist_optuna.study.claims import Epoch
 from fmnist_optuna.study.trials import Outcome, Reason
 from fmnist_optuna.work.attempt import LostCellError, RunningTrial
 

@@ -30,7 +30,7 @@ from small_study import (
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.grid import make_cells, trial_seed
-from fmnist_optuna.study.ledger import Claim, Timing
+from fmnist_optuna.study.claims import Claim, Timing
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study, raise_generation
 from fmnist_optuna.study.trials import Outcome

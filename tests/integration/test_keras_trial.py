@@ -25,7 +25,7 @@ from fmnist_optuna.results.evaluation import Winner, evaluate_winner, find_winne
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.spec import StudySpec, parse_spec
 from fmnist_optuna.study.artifacts import weights_path
-from fmnist_optuna.study.ledger import Timing
+from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import open_storage

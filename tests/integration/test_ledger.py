@@ -29,7 +29,8 @@ from small_study import (
 from sqlalchemy import func, select
 
 from fmnist_optuna.grid import make_cell
-from fmnist_optuna.study.ledger import MAX_FAILURES, MAX_LOST, Claim, Ending, HeldCell, Ledger
+from fmnist_optuna.study.claims import Claim, Ending, HeldCell
+from fmnist_optuna.study.ledger import MAX_FAILURES, MAX_LOST, Ledger
 from fmnist_optuna.study.schema import epochs
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage

@@ -28,7 +28,7 @@ from small_study import (
 from sqlalchemy import event, insert, update
 
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study.ledger import Claim, HeldCell, Timing
+from fmnist_optuna.study.claims import Claim, HeldCell, Timing
 from fmnist_optuna.study.presence import Process, host_identity
 from fmnist_optuna.study.recovery import foreign_trials
 from fmnist_optuna.study.schema import workers

@@ -22,7 +22,7 @@ from small_study import create_trial as create_attempt
 from sqlalchemy import select
 
 from fmnist_optuna.grid import make_cells
-from fmnist_optuna.study.ledger import Claim
+from fmnist_optuna.study.claims import Claim
 from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.trials import make_template
