@@ -113,10 +113,10 @@ class Supervisor:
         if now < self._next_look and not has_buried:
             return True
         self._next_look = now + LOOK_SECONDS
-        self._enforce_limits()
         if now >= self._next_poll:
             self._next_poll = now + self.session.timing.poll_seconds
             self._heal()
+        self._enforce_limits()  # after healing, which would take a worker killed just now for one that was lost
         counts = self.session.ledger.counts()
         self._note_progress(counts["done"] + counts["failed"])
         if counts["waiting"] == 0 and counts["running"] == 0:
@@ -147,12 +147,18 @@ class Supervisor:
             self._n_crashes = 0
 
     def _reap(self) -> bool:
+        ended = self._take_ended()
+        for worker in ended:
+            self._bury(worker, worker.process.exitcode)
+        return bool(ended)
+
+    def _take_ended(self) -> list[_Worker]:
+        """Take the workers off the list whose process has ended."""
         ended = [worker for worker in self._workers if not worker.is_alive]
         for worker in ended:
             self._workers.remove(worker)
             worker.process.join(0.1)
-            self._bury(worker, worker.process.exitcode)
-        return bool(ended)
+        return ended
 
     def _bury(self, worker: _Worker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
@@ -229,9 +235,7 @@ class Supervisor:
                 next_look = time.monotonic() + LOOK_SECONDS
                 self._heal()
                 free_since = self._kill_idle(free_since)
-            for worker in [worker for worker in self._workers if not worker.is_alive]:
-                self._workers.remove(worker)
-                worker.process.join(0.1)
+            for worker in self._take_ended():
                 self.session.recovery.requeue_worker(worker.order.worker_id, "stopped")
                 self.session.presence.leave(worker.order.worker_id)
             time.sleep(0.02)
