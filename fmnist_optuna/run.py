@@ -20,8 +20,9 @@ from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.history import CellCounts
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, check_url, open_storage
+from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_storage
 from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.study.urls import check_url
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.processes import Call, warm_up

@@ -36,7 +36,7 @@ class Settings:
         """Read the environment.
 
         Raises:
-            StorageError: `FMNIST_OPTUNA_STORAGE_FILE` names a file that cannot be read or is empty.
+            StorageError: `FMNIST_OPTUNA_STORAGE_FILE` names no file, or one without one readable line.
             UsageError: A variable holds a value of the wrong kind.
         """
         return cls(storage=_read_storage(environ), lease_seconds=read_lease_seconds(environ))
@@ -46,6 +46,8 @@ def _read_storage(environ: Mapping[str, str]) -> str:
     if url := environ.get(STORAGE):
         return url
     if name := environ.get(STORAGE_FILE):
+        if "://" in name:  # not repeated: it may hold a password
+            raise StorageError(f"{STORAGE_FILE} must name a file, but holds a URL itself; put it into {STORAGE}.")
         try:
             url = Path(name).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -54,6 +56,8 @@ def _read_storage(environ: Mapping[str, str]) -> str:
             ) from error
         if not url:
             raise StorageError(f"{STORAGE_FILE} must name a file with the storage URL, but {name} is empty.")
+        if (n_lines := len(url.splitlines())) > 1:  # the second would be taken for a part of the first, and shown
+            raise StorageError(f"{STORAGE_FILE} must name a file with one line, the URL, but {name} has {n_lines}.")
         return url
     return DEFAULT_STORAGE
 

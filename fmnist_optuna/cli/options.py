@@ -138,7 +138,7 @@ COMMON_PARAMETERS = list(inspect.signature(_common_options, eval_str=True).param
 
 
 def _read_common(storage: str | None, patience: str, log_format: Literal["text", "json"], debug: bool) -> Common:
-    if storage is not None and re.search(r"://[^@]*:[^@]+@|[?&]password=", storage):
+    if storage is not None and re.search(r"://[^@]*:[^@]+@|[?&](ssl)?password=", storage):
         say(
             "Warning: a password in --storage can be read in the process list; "
             f"use {STORAGE} or {STORAGE}_FILE instead."

@@ -54,8 +54,9 @@ def load_weights(model: keras.Model, path: Path, expected_sha256: str) -> None:
             with _without_optimizer(model):
                 model.load_weights(named)
         except Exception as error:  # h5py and Keras raise whatever a damaged file provokes
+            cause = " ".join(str(error).split()).rstrip(".")  # several lines, which may repeat what the file holds
             raise MismatchError(
-                f"The stored weights {path} must be readable, but {type(error).__name__}: {error}."
+                f"The stored weights {path} must be readable, but {type(error).__name__}: {cause:.200}."
             ) from error
     found = hash_weights(model)
     if found != expected_sha256:

@@ -1,7 +1,9 @@
 """Artifacts on disk through optuna.artifacts: whole or not at all, and durable before anything refers to them."""
 
 import contextlib
+import logging
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -14,7 +16,10 @@ from optuna.trial import FrozenTrial, Trial
 
 from fmnist_optuna.errors import MismatchError
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS_FILE = "trial.weights.h5"  # Keras' own suffix
+ARTIFACT_ID = re.compile(r"[0-9A-Za-z-]{1,100}")  # Optuna's are UUIDs; a database may say anything
 
 
 class DurableStore(FileSystemArtifactStore):
@@ -25,9 +30,13 @@ class DurableStore(FileSystemArtifactStore):
         self._folder = folder
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Write one artifact; after a failure nothing is left."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Write one artifact; after a failure nothing is left.
+
+        Raises:
+            MismatchError: The id leads out of the folder.
+        """
         final = self._get_filepath(artifact_id)
+        self._folder.mkdir(parents=True, exist_ok=True)
         part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
         try:
             with part.open("wb") as file:
@@ -38,6 +47,20 @@ class DurableStore(FileSystemArtifactStore):
         finally:
             part.unlink(missing_ok=True)
         _flush_folder(self._folder)
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove one artifact, and what a process that died left of its writing."""
+        final = self._get_filepath(artifact_id)
+        for part in self._folder.glob(f".{final.name}.*.part"):
+            part.unlink(missing_ok=True)
+        super().remove(artifact_id)
+
+    def _get_filepath(self, artifact_id: str) -> Path:
+        """Where Optuna's reading, writing and removing look; its own version follows symbolic links."""
+        path = self._folder / str(artifact_id)
+        if not ARTIFACT_ID.fullmatch(str(artifact_id)) or path.is_symlink():
+            raise MismatchError(f"An artifact must be a file of {self._folder} itself, but {artifact_id!r:.80} is not.")
+        return path
 
 
 def _flush_folder(folder: Path) -> None:
@@ -57,7 +80,7 @@ def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path
     """The file with the stored weights of a finished trial.
 
     Raises:
-        MismatchError: The trial names none, or the file is not there.
+        MismatchError: The trial names none, the file is not there, or its name leads out of the folder.
     """
     store = DurableStore(folder)
     metas = [meta for meta in get_all_artifact_meta(trial, storage=storage) if meta.filename == WEIGHTS_FILE]
@@ -66,14 +89,17 @@ def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path
     paths = [store._get_filepath(meta.artifact_id) for meta in metas]
     # A write that was tried again after an outage is noted twice, and one of the two may have no file.
     for path in paths:
-        if path.exists():
+        if path.is_file():
             return path
     raise MismatchError(f"The weights of trial {trial.number} must be at {paths[0]}, but there is no such file.")
 
 
 def remove_artifacts(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> None:
-    """Remove every artifact of a trial that is there."""
+    """Remove every artifact of a trial that is there; what a name outside the folder stands for is left alone."""
     store = DurableStore(folder)
     for meta in get_all_artifact_meta(trial, storage=storage):
-        with contextlib.suppress(ArtifactNotFound):
-            store.remove(meta.artifact_id)
+        try:
+            with contextlib.suppress(ArtifactNotFound):
+                store.remove(meta.artifact_id)
+        except MismatchError as error:
+            logger.warning("artifact_not_removed trial=%s: %s", trial.number, error)

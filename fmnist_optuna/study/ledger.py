@@ -184,10 +184,13 @@ class Ledger(StudyPart):
 
     @retrying
     def take_over(self, held: HeldCell, worker: str, token: str) -> bool:
-        """Put a cell under the taker's own token for a short while; False when it changed since it was seen."""
+        """Put a cell under the taker's own token for a short while; False when it changed since it was seen.
+
+        A trial that was bound meanwhile is a change: who does not know of it would not fail it.
+        """
         statement = (
             self._mine(held.cell_id, held.token)
-            .where(cells.c.lease_until == held.lease_until)
+            .where(cells.c.lease_until == held.lease_until, cells.c.trial_id.is_not_distinct_from(held.trial_id))
             .values(token=token, worker=worker, lease_until=self.storage.now + TAKE_OVER_LEASE_SECONDS)
         )
         if self._changes(statement):

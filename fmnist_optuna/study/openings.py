@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, delete, select, update
 
-from fmnist_optuna.errors import StorageError
+from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.study.part import StudyPart
 from fmnist_optuna.study.presence import Process
 from fmnist_optuna.study.retry import retrying
@@ -78,14 +78,17 @@ class Openings(StudyPart):
 
     @retrying
     def find(self, weights_sha256: str) -> Opening | None:
-        """The recorded opening of these weights, or None."""
+        """The recorded opening of these weights, or None.
+
+        Raises:
+            MismatchError: Its predictions are not what an opening records.
+        """
         query = select(openings).where(self._of(weights_sha256), openings.c.accuracy.is_not(None))
         with self.storage.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             return None
-        with np.load(io.BytesIO(row.predictions), allow_pickle=False) as arrays:
-            probabilities, labels = arrays["probabilities"], arrays["labels"]
+        probabilities, labels = _unpack(row.weights_sha256, row.predictions)
         return Opening(
             row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, probabilities, labels
         )
@@ -138,6 +141,21 @@ class Openings(StudyPart):
 
     def _of(self, weights_sha256: str) -> ColumnElement[bool]:
         return and_(openings.c.study_id == self.study_id, openings.c.weights_sha256 == weights_sha256)
+
+
+def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:
+    rule = f"The recorded predictions of weights {weights_sha256[:12]} must be probabilities and labels"
+    try:
+        with np.load(io.BytesIO(predictions or b""), allow_pickle=False) as arrays:
+            probabilities, labels = arrays["probabilities"], arrays["labels"]
+    except Exception as error:  # NumPy and zipfile raise whatever damaged bytes provoke
+        raise MismatchError(f"{rule}, but cannot be read ({type(error).__name__}).") from error
+    are_numbers = probabilities.dtype.kind == "f" and labels.dtype.kind in "iu"
+    if not are_numbers or probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise MismatchError(
+            f"{rule}, but are {probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}."
+        )
+    return probabilities, labels
 
 
 def _is_dead(opener: str) -> bool:

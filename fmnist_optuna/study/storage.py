@@ -5,7 +5,6 @@ Owns connections, transactions, the creation of the schema and the words for wha
 
 import contextlib
 import fcntl
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,17 +13,17 @@ from typing import Any
 
 from sqlalchemy import Engine, Table, create_engine, event, func, insert, inspect, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
 from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
 from fmnist_optuna.study import schema
 from fmnist_optuna.study.retry import Patience
+from fmnist_optuna.study.urls import check_url, mask
 
-SQLITE_HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html
-BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
+LOCK_SECONDS = 20.0  # how long a lock is waited for, at the default lease; always less than half the lease
 CONNECT_TIMEOUT_SECONDS = 10
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
 DEFAULT_PATIENCE_SECONDS = 300.0  # seconds; how long an outage of the database is waited for
@@ -93,40 +92,6 @@ def reading() -> Iterator[None]:
         _reading.active = before
 
 
-def parse_url(storage: str) -> URL:
-    """Check a storage URL: `sqlite:///PATH` or `postgresql://...` (through psycopg 3).
-
-    Raises:
-        UsageError: Not a URL, another database, an in-memory SQLite, or an empty database name.
-    """
-    allowed = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-    try:
-        url = make_url(storage)
-    except ArgumentError as error:
-        raise UsageError(f"--storage must be {allowed}, but got {_mask_malformed(storage)!r}.") from error
-    backend = url.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise UsageError(f"--storage must be {allowed}, but got {mask(url)!r}.")
-    if "@" in (url.host or ""):
-        raise UsageError(f"--storage must have @ in a password written as %40, but got {_mask_malformed(storage)!r}.")
-    if not url.database or url.database == ":memory:":
-        raise UsageError(
-            f"--storage must name a database that workers can share, but got {url.drivername!r} without one."
-        )
-    return url if backend == "sqlite" else url.set(drivername="postgresql+psycopg")
-
-
-def mask(url: URL) -> str:
-    """A URL for people: its password masked, wherever it stands."""
-    shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
-    return shown.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
-
-
-def _mask_malformed(text: str) -> str:
-    head, separator, tail = text.rpartition("@")
-    return f"***@{tail}" if separator and head else text
-
-
 def open_storage(
     storage: str,
     *,
@@ -142,7 +107,7 @@ def open_storage(
         create: Whether a missing database file and missing tables are made; otherwise nothing is ever written.
         is_patient: Whether an outage is waited for now already; otherwise it is said at once.
         patience_seconds: How long later operations wait for a database that went away.
-        lease_seconds: The lease in use; SQLite's busy timeout stays below half of it.
+        lease_seconds: The lease in use; waits for a lock stay below half of it.
 
     Raises:
         UsageError: The URL is malformed or names another kind of database.
@@ -152,7 +117,7 @@ def open_storage(
     url = check_url(storage, create=create)
     if create and url.get_backend_name() == "sqlite":
         _make_folder(Path(str(url.database)))
-    engine = _create_engine(url, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
+    engine = _create_engine(url, min(LOCK_SECONDS, lease_seconds / 3), create)
     opened = Storage(url, engine, Patience(patience_seconds), artifacts=_artifact_folder(url))
     try:
         if create:
@@ -171,47 +136,11 @@ def open_storage(
     return opened
 
 
-def check_url(storage: str, *, create: bool) -> URL:
-    """Check what can be checked of a storage without connecting, and make nothing.
-
-    Raises:
-        UsageError, NotFoundError, StorageError: As `open_storage`.
-    """
-    url = parse_url(storage)
-    if url.get_backend_name() == "sqlite":
-        _check_sqlite_file(url, create)
-    return url
-
-
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"The folder of the storage must be writable, but {error}.") from error
-
-
-def _check_sqlite_file(url: URL, create: bool) -> None:
-    path = Path(str(url.database))
-    try:
-        is_there = path.exists()
-    except OSError as error:
-        raise StorageError(f"The folder of the storage must be readable, but {error}.") from error
-    if not is_there:
-        if not create:
-            raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise StorageError(f"The folder of the storage must be writable, but {folder} is not.")
-        return
-    try:
-        with path.open("rb") as file:
-            header = file.read(len(SQLITE_HEADER))
-    except OSError as error:
-        raise StorageError(f"The storage must be a readable file, but {error}.") from error
-    if header and header != SQLITE_HEADER:
-        raise StorageError(f"The storage {path} must be an SQLite database, but the file is something else.")
-    if create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise StorageError(f"The storage {path} and its folder must be writable, but this user may only read there.")
 
 
 def _artifact_folder(url: URL) -> Path:
@@ -220,7 +149,7 @@ def _artifact_folder(url: URL) -> Path:
     return Path("studies").absolute() / "artifacts"
 
 
-def _create_engine(url: URL, busy_timeout_seconds: float, create: bool) -> Engine:
+def _create_engine(url: URL, lock_seconds: float, create: bool) -> Engine:
     try:
         engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else postgres_options()))
     except NoSuchModuleError as error:
@@ -228,7 +157,9 @@ def _create_engine(url: URL, busy_timeout_seconds: float, create: bool) -> Engin
     except ImportError as error:
         raise StorageError("Postgres needs a driver: pip install 'fmnist-optuna[postgres]'.") from error
     if engine.dialect.name == "sqlite":
-        _configure_sqlite(engine, busy_timeout_seconds, create)
+        _configure_sqlite(engine, lock_seconds, create)
+    else:
+        _configure_postgres(engine, lock_seconds)
     return engine
 
 
@@ -245,7 +176,20 @@ def postgres_options() -> dict[str, Any]:
     return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
 
 
-def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool) -> None:
+def _configure_postgres(engine: Engine, lock_seconds: float) -> None:
+    """Let the server end a transaction whose process was stopped within it, or whose host died.
+
+    By itself it would wait for such a client for hours, and everybody else for the client's locks.
+    """
+
+    def connect(connection: Any, _record: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {int(lock_seconds * 1000)}")
+        connection.commit()
+
+    event.listen(engine, "connect", connect)
+
+
+def _configure_sqlite(engine: Engine, lock_seconds: float, create: bool) -> None:
     """Let SQLAlchemy, not sqlite3, begin transactions, and begin writers at once.
 
     A deferred transaction that reads and then writes lets two processes decide on the same old state: a FAIL by one and
@@ -254,7 +198,7 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
 
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        pragmas = [f"busy_timeout = {int(busy_timeout_seconds * 1000)}", "synchronous = NORMAL"]
+        pragmas = [f"busy_timeout = {int(lock_seconds * 1000)}", "synchronous = NORMAL"]
         if create:  # it stays with the file; a reader leaves the file of another program as it is
             pragmas.append("journal_mode = WAL")
         for pragma in pragmas:

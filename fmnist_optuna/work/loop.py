@@ -90,7 +90,9 @@ def work(
                 session.presence.leave(name)
                 logger.info("worker_done after %.0f s", time.monotonic() - began)
                 return WorkerEnd.DONE
-        elif counts["waiting"] == 0 and not session.recovery.requeue_dead():
+        elif counts["waiting"] > 0:  # another one is just claiming it, or has just given it back
+            leave.wait(WAIT_SLICE_SECONDS)
+        elif not session.recovery.requeue_dead():
             session.presence.touch(name)
             leave.wait(session.timing.poll_seconds)
     session.presence.leave(name)

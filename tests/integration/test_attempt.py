@@ -30,7 +30,7 @@ from small_study import (
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.grid import make_cells, trial_seed
-from fmnist_optuna.study.claims import Claim, Timing
+from fmnist_optuna.study.claims import Claim, HeldCell, Timing
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study, raise_generation
 from fmnist_optuna.study.trials import Outcome
@@ -134,6 +134,24 @@ def test_an_outage_beyond_the_patience_leaves_the_cell_to_its_lease(session: Ses
 
 
 # What somebody else does meanwhile
+
+
+def test_a_healer_that_saw_no_trial_leaves_the_trial_that_was_bound_since(
+    session: Session, new_session: Sessions
+) -> None:
+    """An objective that reports no epoch meets no check after its bind; its result is the only one."""
+    healer = new_session("healer")
+    seen: list[HeldCell] = []
+
+    def end_at_once(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
+        assert not healer.recovery.requeue(seen[0], "lost")
+        return COMPLETE
+
+    claim = claim_cell(session)
+    seen += healer.ledger.held_cells()
+    run_attempt(session, claim, end_at_once, lambda: False, session.record.generation)
+    finish_everything(session)
+    assert verify(session.storage, session.trials, session.record.study_id).ok
 
 
 @pytest.mark.parametrize("end", ["report", "note", "result", "exception"])

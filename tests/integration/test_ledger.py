@@ -397,13 +397,15 @@ def test_a_cell_is_taken_over_if_it_is_as_it_was_seen(session: Session) -> None:
     assert (row.token, row.worker, row.trial_id, row.state) == ("2" * 32, "healer", trial_id, "running")
 
 
-@pytest.mark.parametrize("change", ["renewed", "taken over", "given back", "done"])
+@pytest.mark.parametrize("change", ["bound", "renewed", "taken over", "given back", "done"])
 def test_a_cell_that_changed_since_it_was_seen_is_not_taken_over(session: Session, change: str) -> None:
-    """A renewal proves that the holder lives; another token that somebody else is at work."""
+    """A renewal or a bind proves that the holder lives; another token that somebody else is at work."""
     claim = claim_cell(session)
-    trial_id = begin_trial(session, claim)
     expire(session.storage, claim.cell_id)
     seen = held_cell(session, claim.cell_id)
+    trial_id = begin_trial(session, claim)
+    if change != "bound":
+        seen = held_cell(session, claim.cell_id)
     if change == "renewed":
         session.ledger.renew(claim)
     elif change == "taken over":

@@ -16,8 +16,9 @@ from sqlalchemy import select, text
 
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage, open_storage, parse_url
+from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.trials import Outcome, fail_trial, tell
+from fmnist_optuna.study.urls import parse_url
 
 NOBODY = 65534
 PASSWORD = "s3cret"

@@ -1,0 +1,164 @@
+"""An exhaustive search of the protocol's model: every state that can be reached, and what must hold in it."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from protocol import (
+    COMPLETE,
+    FAIL,
+    HOMES,
+    NAMES,
+    NO_TOKEN,
+    RUNNING,
+    START,
+    SWEEPER,
+    Model,
+    Move,
+    State,
+    Trial,
+    owns,
+    running_trials,
+)  # fmt: skip
+
+Shape = tuple[Any, ...]
+
+
+class Exploration(NamedTuple):
+    """What a search found.
+
+    Args:
+        n_states: States that differ in more than names.
+        broken: The promise that did not hold, or nothing.
+        trace: The shortest way there, a line a step.
+    """
+
+    n_states: int
+    broken: str
+    trace: tuple[str, ...]
+
+
+def explore(model: Model, max_trials: int) -> Exploration:
+    """Visit every state, nearest first, in which no more than `max_trials` trials matter, up to a broken promise."""
+    seen = {shape_of(model, START)}
+    ways: list[tuple[int, int]] = [(0, 0)]  # for each state the one before it and which of its moves led on
+    recovered: dict[Shape, str] = {}
+    waiting = deque([(0, START)])
+    while waiting:
+        index, state = waiting.popleft()
+        for ordinal, move in enumerate(model.moves(state)):
+            broken = broken_by_move(state, move)
+            shape = shape_of(model, move.after)
+            if not broken:
+                if shape in seen or shape[-1] > max_trials:
+                    continue
+                seen.add(shape)
+                broken = broken_in(move.after) or broken_in_the_end(model, move.after, recovered)
+            ways.append((index, ordinal))
+            if broken:
+                return Exploration(len(seen), broken, _trace(model, ways))
+            waiting.append((len(ways) - 1, move.after))
+    return Exploration(len(seen), "", ())
+
+
+def broken_by_move(state: State, move: Move) -> str:
+    """Which promise a move breaks."""
+    number, _, kind, (_, cell, trials, actors) = move
+    if trials is not state.trials:
+        for trial, (old, new) in enumerate(zip(state.trials, trials, strict=False), 1):
+            if old.status not in (RUNNING, new.status):
+                return "a finished trial never changes"
+            if number == SWEEPER and old.status != new.status and owns(cell, trials, trial):
+                return "the sweeper fails no trial that a running cell owns"
+    if kind == "step" and number < SWEEPER and actors[number] == HOMES[number]:
+        token = state.actors[number].token
+        if token and cell.state == "running" and cell.token == token:
+            return "nobody alive leaves a running cell under its token"
+    return ""
+
+
+def broken_in(state: State) -> str:
+    """Which promise does not hold in a state."""
+    _, cell, trials, _ = state
+    n_complete = [trial.status for trial in trials].count(COMPLETE)
+    if n_complete > 1:
+        return "no cell has two results"
+    if cell.state == "done" and (cell.trial == 0 or trials[cell.trial - 1].status != COMPLETE):
+        return "a done cell names a COMPLETE trial"
+    if cell.state in ("waiting", "failed") and n_complete:
+        return "a cell without a result has no COMPLETE trial"
+    return ""
+
+
+def broken_in_the_end(model: Model, state: State, known: dict[Shape, str]) -> str:
+    """Which promise does not hold after everybody has died and others have healed the study."""
+    dead = state._replace(actors=HOMES)
+    shape = shape_of(model, dead)
+    if shape not in known:
+        end = [dead, *(move.after for move in model.recover(dead))][-1]
+        is_healed = end.cell.state == "done" and not running_trials(end.trials)
+        known[shape] = broken_in(end) or ("" if is_healed else "every state can be healed")
+    return known[shape]
+
+
+def shape_of(model: Model, state: State) -> Shape:
+    """What matters of a state: two states of one shape differ only in names and in what nobody will ever use.
+
+    Of a token only whether the cell carries it, as no other token ever comes back; workers and requeuers in any order;
+    trials in the order in which they are mentioned, failed ones only if they are. The last item counts the trials.
+    """
+    _, cell, trials, actors = state
+    token = cell.token if cell.state == "running" else NO_TOKEN
+    bound = cell.trial if cell.state != "failed" else 0
+    ranks = []
+    for actor in actors:
+        at, own, trial, _ = actor
+        named = 0 if at == "wait" else trial  # nobody asks which trial failed
+        status = trials[named - 1].status if named else ""
+        is_as_seen = at == "take over" and model.is_as_seen(cell, actor)
+        ranks.append((at, own == token, is_as_seen, status, named == bound, named))
+    one, two, three, four, sweeper = ranks
+    if one > two:
+        one, two = two, one
+    if three > four:
+        three, four = four, three
+    names = {0: 0, bound: 1} if bound else {0: 0}
+    shape: list[Any] = [cell.state, bound > 0]
+    for at, is_mine, is_as_seen, _, _, named in (one, two, three, four, sweeper):
+        shape += (at, is_mine, is_as_seen, names.setdefault(named, len(names)))
+    swept = [trial for trial in actors[SWEEPER].seen if trials[trial - 1].status == RUNNING]
+    shape += sorted([names.setdefault(trial, len(names)) for trial in swept])
+    shape += [_mark(trials[trial - 1], token) for trial in names if trial]
+    others = [_mark(trial, token) for number, trial in enumerate(trials, 1) if number not in names]
+    others = sorted([mark for mark in others if mark != FAIL])
+    return (*shape, len(names) - 1, *others, len(names) - 1 + len(others))
+
+
+def _mark(trial: Trial, token: int) -> str:
+    return "owned" if trial.status == RUNNING and trial.token == token else trial.status
+
+
+def _trace(model: Model, ways: list[tuple[int, int]]) -> tuple[str, ...]:
+    index, ordinals = len(ways) - 1, []
+    while index:
+        index, ordinal = ways[index]
+        ordinals.append(ordinal)
+    state, lines, is_broken = START, [], False
+    for ordinal in reversed(ordinals):
+        move = list(model.moves(state))[ordinal]
+        is_broken = bool(broken_by_move(state, move) or broken_in(move.after))
+        state = move.after
+        lines.append(describe(move))
+    if not is_broken:
+        lines += ["everybody dies", *(describe(move) for move in model.recover(state))]
+    return tuple(lines)
+
+
+def describe(move: Move) -> str:
+    """A move and what is then in the database, in one line."""
+    _, cell, trials, _ = move.after
+    how = {"step": move.action, "again": f"{move.action}, answer lost", "death": f"dies before: {move.action}"}[
+        move.kind
+    ]
+    listed = ", ".join(f"{number} {trial.status} of {trial.token}" for number, trial in enumerate(trials, 1))
+    row = f"{cell.state} token {cell.token or '-'} trial {cell.trial or '-'}"
+    return f"{NAMES[move.number]}: {how:24} | cell {row} | trials: {listed or 'none'}"

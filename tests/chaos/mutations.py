@@ -1,0 +1,75 @@
+"""The package with one of its protections taken away, to see that the tests notice.
+
+Chosen by the environment variable FMNIST_TEST_MUTATION, which child processes inherit.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from optuna.storages import RDBStorage
+from sqlalchemy import Update, update
+
+from fmnist_optuna.study import optuna_storage
+from fmnist_optuna.study.claims import Claim, Ending
+from fmnist_optuna.study.ledger import Ledger
+from fmnist_optuna.study.schema import cells
+from fmnist_optuna.study.storage import Storage
+
+VARIABLE = "FMNIST_TEST_MUTATION"
+
+
+def without_token_check() -> None:
+    """A change of a cell no longer asks whether the cell is still under the token."""
+
+    def _mine(self: Ledger, cell_id: str, token: str) -> Update:
+        return update(cells).where(
+            cells.c.study_id == self.study_id, cells.c.cell_id == cell_id, cells.c.state == "running"
+        )
+
+    _replace(Ledger, "_mine", _mine)
+
+
+def with_deferred_transactions() -> None:
+    """Optuna works on SQLite as it comes: a transaction reads first and takes the write lock when it writes."""
+
+    def _init(self: RDBStorage, storage: Storage, *, create: bool) -> None:
+        url = storage.url.render_as_string(hide_password=False)
+        RDBStorage.__init__(self, url, engine_kwargs={"connect_args": {"timeout": 20}}, skip_table_creation=not create)
+
+    _replace(optuna_storage._SharedEngineStorage, "__init__", _init)
+
+
+def with_bind_after_tell() -> None:
+    """The trial is tied to its cell only when its result is copied."""
+    bind, settle = Ledger.bind, Ledger.settle
+    bound: dict[str, tuple[Claim, int, int]] = {}
+
+    def _bind(self: Ledger, claim: Claim, trial_id: int, trial_number: int) -> bool:
+        bound[claim.token] = claim, trial_id, trial_number
+        return True
+
+    def _settle(self: Ledger, cell_id: str, token: str, ending: Ending) -> bool:
+        if token in bound:
+            bind(self, *bound.pop(token))
+        return settle(self, cell_id, token, ending)
+
+    _replace(Ledger, "bind", _bind)
+    _replace(Ledger, "settle", _settle)
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {
+    "without-token-check": without_token_check,
+    "with-deferred-transactions": with_deferred_transactions,
+    "with-bind-after-tell": with_bind_after_tell,
+}
+
+
+def apply_from_environment() -> None:
+    """Apply the mutation that is asked for, if any."""
+    if name := os.environ.get(VARIABLE):
+        MUTATIONS[name]()
+
+
+def _replace(owner: type, name: str, replacement: Any) -> None:
+    setattr(owner, name, replacement)

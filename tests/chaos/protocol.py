@@ -1,0 +1,307 @@
+"""A model of the ledger's protocol: one cell, two workers, two requeuers, a sweeper.
+
+A step is one transaction of the real code. Between two steps anything may happen: any other step, which is a pause; a
+death; the loss of the answer to a commit, after which the actor does the same step again. A requeuer may take anybody
+for dead at any time, so nothing rests on how long a lease lasts. Deaths, repetitions and claims are not limited, only
+the number of trials that matter at the same time.
+
+Knows no database; `exploration` searches it, and `test_protocol` checks that the real ledger does what the model says.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+RUNNING, COMPLETE, FAIL = "RUNNING", "COMPLETE", "FAIL"
+NAMES = ("worker 0", "worker 1", "requeuer 0", "requeuer 1", "sweeper", "person")
+REQUEUERS, SWEEPER, PERSON = (2, 3), 4, 5
+SHARED_TOKEN = -1  # of every claim, where tokens are used again
+NO_TOKEN = -2  # of a cell that does not run
+
+
+class Clause(Enum):
+    """What the protocol asks for; the model can do without each."""
+
+    BIND_UNDER_TOKEN = "a trial is bound only to a cell under the binder's token"
+    SETTLE_UNDER_TOKEN = "a cell is settled only under the settler's token"
+    TAKE_OVER_AS_SEEN = "a cell is taken over only if token, lease and trial are as they were seen"
+    TRIAL_AS_SEEN = "a trial bound since the look prevents a take-over"
+    TAKER_HAS_TOKEN = "who takes a cell over puts it under a token of its own"
+    TOKEN_IS_NEW = "a token is never used again"
+    CLAIM_FINDS_ITSELF = "a repeated claim first looks for its token"
+    TAKE_OVER_FINDS_ITSELF = "a repeated take-over looks for its token"
+    BIND_BEFORE_TELL = "a trial is bound before it is told"
+    TELL_BEFORE_COPY = "a result is told to Optuna before it is copied to the cell"
+    FAIL_BEFORE_WAIT = "a requeuer fails the trial before it lets the cell wait"
+    REQUEUER_READS_AGAIN = "a requeuer reads the trial that it tried to fail"
+    ONE_TRANSACTION = "the state of a trial is read and written in one transaction"
+    LIST_BEFORE_CELLS = "a sweep lists trials first and reads cells second"
+    SPARE_UNBOUND = "a sweep spares a trial that is about to be bound"
+    SWEEP = "running trials that no cell owns are swept"
+
+
+class Cell(NamedTuple):
+    """The row of the cell; token and trial are 0 for NULL, the lease is the clock at its last renewal."""
+
+    state: str = "waiting"
+    token: int = 0
+    trial: int = 0
+    lease: int = 0
+
+
+class Trial(NamedTuple):
+    """One of Optuna's trials; they are numbered from 1 in the order of their creation."""
+
+    token: int
+    status: str = RUNNING
+
+
+class Actor(NamedTuple):
+    """A process: the step that comes next, and what it remembers.
+
+    Args:
+        at: Name of the step.
+        token: Its own token, once it has claimed or taken over.
+        trial: The trial that it deals with, or saw in the cell; 0 for none.
+        seen: Token and lease that a requeuer saw, or the trials on a sweeper's list.
+    """
+
+    at: str
+    token: int = 0
+    trial: int = 0
+    seen: tuple[int, ...] = ()
+
+
+class State(NamedTuple):
+    """Everything at one moment; the clock counts steps, so that no token and no lease comes twice."""
+
+    clock: int
+    cell: Cell
+    trials: tuple[Trial, ...]
+    actors: tuple[Actor, ...]
+
+
+class Move(NamedTuple):
+    """What one actor does: a "step", a step to be done "again" as its answer was lost, or a "death" instead of it."""
+
+    number: int
+    action: str
+    kind: str
+    after: State
+
+
+Step = tuple[str, Cell, tuple[Trial, ...], Actor]  # what is done, and what is then so
+HOMES = (Actor("claim"), Actor("claim"), Actor("look"), Actor("look"), Actor("list"))
+WORKER_HOME = HOMES[0]
+START = State(1, Cell(), (), HOMES)
+
+
+class Model:
+    """The steps of all actors.
+
+    Args:
+        without: Clauses that are taken away.
+    """
+
+    def __init__(self, *without: Clause) -> None:
+        self._lacks = frozenset(without)
+        self._next = {"create": "bind", "bind": "train", "train": "tell", "tell": "read", "copy": ""}
+        if Clause.BIND_BEFORE_TELL in without:
+            self._next |= {"create": "train", "tell": "bind", "bind": "read"}
+        if Clause.TELL_BEFORE_COPY in without:
+            self._next |= {"train": "copy", "copy": "tell", "tell": ""}
+        self._programs: dict[str, Callable[[State, Actor, Actor], Iterator[Step]]] = {
+            at: getattr(self, f"_{at.replace(' ', '_')}")
+            for at in (
+                *("claim", "create", "bind", "drop", "train", "tell"),  # workers
+                *("fail", "read", "copy", "wait"),  # workers and requeuers
+                *("look", "take over"),  # requeuers
+                *("list", "compare", "list late", "sweep"),  # the sweeper
+                *("write complete", "write fail"),  # where one transaction is two
+            )
+        }
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """Everything that may happen next; of an actor's alternatives the first is that of a healthy one."""
+        clock, cell, trials, actors = state
+        for number, actor in enumerate(actors):
+            before, behind, home = actors[:number], actors[number + 1 :], HOMES[number]
+            for action, new_cell, new_trials, new_actor in self._programs[actor.at](state, actor, home):
+                after = State(clock + 1, new_cell, new_trials, (*before, new_actor, *behind))
+                yield Move(number, action, "step", after)
+                if new_cell is not cell or new_trials is not trials:
+                    same = actor if actor.token else Actor(actor.at, new_actor.token, actor.trial, actor.seen)
+                    after = State(clock + 1, new_cell, new_trials, (*before, same, *behind))
+                    yield Move(number, action, "again", after)
+            if actor != home:
+                yield Move(number, actor.at, "death", State(clock + 1, cell, trials, (*before, home, *behind)))
+        if cell.state == "failed":
+            yield Move(PERSON, "retry", "step", State(clock + 1, Cell(), trials, actors))
+
+    def recover(self, state: State) -> list[Move]:
+        """Everybody has died; a requeuer, a person, a worker and a sweeper do their work one after the other."""
+        state = state._replace(actors=HOMES)
+        made: list[Move] = []
+        for number in (REQUEUERS[0], PERSON, 0, SWEEPER):
+            while (move := next((move for move in self.moves(state) if move.number == number), None)) is not None:
+                made.append(move)
+                state = move.after
+                if state.actors == HOMES:
+                    break
+        return made
+
+    def is_as_seen(self, cell: Cell, actor: Actor) -> bool:
+        """Whether a requeuer that saw this token, lease and trial may take the cell over."""
+        is_same_trial = cell.trial == actor.trial or Clause.TRIAL_AS_SEEN in self._lacks
+        is_same = (cell.token, cell.lease) == actor.seen and is_same_trial
+        return cell.state == "running" and (is_same or Clause.TAKE_OVER_AS_SEEN in self._lacks)
+
+    # Workers
+
+    def _claim(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        _, cell, trials, _ = state
+        token = actor.token or (SHARED_TOKEN if Clause.TOKEN_IS_NEW in self._lacks else state.clock)
+        if cell.state == "waiting":
+            yield "claim", Cell("running", token, 0, state.clock), trials, Actor("create", token)
+        elif actor.token:  # done before, but the answer was lost
+            is_found = cell.token == actor.token and Clause.CLAIM_FINDS_ITSELF not in self._lacks
+            yield "claim", cell, trials, Actor("create", token) if is_found else home
+
+    def _create(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        trials = (*state.trials, Trial(actor.token))
+        yield "create", state.cell, trials, Actor(self._next["create"], actor.token, len(trials))
+
+    def _bind(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        _, cell, trials, _ = state
+        if cell.trial in (0, actor.trial) and self._is_mine(cell, actor, Clause.BIND_UNDER_TOKEN):
+            bound = cell if cell.trial == actor.trial else cell._replace(trial=actor.trial)
+            yield "bind", bound, trials, self._then("bind", actor, home)
+        else:
+            yield "bind", cell, trials, actor._replace(at="drop")
+
+    def _drop(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        yield from self._finish(state, actor, FAIL, home)
+
+    def _train(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        _, cell, trials, _ = state
+        if self._is_mine(cell, actor):
+            yield "renew", cell._replace(lease=state.clock), trials, self._then("train", actor, home)
+        else:
+            yield "renew", cell, trials, actor._replace(at="fail")
+        yield "report nothing", cell, trials, self._then("train", actor, home)  # an objective without an epoch
+        yield "raise", cell, trials, actor._replace(at="fail")  # an exception of the objective, or a stop
+
+    def _tell(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        yield from self._finish(state, actor, COMPLETE, self._then("tell", actor, home))
+        yield "raise", state.cell, state.trials, actor._replace(at="fail")
+
+    # Workers and requeuers
+
+    def _fail(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        is_blind = home is not WORKER_HOME and Clause.REQUEUER_READS_AGAIN in self._lacks
+        yield from self._finish(state, actor, FAIL, actor._replace(at="wait" if is_blind else "read"))
+
+    def _read(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        is_complete = state.trials[actor.trial - 1].status == COMPLETE
+        yield "read", state.cell, state.trials, actor._replace(at="copy" if is_complete else "wait")
+
+    def _copy(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        cell = state.cell
+        if cell.trial == actor.trial and self._is_mine(cell, actor, Clause.SETTLE_UNDER_TOKEN):
+            cell = cell._replace(state="done")
+        yield "copy", cell, state.trials, self._then("copy", actor, home) if home is WORKER_HOME else home
+
+    def _wait(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        """Settle a failure, or give a cell without a trial back: it waits, or it has failed too often."""
+        _, cell, trials, _ = state
+        if self._is_mine(cell, actor, Clause.SETTLE_UNDER_TOKEN):
+            yield "wait", Cell(), trials, home
+            yield "fail for good", Cell("failed", 0, actor.trial), trials, home
+        else:
+            yield "wait", cell, trials, home
+
+    def _is_mine(self, cell: Cell, actor: Actor, clause: Clause | None = None) -> bool:
+        return cell.state == "running" and (cell.token == actor.token or clause in self._lacks)
+
+    def _then(self, at: str, actor: Actor, home: Actor) -> Actor:
+        return Actor(self._next[at], actor.token, actor.trial) if self._next[at] else home
+
+    def _finish(self, state: State, actor: Actor, status: str, then: Actor) -> Iterator[Step]:
+        """Finish a trial that runs; a finished one stays as it is."""
+        _, cell, trials, _ = state
+        action = "tell" if status == COMPLETE else "fail"
+        if trials[actor.trial - 1].status != RUNNING:
+            yield action, cell, trials, then
+        elif Clause.ONE_TRANSACTION in self._lacks:
+            yield f"{action}: read", cell, trials, actor._replace(at=f"write {status.lower()}")
+        else:
+            yield action, cell, _with_status(trials, actor.trial, status), then
+
+    def _write_complete(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        yield "tell: write", state.cell, _with_status(state.trials, actor.trial, COMPLETE), actor._replace(at="read")
+
+    def _write_fail(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        yield "fail: write", state.cell, _with_status(state.trials, actor.trial, FAIL), actor._replace(at="read")
+
+    # Requeuers
+
+    def _look(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        cell = state.cell
+        if cell.state == "running":
+            yield "look", cell, state.trials, Actor("take over", 0, cell.trial, (cell.token, cell.lease))
+
+    def _take_over(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        clock, cell, trials, _ = state
+        step = "wait" if actor.trial == 0 else "read" if Clause.FAIL_BEFORE_WAIT in self._lacks else "fail"
+        if self.is_as_seen(cell, actor):
+            token = actor.token or (cell.token if Clause.TAKER_HAS_TOKEN in self._lacks else clock)
+            yield "take over", Cell("running", token, cell.trial, clock), trials, Actor(step, token, actor.trial)
+        elif actor.token and cell.token == actor.token and Clause.TAKE_OVER_FINDS_ITSELF not in self._lacks:
+            yield "take over", cell, trials, Actor(step, actor.token, actor.trial)
+        else:
+            yield "take over", cell, trials, home
+
+    # The sweeper
+
+    def _list(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        _, cell, trials, _ = state
+        if Clause.SWEEP in self._lacks:
+            return
+        if Clause.LIST_BEFORE_CELLS in self._lacks:
+            token = cell.token if cell.state == "running" else NO_TOKEN
+            yield "read the cell", cell, trials, Actor("list late", token, cell.trial)
+        elif listed := running_trials(trials):
+            yield "list", cell, trials, Actor("compare", seen=listed)
+
+    def _list_late(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        held = Cell("running", actor.token, actor.trial)
+        yield "list", state.cell, state.trials, self._sweeping(state, held, running_trials(state.trials))
+
+    def _compare(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        yield "compare", state.cell, state.trials, self._sweeping(state, state.cell, actor.seen)
+
+    def _sweep(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        first, *others = actor.seen
+        trials = state.trials
+        if trials[first - 1].status == RUNNING:
+            trials = _with_status(trials, first, FAIL)
+        yield "sweep", state.cell, trials, Actor("sweep", seen=tuple(others)) if others else home
+
+    def _sweeping(self, state: State, cell: Cell, listed: tuple[int, ...]) -> Actor:
+        is_bound_only = Clause.SPARE_UNBOUND in self._lacks
+        owned = [t for t in listed if owns(cell, state.trials, t) and not (is_bound_only and cell.trial == 0)]
+        orphans = tuple(trial for trial in listed if trial not in owned)
+        return Actor("sweep", seen=orphans) if orphans else HOMES[SWEEPER]
+
+
+def owns(cell: Cell, trials: tuple[Trial, ...], trial: int) -> bool:
+    """Whether a running cell has this trial, or waits for it to be bound."""
+    return cell.state == "running" and cell.token == trials[trial - 1].token and cell.trial in (0, trial)
+
+
+def running_trials(trials: tuple[Trial, ...]) -> tuple[int, ...]:
+    return tuple(number for number, trial in enumerate(trials, 1) if trial.status == RUNNING)
+
+
+def _with_status(trials: tuple[Trial, ...], trial: int, status: str) -> tuple[Trial, ...]:
+    return (*trials[: trial - 1], Trial(trials[trial - 1].token, status), *trials[trial:])

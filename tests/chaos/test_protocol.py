@@ -1,0 +1,257 @@
+"""The protocol on every path of a small model, and the real ledger on random paths of the same model."""
+
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import optuna
+import pytest
+from exploration import describe, explore
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+from protocol import (
+    COMPLETE,
+    PERSON,
+    REQUEUERS,
+    RUNNING,
+    START,
+    Actor,
+    Clause,
+    Model,
+    Move,
+    Trial,
+)
+from small_study import FAST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
+from sqlalchemy import select
+
+from fmnist_optuna.study import recovery
+from fmnist_optuna.study.claims import Claim, Ending, HeldCell
+from fmnist_optuna.study.ledger import MAX_FAILURES, MAX_LOST
+from fmnist_optuna.study.recovery import read_ending
+from fmnist_optuna.study.schema import cells
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.storage import Storage
+from fmnist_optuna.study.trials import TOKEN, Outcome, fail_trial, tell
+
+pytestmark = pytest.mark.chaos
+
+MAX_TRIALS, MORE_TRIALS = 2, 4  # 106,574 and 636,969 states
+N_WALKS, N_STEPS = 120, 25
+WEIGHTS = {"step": 12, "again": 4, "death": 1}
+CLOCK_TICK_SECONDS = 0.002  # SQLite's clock counts milliseconds; here a renewal follows at once on what it renews
+# Every action of the model with all clauses, and those that change nothing, so that a lost answer does no harm.
+ACTIONS = {
+    *(
+        "claim",
+        "create",
+        "bind",
+        "renew",
+        "report nothing",
+        "raise",
+        "tell",
+        "fail",
+        "read",
+        "copy",
+        "wait",
+        "fail for good",
+    ),
+    *("look", "take over", "list", "compare", "sweep", "retry"),
+}
+HARMLESS = {"raise", "report nothing", "read", "look", "list", "compare", "retry"}
+
+
+def test_no_path_breaks_a_promise(record_property: Callable[[str, object], None]) -> None:
+    """With every clause in place no death, pause or repetition breaks a promise, and every state can be healed."""
+    found = explore(Model(), MAX_TRIALS)
+    record_property("states", found.n_states)
+    assert not found.broken, "\n".join((found.broken, *found.trace))
+
+
+@pytest.mark.slow
+def test_no_path_with_four_trials_breaks_a_promise(record_property: Callable[[str, object], None]) -> None:
+    """Nor does any path on which four trials matter at the same time."""
+    found = explore(Model(), MORE_TRIALS)
+    record_property("states", found.n_states)
+    assert not found.broken, "\n".join((found.broken, *found.trace))
+
+
+@pytest.mark.parametrize("clause", Clause, ids=lambda clause: clause.name.lower())
+def test_every_clause_is_needed(clause: Clause, record_property: Callable[[str, object], None]) -> None:
+    """Without any one clause the search finds a path that breaks a promise."""
+    found = explore(Model(clause), MAX_TRIALS)
+    record_property("states", found.n_states)
+    record_property("path", "\n".join((f"without: {clause.value}", f"broken: {found.broken}", *found.trace)))
+    assert found.broken
+
+
+@pytest.fixture
+def storage(sqlite_url: str, _alembic_read_once: None) -> Iterator[Storage]:
+    """An open storage; one database is enough for what the model says of both."""
+    opened = open_small(sqlite_url)
+    yield opened
+    opened.close()
+
+
+def test_the_ledger_does_what_the_model_says(storage: Storage, record_property: Callable[[str, object], None]) -> None:
+    """On random paths of the model, a real cell and its trials are after each step as the model has them."""
+    choices, model, made, trials = random.Random(0), Model(), Counter(), None
+    for walk in range(N_WALKS):
+        real, state, lines = RealCell(storage, walk, trials), START, []
+        trials = real.session.trials
+        while len(lines) < N_STEPS and (moves := list(model.moves(state))):
+            (move,) = choices.choices(moves, [WEIGHTS[move.kind] for move in moves])
+            lines.append(describe(move))
+            path = "\n".join(lines)
+            is_expected = real.make(move, state.actors[move.number] if move.number != PERSON else Actor(""))
+            assert is_expected, f"another answer than expected in the end of\n{path}"
+            state = move.after
+            assert real.read() == (state.cell[:3], state.trials), path
+            made[move.action, move.kind] += 1
+    record_property("steps", made.total())
+    assert {action for action, kind in made if kind == "step"} == ACTIONS
+    assert {action for action, kind in made if kind == "again"} == ACTIONS - HARMLESS
+
+
+class RealCell:
+    """A study of one cell in a real database, on which moves of the model are made.
+
+    Args:
+        storage: Open storage.
+        number: Makes the study and its cell different from others in the storage.
+        trials: Optuna's storage over it, if somebody has opened it already: opening takes longer than a walk.
+    """
+
+    def __init__(self, storage: Storage, number: int, trials: BaseStorage | None) -> None:
+        record = create_study(storage, make_spec({"hidden_size": [number + 1]}, name=f"walk{number}"))
+        self.session = Session(storage, record, FAST, "walker")
+        if trials is not None:
+            vars(self.session)["trials"] = trials
+        with storage.read() as connection:
+            query = select(cells.c.cell_id).where(cells.c.study_id == record.study_id)
+            self.cell_id = connection.execute(query).scalar_one()
+        self.tokens: dict[int, str | None] = {0: None}  # by the model's
+        self.created: list[tuple[int, int]] = [(0, -1)]  # id and number of each trial, the first for "none"
+        # What the actors remember, by their number; a new process overwrites what the dead one knew.
+        self.claims: dict[int, Claim] = {}
+        self.seen: dict[int, HeldCell] = {}
+        self.endings: dict[int, Ending] = {}
+        self.listed: list[FrozenTrial] = []
+
+    def read(self) -> tuple[tuple[Any, ...], tuple[Trial, ...]]:
+        """State, token and trial of the cell, and all trials, in the model's names."""
+        row = read_cell(self.session.storage, self.cell_id)
+        names = {token: name for name, token in self.tokens.items()}
+        trial = [trial_id for trial_id, _ in self.created].index(row.trial_id or 0)
+        trials = self.session.trials.get_all_trials(self.session.record.study_id, deepcopy=False)
+        known = sorted(trials, key=lambda trial: trial.number)
+        return (
+            (row.state, names[row.token], trial),
+            tuple(Trial(names[trial.system_attrs[TOKEN]], trial.state.name) for trial in known),
+        )
+
+    def make(self, move: Move, actor: Actor) -> bool:
+        """Make a move; whether the database answered what the actor of the model goes on with."""
+        if move.kind == "death" or move.action in ("raise", "report nothing"):
+            return True
+        if move.action == "retry":
+            return self.session.ledger.retry_failed() == 1
+        action = getattr(self, f"_{move.action.replace(' ', '_')}")
+        then = move.after.actors[move.number]
+        return bool(action(move, actor, then) == (move.kind == "again" or self._goes_well(move, actor, then)))
+
+    def _goes_well(self, move: Move, actor: Actor, then: Actor) -> bool:
+        at = {"claim": "create", "bind": "train", "renew": "tell"}
+        if move.action == "take over":
+            return then.at != "look"
+        return then.at == at.get(move.action, then.at)
+
+    def _token(self, actor: Actor, then: Actor) -> str:
+        """The token with which an actor claims or takes over: one that the model knows from now on if it worked."""
+        number = then.token or actor.token
+        if number == 0:
+            return uuid.uuid4().hex
+        return str(self.tokens.setdefault(number, uuid.uuid4().hex))
+
+    def _claim(self, move: Move, actor: Actor, then: Actor) -> bool:
+        record = self.session.record
+        claim = self.session.ledger._claim(f"worker {move.number}", record.generation, self._token(actor, then))
+        if claim is not None:
+            self.claims[move.number] = claim
+        return claim is not None
+
+    def _create(self, move: Move, actor: Actor, then: Actor) -> bool:
+        self.created.append(create_trial(self.session, self.claims[move.number]))
+        return True
+
+    def _bind(self, move: Move, actor: Actor, then: Actor) -> bool:
+        return self.session.ledger.bind(self.claims[move.number], *self.created[actor.trial])
+
+    def _renew(self, move: Move, actor: Actor, then: Actor) -> bool:
+        time.sleep(CLOCK_TICK_SECONDS)
+        epoch, trial_id = epoch_of(0, 0.5), self._trial_id(actor)
+        return self.session.ledger.record_epoch(self.claims[move.number], trial_id, epoch) is not None
+
+    def _tell(self, move: Move, actor: Actor, then: Actor) -> bool:
+        study = self.session.study
+        tell(study, optuna.Trial(study, self._trial_id(actor)), Outcome(TrialState.COMPLETE, 0.5))
+        return True
+
+    def _fail(self, move: Move, actor: Actor, then: Actor) -> bool:
+        reason, error = ("lost", None) if move.number in REQUEUERS else ("exception", "ValueError: bad")
+        fail_trial(self.session.trials, self._trial_id(actor), reason, error)
+        return True
+
+    def _read(self, move: Move, actor: Actor, then: Actor) -> bool:
+        trial = self.session.trials.get_trial(self._trial_id(actor))
+        self.endings[move.number] = read_ending(trial)
+        return trial.state.name != RUNNING and (trial.state.name == COMPLETE) == (then.at == "copy")
+
+    def _copy(self, move: Move, actor: Actor, then: Actor) -> bool:
+        self._settle(move, actor)
+        return True
+
+    def _wait(self, move: Move, actor: Actor, then: Actor) -> bool:
+        set_cell(self.session.storage, self.cell_id, failures=0, lost=0, error=None)
+        self._settle(move, actor)
+        return True
+
+    def _fail_for_good(self, move: Move, actor: Actor, then: Actor) -> bool:
+        set_cell(self.session.storage, self.cell_id, failures=MAX_FAILURES - 1, lost=MAX_LOST - 1, error=None)
+        self._settle(move, actor)
+        return True
+
+    def _settle(self, move: Move, actor: Actor) -> None:
+        token = str(self.tokens[actor.token])
+        if actor.trial:
+            self.session.ledger.settle(self.cell_id, token, self.endings[move.number])
+        else:
+            self.session.ledger.give_back(self.cell_id, token, count_lost=True)
+
+    def _look(self, move: Move, actor: Actor, then: Actor) -> bool:
+        (self.seen[move.number],) = self.session.ledger.held_cells()
+        return (self.seen[move.number].trial_id or 0) == self._trial_id(then)
+
+    def _take_over(self, move: Move, actor: Actor, then: Actor) -> bool:
+        return self.session.ledger.take_over(self.seen[move.number], "requeuer", self._token(actor, then))
+
+    def _list(self, move: Move, actor: Actor, then: Actor) -> bool:
+        self.listed = self.session.recovery._running_trials()
+        return [trial._trial_id for trial in self.listed] == [self.created[trial][0] for trial in then.seen]
+
+    def _compare(self, move: Move, actor: Actor, then: Actor) -> bool:
+        orphans: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.session.recovery, "_running_trials", lambda: self.listed)
+            patch.setattr(recovery, "fail_trial", lambda _storage, trial_id, _reason: orphans.append(trial_id))
+            self.session.recovery.sweep()
+        return orphans == [self.created[trial][0] for trial in then.seen]
+
+    def _sweep(self, move: Move, actor: Actor, then: Actor) -> bool:
+        fail_trial(self.session.trials, self.created[actor.seen[0]][0], "lost")
+        return True
+
+    def _trial_id(self, actor: Actor) -> int:
+        return self.created[actor.trial][0]
