@@ -5,11 +5,13 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
+
+from fmnist_optuna.study.session import Session
 
 STATEMENTS = ("do_execute", "do_execute_no_params", "do_executemany")
 COMMIT = "do_commit"
@@ -51,7 +53,20 @@ class Steps:
 
 
 @contextmanager
-def watched(engine: Engine, steps: Steps, around: Callable[..., Any] | None = None) -> Iterator[None]:
+def watched(session: Session, steps: Steps, around: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Let every statement and commit of a session be a step, Optuna's too where it has an engine of its own.
+
+    Args:
+        around: As `watched_engine` has it.
+    """
+    with ExitStack() as stack:
+        for engine in {session.storage.engine, session.study._storage._backend.engine}:
+            stack.enter_context(watched_engine(engine, steps, around))
+        yield
+
+
+@contextmanager
+def watched_engine(engine: Engine, steps: Steps, around: Callable[..., Any] | None = None) -> Iterator[None]:
     """Let every statement and commit of an engine be a step.
 
     Args:

@@ -32,10 +32,13 @@ def without_token_check() -> None:
 
 def with_deferred_transactions() -> None:
     """Optuna works on SQLite as it comes: a transaction reads first and takes the write lock when it writes."""
+    init = optuna_storage._SharedEngineStorage.__init__
 
-    def _init(self: RDBStorage, storage: Storage, *, create: bool) -> None:
-        url = storage.url.render_as_string(hide_password=False)
-        RDBStorage.__init__(self, url, engine_kwargs={"connect_args": {"timeout": 20}}, skip_table_creation=not create)
+    def _init(self: Any, storage: Storage, *, create: bool) -> None:
+        if create or not storage.is_sqlite:
+            init(self, storage, create=create)
+        else:
+            RDBStorage.__init__(self, storage.url.render_as_string(), skip_table_creation=True)
 
     _replace(optuna_storage._SharedEngineStorage, "__init__", _init)
 

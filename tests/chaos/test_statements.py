@@ -6,7 +6,7 @@ each the survivors finish the study, and it must be as if nothing had happened.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
@@ -18,16 +18,19 @@ from small_study import (
     claim_cell,
     create_study,
     create_trial,
+    epoch_of,
     expire,
     finish_trial,
     make_spec,
     open_session,
     prune_trial,
+    settle,
 )  # fmt: skip
 from sqlalchemy import event
 from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
 
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.study.claims import Claim
 from fmnist_optuna.study.retry import Patience
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
@@ -37,7 +40,7 @@ from fmnist_optuna.work.attempt import RunningTrial
 pytestmark = pytest.mark.chaos
 
 Sessions = Callable[..., Session]
-BLOCKED_MS = 50  # how long the others wait for a lock of the one that pauses
+BLOCKED_MS = 5  # how long the others wait for a lock of the one that pauses, who never gives it up meanwhile
 
 
 class Scenes:
@@ -146,13 +149,18 @@ def leave(session: Session, what: str) -> None:
     if what in ("bound", "complete", "pruned", "error"):
         trial_id = begin_trial(session, claim)
     if what == "complete":
-        running = RunningTrial(session, claim, optuna.Trial(session.study, trial_id), lambda: False, 0)
-        store_stub_weights(running, claim.params)
-        finish_trial(session, trial_id, 0.5)
+        complete(session, claim, trial_id)
     if what == "pruned":
         prune_trial(session, trial_id, 0.5)
     if what == "error":
         fail_trial(session.trials, trial_id, "exception", "ValueError: bad")
+
+
+def complete(session: Session, claim: Claim, trial_id: int) -> None:
+    """A COMPLETE trial with its weights, of which the cell does not know."""
+    running = RunningTrial(session, claim, optuna.Trial(session.study, trial_id), lambda: False, 0)
+    store_stub_weights(running, claim.params)
+    finish_trial(session, trial_id, 0.5)
 
 
 @pytest.mark.parametrize("fault", [break_connection, lose_answer])
@@ -176,7 +184,7 @@ def walk(session: Session, steps: Steps | None = None, fault: Any = None) -> Ste
     """A whole attempt in this process."""
     steps = steps or Steps()
     _ = session.study
-    with watched(session.storage.engine, steps, fault):
+    with watched(session, steps, fault):
         attempt(session)
     return steps
 
@@ -199,36 +207,71 @@ def test_a_worker_may_pause_at_every_statement(scenes: Scenes, storage_url: str,
         for step in range(n_steps):
             session = scenes.new()
             others.study = session.record.name
-            walk(session, Steps(step, others.act))
-            if others.is_blocked:  # by a lock of the one that paused: they come right after
-                others.act()
-            survive(session)
+            walk(session, Steps(step, others.finish))
+            others.finish()  # if a lock of the one that paused was in their way
             prove(session, 1)
     tally(stalls=n_steps, cells=n_steps)
 
 
+@pytest.mark.usefixtures("no_waiting")
+def test_a_worker_may_pause_while_its_cell_is_trained_anew(
+    scenes: Scenes, storage_url: str, tally: Callable[..., None]
+) -> None:
+    """Between any two of its transactions another claims the cell; it comes back, and the other's result stands."""
+    with others_on(storage_url) as others:
+        commits = walk(scenes.new()).commits
+        for step in commits[:-1]:
+            session = scenes.new()
+            others.study = session.record.name
+            walk(session, Steps(step + 1, others.begin))
+            others.end()
+            session.recovery.sweep()
+            prove(session, 1)
+            (cell,) = read_cells(session)
+            assert (cell.worker, cell.claims) in (("other", 2), ("other (recovery)", 1))
+    tally(stalls=len(commits) - 1, cells=len(commits) - 1)
+
+
 class Others:
-    """Another process, as it were: takes over whatever is held, and finishes the study."""
+    """Another process, as it were, that takes every holder for dead."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._storage, self._timing = session.storage, session.timing
         self.study = ""
-        self.is_blocked = False
+        self._end: Callable[[], None] = lambda: None
 
-    def act(self) -> None:
+    def _open(self) -> Session:
+        session = Session(self._storage, find_study(self._storage, self.study), self._timing, "other")
+        requeue(session)
+        return session
+
+    def finish(self) -> None:
         """Requeue, work, sweep; or find a lock in the way."""
-        storage = self._session.storage
-        self.is_blocked = False
-        try:
-            session = Session(storage, find_study(storage, self.study), self._session.timing, "other")
-            requeue(session)
-            while session.ledger.counts()["waiting"]:
-                if not attempt(session):  # it is being claimed
-                    self.is_blocked = True
-                    return
+        with suppress(StorageError):
+            session = self._open()
+            while attempt(session):
+                pass
             session.recovery.sweep()
-        except StorageError:
-            self.is_blocked = True
+
+    def begin(self) -> None:
+        """Requeue, claim the cell, and train; a cell whose result was told already is done with it."""
+        session = self._open()
+        self._end = lambda: None
+        if session.ledger.counts()["done"]:
+            return
+        claim = claim_cell(session)
+        trial_id = begin_trial(session, claim)
+
+        def end() -> None:
+            assert session.ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is not None
+            complete(session, claim, trial_id)
+            assert settle(session, claim, trial_id)
+
+        self._end = end
+
+    def end(self) -> None:
+        """Bring what was begun to its end."""
+        self._end()
 
 
 @contextmanager

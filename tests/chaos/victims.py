@@ -22,12 +22,14 @@ import mutations
 import pytest
 from faults import Steps, kill_self, watch_files, watched
 from optuna.trial import TrialState
-from small_study import FAST, epoch_of, open_session, value_of
+from small_study import PATIENCE_SECONDS, epoch_of, value_of
 
 from fmnist_optuna.grid import Params
 from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.storage import open_storage
+from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.work.attempt import RunningTrial, run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, work
@@ -148,13 +150,14 @@ def _act(
     _ = session.study  # opening it is no part of the protocol
     steps = Steps(at, kill_self)
     watch_files(session.storage.artifacts, steps)
-    with watched(session.storage.engine, steps):
+    with watched(session, steps):
         act(session, *arguments)
     sender.send(steps.names)
 
 
-def work_until_done(url: str, study: str, name: str, timing: Timing = FAST, epoch_seconds: float = 0.0) -> None:
+def work_until_done(url: str, study: str, name: str, timing: Timing, epoch_seconds: float) -> None:
     """A whole worker, as the loop has it."""
-    session = open_session(url, name, study, timing)
-    session.presence.register(session.name, fresh_seconds=timing.lease_seconds)
+    storage = open_storage(url, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
+    session = Session(storage, find_study(storage, study), timing, name)
+    session.presence.register(name, fresh_seconds=timing.lease_seconds)
     work(session, StubObjective(seconds=epoch_seconds), LeaveRequest(), session.record.generation)
