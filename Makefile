@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-slow lint types setup lock wheel bench-ledger clean help
+.PHONY: run test test-slow chaos chaos-slow lint types setup lock wheel bench-ledger bench-recovery clean help
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -13,7 +13,13 @@ test: $(READY)           ## the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
 
 test-slow: $(READY)      ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not chaos"
+
+chaos: $(READY)          ## kills, stalls, outages and full disks, on SQLite and Postgres; two to three minutes
+	$(BIN)/python -m pytest -m "chaos and not slow" -n logical --maxprocesses=4 tests/chaos
+
+chaos-slow: $(READY)     ## a thousand kills a database, a soak, a larger search of the protocol; half an hour
+	$(BIN)/python -m pytest -m "chaos and slow" tests/chaos
 
 lint: $(READY)           ## ruff, on code and format
 	$(BIN)/ruff check .
@@ -38,8 +44,11 @@ lock:                    ## the lock file anew, from the ranges in pyproject.tom
 wheel: $(READY)          ## the wheel, into dist/
 	$(BIN)/python -m build --no-isolation --wheel
 
-bench-ledger: $(READY)   ## bookkeeping of 8 workers with a stub objective, 100 and 5,000 cells
+bench-ledger: $(READY)   ## bookkeeping with a stub objective: SQLite and Postgres, 4 to 64 workers; ten minutes
 	$(BIN)/python benchmarks/ledger.py
+
+bench-recovery: $(READY) ## how long the cell of a killed worker waits for another; eight minutes
+	$(BIN)/python benchmarks/recovery.py
 
 clean:                   ## remove the virtual environment and what tools leave
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

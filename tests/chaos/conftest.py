@@ -30,23 +30,35 @@ def tally(record_property: Callable[[str, object], None]) -> Callable[..., None]
     return note
 
 
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes a line for below the table."""
+    return lambda line: record_property("note", line)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One row a test file and database: what was done, and what was lost, doubled or stuck."""
+    """One row a test file and database: what was done, and what was lost, doubled or stuck; then the notes."""
     rows: dict[str, Counter[str]] = {}
+    notes: list[str] = []
     for report in terminalreporter.getreports("passed"):
-        for name, counts in report.user_properties:
+        for name, value in report.user_properties if report.when == "call" else ():
             if name == "chaos":
-                rows.setdefault(_row(report.nodeid), Counter()).update(counts)
-    if not rows:
+                rows.setdefault(_row(report.nodeid), Counter()).update(value)
+            elif name == "note":
+                notes.append(f"{_row(report.nodeid)}: {value}")
+    if not rows and not notes:
         return
     terminalreporter.section("chaos")
-    width = max(len(name) for name in rows)
-    terminalreporter.write_line(" ".join([" " * width, *(f"{column:>8}" for column in COLUMNS)]))
+    width = max(map(len, rows), default=0)
+    if rows:
+        terminalreporter.write_line(" ".join([" " * width, *(f"{column:>8}" for column in COLUMNS)]))
     for name, counts in sorted(rows.items()):
         terminalreporter.write_line(" ".join([f"{name:{width}}", *(f"{counts[column]:>8,}" for column in COLUMNS)]))
+    for line in notes:
+        terminalreporter.write_line(line)
 
 
 def _row(nodeid: str) -> str:
     file, _, test = nodeid.partition("::")
-    database = "postgres" if "postgres" in test else "sqlite"
-    return f"{file.rpartition('/test_')[2].removesuffix('.py')}, {database}"
+    database = next((f", {name}" for name in ("sqlite", "postgres") if name in test), "")
+    return f"{file.rpartition('/test_')[2].removesuffix('.py')}{database}"

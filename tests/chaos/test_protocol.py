@@ -63,18 +63,18 @@ ACTIONS = {
 HARMLESS = {"raise", "report nothing", "read", "look", "list", "compare", "retry"}
 
 
-def test_no_path_breaks_a_promise(record_property: Callable[[str, object], None]) -> None:
+def test_no_path_breaks_a_promise(note: Callable[[str], None]) -> None:
     """With every clause in place no death, pause or repetition breaks a promise, and every state can be healed."""
     found = explore(Model(), MAX_TRIALS)
-    record_property("states", found.n_states)
+    note(f"{found.n_states:,} states")
     assert not found.broken, "\n".join((found.broken, *found.trace))
 
 
 @pytest.mark.slow
-def test_no_path_with_four_trials_breaks_a_promise(record_property: Callable[[str, object], None]) -> None:
+def test_no_path_with_four_trials_breaks_a_promise(note: Callable[[str], None]) -> None:
     """Nor does any path on which four trials matter at the same time."""
     found = explore(Model(), MORE_TRIALS)
-    record_property("states", found.n_states)
+    note(f"{found.n_states:,} states")
     assert not found.broken, "\n".join((found.broken, *found.trace))
 
 
@@ -82,7 +82,6 @@ def test_no_path_with_four_trials_breaks_a_promise(record_property: Callable[[st
 def test_every_clause_is_needed(clause: Clause, record_property: Callable[[str, object], None]) -> None:
     """Without any one clause the search finds a path that breaks a promise."""
     found = explore(Model(clause), MAX_TRIALS)
-    record_property("states", found.n_states)
     record_property("path", "\n".join((f"without: {clause.value}", f"broken: {found.broken}", *found.trace)))
     assert found.broken
 
@@ -95,7 +94,7 @@ def storage(sqlite_url: str, _alembic_read_once: None) -> Iterator[Storage]:
     opened.close()
 
 
-def test_the_ledger_does_what_the_model_says(storage: Storage, record_property: Callable[[str, object], None]) -> None:
+def test_the_ledger_does_what_the_model_says(storage: Storage, note: Callable[[str], None]) -> None:
     """On random paths of the model, a real cell and its trials are after each step as the model has them."""
     choices, model, made, trials = random.Random(0), Model(), Counter(), None
     for walk in range(N_WALKS):
@@ -110,7 +109,7 @@ def test_the_ledger_does_what_the_model_says(storage: Storage, record_property: 
             state = move.after
             assert real.read() == (state.cell[:3], state.trials), path
             made[move.action, move.kind] += 1
-    record_property("steps", made.total())
+    note(f"{made.total():,} steps on the real ledger")
     assert {action for action, kind in made if kind == "step"} == ACTIONS
     assert {action for action, kind in made if kind == "again"} == ACTIONS - HARMLESS
 
