@@ -1,6 +1,7 @@
 """Weights as files: Keras' `.weights.h5`, with a hash of their content that says whether they are the same numbers."""
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,23 @@ def hash_weights(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
+class _Memory(io.BytesIO):
+    """An HDF5 file in memory. Keras goes by the suffix of what it is given."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
+
+
 def save_weights(model: keras.Model, path: Path) -> str:
-    """Write the weights to `path`, which ends in .weights.h5, and return their hash; the optimizer's are left out."""
+    """Write the weights to `path` as .weights.h5 and return their hash; the optimizer's are left out.
+
+    The file is made in memory: on a full disk HDF5 fails while it closes a file, keeps it open, and the next try ends
+    the process with SIGSEGV (h5py 3.14, November 2026).
+    """
+    memory = _Memory()
     with _without_optimizer(model):
-        model.save_weights(path)
+        model.save_weights(memory)
+    path.write_bytes(memory.getbuffer())
     return hash_weights(model)
 
 

@@ -23,7 +23,7 @@ from fmnist_optuna.study import schema
 from fmnist_optuna.study.retry import Patience
 from fmnist_optuna.study.urls import check_url, mask
 
-LOCK_SECONDS = 20.0  # how long a lock is waited for, at the default lease; always less than half the lease
+BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
 CONNECT_TIMEOUT_SECONDS = 10
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
 DEFAULT_PATIENCE_SECONDS = 300.0  # seconds; how long an outage of the database is waited for
@@ -107,7 +107,8 @@ def open_storage(
         create: Whether a missing database file and missing tables are made; otherwise nothing is ever written.
         is_patient: Whether an outage is waited for now already; otherwise it is said at once.
         patience_seconds: How long later operations wait for a database that went away.
-        lease_seconds: The lease in use; waits for a lock stay below half of it.
+        lease_seconds: The lease in use: SQLite's busy timeout stays below half of it, and Postgres ends a transaction
+            that rests for so long.
 
     Raises:
         UsageError: The URL is malformed or names another kind of database.
@@ -117,7 +118,7 @@ def open_storage(
     url = check_url(storage, create=create)
     if create and url.get_backend_name() == "sqlite":
         _make_folder(Path(str(url.database)))
-    engine = _create_engine(url, min(LOCK_SECONDS, lease_seconds / 3), create)
+    engine = _create_engine(url, lease_seconds, create)
     opened = Storage(url, engine, Patience(patience_seconds), artifacts=_artifact_folder(url))
     try:
         if create:
@@ -149,7 +150,7 @@ def _artifact_folder(url: URL) -> Path:
     return Path("studies").absolute() / "artifacts"
 
 
-def _create_engine(url: URL, lock_seconds: float, create: bool) -> Engine:
+def _create_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     try:
         engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else postgres_options()))
     except NoSuchModuleError as error:
@@ -157,9 +158,9 @@ def _create_engine(url: URL, lock_seconds: float, create: bool) -> Engine:
     except ImportError as error:
         raise StorageError("Postgres needs a driver: pip install 'fmnist-optuna[postgres]'.") from error
     if engine.dialect.name == "sqlite":
-        _configure_sqlite(engine, lock_seconds, create)
+        _configure_sqlite(engine, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
     else:
-        _configure_postgres(engine, lock_seconds)
+        _configure_postgres(engine, lease_seconds)
     return engine
 
 
@@ -176,20 +177,20 @@ def postgres_options() -> dict[str, Any]:
     return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
 
 
-def _configure_postgres(engine: Engine, lock_seconds: float) -> None:
+def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
     """Let the server end a transaction whose process was stopped within it, or whose host died.
 
     By itself it would wait for such a client for hours, and everybody else for the client's locks.
     """
 
     def connect(connection: Any, _record: object) -> None:
-        connection.execute(f"SET idle_in_transaction_session_timeout = {int(lock_seconds * 1000)}")
+        connection.execute(f"SET idle_in_transaction_session_timeout = {int(rest_seconds * 1000)}")
         connection.commit()
 
     event.listen(engine, "connect", connect)
 
 
-def _configure_sqlite(engine: Engine, lock_seconds: float, create: bool) -> None:
+def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool) -> None:
     """Let SQLAlchemy, not sqlite3, begin transactions, and begin writers at once.
 
     A deferred transaction that reads and then writes lets two processes decide on the same old state: a FAIL by one and
@@ -198,7 +199,7 @@ def _configure_sqlite(engine: Engine, lock_seconds: float, create: bool) -> None
 
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        pragmas = [f"busy_timeout = {int(lock_seconds * 1000)}", "synchronous = NORMAL"]
+        pragmas = [f"busy_timeout = {int(busy_timeout_seconds * 1000)}", "synchronous = NORMAL"]
         if create:  # it stays with the file; a reader leaves the file of another program as it is
             pragmas.append("journal_mode = WAL")
         for pragma in pragmas:
@@ -220,7 +221,7 @@ def _schema_lock(storage: Storage) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
-    with storage.engine.connect() as connection:
+    with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:  # no transaction rests
         connection.execute(select(func.pg_advisory_lock(POSTGRES_SCHEMA_LOCK)))
         try:
             yield

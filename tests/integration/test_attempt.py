@@ -1,5 +1,6 @@
 """One attempt and a worker's loop with stub objectives: what an objective may do, and what may happen meanwhile."""
 
+import itertools
 import logging
 import threading
 import time
@@ -36,7 +37,7 @@ from fmnist_optuna.study.studies import delete_study, raise_generation
 from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, describe, run_attempt
-from fmnist_optuna.work.loop import WorkerEnd, work
+from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
 
 Sessions = Callable[..., Session]
 COMPLETE = Outcome(TrialState.COMPLETE, 0.5)
@@ -404,6 +405,23 @@ def test_a_worker_that_is_told_to_leave_leaves(session: Session, by: str) -> Non
         leave.set()
     assert work(session, boom, leave, generation) is WorkerEnd.STOPPED
     assert session.ledger.counts()["waiting"] == N_CELLS
+
+
+@ON_SQLITE
+def test_a_worker_rests_while_another_is_claiming_the_last_cell(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres skips a row that is locked: its cell waits, and yet nobody gets it. Ten looks a second, no more."""
+    leave, looks = LeaveRequest(), []
+
+    def claim(*_: object) -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 4:
+            leave.set()
+
+    monkeypatch.setattr(session.ledger, "claim", claim)
+    assert work(session, boom, leave, session.record.generation) is WorkerEnd.STOPPED
+    assert min(later - earlier for earlier, later in itertools.pairwise(looks)) >= WAIT_SLICE_SECONDS
 
 
 @ON_SQLITE

@@ -13,8 +13,10 @@ import pytest
 from optuna.trial import TrialState
 from small_study import STUDY, begin_trial, claim_cell, in_processes, in_threads, open_session, open_small
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
+from fmnist_optuna.study.retry import is_outage
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.trials import Outcome, fail_trial, tell
@@ -304,6 +306,21 @@ def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
             assert other.execute(text("SELECT version FROM schema_version")).scalar_one() == 1
     writer.close()
     reader.close()
+
+
+def test_postgres_ends_a_transaction_that_rests_longer_than_a_lease(postgres_url: str) -> None:
+    """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
+    storage = open_storage(postgres_url, lease_seconds=0.3)
+    other = open_small(postgres_url)
+    change = text("UPDATE schema_version SET version = 1")
+    with pytest.raises(DBAPIError) as raised, storage.write() as stopped:  # noqa: PT012
+        stopped.execute(change)
+        with other.write() as connection:  # waits for the row, then has it
+            connection.execute(change)
+        stopped.execute(change)
+    assert is_outage(raised.value)
+    storage.close()
+    other.close()
 
 
 def finish(session: Session, trial_id: int, number: int) -> None:
