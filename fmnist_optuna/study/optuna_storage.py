@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.errors import StorageError
@@ -58,6 +58,16 @@ def open_optuna(storage: Storage) -> BaseStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return get_storage(_share_engine(storage, create=False))
+
+
+def running_trials(trials: BaseStorage, study_id: int) -> list[FrozenTrial]:
+    """The RUNNING trials of a study, read past Optuna's cache, which would load every trial first: 0.7 ms each.
+
+    Raises:
+        KeyError: There is no such study.
+    """
+    uncached: BaseStorage = getattr(trials, "_backend", trials)
+    return uncached.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def _share_engine(storage: Storage, *, create: bool) -> _SharedEngineStorage:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.claims import Ending, HeldCell
 from fmnist_optuna.study.ledger import Ledger
+from fmnist_optuna.study.optuna_storage import running_trials
 from fmnist_optuna.study.presence import Presence
 from fmnist_optuna.study.trials import CELL_ID, TOKEN, Reason, fail_trial
 
@@ -153,8 +154,8 @@ class Recovery:
         return n_failed
 
     def _running_trials(self) -> list[FrozenTrial]:
-        trials = self._trials.get_all_trials(self._ledger.study_id, deepcopy=False, states=(TrialState.RUNNING,))
-        return [trial for trial in trials if TOKEN in trial.system_attrs]
+        running = running_trials(self._trials, self._ledger.study_id)
+        return [trial for trial in running if TOKEN in trial.system_attrs]
 
 
 def foreign_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:

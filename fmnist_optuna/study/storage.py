@@ -180,14 +180,20 @@ def postgres_options() -> dict[str, Any]:
 def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
     """Let the server end a transaction whose process was stopped within it, or whose host died.
 
-    By itself it would wait for such a client for hours, and everybody else for the client's locks.
+    By itself it would wait for such a client for hours, and everybody else for the client's locks. A reader holds no
+    lock that anybody waits for, and rests while it makes objects of thousands of rows.
     """
 
     def connect(connection: Any, _record: object) -> None:
         connection.execute(f"SET idle_in_transaction_session_timeout = {int(rest_seconds * 1000)}")
         connection.commit()
 
+    def begin(connection: Connection) -> None:
+        if getattr(_reading, "active", False):
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
     event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", begin)
 
 
 def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool) -> None:

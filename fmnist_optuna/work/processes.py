@@ -1,9 +1,11 @@
 """Child processes from one warm server: TensorFlow is imported once, a worker starts in a tenth of a second."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -34,7 +36,7 @@ def warm_up() -> None:
     """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
     worker_context()
     if "forkserver" in multiprocessing.get_all_start_methods():
-        with _no_main_module(), _no_output():
+        with _no_main_module(), _no_output(), _own_temporary_files():
             forkserver.ensure_running()
 
 
@@ -62,6 +64,28 @@ def _no_output() -> Iterator[None]:
             os.dup2(copy, descriptor)
             os.close(copy)
         os.close(null)
+
+
+@contextlib.contextmanager
+def _own_temporary_files() -> Iterator[None]:
+    """Let the server's children leave their temporary files where they go when this process ends.
+
+    TensorFlow writes modules there and removes them at exit, which a forked or killed child does not come to.
+    """
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = _temporary_folder().name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+
+
+@functools.cache
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="fmnist-optuna-", ignore_cleanup_errors=True)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.fixture(scope="session")
 def _smoke(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
-    shell = Shell(tmp_path_factory.mktemp("smoke"))
+    shell = Shell(tmp_path_factory.mktemp("smoke"), {"TMPDIR": str(tmp_path_factory.mktemp("temporary"))})
     shell.write("smoke.toml", SMOKE)
     return FinishedStudy(shell, shell("run", "smoke.toml", "--workers", "2"))
 

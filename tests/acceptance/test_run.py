@@ -11,7 +11,6 @@ WINNER_KEYS = {
     "schema", "study", "trial", "params", "val_accuracy", "test_accuracy", "epochs", "data", "confirmed",
 }  # fmt: skip
 MODEL = """\
-from pathlib import Path
 
 import keras
 
@@ -59,6 +58,11 @@ def test_run_leaves_a_database_weights_and_logs_and_nothing_half_written(smoke: 
     assert len([name for name in files if name.startswith("studies/artifacts/")]) == 4
     assert len([name for name in files if name.startswith("studies/logs/")]) == 2
     assert [name for name in files if name.endswith((".part", ".tmp"))] == []
+
+
+def test_run_leaves_no_temporary_file(smoke: FinishedStudy) -> None:
+    """Neither its own nor those that TensorFlow writes in the workers."""
+    assert list(Path(smoke.shell.variables["TMPDIR"]).iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,9 @@ def test_postgres_ends_a_transaction_that_rests_longer_than_a_lease(postgres_url
             connection.execute(change)
         stopped.execute(change)
     assert is_outage(raised.value)
+    with storage.read() as reader:
+        time.sleep(0.5)
+        reader.execute(text("SELECT 1"))  # a reader may rest
     storage.close()
     other.close()
 
