@@ -199,8 +199,12 @@ class Ledger(StudyPart):
             return connection.execute(_CLAIMED, {"token_": token}).one_or_none() is not None
 
     @retrying
-    def held_cells(self, worker: str | None = None) -> list[HeldCell]:
-        """All running cells, or those of one worker."""
+    def held_cells(self, worker: str | None = None, *, as_writer: bool = False) -> list[HeldCell]:
+        """All running cells, or those of one worker.
+
+        Args:
+            as_writer: On SQLite, look only when a holder could write too: readers wait for no lock, renewals do.
+        """
         query = select(
             cells.c.cell_id,
             cells.c.token,
@@ -211,7 +215,7 @@ class Ledger(StudyPart):
         ).where(cells.c.study_id == self.study_id, cells.c.state == "running")
         if worker is not None:
             query = query.where(cells.c.worker == worker)
-        with self.storage.read() as connection:
+        with self.storage.write() if as_writer else self.storage.read() as connection:
             return [_held(row) for row in connection.execute(query)]
 
     @retrying

@@ -90,7 +90,7 @@ class Recovery:
 
     def requeue_dead(self) -> list[str]:
         """Requeue the cells whose holder is dead on this host or whose lease has expired; returns the holders."""
-        held = self._ledger.held_cells()
+        held = self._ledger.held_cells(as_writer=True)
         processes = self._presence.processes() if held else {}
         if self._ledger.patience.n_outages != self._n_outages:  # since the last look, whatever failed
             self._n_outages = self._ledger.patience.n_outages

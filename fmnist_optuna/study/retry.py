@@ -15,7 +15,7 @@ from fmnist_optuna.errors import StorageError
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 5.0
+LONGEST_DELAY_SECONDS = 5.0  # at the default lease
 SLICE_SECONDS = 0.2
 # What no waiting mends: an operator has to.
 PERMANENT = ("no such table", "no such column", "readonly database", "not a database", "malformed", "password")
@@ -31,10 +31,13 @@ class Patience:
 
     Args:
         seconds: Longest outage that is waited for, in seconds, >= 0.
+        longest_delay_seconds: Between two tries; well below two renewals of a lease, so that after an outage a holder
+            comes before those who look for expired leases.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, longest_delay_seconds: float = LONGEST_DELAY_SECONDS) -> None:
         self.seconds = seconds
+        self._longest_delay_seconds = longest_delay_seconds
         self.n_outages = 0
         self.is_over: Callable[[], bool] = lambda: False  # set from outside: wait no longer
 
@@ -46,6 +49,7 @@ class Patience:
         """
         began = time.monotonic()
         delay = FIRST_DELAY_SECONDS
+        has_warned = False
         while True:
             try:
                 return operation()
@@ -58,13 +62,14 @@ class Patience:
                         f"The storage must answer, but {name} failed for {waited:.0f} s: {_cause(error)}; "
                         "start again when it is back."
                     ) from error
-                if delay == FIRST_DELAY_SECONDS:
+                if not has_warned:
+                    has_warned = True
                     self.n_outages += 1
                     logger.warning(
                         "storage_outage operation=%s waiting up to %.0f s: %s", name, self.seconds, _cause(error)
                     )
                 self._sleep(delay * random.uniform(0.5, 1.5))
-                delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+                delay = min(2 * delay, self._longest_delay_seconds)
 
     def _sleep(self, seconds: float) -> None:
         """In slices, so that a person who gives up need not wait."""

@@ -20,7 +20,7 @@ from sqlalchemy.sql import ColumnElement
 from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
 from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
 from fmnist_optuna.study import schema
-from fmnist_optuna.study.retry import Patience
+from fmnist_optuna.study.retry import LONGEST_DELAY_SECONDS, Patience
 from fmnist_optuna.study.urls import check_url, mask
 
 BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
@@ -119,7 +119,8 @@ def open_storage(
     if create and url.get_backend_name() == "sqlite":
         _make_folder(Path(str(url.database)))
     engine = _create_engine(url, lease_seconds, create)
-    opened = Storage(url, engine, Patience(patience_seconds), artifacts=_artifact_folder(url))
+    patience = Patience(patience_seconds, min(LONGEST_DELAY_SECONDS, lease_seconds / 12))  # half a renewal
+    opened = Storage(url, engine, patience, artifacts=_artifact_folder(url))
     try:
         if create:
             with _schema_lock(opened):

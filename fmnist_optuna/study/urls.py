@@ -2,6 +2,8 @@
 
 import os
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -9,7 +11,6 @@ from sqlalchemy.exc import ArgumentError
 
 from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
 
-SQLITE_HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html
 SECRETS = ("password", "sslpassword")  # parameters of libpq that are never shown
 
 
@@ -73,12 +74,24 @@ def _check_sqlite_file(url: URL, create: bool) -> None:
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise StorageError(f"The folder of the storage must be writable, but {folder} is not.")
         return
-    try:
-        with path.open("rb") as file:
-            header = file.read(len(SQLITE_HEADER))
-    except OSError as error:
-        raise StorageError(f"The storage must be a readable file, but {error}.") from error
-    if header and header != SQLITE_HEADER:
-        raise StorageError(f"The storage {path} must be an SQLite database, but the file is something else.")
+    _check_header(path)
     if create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         raise StorageError(f"The storage {path} and its folder must be writable, but this user may only read there.")
+
+
+def _check_header(path: Path) -> None:
+    """Let SQLite read the first page, and make nothing beside the file.
+
+    Nobody else may: when a process closes a file that it opened by itself, it loses all its POSIX locks on it, those of
+    SQLite too; another process then takes itself for the last one and removes the write-ahead log
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise StorageError(f"The storage must be a readable file, but {path} is not.")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version").fetchall()
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"The storage must be a readable file, but {path}: {error}.") from error
+    except sqlite3.DatabaseError as error:
+        raise StorageError(f"The storage {path} must be an SQLite database, but the file is something else.") from error

@@ -66,9 +66,10 @@ class KerasObjective:
 
 def _store(model: keras.Model, running: RunningTrial) -> None:
     """Make the kept weights durable before anything says that there is a result."""
-    with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:
+    patience = running.session.storage.patience
+    temporary = patience.call(lambda: tempfile.TemporaryDirectory(prefix="fmnist-optuna-"), "make_folder")
+    with temporary as folder:
         file = Path(folder) / WEIGHTS_FILE
-        patience = running.session.storage.patience
         running.note("weights_sha256", patience.call(lambda: save_weights(model, file), "save_weights"))
         artifacts = running.session.storage.artifacts
         try:

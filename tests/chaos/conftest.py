@@ -1,12 +1,14 @@
 """Kills, stalls and outages: what all chaos tests share, and the table of what was done to how many cells."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mutations
 import pytest
+from commands import Site, make_site
+from postgres_server import NoServerError, PostgresServer, running_server
 
 COLUMNS = ("cells", "kills", "stalls", "outages", "lost", "doubled", "stuck")
 
@@ -17,6 +19,28 @@ mutations.apply_from_environment()
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With Postgres the artifacts go below the current folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A server of the module's own, to be stopped and started; it keeps what it has committed."""
+    request.getfixturevalue("postgres_server")  # says what it means that there is none
+    try:
+        with running_server(options=()) as started:
+            yield started
+    except NoServerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def new_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Site]:
+    """Makes the folder and the database of a study with real trials: `new_site("sqlite", n_cells=4, lease=6)`."""
+
+    def new(database: str, n_cells: int, lease: float = 60.0, **more: Any) -> Site:
+        url = request.getfixturevalue("server").url if database == "postgres" else None
+        return make_site(tmp_path / "site", url, n_cells, lease, **more)
+
+    return new
 
 
 @pytest.fixture

@@ -340,9 +340,9 @@ def test_an_outage_between_two_looks_starts_the_wait_again(new_session: Sessions
     time.sleep(0.31)
     held_cells = session.ledger.held_cells
 
-    def after_an_outage() -> list[HeldCell]:
+    def after_an_outage(**how: bool) -> list[HeldCell]:
         session.storage.patience.n_outages += 1
-        return held_cells()
+        return held_cells(**how)
 
     session.ledger.held_cells = after_an_outage  # type: ignore[method-assign]
     assert session.recovery.requeue_dead() == []

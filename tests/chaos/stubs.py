@@ -1,0 +1,87 @@
+"""Worker processes that train nothing, and the study that they work on."""
+
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from commands import NAME
+from proof import prove
+from small_study import create_study, make_spec
+from sqlalchemy import event, select
+from victims import StubObjective, start
+
+from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.study.schema import cells
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.storage import open_storage
+from fmnist_optuna.study.studies import find_study
+from fmnist_optuna.work.loop import LeaveRequest, work
+
+PATIENCE_SECONDS = 60.0
+
+
+class Stubs:
+    """A study and its workers; at the end of the `with` block none is left.
+
+    Args:
+        url: The storage.
+        n_cells: Of the study.
+        timing: Of everybody.
+    """
+
+    def __init__(self, url: str, n_cells: int, timing: Timing) -> None:
+        storage = open_storage(url, create=True, patience_seconds=PATIENCE_SECONDS)
+        record = create_study(storage, make_spec({"hidden_size": list(range(1, n_cells + 1))}, NAME), timing)
+        self.session = Session(storage, record, timing, "tests")
+        self._url, self._n_cells, self._timing = url, n_cells, timing
+        self._processes: list[BaseProcess] = []
+
+    def start(self, target: Callable[..., None], name: str, *more: object) -> BaseProcess:
+        """One more worker."""
+        self._processes.append(start(target, self._url, NAME, name, self._timing, *more))
+        return self._processes[-1]
+
+    @property
+    def n_done(self) -> int:
+        """Cells that are done."""
+        return self.session.ledger.counts()["done"]
+
+    @property
+    def claims(self) -> list[int]:
+        """How often each cell was claimed, the fewest first."""
+        with self.session.storage.read() as connection:
+            return sorted(connection.execute(select(cells.c.claims)).scalars())
+
+    def prove(self, tally: Callable[..., None], **done: int) -> None:
+        """Assert that the study is finished and sound, and note what was done to it."""
+        found = prove(self.session, self._n_cells)
+        tally(
+            cells=found.n_cells, **done, lost=found.n_missing, doubled=found.n_duplicates,
+            stuck=found.n_running + found.n_surplus,
+        )  # fmt: skip
+
+    def __enter__(self) -> "Stubs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+        self.session.storage.close()
+
+
+def freeze_in_transaction(url: str, study: str, name: str, timing: Timing) -> None:
+    """A worker that stops itself once, between two statements of its first epoch: its cell's row is locked then."""
+    storage = open_storage(url, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
+    session = Session(storage, find_study(storage, study), timing, name)
+    session.presence.register(name, fresh_seconds=timing.lease_seconds)
+
+    def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO epochs"):
+            event.remove(storage.engine, "before_cursor_execute", stop)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    event.listen(storage.engine, "before_cursor_execute", stop)
+    work(session, StubObjective(), LeaveRequest(), session.record.generation)
