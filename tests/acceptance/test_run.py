@@ -11,6 +11,7 @@ WINNER_KEYS = {
     "schema", "study", "trial", "params", "val_accuracy", "test_accuracy", "epochs", "data", "confirmed",
 }  # fmt: skip
 MODEL = """\
+from pathlib import Path
 
 import keras
 

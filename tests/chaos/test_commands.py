@@ -64,7 +64,7 @@ class Storm:
             for kind in self._choices.sample(DECK, len(DECK)):
                 self._wait_for_workers()
                 time.sleep(self._choices.uniform(0.1, 1.0))
-                self._kill(kind, self.runs[-1])
+                self._kill(kind, self.runs[-1], self._wait_for_workers())
 
     def calm(self) -> Answer:
         """Let the study finish."""
@@ -73,24 +73,25 @@ class Storm:
         self._site.pace(0.0)
         return self.runs[-1].wait()
 
-    def _wait_for_workers(self) -> None:
+    def _wait_for_workers(self) -> list[psutil.Process]:
+        """The workers of the run that hold a cell, one at least."""
         if not self.runs or self.runs[-1].process.poll() == -signal.SIGKILL:
             self.runs.append(self._stack.enter_context(self._site.run()))
-        wait_until(lambda: self._workers(self.runs[-1]), "a worker with a cell")
+        return wait_until(lambda: self._workers(self.runs[-1]), "a worker with a cell")
 
     def _workers(self, run: Started) -> list[psutil.Process]:
         assert run.process.poll() is None, run.wait().stderr
         own = {process.pid for process in members(run)}
         return [process for process in self._site.holders() if process.pid in own]
 
-    def _kill(self, kind: str, run: Started) -> None:
+    def _kill(self, kind: str, run: Started, workers: list[psutil.Process]) -> None:
         """The forkserver that is to be killed may be dead since another kill; then a worker is."""
         supervisor = psutil.Process(run.pid)
         victims = members(run) if kind == "tree" else [supervisor] if kind == "supervisor" else []
         if kind == "forkserver" and (forkserver := forkserver_of(run)) is not None:
             victims = [forkserver]
         elif not victims:
-            victims = [self._choices.choice(self._workers(run))]
+            victims = [self._choices.choice(workers)]
         for victim in victims:
             kill(victim)
         self.n_kills += 1

@@ -326,7 +326,7 @@ def test_a_training_that_hangs_is_renewed_no_more(new_session: Sessions) -> None
     session = new_session("worker", timing=Timing(30.0, renewal_seconds=0.02, poll_seconds=0.02, stall_seconds=0.05))
 
     def hang(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
-        time.sleep(0.4)
+        assert running._is_lost.wait(20)
         assert not running.report(epoch_of(0, 0.5))
         return None
 
