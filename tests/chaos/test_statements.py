@@ -62,7 +62,9 @@ class Scenes:
 @pytest.fixture
 def scenes(storage_url: str, new_session: Sessions) -> Scenes:
     """On either database."""
-    return Scenes(storage_url, new_session("first"))
+    session = new_session("first")
+    session.storage.artifacts.mkdir(parents=True, exist_ok=True)  # or the first of all walks has a step more
+    return Scenes(storage_url, session)
 
 
 @pytest.fixture
