@@ -32,7 +32,7 @@ class Stubs:
     """
 
     def __init__(self, url: str, n_cells: int, timing: Timing) -> None:
-        storage = open_storage(url, create=True, patience_seconds=PATIENCE_SECONDS)
+        storage = open_storage(url, create=True, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
         record = create_study(storage, make_spec({"hidden_size": list(range(1, n_cells + 1))}, NAME), timing)
         self.session = Session(storage, record, timing, "tests")
         self._url, self._n_cells, self._timing = url, n_cells, timing

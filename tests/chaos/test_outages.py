@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from commands import (
 from disks import REFUSAL, small_disk
 from postgres_server import SERVER_PASSWORD, PostgresServer
 from shell import TIMEOUT_SECONDS, Answer
+from small_study import claim_cell
 from sqlalchemy import select
 from stubs import Stubs, freeze_in_transaction
 from victims import work_until_done
@@ -38,6 +40,7 @@ Tally = Callable[..., None]
 Sites = Callable[..., Site]
 OUTAGE_SECONDS = 10.0  # longer than a lease of 6 s and two looks at it
 N_STUB_CELLS = 150
+N_LOCKS = 3  # without the protection each costs the cell every other time
 
 
 def warnings_of_outages(site: Site, operation: str = "") -> list[int]:
@@ -74,9 +77,14 @@ def test_a_run_waits_for_locks_and_full_disks_sqlite(new_site: Sites, tally: Tal
 
 def lock_for(site: Site, seconds: float) -> None:
     """Hold SQLite's write lock while epochs end and leases run out."""
-    connection = sqlite3.connect(site.shell.database, timeout=5.0, isolation_level=None)
+    site.pace(1.0)
+    hold_lock(site.shell.database, seconds)
+
+
+def hold_lock(database: Path, seconds: float) -> None:
+    """Be the only writer for so long, as a backup may be."""
+    connection = sqlite3.connect(database, timeout=5.0, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
-    site.pace(0.5)
     time.sleep(seconds)
     connection.close()
 
@@ -171,6 +179,34 @@ def test_a_worker_frozen_within_a_transaction_holds_up_nobody_postgres(server: P
         assert frozen.exitcode == 0
         assert stubs.claims == [1, 1, 2]
         stubs.prove(tally, stalls=1)
+
+
+def test_nobody_takes_a_cell_whose_holder_met_a_lock_sqlite(sqlite_url: str, tmp_path: Path, tally: Tally) -> None:
+    """A lock longer than a lease holds up renewals but no reader: who looks for dead holders must wait too."""
+    timing = Timing.for_lease(1.5)
+    done, taken = threading.Event(), []
+    with Stubs(sqlite_url, 1, timing) as holder, Stubs(sqlite_url, 1, timing) as healer:
+        claim = claim_cell(holder.session)
+
+        def renew() -> None:
+            while not done.wait(timing.renewal_seconds) and holder.session.ledger.renew(claim):
+                pass
+
+        def heal() -> None:
+            while not done.wait(timing.poll_seconds):
+                taken.extend(healer.session.recovery.requeue_dead())
+
+        threads = [threading.Thread(target=target) for target in (renew, heal)]
+        for thread in threads:
+            thread.start()
+        for _ in range(N_LOCKS):
+            hold_lock(tmp_path / "studies.db", 2 * timing.lease_seconds)
+            time.sleep(timing.lease_seconds)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert (taken, holder.claims) == ([], [1])
+    tally(outages=N_LOCKS, cells=1)
 
 
 def test_a_second_opening_in_a_process_keeps_the_locks_of_the_first_sqlite(sqlite_url: str, tmp_path: Path) -> None:

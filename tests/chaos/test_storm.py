@@ -65,7 +65,7 @@ class Storm:
         self._replace()
         for worker in self._workers:
             worker.join(FINISH_SECONDS)
-        assert [worker.exitcode for worker in self._workers] == [0] * N_WORKERS
+        assert {worker.exitcode for worker in self._workers} == {0}
 
     def end(self) -> None:
         """Leave no process behind, whatever went wrong."""
