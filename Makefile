@@ -15,7 +15,7 @@ test: $(READY)           ## the tests
 test-slow: $(READY)      ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not chaos"
 
-chaos: $(READY)          ## kills, stalls, outages and full disks, on SQLite and Postgres; two to three minutes
+chaos: $(READY)          ## kills, stalls, outages and full disks, on SQLite and Postgres; five to seven minutes
 	$(BIN)/python -m pytest -m "chaos and not slow" -n logical --maxprocesses=4 tests/chaos
 
 chaos-slow: $(READY)     ## a thousand kills a database, a soak, a larger search of the protocol; half an hour

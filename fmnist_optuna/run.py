@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
+from fmnist_optuna.learning.sharing import share_arrays
 from fmnist_optuna.results.evaluation import Winner, evaluate_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.spec import StudySpec
@@ -25,7 +26,7 @@ from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.urls import check_url
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
-from fmnist_optuna.work.processes import Call, warm_up
+from fmnist_optuna.work.processes import Call, temporary_folder, warm_up
 from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
 
@@ -96,11 +97,13 @@ class PreparedStudy:
         session: Of the study.
         data: Where the data is.
         n_new_cells: Cells that this call added.
+        shared_data: Folder with the arrays for workers of this machine, if there was room.
     """
 
     session: Session
     data: ResolvedData
     n_new_cells: int
+    shared_data: Path | None = None
 
 
 def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
@@ -115,7 +118,8 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
     check_url(options.storage, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
-    fingerprint = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir).fingerprint
+    splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
+    shared_data = share_arrays(splits, temporary_folder())
     bound = decide_data(prepare_in_child(spec).result(), data)
     storage = open_storage(  # after everything that may be refused, which leaves no file then
         options.storage,
@@ -123,7 +127,7 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
         patience_seconds=options.patience_seconds,
         lease_seconds=options.timing.lease_seconds,
     )
-    return join(storage, bound, fingerprint, data, options.timing)
+    return replace(join(storage, bound, splits.fingerprint, data, options.timing), shared_data=shared_data)
 
 
 def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
@@ -190,6 +194,7 @@ def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, cau
             worker_id="",
             generation=session.record.generation,
             data_dir=prepared.data.data_dir,
+            shared_data=prepared.shared_data,
             timing=options.timing,
             patience_seconds=options.patience_seconds,
             memory_limit_bytes=options.limits.memory_bytes,

@@ -44,13 +44,19 @@ class ResidentData:
         validation_images: NDArray[np.uint8],
         validation_labels: NDArray[np.uint8],
     ) -> "ResidentData":
-        """Copy arrays into TensorFlow's memory once; the arrays may be dropped."""
+        """Take arrays into TensorFlow once: mapped images stay in the pages where they are, others are copied."""
         return cls(
-            tf.constant(train_images, tf.uint8),
+            _as_tensor(train_images),
             tf.constant(train_labels.astype(np.int32)),
-            tf.constant(validation_images, tf.uint8),
+            _as_tensor(validation_images),
             tf.constant(validation_labels.astype(np.int32)),
         )
+
+
+def _as_tensor(images: NDArray[np.uint8]) -> tf.Tensor:
+    if isinstance(images, np.memmap):
+        return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+    return tf.constant(images, tf.uint8)
 
 
 @dataclass(frozen=True)

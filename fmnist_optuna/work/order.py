@@ -22,6 +22,7 @@ class WorkerOrder:
         timing: Lease and intervals.
         patience_seconds: How long an outage of the database is waited for.
         memory_limit_bytes: Resident size past which the worker asks to be replaced between trials.
+        shared_data: Folder with the arrays that the supervisor wrote for all its workers, if it did.
         slot: 0-based place among the workers of its supervisor.
         log_file: Gets all output of the process; None leaves it where it is.
         log_format: "text" or "json".
@@ -35,6 +36,7 @@ class WorkerOrder:
     timing: Timing
     patience_seconds: float
     memory_limit_bytes: int | None = None
+    shared_data: Path | None = None
     slot: int = 0
     log_file: Path | None = None
     log_format: Literal["text", "json"] = "text"

@@ -11,13 +11,13 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
 from fmnist_optuna.settings import prepare_training_environment
 
-# Imports only: the server must not touch TensorFlow's runtime, or its children inherit dead threads.
-PRELOADED = ["fmnist_optuna.work.worker", "fmnist_optuna.work.training_process"]
+PRELOADED = ["fmnist_optuna.work.preloaded"]
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def _own_temporary_files() -> Iterator[None]:
     TensorFlow writes modules there and removes them at exit, which a forked or killed child does not come to.
     """
     before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = _temporary_folder().name
+    os.environ["TMPDIR"] = str(temporary_folder())
     try:
         yield
     finally:
@@ -81,6 +81,11 @@ def _own_temporary_files() -> Iterator[None]:
             del os.environ["TMPDIR"]
         else:
             os.environ["TMPDIR"] = before
+
+
+def temporary_folder() -> Path:
+    """A folder for this process and its children; it goes when this process ends."""
+    return Path(_temporary_folder().name)
 
 
 @functools.cache

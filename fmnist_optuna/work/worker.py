@@ -9,9 +9,11 @@ from typing import Literal, cast
 
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.learning.data import load_splits
+from fmnist_optuna.learning.sharing import NAMES, map_arrays
 from fmnist_optuna.learning.training import ResidentData, use_one_thread
 from fmnist_optuna.log import configure_logging
 from fmnist_optuna.settings import choose_gpu
+from fmnist_optuna.study.studies import StudyRecord
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.training_process import watch_parent
@@ -57,11 +59,15 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
     """
     use_one_thread()
     session = open_session(order)
-    spec, record = session.record.spec, session.record
-    source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
-    splits = load_splits(source, spec.data.n_validation, spec.data.split_seed, order.data_dir, record.data_fingerprint)
-    data = ResidentData.from_arrays(
-        splits.train_images, splits.train_labels, splits.validation_images, splits.validation_labels
-    )
-    del splits
-    return work(session, KerasObjective(spec, data), leave, order.generation, order.memory_limit_bytes)
+    objective = KerasObjective(session.record.spec, load_resident(order, session.record))
+    return work(session, objective, leave, order.generation, order.memory_limit_bytes)
+
+
+def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:
+    """The images that the supervisor shares, whose fingerprint it compared; else those on disk, compared here."""
+    arrays = None if order.shared_data is None else map_arrays(order.shared_data)
+    if arrays is None:
+        data, source = record.spec.data, cast(Literal["fashion-mnist", "synthetic"], record.data_source)
+        splits = load_splits(source, data.n_validation, data.split_seed, order.data_dir, record.data_fingerprint)
+        arrays = {name: getattr(splits, name) for name in NAMES}
+    return ResidentData.from_arrays(**arrays)

@@ -1,0 +1,442 @@
+"""The same study by this project and by what people use instead: whole commands, side by side, on the same machine.
+
+    python benchmarks/peers.py [--size small|full] [--tools ...] [--rounds 3] [--json FILE] [--chart FILE.png]
+
+loop          each cell in turn through stock `model.fit`, TensorFlow's own choice of threads
+optuna        GridSampler on SQLite, stock `fit`, 2 processes with one thread each
+keras-tuner   GridSearch, stock `fit`, TensorFlow's own choice of threads
+ray-tune      grid_search with one core a trial, stock `fit`, one thread each
+ours          `fmnist-optuna run --pruner none`, on SQLite, 2 workers
+ours, pruned  the same with the default pruner
+
+All train the same cells on the same 48,000 images, select on the same 12,000, in batches of 32, with the same cap on
+epochs and early stopping, and end with the winner scored on the 10,000 test images. A time is that of the whole
+command, from a cold process to its end; each command has run once before, on one cell, so that its files are in memory.
+The tools take turns, and a figure of several rounds is a median. A duplicate training of Optuna's is counted out: its
+seconds, divided by the processes, are taken off. Needs `pip install '.[bench]'`.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from databases import describe_machine
+from tables import print_machine, print_table
+from trees import list_tree, measure_tree
+
+from fmnist_optuna.learning.data import find_data_dir, load_splits
+from fmnist_optuna.settings import DATA
+
+Params = dict[str, Any]
+
+PROGRAMS = Path(__file__).with_name("peer_programs.py")
+COMMAND = Path(sys.executable).with_name("fmnist-optuna")
+PACKAGES = ("tensorflow", "keras", "keras-tuner", "ray", "numpy")
+N_WORKERS = 2  # of each tool that has any
+SAMPLE_SECONDS = 1.0  # between two readings of the memory
+SPLIT = {"n_validation": 12_000, "split_seed": 0}
+TRAINING = {"batch_size": 32, "patience": 5, "seed": 0}
+SIZES: dict[str, tuple[dict[str, list[Any]], int]] = {
+    "small": ({"hidden_size": [64, 256], "dropout_rate": [0.2, 0.5], "learning_rate": [0.001, 0.0001]}, 5),
+    "full": (
+        {"hidden_size": [64, 128, 256], "dropout_rate": [0.2, 0.3, 0.5], "learning_rate": [0.01, 0.001, 0.0001]},
+        30,
+    ),
+}
+WARM_UP = ({"hidden_size": [16], "dropout_rate": [0.2], "learning_rate": [0.001]}, 1)
+OURS, PRUNED = "ours", "ours, pruned"
+PEERS = ("loop", "optuna", "keras-tuner", "ray-tune")
+TOOLS = (*PEERS, OURS, PRUNED)
+IN_PARALLEL = {"loop": 1, "keras-tuner": 1}  # trainings at once; the others use all workers
+
+STUDY = """\
+name = "peers"
+[data]
+source = "fashion-mnist"
+n_validation = {n_validation}
+split_seed = {split_seed}
+[grid]
+{grid}
+[training]
+batch_size = {batch_size}
+max_epochs = {max_epochs}
+patience = {patience}
+seed = {seed}
+"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One finished training: epochs it ran, seconds from its first to its last, and whether it was cut short."""
+
+    params: Params
+    epochs: int
+    seconds: float
+    val_accuracy: float
+    is_pruned: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One command.
+
+    Args:
+        wall_seconds: From its start to its end.
+        seconds: The same without what duplicates cost.
+        peak_bytes: Of all its processes together, each page counted once (proportional set size).
+        trainings: One a training.
+        winner: Parameters, val_accuracy and test_accuracy.
+    """
+
+    tool: str
+    wall_seconds: float
+    seconds: float
+    peak_bytes: int
+    trainings: tuple[Training, ...]
+    winner: Mapping[str, Any]
+
+    @property
+    def n_epochs(self) -> int:
+        return sum(training.epochs for training in self.trainings)
+
+    @property
+    def n_duplicates(self) -> int:
+        return len(self.trainings) - len(count_cells(self.trainings))
+
+
+def count_cells(trainings: Iterable[Training]) -> Counter[str]:
+    return Counter(json.dumps(training.params, sort_keys=True) for training in trainings)
+
+
+class MemoryWatch:
+    """The largest memory of a process and its descendants, read once in SAMPLE_SECONDS."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak_bytes = 0
+        self.seen: dict[int, psutil.Process] = {}
+        self._pid, self._is_over = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "MemoryWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(SAMPLE_SECONDS):
+            tree = list_tree(self._pid)
+            self.seen |= {process.pid: process for process in tree}
+            self.peak_bytes = max(self.peak_bytes, measure_tree(tree))
+
+
+def time_command(arguments: Sequence[str | Path], folder: Path) -> tuple[float, int, str]:
+    """Run a command to its end: wall seconds, peak bytes, what it printed. Nothing of it outlives the call."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FMNIST_OPTUNA")}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+    began = time.monotonic()
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        with MemoryWatch(process.pid) as memory:
+            try:
+                output, _ = process.communicate()
+            finally:
+                process.kill()
+                wall_seconds = time.monotonic() - began
+    for left in memory.seen.values():
+        if left.pid != process.pid and left.is_running():  # the same process, not only the same number
+            left.kill()
+    if process.returncode != 0:
+        words = (folder / "stderr").read_text()[-3000:]
+        raise RuntimeError(
+            f"{' '.join(map(str, arguments))} must succeed, but ended with {process.returncode}: {words}"
+        )
+    return wall_seconds, memory.peak_bytes, output
+
+
+def run_peer(tool: str, grid: dict[str, list[Any]], max_epochs: int, data_file: Path) -> Reading:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = {"data": str(data_file), "folder": name, "grid": grid, "max_epochs": max_epochs, "n_workers": N_WORKERS}
+        (folder / "job.json").write_text(json.dumps(job | TRAINING))
+        command = (sys.executable, PROGRAMS, tool, folder / "job.json")
+        wall_seconds, peak_bytes, _ = time_command(command, folder)
+        trainings = tuple(Training(**json.loads(file.read_text())) for file in sorted(folder.glob("training-*.json")))
+        winner = json.loads((folder / "result.json").read_text())
+    return count_out_duplicates(Reading(tool, wall_seconds, wall_seconds, peak_bytes, trainings, winner))
+
+
+def count_out_duplicates(reading: Reading) -> Reading:
+    """Take off the seconds of every training of a cell but the shortest, divided by the processes that shared them."""
+    shortest: dict[str, float] = {}
+    total = 0.0
+    for training in reading.trainings:
+        cell = json.dumps(training.params, sort_keys=True)
+        shortest[cell] = min(training.seconds, shortest.get(cell, training.seconds))
+        total += training.seconds
+    surplus = total - sum(shortest.values())
+    return replace(reading, seconds=reading.wall_seconds - surplus / parallelism(reading.tool))
+
+
+def parallelism(tool: str) -> int:
+    return IN_PARALLEL.get(tool, N_WORKERS)
+
+
+def run_ours(tool: str, grid: dict[str, list[Any]], max_epochs: int, data_dir: Path) -> Reading:
+    pruner = ("--pruner", "none") if tool == OURS else ()
+    lines = "\n".join(f"{name} = {values}" for name, values in grid.items())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "study.toml").write_text(STUDY.format(grid=lines, max_epochs=max_epochs, **SPLIT, **TRAINING))
+        command = (COMMAND, "run", "study.toml", "--data-dir", data_dir, "--workers", str(N_WORKERS), "--json", *pruner)
+        wall_seconds, peak_bytes, output = time_command(command, folder)
+        _, _, trials = time_command((COMMAND, "trials", "--json"), folder)
+    trainings = tuple(
+        Training(
+            trial["params"], trial["epochs"], trial["seconds"], trial["val_accuracy"] or 0.0, trial["state"] == "PRUNED"
+        )
+        for trial in json.loads(trials)["trials"]
+    )
+    winner = {name: json.loads(output)[name] for name in ("params", "val_accuracy", "test_accuracy")}
+    return Reading(tool, wall_seconds, wall_seconds, peak_bytes, trainings, winner)
+
+
+def write_data(folder: Path, data_dir: Path) -> Path:
+    """The split that our command makes, as one file that the programs read."""
+    splits = load_splits("fashion-mnist", data_dir=data_dir, **SPLIT)
+    file = folder / "data.npz"
+    roles = ("train", "validation", "test")
+    np.savez(file, **{f"{role}_{what}": getattr(splits, f"{role}_{what}") for role in roles for what in KINDS})
+    return file
+
+
+KINDS = ("images", "labels")
+
+
+def summarise(readings: Sequence[Reading]) -> dict[str, dict[str, Any]]:
+    """Medians by tool, and every tool's time over ours."""
+    rows: dict[str, dict[str, Any]] = {}
+    for tool in TOOLS:
+        mine = [reading for reading in readings if reading.tool == tool]
+        if mine:
+            rows[tool] = {
+                "rounds": len(mine),
+                "seconds": statistics.median(reading.seconds for reading in mine),
+                "seconds_all": [round(reading.seconds, 2) for reading in mine],
+                "epochs": statistics.median(reading.n_epochs for reading in mine),
+                "epochs_per_second": statistics.median(reading.n_epochs / reading.wall_seconds for reading in mine),
+                "duplicates": [reading.n_duplicates for reading in mine],
+                "peak_bytes": statistics.median(reading.peak_bytes for reading in mine),
+                "winner": mine[-1].winner,
+                "epoch_seconds": epoch_seconds(mine),
+            }
+    for row in rows.values():
+        row["over"] = {ours: row["seconds"] / rows[ours]["seconds"] for ours in (OURS, PRUNED) if ours in rows}
+    return rows
+
+
+def epoch_seconds(readings: Sequence[Reading]) -> dict[int, float]:
+    """Seconds of the machine that an epoch of a training takes, by hidden size: those of a training over its epochs."""
+    by_size: dict[int, list[float]] = {}
+    for reading in readings:
+        for training in reading.trainings:
+            seconds = training.seconds / training.epochs / parallelism(reading.tool)
+            by_size.setdefault(training.params["hidden_size"], []).append(seconds)
+    return {size: statistics.median(values) for size, values in sorted(by_size.items())}
+
+
+def print_summary(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    head = (
+        "tool",
+        "time, s",
+        "over ours",
+        "over pruned",
+        "epochs",
+        "a second",
+        "val acc",
+        "test acc",
+        "peak, MB",
+        "twice",
+    )
+    print_table(
+        "Whole commands: seconds to a tested winner, and those of a tool over ours.",
+        head,
+        [
+            (
+                tool,
+                f"{row['seconds']:.1f}",
+                *(f"{row['over'][ours]:.1f}" if ours in row["over"] else "" for ours in (OURS, PRUNED)),
+                f"{row['epochs']:.0f}",
+                f"{row['epochs_per_second']:.2f}",
+                f"{100 * row['winner']['val_accuracy']:.2f} %",
+                f"{100 * row['winner']['test_accuracy']:.2f} %",
+                f"{row['peak_bytes'] / 1e6:,.0f}",
+                " ".join(map(str, row["duplicates"])),
+            )
+            for tool, row in rows.items()
+        ],
+    )
+    sizes = next(iter(rows.values()))["epoch_seconds"]
+    reference = rows.get(OURS, {}).get("epoch_seconds", {})
+    print_table(
+        "Seconds of the machine an epoch of a training, by hidden size (over ours).",
+        ("tool", *(f"h = {size}" for size in sizes)),
+        [
+            (tool, *(f"{s:.3f} ({s / reference[size]:.1f})" if size in reference else f"{s:.3f}" for size, s in times))
+            for tool, times in ((tool, row["epoch_seconds"].items()) for tool, row in rows.items())
+        ],
+    )
+
+
+def draw_chart(rows: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
+    """Bars of minutes, the slowest on top, ours in a colour of their own."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    tools = sorted(rows, key=lambda tool: rows[tool]["seconds"])
+    minutes = [rows[tool]["seconds"] / 60 for tool in tools]
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(tools) + 1.1), layout="constrained")
+    bars = axes.barh(
+        range(len(tools)), minutes, color=["#d55e00" if tool in (OURS, PRUNED) else "#8a98a8" for tool in tools]
+    )
+    labels = [LABELS[tool] for tool in tools]
+    axes.set_yticks(range(len(tools)), labels, fontsize=11)
+    axes.bar_label(bars, [f" {value_label(rows[tool])}" for tool in tools], fontsize=11)
+    axes.set_xlim(0, 1.2 * max(minutes))
+    axes.set_xlabel("minutes from a cold command to the tested winner")
+    axes.set_title(title, loc="left", fontsize=12)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
+
+
+LABELS = {
+    "loop": "Keras, one after another",
+    "optuna": "Optuna GridSampler, 2 processes",
+    "keras-tuner": "KerasTuner GridSearch",
+    "ray-tune": "Ray Tune, 2 x 1 CPU",
+    OURS: "fmnist-optuna, no pruning",
+    PRUNED: "fmnist-optuna",
+}
+
+
+def value_label(row: Mapping[str, Any]) -> str:
+    minutes, seconds = divmod(round(row["seconds"]), 60)
+    time_text = f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    over = row["over"].get(PRUNED, 0.0)
+    return time_text if over <= 1.0 else f"{time_text} ({over:.1f} x)"
+
+
+def check_machine() -> None:
+    missing = [name for name in ("keras_tuner", "ray", "matplotlib") if not is_installed(name)]
+    if missing:
+        sys.exit(
+            f"The packages of the extra bench are needed, but {', '.join(missing)} is missing: pip install '.[bench]'"
+        )
+    if not COMMAND.exists():
+        sys.exit(f"The command fmnist-optuna must stand beside {sys.executable}: pip install -e '.[bench]'")
+
+
+def is_installed(name: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The same study by this project and by other tools, side by side")
+    parser.add_argument("--size", choices=SIZES, default="small", help="8 cells x 5 epochs, or the default study")
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every reading")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="a PNG of the times")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
+    check_machine()
+    data_dir = find_data_dir(Path(os.environ[DATA]) if os.environ.get(DATA) else None)
+    if data_dir is None:
+        sys.exit(f"Fashion-MNIST is needed, but is neither in {DATA} nor in a cache: fmnist-optuna data fetch")
+    machine = describe_machine() | {name: version(name) for name in PACKAGES} | {"date": time.strftime("%Y-%m-%d")}
+    print_machine(machine)
+    readings = measure(options, data_dir, machine)
+    rows = summarise(readings)
+    print_summary(rows)
+    if options.chart:
+        grid, max_epochs = SIZES[options.size]
+        n_cells = int(np.prod([len(values) for values in grid.values()]))
+        draw_chart(rows, f"{n_cells} cells, at most {max_epochs} epochs, Fashion-MNIST, 2 cores", options.chart)
+
+
+def measure(options: argparse.Namespace, data_dir: Path, machine: Mapping[str, str]) -> list[Reading]:
+    """All rounds; what was read is on disk after each command."""
+    readings: list[Reading] = []
+    with tempfile.TemporaryDirectory() as name:
+        data_file = write_data(Path(name), data_dir)
+
+        def run(tool: str, grid: dict[str, list[Any]], max_epochs: int) -> Reading:
+            if tool in PEERS:
+                return run_peer(tool, grid, max_epochs, data_file)
+            return run_ours(tool, grid, max_epochs, data_dir)
+
+        for tool in options.tools:
+            run(tool, *WARM_UP)
+        for number in range(options.rounds):
+            for tool in rotate(options.tools, number):
+                readings.append(run(tool, *SIZES[options.size]))
+                say(number, readings[-1])
+                if options.json:
+                    results = {"machine": machine, "size": options.size, "summary": summarise(readings)}
+                    write_json(options.json, results | {"readings": [asdict(reading) for reading in readings]})
+    return readings
+
+
+def rotate(tools: Sequence[str], n_places: int) -> list[str]:
+    """Another tool first in each round, so that none always runs on a machine warmed by the same one."""
+    return [tools[(index + n_places) % len(tools)] for index in range(len(tools))]
+
+
+def say(number: int, reading: Reading) -> None:
+    print(
+        f"round {number + 1}, {reading.tool}: {reading.wall_seconds:.1f} s, {reading.n_epochs} epochs, "
+        f"{reading.n_duplicates} duplicates, test {100 * reading.winner['test_accuracy']:.2f} %",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def write_json(file: Path, results: Any) -> None:
+    """Whole or not at all."""
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(results, indent=1))
+    shutil.move(part, file)
+
+
+if __name__ == "__main__":
+    main()

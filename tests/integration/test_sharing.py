@@ -1,0 +1,75 @@
+"""Arrays that a supervisor writes and its workers map."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_study import STUDY, make_spec
+
+from fmnist_optuna.learning.data import Splits
+from fmnist_optuna.learning.sharing import NAMES, map_arrays, share_arrays
+from fmnist_optuna.learning.training import ResidentData
+from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.worker import load_resident
+
+
+def test_mapped_arrays_are_those_that_were_shared(garments: Splits, tmp_path: Path) -> None:
+    assert share_arrays(garments, tmp_path) == tmp_path
+    arrays = map_arrays(tmp_path)
+    assert arrays is not None
+    assert list(arrays) == list(NAMES)
+    assert all(np.array_equal(arrays[name], getattr(garments, name)) for name in NAMES)
+
+
+def test_mapped_images_are_not_copied(garments: Splits, tmp_path: Path, one_thread: None) -> None:
+    share_arrays(garments, tmp_path)
+    arrays = map_arrays(tmp_path)
+    assert arrays is not None
+    data = ResidentData.from_arrays(**arrays)
+    before = int(data.train_images[7, 14, 14])
+    arrays["train_images"][7, 14, 14] ^= 255  # copy-on-write: seen by who has the same pages, and not by the file
+    assert int(data.train_images[7, 14, 14]) == before ^ 255
+    again = map_arrays(tmp_path)
+    assert again is not None
+    assert again["train_images"][7, 14, 14] == before
+
+
+def test_tensors_outlive_the_files(garments: Splits, tmp_path: Path, one_thread: None) -> None:
+    share_arrays(garments, tmp_path)
+    arrays = map_arrays(tmp_path)
+    assert arrays is not None
+    data = ResidentData.from_arrays(**arrays)
+    del arrays
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert np.array_equal(data.train_images.numpy(), garments.train_images)
+
+
+def test_no_room_is_no_error(garments: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", refuse)
+    assert share_arrays(garments, tmp_path) is None
+
+
+@pytest.mark.parametrize("how", ["shared", "gone", "not shared"])
+def test_data_is_the_same_however_it_comes(garments: Splits, tmp_path: Path, one_thread: None, how: str) -> None:
+    if how == "shared":
+        share_arrays(garments, tmp_path)
+    order = WorkerOrder(
+        storage="",
+        study_name="",
+        worker_id="",
+        generation=0,
+        data_dir=None,
+        timing=Timing(),
+        patience_seconds=1.0,
+        shared_data=None if how == "not shared" else tmp_path,
+    )
+    spec = make_spec(data={"source": "synthetic", "n_validation": 2_400})
+    record = StudyRecord(1, STUDY, spec, (), garments.source, garments.fingerprint, 0, 0.0)
+    data = load_resident(order, record)
+    assert all(np.array_equal(getattr(data, name).numpy(), getattr(garments, name)) for name in NAMES)
