@@ -162,7 +162,7 @@ def compile_epoch(model: keras.Model, data: ResidentData, batch_size: int) -> Ca
     """
     n_train, n_validation = int(data.train_images.shape[0]), int(data.validation_images.shape[0])
     model.optimizer.build(model.trainable_variables)
-    graph = _trace_epoch(model, data, min(batch_size, n_train))
+    graph = _trace_epoch(model, data, min(batch_size, n_train)).get_concrete_function()
 
     def run_epoch(epoch: int, seed: int) -> EpochMetrics:
         began = time.perf_counter()

@@ -60,7 +60,7 @@ class KerasObjective:
             return Outcome(TrialState.COMPLETE, result.val_accuracy)
         finally:
             del model
-            keras.backend.clear_session()
+            keras.backend.clear_session(free_memory=False)  # which would collect as well
             gc.collect()  # graphs hold cycles; left alone they pile up over trials
 
 

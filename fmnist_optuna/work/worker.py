@@ -1,5 +1,6 @@
 """One worker with Keras: its process, its data, its loop."""
 
+import gc
 import logging
 import os
 import signal
@@ -59,6 +60,7 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
     """
     use_one_thread()
     session = open_session(order)
+    gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
     objective = KerasObjective(session.record.spec, load_resident(order, session.record))
     return work(session, objective, leave, order.generation, order.memory_limit_bytes)
 
