@@ -26,6 +26,8 @@ def share_arrays(splits: Splits, folder: Path) -> Path | None:
         for name in NAMES:
             np.save(_file(folder, name), getattr(splits, name))
     except OSError as error:
+        for name in NAMES:  # what was begun would fill the disk for as long as the run lasts
+            _file(folder, name).unlink(missing_ok=True)
         logger.warning("data_not_shared %s: %s", folder, error.strerror)
         return None
     return folder

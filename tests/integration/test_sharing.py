@@ -48,11 +48,13 @@ def test_tensors_outlive_the_files(garments: Splits, tmp_path: Path, one_thread:
 
 
 def test_no_room_is_no_error(garments: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(file: Path, _: object) -> None:
+        file.write_bytes(bytes(4096))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", refuse)
     assert share_arrays(garments, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []  # what was begun would take the last room from others
 
 
 @pytest.mark.parametrize("how", ["shared", "gone", "not shared"])
