@@ -45,7 +45,7 @@ class StubStudy:
         n_epochs: Of a trial that is not pruned.
         epoch_seconds: How long an epoch sleeps.
         n_trials: After so many finished trials nobody begins another; 0 for all cells.
-        pruner: "none" or "median", which here may prune at every epoch once 8 trials are complete.
+        pruner: "none" or "median", which may prune at every epoch once 6 trials are complete.
     """
 
     url: str = field(repr=False)
@@ -73,7 +73,7 @@ class StubStudy:
                 "dropout_rate": tuple(step / 10 for step in range(10)),
                 "learning_rate": tuple(10.0**-exponent for exponent in range(1, 11)),
             },
-            pruner=PrunerSpec(name="median", n_warmup_steps=0) if self.pruner == "median" else PrunerSpec(name="none"),
+            pruner=PrunerSpec(name="median") if self.pruner == "median" else PrunerSpec(name="none"),
         )
 
 

@@ -79,13 +79,13 @@ class TrainingSpec(_Table):
 
 
 class PrunerSpec(_Table):
-    """Optuna's MedianPruner with its arguments, or "none"."""
+    """Optuna's MedianPruner with its arguments, or "none". The defaults are the outcome of benchmarks/pruning.py."""
 
     name: Literal["median", "none"] = "median"
-    n_startup_trials: StrictInt = Field(default=8, ge=0)
-    n_warmup_steps: StrictInt = Field(default=8, ge=0)
+    n_startup_trials: StrictInt = Field(default=6, ge=0)
+    n_warmup_steps: StrictInt = Field(default=0, ge=0)
     interval_steps: StrictInt = Field(default=1, ge=1)
-    n_min_trials: StrictInt = Field(default=5, ge=1)
+    n_min_trials: StrictInt = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _none_takes_no_arguments(self) -> "PrunerSpec":

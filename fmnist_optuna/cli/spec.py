@@ -36,10 +36,10 @@ callbacks = []           # "package.module:function", each returns a keras.callb
 
 [pruner]
 name = "median"          # "none" trains every cell to its end
-n_startup_trials = 8
-n_warmup_steps = 8
+n_startup_trials = 6     # complete trials before anything is cut
+n_warmup_steps = 0
 interval_steps = 1
-n_min_trials = 5
+n_min_trials = 1
 
 [confirm]
 top = 3

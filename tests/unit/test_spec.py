@@ -231,7 +231,7 @@ def test_the_digest_tells_specifications_apart(content: dict[str, Any], is_other
         ({"training": {"seed": 1}}, ["training.seed: the study has 0, this run 1"]),
         ({"data": {"source": "synthetic"}}, ['data.source: the study has "auto", this run "synthetic"']),
         ({"model": {"depth": 2}}, ["model.depth: the study has nothing, this run 2"]),
-        ({"pruner": {"n_min_trials": 3}}, ["pruner.n_min_trials: the study has 5, this run 3"]),
+        ({"pruner": {"n_min_trials": 3}}, ["pruner.n_min_trials: the study has 1, this run 3"]),
         ({"name": "b", "confirm": {"top": 1}, "grid": {"hidden_size": [1]}}, []),
     ],
 )
