@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_VENV ?= .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: run test test-slow chaos chaos-slow lint types setup lock wheel bench-ledger bench-recovery clean help
+.PHONY: run test test-slow chaos chaos-slow lint types setup lock wheel clean help
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -37,12 +40,34 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
 
-lock:                    ## the lock file anew, from the ranges in pyproject.toml (needs uv)
+# The other tools are large and bring much: they get an environment of their own.
+$(BENCH_READY): benchmarks/requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(BENCH_READY)
+
+lock:                    ## the lock files anew, from the ranges in pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra postgres --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --extra postgres --extra bench --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --quiet --output-file benchmarks/requirements.lock
 
 wheel: $(READY)          ## the wheel, into dist/
 	$(BIN)/python -m build --no-isolation --wheel
+
+bench-peers: $(BENCH_READY) ## 8 cells here and by other tools, 20 minutes; SIZE=full: 27 cells, two hours
+	$(BENCH_VENV)/bin/python benchmarks/peers.py --size $(or $(SIZE),small)
+
+bench-floor: $(READY)    ## an epoch of the engine over the kernels in it; ten minutes
+	$(BIN)/python benchmarks/floor.py
+
+bench-memory: $(READY)   ## what 1 to 16 workers take; five minutes
+	$(BIN)/python benchmarks/memory.py
+
+bench-pruning: $(READY)  ## what pruners save and cost: the default grid once without, then replayed; ten minutes
+	$(BIN)/python benchmarks/pruning.py record $(VENV)/curves.json
+	$(BIN)/python benchmarks/pruning.py replay $(VENV)/curves.json
 
 bench-ledger: $(READY)   ## bookkeeping with a stub objective: SQLite and Postgres, 4 to 64 workers; ten minutes
 	$(BIN)/python benchmarks/ledger.py
@@ -51,7 +76,7 @@ bench-recovery: $(READY) ## how long the cell of a killed worker waits for anoth
 	$(BIN)/python benchmarks/recovery.py
 
 clean:                   ## remove the virtual environment and what tools leave
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 help:                    ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
