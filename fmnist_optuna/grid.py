@@ -15,7 +15,9 @@ Params = dict[str, bool | int | float | str]
 MAX_INTEGER = 2**53  # Optuna keeps parameters as float64, exact for integers up to here
 MAX_FLOAT = 1e300  # distributions have fixed ends, and float64 ends soon after
 LEARNING_RATES = (1e-12, 1e6)  # the same for learning rates, whose distribution is logarithmic
-BATCH_SIZE = "batch_size"  # the one parameter of a grid that is the training's, not the architecture's
+BATCH_SIZE = "batch_size"
+TRAINING_SEED = "training_seed"  # sets runs of one model apart, and nothing else
+OF_TRAINING = frozenset({BATCH_SIZE, TRAINING_SEED})  # parameters of a grid that are not the architecture's
 
 
 def canonical_json(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
-from fmnist_optuna.results.evaluation import Winner, evaluate_winner
+from fmnist_optuna.results.winner import Winner, evaluate_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.claims import Timing
@@ -173,18 +173,30 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
     prepared = prepare_study(spec, options)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     if not prepared.session.history.counts().is_over:
-        with _caught_signals() as caught:
-            _train(prepared, options, observer, caught)
+        with caught_signals() as caught:
+            train_cells(prepared, options, observer, caught)
     counts = prepared.session.history.counts()
     winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
-    return StudyResult(prepared.session, counts, winner, _log_folder(prepared.session, options))
+    return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options))
 
 
-def _log_folder(session: Session, options: RunOptions) -> Path:
+def log_folder_of(session: Session, options: RunOptions) -> Path:
+    """Where the workers' logs go."""
     return options.log_folder or session.storage.artifacts.parent / "logs"
 
 
-def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> None:
+def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> None:
+    """Let workers train a study's cells until none is left, the timeout comes, or a signal is caught.
+
+    Args:
+        caught: What `caught_signals` gave; it grows while this runs.
+
+    Raises:
+        StoppedError: The timeout or `stop` came before every cell was done.
+        InterruptedBySignalError: A signal did.
+        WorkerFailedError: The workers crash again and again.
+        NotFoundError: The study was deleted meanwhile.
+    """
     session = prepared.session
     supervisor = Supervisor(
         session=session,
@@ -202,7 +214,7 @@ def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, cau
         ),
         n_workers=options.n_workers,
         limits=options.limits,
-        log_folder=_log_folder(session, options),
+        log_folder=log_folder_of(session, options),
     )
     deadline = None if options.timeout_seconds is None else time.monotonic() + options.timeout_seconds
     session.storage.patience.is_over = lambda: len(caught) > 1
@@ -245,7 +257,7 @@ def _check_finished(session: Session, caught: list[int]) -> None:
 
 
 @contextmanager
-def _caught_signals() -> Iterator[list[int]]:
+def caught_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of them; outside the main thread they stay as they are."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

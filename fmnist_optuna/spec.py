@@ -28,12 +28,22 @@ from pydantic import (
 )
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.grid import BATCH_SIZE, LEARNING_RATES, MAX_FLOAT, MAX_INTEGER, Params, canonical_json
+from fmnist_optuna.grid import (
+    BATCH_SIZE,
+    LEARNING_RATES,
+    MAX_FLOAT,
+    MAX_INTEGER,
+    OF_TRAINING,
+    TRAINING_SEED,
+    Params,
+    canonical_json,
+)
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+CONFIRMATION = "/confirm"  # ends the name of the study that confirms another; nobody else's name has a slash
+NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION})?$"
 ARCHITECTURE_PATTERN = r"^(dense|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"
 PATTERN_RULES = {
@@ -183,6 +193,8 @@ def _check_value(name: str, value: Value) -> None:
         rule = "be at least 0 and less than 1"
     elif name in ("hidden_size", BATCH_SIZE) and not (is_number and float(value) >= 1 and float(value).is_integer()):
         rule = "be an integer of at least 1"
+    elif name == TRAINING_SEED and not (is_number and float(value) >= 0 and float(value).is_integer()):
+        rule = "be an integer of at least 0"
     if rule:
         raise ValueError(f"{name} must {rule}, but got {value!r}")
 
@@ -216,6 +228,14 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> StudySpec:
     Raises:
         SpecError: One rule is broken; the text names the first.
     """
+    spec = restore_spec(content, origin)
+    if spec.name.endswith(CONFIRMATION):  # such a study is made by confirming another, never from a study file
+        raise SpecError(f"{origin}: name {PATTERN_RULES[NAME_PATTERN]}, but got {spec.name!r}.")
+    return spec
+
+
+def restore_spec(content: Mapping[str, Any], origin: str) -> StudySpec:
+    """The specification of a study as it is stored; the same as `parse_spec`, confirmations included."""
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:
@@ -280,10 +300,10 @@ def bind_parameters(spec: StudySpec, parameters: Mapping[str, type | None], requ
     Raises:
         SpecError: An unknown parameter, a missing one, or a value of the wrong type.
     """
-    known = {BATCH_SIZE: int, **parameters}
+    known = {**dict.fromkeys(OF_TRAINING, int), **parameters}
     for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
         for name in names:
-            if name not in known or (place == "model" and name == BATCH_SIZE):
+            if name not in known or (place == "model" and name in OF_TRAINING):
                 accepted = ", ".join(sorted(known))
                 raise SpecError(
                     f"study {spec.name}: {place}.{name} must be a parameter of {spec.model.architecture}, "

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmnist_optuna.results.evaluation import Winner
+    from fmnist_optuna.confirm import ConfirmedStudy
+    from fmnist_optuna.results.prediction import Prediction
+    from fmnist_optuna.results.reproduction import Reproduction
+    from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.study.history import CellCounts
     from fmnist_optuna.study.leaderboard import TrialRow
     from fmnist_optuna.study.session import Session
@@ -72,7 +75,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> dict[str, Any]:
         "test_interval": None if evaluation is None else list(evaluation.interval),
         "epochs": winner.n_epochs,
         "data": data_answer(record),
-        "confirmed": None,
+        "confirmed": None if winner.confirmation is None else winner.confirmation.figures(),
         "classes": None
         if evaluation is None
         else [
@@ -84,6 +87,65 @@ def winner_answer(record: StudyRecord, winner: Winner) -> dict[str, Any]:
             }
             for result in evaluation.classes
         ],
+    }
+
+
+def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> dict[str, Any]:
+    """`confirm --json`: what `best --json` says, with all cells that were compared and the optimism of selection."""
+    chosen = confirmed.confirmation.chosen
+    return {
+        **winner_answer(record, confirmed.winner),
+        "candidates": [
+            {
+                "trial": candidate.cell.trial_number,
+                "params": candidate.cell.params,
+                "n_parameters": candidate.n_parameters,
+                "seeds": len(candidate.val.values),
+                "missing": candidate.n_missing,
+                "mean": candidate.val.mean,
+                "sd": candidate.val.sd,
+                "standard_error": candidate.val.standard_error,
+                "interval": list(candidate.val.interval),
+                "chosen": candidate is chosen,
+            }
+            for candidate in confirmed.confirmation.candidates
+        ],
+        "optimism": {"selected": confirmed.selected_optimism, "confirmed": confirmed.confirmed_optimism},
+    }
+
+
+def reproduction_answer(record: StudyRecord, reproduction: Reproduction) -> dict[str, Any]:
+    """`reproduce --json`."""
+    return {
+        "study": record.name,
+        "trial": reproduction.trial,
+        "params": reproduction.params,
+        "seed": reproduction.seed,
+        "matches": reproduction.matches,
+        "epochs": len(reproduction.recorded),
+        "first_difference": reproduction.first_difference,
+        "weights_sha256": reproduction.recorded_sha256,
+        "repeated_sha256": reproduction.repeated_sha256,
+        "environment_differences": list(reproduction.environment_differences),
+    }
+
+
+def prediction_answer(prediction: Prediction, n_classes: int) -> dict[str, Any]:
+    """`predict --json`: of each picture the most likely classes, the first one's label beside them."""
+    return {
+        "model": str(prediction.model),
+        "synthetic": prediction.is_synthetic,
+        "images": [
+            {
+                "file": answer.name,
+                "label": answer.ranking[0][0],
+                "probability": answer.ranking[0][1],
+                "inverted": answer.is_inverted,
+                "top": [{"label": label, "probability": p} for label, p in answer.ranking[:n_classes]],
+            }
+            for answer in prediction.answers
+        ],
+        "errors": [{"file": file, "error": error} for file, error in prediction.errors],
     }
 
 

@@ -39,9 +39,10 @@ def delete(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a study with its trials, curves, openings and weights."""
+    """Remove a study with its trials, curves, openings, weights and confirmation."""
     from fmnist_optuna.cli.tables import show_counts
-    from fmnist_optuna.study.studies import delete_study
+    from fmnist_optuna.spec import CONFIRMATION
+    from fmnist_optuna.study.studies import delete_study, find_study_or_none
 
     session = open_session(common, study)
     if not yes:
@@ -50,5 +51,8 @@ def delete(
         if not typer.confirm(f"Remove study {study} with {show_counts(session.history.counts())}?", err=True):
             say("Nothing was removed.")
             return
+    confirming = find_study_or_none(session.storage, study + CONFIRMATION)
+    if confirming is not None:
+        delete_study(session.storage, confirming)
     delete_study(session.storage, session.record)
     say(f"study {study} was removed from {session.storage.name}.")

@@ -155,7 +155,7 @@ def best(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> 
     """Show the winner and its score on the test set."""
     from fmnist_optuna.cli.answers import print_json, winner_answer
     from fmnist_optuna.cli.tables import print_winner
-    from fmnist_optuna.results.evaluation import find_winner
+    from fmnist_optuna.results.winner import find_winner
 
     session = open_session(common, study)
     winner = find_winner(session)

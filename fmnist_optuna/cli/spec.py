@@ -22,7 +22,7 @@ split_seed = 0
 architecture = "dense"   # or "package.module:function", which returns a compiled keras.Model for uint8 (n, 28, 28)
 # n_hidden_layers = 1    # any other parameter of the function, fixed for the whole study
 
-[grid]                   # every combination is one cell; any parameter of the architecture, and batch_size
+[grid]                   # every combination is one cell; parameters of the architecture, batch_size, training_seed
 hidden_size = [64, 128, 256]
 dropout_rate = [0.2, 0.3, 0.5]
 learning_rate = [0.01, 0.001, 0.0001]

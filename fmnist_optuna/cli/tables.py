@@ -12,7 +12,13 @@ from rich.table import Table
 from fmnist_optuna.grid import Params
 
 if TYPE_CHECKING:
-    from fmnist_optuna.results.evaluation import Evaluation, Winner
+    from fmnist_optuna.confirm import ConfirmedStudy
+    from fmnist_optuna.results.confirmation import Confirmation
+    from fmnist_optuna.results.evaluation import Evaluation
+    from fmnist_optuna.results.export import Export
+    from fmnist_optuna.results.prediction import Prediction
+    from fmnist_optuna.results.reproduction import Reproduction
+    from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.study.claims import Epoch
     from fmnist_optuna.study.history import CellCounts, RunningCell
     from fmnist_optuna.study.leaderboard import TrialRow
@@ -75,6 +81,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     out.print(f"Winner of {title(record)}: trial {winner.trial}")
     out.print(f"  {show_params(winner.params)}")
     field = f"best of {counts.complete} complete cells, {counts.pruned} pruned"
+    if winner.confirmation is not None:
+        field = f"chosen by confirmation; {counts.complete} complete cells, {counts.pruned} pruned"
     out.print(f"  validation accuracy  {percent(winner.val_accuracy)}   {field}")
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
@@ -82,8 +90,97 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     low, high = winner.evaluation.interval
     scored = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, {winner.evaluation.n_images:,} images"
     out.print(f"  test accuracy        {percent(winner.evaluation.accuracy)}   {scored}")
+    if winner.confirmation is not None:
+        print_confirmed(winner.confirmation)
     out.print()
     print_classes(winner.evaluation)
+
+
+def print_confirmed(confirmation: Confirmation) -> None:
+    """The chosen cell's means over fresh seeds."""
+    n_seeds = len(confirmation.chosen.val.values)
+    for name, sample in (("validation", confirmation.chosen.val), ("test", confirmation.test)):
+        if sample is not None:
+            low, high = sample.interval
+            scored = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, mean of {n_seeds} fresh seeds"
+            out.print(f"  {f'confirmed {name}':<20} {percent(sample.mean)}   {scored}")
+
+
+def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
+    """All cells that were compared, the chosen one's scores, and how much the selection flattered."""
+    confirmation, winner = confirmed.confirmation, confirmed.winner
+    out.print(f"Confirmation of {title(record)}: {len(confirmation.candidates)} cells over fresh seeds")
+    names = list(confirmation.chosen.cell.params)
+    numbers = ("trial", *names, "size", "seeds", "val acc", "sd", "95 % interval")
+    table = _table(*numbers, "", right=numbers)
+    for candidate in confirmation.candidates:
+        low, high = candidate.val.interval
+        is_chosen = candidate is confirmation.chosen
+        table.add_row(
+            str(candidate.cell.trial_number),
+            *(_number(candidate.cell.params[name]) for name in names),
+            f"{candidate.n_parameters:,}",
+            f"{len(candidate.val.values)}",
+            percent(candidate.val.mean),
+            f"{100 * candidate.val.sd:.2f}",
+            f"{100 * low:.2f} to {100 * high:.2f}",
+            "chosen" if is_chosen else f"{candidate.n_missing} missing" if candidate.n_missing else "",
+        )
+    out.print(table)
+    out.print()
+    out.print(f"Chosen: trial {winner.trial}, the smallest model within one standard error of the best mean")
+    out.print(f"  {show_params(winner.params)}")
+    print_confirmed(confirmation)
+    if winner.evaluation is not None:
+        score = f"val {percent(winner.val_accuracy)}, test {percent(winner.evaluation.accuracy)}"
+        out.print(f"  its stored weights   {score}")
+    if confirmed.selected_optimism is not None and confirmed.confirmed_optimism is not None:
+        out.print(
+            f"  val minus test       {100 * confirmed.selected_optimism:+.2f} points for the trial with the best val "
+            f"accuracy,\n                       {100 * confirmed.confirmed_optimism:+.2f} points for the confirmed mean"
+        )
+
+
+def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:
+    """Whether a trial came out the same, and where it did not."""
+    verdict = "the same, bit for bit" if reproduction.matches else "NOT the same"
+    out.print(f"trial {reproduction.trial} of {title(record)}: {verdict}")
+    out.print(f"  {show_params(reproduction.params)}, seed {reproduction.seed}")
+    epoch = reproduction.first_difference
+    curve = "equal" if epoch is None else f"differ from epoch {epoch + 1} on"
+    out.print(f"  {len(reproduction.recorded)} epochs: {curve}")
+    if reproduction.recorded_sha256 is not None:
+        out.print(f"  weights then  {reproduction.recorded_sha256}")
+        out.print(f"  weights now   {reproduction.repeated_sha256}")
+    for line in reproduction.environment_differences:
+        out.print(f"  {line}", soft_wrap=True)
+
+
+def print_export(exported: Export) -> None:
+    """Where the model is, what it scores, and that it was compared."""
+    manifest = exported.manifest
+    note = " (SYNTHETIC garments, not Fashion-MNIST)" if manifest["synthetic"] else ""
+    out.print(f"Exported trial {manifest['trial']} of {manifest['study']}{note} to {exported.folder}", soft_wrap=True)
+    out.print(f"  {show_params(manifest['params'])}")
+    accuracies = f"val {percent(manifest['val_accuracy'])}, test {percent(manifest['test_accuracy'])}"
+    out.print(f"  accuracy  {accuracies}")
+    if (parity := manifest["parity"]) is not None:
+        out.print(
+            f"  parity    {parity['n_images']:,} test images in a process with TensorFlow alone: every class as "
+            f"recorded, probabilities within {parity['max_difference']:.1g}",
+            soft_wrap=True,
+        )
+    out.print(f"  files     {', '.join(name for name in manifest['files'] if '/' not in name)}", soft_wrap=True)
+
+
+def print_prediction(prediction: Prediction, n_classes: int) -> None:
+    """One line a picture: its most likely classes."""
+    if prediction.is_synthetic:
+        out.print("This model was trained on SYNTHETIC garments, not on Fashion-MNIST.")
+    for answer in prediction.answers:
+        ranking = ", ".join(f"{label} {percent(p)}" for label, p in answer.ranking[:n_classes])
+        note = "   (inverted: it was dark on light)" if answer.is_inverted else ""
+        out.print(f"{answer.name}: {ranking}{note}", soft_wrap=True)
 
 
 def print_classes(evaluation: Evaluation) -> None:

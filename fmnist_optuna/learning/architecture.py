@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.grid import BATCH_SIZE, Cell, Params, make_cells
+from fmnist_optuna.grid import OF_TRAINING, Cell, Params, make_cells
 from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES, create_model
 from fmnist_optuna.spec import StudySpec, bind_parameters
 
@@ -78,7 +78,7 @@ def build_model(architecture: Architecture, spec: StudySpec, params: Params) -> 
     """Call the architecture for one point of the grid.
 
     Args:
-        params: The cell's parameters; batch_size is the training's and is left out.
+        params: The cell's parameters; those of the training are left out.
 
     Returns:
         A compiled model with its weights built.
@@ -86,7 +86,7 @@ def build_model(architecture: Architecture, spec: StudySpec, params: Params) -> 
     Raises:
         SpecError: The function raises, or returns something that is not a compiled Keras model.
     """
-    arguments = {**spec.model.arguments, **{name: value for name, value in params.items() if name != BATCH_SIZE}}
+    arguments = {**spec.model.arguments, **{name: value for name, value in params.items() if name not in OF_TRAINING}}
     call = f"{architecture.name}({', '.join(f'{name}={value!r}' for name, value in sorted(arguments.items()))})"
     try:
         model = architecture.function(**arguments)

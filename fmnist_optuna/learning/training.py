@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.learning.adam import fuse
+from fmnist_optuna.learning.probabilities import compute_probabilities, gives_logits
 
 SCORING_BATCH = 2_000  # images a forward pass without gradients; larger ones gain nothing and cost memory
 
@@ -241,7 +242,9 @@ def _count_hits(output: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def predict_probabilities(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The model's output for uint8 images (n, 28, 28): float32 (n, 10)."""
-    forward = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-    batches = [forward(images[i : i + SCORING_BATCH]).numpy() for i in range(0, len(images), SCORING_BATCH)]
-    return np.concatenate(batches).astype(np.float32, copy=False)
+    """Probabilities float32 (n, 10) of uint8 images (n, 28, 28), with a softmax on the output of a model without."""
+    has_logits = gives_logits(model)
+    forward = tf.function(lambda batch: compute_probabilities(model, batch, has_logits), reduce_retracing=True)
+    return np.concatenate(
+        [forward(images[i : i + SCORING_BATCH]).numpy() for i in range(0, len(images), SCORING_BATCH)]
+    )

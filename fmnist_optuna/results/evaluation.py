@@ -1,4 +1,4 @@
-"""The winner of a study and its one opening of the test set."""
+"""Stored weights on the test images: each set is scored once, in a process of its own, and replayed ever after."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist_optuna.errors import NotFoundError
-from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.study.artifacts import weights_path
 from fmnist_optuna.study.history import FinishedCell
@@ -45,54 +43,26 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
 
 
-@dataclass(frozen=True)
-class Winner:
-    """The COMPLETE cell with the best val_accuracy, and its score on the test images once there is one."""
-
-    trial: int
-    params: Params
-    val_accuracy: float
-    n_epochs: int
-    evaluation: Evaluation | None
-
-
-def find_winner(session: Session) -> Winner:
-    """The winner so far, with its recorded opening if there is one; nothing is scored.
-
-    Raises:
-        NotFoundError: No trial is complete yet.
-    """
-    best = _best(session)
-    return _winner(best, session.openings.find(_weights_sha256(session, best)))
-
-
-def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
-    """Score the winner's stored weights once on the test images, or replay the opening that was recorded.
-
-    Args:
-        data_dir: Folder with the IDX files, or None for the search order.
-
-    Raises:
-        NotFoundError: No trial is complete.
-        MismatchError: The stored weights are missing or altered.
-        DataError: The data is not that of the study.
-    """
-    best = _best(session)
-    return _winner(best, _open(session, best, data_dir, purpose="winner"))
-
-
-def _best(session: Session) -> FinishedCell:
-    best = session.history.best()
-    if best is None:
-        raise NotFoundError(f"study {session.record.name}: no trial is complete yet.")
-    return best
+def find_opening(session: Session, cell: FinishedCell) -> Opening | None:
+    """The recorded opening of a finished cell's weights; nothing is scored."""
+    return session.openings.find(_weights_sha256(session, cell))
 
 
 def _weights_sha256(session: Session, cell: FinishedCell) -> str:
     return str(session.trials.get_trial(cell.trial_id).user_attrs.get("weights_sha256"))
 
 
-def _open(session: Session, cell: FinishedCell, data_dir: Path | None, purpose: str) -> Opening:
+def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, purpose: str) -> Opening:
+    """Score the stored weights of a COMPLETE cell once on the test images, or replay what was recorded.
+
+    Args:
+        data_dir: Folder with the IDX files, or None for the search order.
+        purpose: "winner", "confirmation" or "export"; kept with the opening.
+
+    Raises:
+        MismatchError: The stored weights are missing or altered.
+        DataError: The data is not that of the study.
+    """
     trial = session.trials.get_trial(cell.trial_id)
     sha256 = str(trial.user_attrs.get("weights_sha256"))
 
@@ -110,16 +80,6 @@ def _score_weights(*arguments: object) -> object:
     from fmnist_optuna.results.scoring import score_weights
 
     return score_weights(*arguments)  # type: ignore[arg-type]
-
-
-def _winner(cell: FinishedCell, opening: Opening | None) -> Winner:
-    return Winner(
-        trial=cell.trial_number,
-        params=cell.params,
-        val_accuracy=float(cell.value or 0.0),
-        n_epochs=cell.n_epochs,
-        evaluation=None if opening is None else summarize(opening),
-    )
 
 
 def summarize(opening: Opening) -> Evaluation:

@@ -139,14 +139,24 @@ class History(StudyPart):
             rows = connection.execute(query.order_by(cells.c.finished_at, cells.c.trial_number))
             return [_finished(row) for row in rows]
 
-    @retrying
     def best(self) -> FinishedCell | None:
         """The COMPLETE cell with the best val_accuracy; of equals the earlier trial."""
+        return next(iter(self.leaders(1)), None)
+
+    @retrying
+    def leaders(self, n_cells: int) -> list[FinishedCell]:
+        """The COMPLETE cells with the best val_accuracy, the best first; of equals the earlier trial."""
         query = (
             self._finished().where(cells.c.result == "COMPLETE").order_by(cells.c.value.desc(), cells.c.trial_number)
         )
         with self.storage.read() as connection:
-            row = connection.execute(query.limit(1)).one_or_none()
+            return [_finished(row) for row in connection.execute(query.limit(n_cells))]
+
+    @retrying
+    def finished_by(self, trial_number: int) -> FinishedCell | None:
+        """The cell whose result is this trial, or None."""
+        with self.storage.read() as connection:
+            row = connection.execute(self._finished().where(cells.c.trial_number == trial_number)).one_or_none()
         return None if row is None else _finished(row)
 
     def _finished(self) -> Select[Any]:

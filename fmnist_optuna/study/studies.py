@@ -5,15 +5,15 @@ A study is one row of ours in `control` and one study of Optuna under the same n
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, delete, or_, select, update
 
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UsageError
-from fmnist_optuna.grid import Cell, Params, make_cells
-from fmnist_optuna.spec import StudySpec, differences, parse_spec
+from fmnist_optuna.grid import Cell, Params, make_cell, make_cells
+from fmnist_optuna.spec import CONFIRMATION, StudySpec, differences, restore_spec
 from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.ledger import Ledger
 from fmnist_optuna.study.schema import cells, control, epochs, openings, workers
@@ -58,12 +58,19 @@ class StudyRecord:
         raise SpecError(f"study {self.name}: no accepted grid has the point {dict(params)}.")
 
 
-def create_or_join(storage: Storage, spec: StudySpec, data_fingerprint: str, timing: Timing) -> tuple[StudyRecord, int]:
+def create_or_join(
+    storage: Storage,
+    spec: StudySpec,
+    data_fingerprint: str,
+    timing: Timing,
+    points: Sequence[Params] | None = None,
+) -> tuple[StudyRecord, int]:
     """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
 
     Args:
         spec: With the data source decided and the grid bound to the architecture's types.
         data_fingerprint: Of the data that this machine will train on.
+        points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
 
     Returns:
         The study as it is now and the number of new cells.
@@ -71,7 +78,8 @@ def create_or_join(storage: Storage, spec: StudySpec, data_fingerprint: str, tim
     Raises:
         JoinRefusedError: The study exists and differs in data, model, training, seed or pruner.
     """
-    ordered = ordered_cells(spec)  # before the locked transaction
+    # Before the locked transaction.
+    ordered = ordered_cells(spec) if points is None else [make_cell(point) for point in points]
     study_id = storage.patience.call(lambda: _create_in_optuna(storage, spec), "create_study")
     ledger = Ledger(storage, study_id, timing)
     return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint), "seed")
@@ -180,7 +188,7 @@ def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
 
 def _record(row: Row[Any]) -> StudyRecord:
     grids = tuple({name: tuple(values) for name, values in grid.items()} for grid in json.loads(row.grids))
-    spec = parse_spec(json.loads(row.spec), f"study {row.study_name}")
+    spec = restore_spec(json.loads(row.spec), f"study {row.study_name}")
     return StudyRecord(
         study_id=row.study_id,
         name=row.study_name,
@@ -214,7 +222,7 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
                 f"There is no study {name} in {storage.name}; `fmnist-optuna list` shows what there is."
             )
         return record
-    candidates = [record for record in list_studies(storage) if "/" not in record.name]
+    candidates = [record for record in list_studies(storage) if not record.name.endswith(CONFIRMATION)]
     if not candidates:
         raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
     if len(candidates) > 1:

@@ -15,7 +15,15 @@ from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from fmnist_optuna.grid import LEARNING_RATES, MAX_FLOAT, MAX_INTEGER, Params, canonical_json
+from fmnist_optuna.grid import (
+    BATCH_SIZE,
+    LEARNING_RATES,
+    MAX_FLOAT,
+    MAX_INTEGER,
+    TRAINING_SEED,
+    Params,
+    canonical_json,
+)
 from fmnist_optuna.spec import PrunerSpec
 
 CELL_ID = "cell_id"
@@ -23,7 +31,8 @@ TOKEN = "token"
 # Fixed and wide, so that a larger grid never changes the distribution of a parameter, which Optuna would refuse.
 KNOWN_DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "hidden_size": IntDistribution(1, MAX_INTEGER),
-    "batch_size": IntDistribution(1, MAX_INTEGER),
+    BATCH_SIZE: IntDistribution(1, MAX_INTEGER),
+    TRAINING_SEED: IntDistribution(0, MAX_INTEGER),
     "dropout_rate": FloatDistribution(0.0, 1.0),
     "learning_rate": FloatDistribution(*LEARNING_RATES, log=True),
 }

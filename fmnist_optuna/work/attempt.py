@@ -20,6 +20,7 @@ from fmnist_optuna.study.claims import Claim, Epoch
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, make_template, tell
+from fmnist_optuna.work.environment import read_environment
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,12 @@ def _checked(outcome: Outcome | None) -> Outcome | None:
 def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
     """One transaction makes a RUNNING trial with its parameters and what ties it to the claim."""
     sampler = session.sampler_for(claim.params)
-    attributes = {"worker": session.name, "attempt": claim.attempt, "seed": seed}
+    attributes = {
+        "worker": session.name,
+        "attempt": claim.attempt,
+        "seed": seed,
+        "environment": read_environment(),
+    }
     template = make_template(claim.cell_id, claim.token, claim.params, sampler, attributes)
     trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=template)
     return optuna.Trial(session.study, trial_id)

@@ -3,6 +3,7 @@
 import gc
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fmnist_optuna.grid import BATCH_SIZE, Params
-from fmnist_optuna.learning.architecture import build_model, load_architecture, load_callbacks
-from fmnist_optuna.learning.training import ResidentData, train
+from fmnist_optuna.learning.architecture import Architecture, build_model, load_architecture, load_callbacks
+from fmnist_optuna.learning.training import ResidentData, TrainingResult, train
 from fmnist_optuna.learning.weights import save_weights
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
@@ -36,32 +37,61 @@ class KerasObjective:
 
     def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Train one cell; the same seed gives the same curve, bit for bit, on the same machine."""
-        training = self._spec.training
-        keras.utils.set_random_seed(seed)
-        model = build_model(self._architecture, self._spec, params)
         try:
-            result = train(
-                model,
-                self._data,
-                batch_size=int(params.get(BATCH_SIZE, training.batch_size)),
-                max_epochs=training.max_epochs,
-                patience=training.patience,
-                seed=seed,
-                callbacks=[StudyCallback(running), *load_callbacks(self._spec)],
-            )
-            if running.ending in ("lost", "stopped"):
-                return None
-            if result.is_diverged or running.ending == "pruned":
-                reason: Reason = "diverged" if result.is_diverged else "pruned"
-                running.note("reason", reason)
-                return Outcome(TrialState.PRUNED, reason=reason)
-            running.note("best_epoch", result.best_epoch + 1)
-            _store(model, running)
-            return Outcome(TrialState.COMPLETE, result.val_accuracy)
-        finally:
-            del model
-            keras.backend.clear_session(free_memory=False)  # which would collect as well
-            gc.collect()  # graphs hold cycles; left alone they pile up over trials
+            return self._train(params, seed, running)
+        finally:  # the model is nobody's any more
+            forget_models()
+
+    def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        model, result = train_cell(self._architecture, self._spec, params, seed, self._data, [StudyCallback(running)])
+        if running.ending in ("lost", "stopped"):
+            return None
+        if result.is_diverged or running.ending == "pruned":
+            reason: Reason = "diverged" if result.is_diverged else "pruned"
+            running.note("reason", reason)
+            return Outcome(TrialState.PRUNED, reason=reason)
+        running.note("best_epoch", result.best_epoch + 1)
+        running.note("n_parameters", model.count_params())
+        _store(model, running)
+        return Outcome(TrialState.COMPLETE, result.val_accuracy)
+
+
+def train_cell(
+    architecture: Architecture,
+    spec: StudySpec,
+    params: Params,
+    seed: int,
+    data: ResidentData,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[keras.Model, TrainingResult]:
+    """Train one cell of a study from its seed: the same curve and weights, bit for bit, on the same machine.
+
+    Args:
+        seed: Of weights, dropout and shuffles.
+        callbacks: They come before those of the study file.
+
+    Returns:
+        The model with the kept weights, and the curve.
+    """
+    training = spec.training
+    keras.utils.set_random_seed(seed)
+    model = build_model(architecture, spec, params)
+    result = train(
+        model,
+        data,
+        batch_size=int(params.get(BATCH_SIZE, training.batch_size)),
+        max_epochs=training.max_epochs,
+        patience=training.patience,
+        seed=seed,
+        callbacks=[*callbacks, *load_callbacks(spec)],
+    )
+    return model, result
+
+
+def forget_models() -> None:
+    """Clear away what Keras keeps of models that nobody uses any more."""
+    keras.backend.clear_session(free_memory=False)  # which would collect as well
+    gc.collect()  # graphs hold cycles; left alone they pile up over trials
 
 
 def _store(model: keras.Model, running: RunningTrial) -> None:

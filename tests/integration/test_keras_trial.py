@@ -21,8 +21,9 @@ from fmnist_optuna.learning.data import CLASS_NAMES, Splits
 from fmnist_optuna.learning.training import ResidentData, predict_probabilities
 from fmnist_optuna.learning.weights import hash_weights, load_weights
 from fmnist_optuna.results import evaluation
-from fmnist_optuna.results.evaluation import Winner, evaluate_winner, find_winner, summarize, wilson_interval
+from fmnist_optuna.results.evaluation import summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
+from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.spec import StudySpec, parse_spec
 from fmnist_optuna.study.artifacts import weights_path
 from fmnist_optuna.study.claims import Timing

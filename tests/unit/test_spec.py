@@ -14,7 +14,9 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec import StudySpec, bind_parameters, differences, parse_spec, read_spec
 
 NAME_RULE = "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit"
-ACCEPTED = "must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"
+ACCEPTED = (
+    "must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate, training_seed"
+)
 DENSE = {"hidden_size": int, "dropout_rate": float, "learning_rate": float}
 
 
@@ -42,6 +44,7 @@ def refusal(text: str) -> str:
         ("[grid]\nhidden_size = [0]", "grid.hidden_size must be an integer of at least 1, but got 0"),
         ("[grid]\nhidden_size = [1.5]", "grid.hidden_size must be an integer of at least 1, but got 1.5"),
         ("[grid]\nhidden_size = [true]", "grid.hidden_size must be an integer of at least 1, but got True"),
+        ("[grid]\ntraining_seed = [-1]", "grid.training_seed must be an integer of at least 0, but got -1"),
         ("[grid]\nbatch_size = [0]", "grid.batch_size must be an integer of at least 1, but got 0"),
         ("[grid]\ndropout_rate = [1.0]", "grid.dropout_rate must be at least 0 and less than 1, but got 1.0"),
         ("[grid]\ndropout_rate = [-0.1]", "grid.dropout_rate must be at least 0 and less than 1, but got -0.1"),

@@ -1,0 +1,134 @@
+"""The best cells of a finished study again, over fresh seeds: a study of its own, with the same guarantees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from fmnist_optuna.errors import MismatchError, NotFoundError, UsageError
+from fmnist_optuna.grid import TRAINING_SEED, Params
+from fmnist_optuna.learning.data import load_splits, resolve_source
+from fmnist_optuna.learning.sharing import share_arrays
+from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
+from fmnist_optuna.run import Observer, PreparedStudy, RunOptions, caught_signals, log_folder_of, train_cells
+from fmnist_optuna.spec import CONFIRMATION, StudySpec, Value, restore_spec
+from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.work.processes import temporary_folder, warm_up
+
+
+@dataclass(frozen=True)
+class ConfirmedStudy:
+    """What a confirmation ends with.
+
+    Args:
+        winner: The chosen cell's original trial, its weights scored on the test images.
+        confirmation: What chose it.
+        selected: The cell with the best val_accuracy of the grid, scored too: what one would have taken without.
+    """
+
+    winner: Winner
+    confirmation: Confirmation
+    selected: Winner
+
+    @property
+    def selected_optimism(self) -> float | None:
+        """val_accuracy minus test accuracy of the selected trial: what choosing the best of many flatters it by."""
+        evaluation = self.selected.evaluation
+        return None if evaluation is None else self.selected.val_accuracy - evaluation.accuracy
+
+    @property
+    def confirmed_optimism(self) -> float | None:
+        """The same of the chosen cell's means over fresh seeds, which nobody chose by."""
+        test = self.confirmation.test
+        return None if test is None else self.confirmation.chosen.val.mean - test.mean
+
+
+def confirm_study(
+    session: Session,
+    options: RunOptions,
+    n_cells: int | None = None,
+    n_seeds: int | None = None,
+    observer: Observer | None = None,
+) -> ConfirmedStudy:
+    """Train the best cells of a finished study again over fresh seeds, without pruning, and choose among them.
+
+    Interrupted, a second call goes on. A call with more cells or seeds adds them to those that are there.
+
+    Args:
+        session: Of the study.
+        n_cells: How many of the best; by default what the study file says.
+        n_seeds: Seeds a cell, >= 2; by default what the study file says.
+
+    Raises:
+        NotFoundError: No trial of the study is complete.
+        UsageError: The study is not finished, or is itself a confirmation.
+        MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
+        FmnistOptunaError: Whatever training raises.
+    """
+    leaders = _leaders(session, n_cells or session.record.spec.confirm.top)
+    observer = observer or Observer()
+    prepared = _prepare(session, options, leaders, n_seeds or session.record.spec.confirm.seeds)
+    observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+    if not prepared.session.history.counts().is_over:
+        with caught_signals() as caught:
+            train_cells(prepared, options, observer, caught)
+    winner = evaluate_winner(session, prepared.data.data_dir)
+    if winner.confirmation is None:
+        raise MismatchError(
+            f"study {prepared.session.record.name}: a cell must have a result for every seed, but none has; "
+            f"`fmnist-optuna trials {prepared.session.record.name}` shows why, the logs are in "
+            f"{log_folder_of(prepared.session, options)}."
+        )
+    return ConfirmedStudy(winner, winner.confirmation, evaluate_leader(session, prepared.data.data_dir))
+
+
+def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:
+    name, counts = session.record.name, session.history.counts()
+    if name.endswith(CONFIRMATION):
+        raise UsageError(f"STUDY must be a study of a grid, but {name} is itself a confirmation.")
+    leaders = session.history.leaders(n_cells)
+    if not leaders:
+        raise NotFoundError(f"study {name}: no trial is complete yet.")
+    if not counts.is_over:
+        n_left = counts.waiting + counts.running
+        raise UsageError(
+            f"study {name}: must be finished before it is confirmed, but {n_left} of {counts.total} cells are not; "
+            "`fmnist-optuna run` goes on with it."
+        )
+    return leaders
+
+
+def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCell], n_seeds: int) -> PreparedStudy:
+    warm_up()  # TensorFlow is imported in the workers' server while we go on
+    record = session.record
+    source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
+    data = resolve_source(source, options.data_dir, options.mirrors)
+    split = record.spec.data
+    splits = load_splits(source, split.n_validation, split.split_seed, data.data_dir, record.data_fingerprint)
+    # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
+    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
+    spec = confirmation_spec(record.spec, record.name, points)
+    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points)
+    return PreparedStudy(
+        session=Session(session.storage, confirming, options.timing, "supervisor"),
+        data=data,
+        n_new_cells=n_new,
+        shared_data=share_arrays(splits, temporary_folder()),
+    )
+
+
+def confirmation_spec(spec: StudySpec, name: str, points: Sequence[Params]) -> StudySpec:
+    """The specification of the study that confirms another: the same but for the pruner, and a grid around the points.
+
+    Numbers are those of the points; of a parameter that is no number all values stay, as Optuna keeps its choices.
+    """
+    grid: dict[str, tuple[Value, ...]] = {}
+    for parameter, values in spec.grid.items():
+        used = {point[parameter] for point in points}
+        is_number = not any(isinstance(value, str | bool) for value in values)
+        grid[parameter] = tuple(sorted(used)) if is_number else values
+    grid[TRAINING_SEED] = tuple(sorted({int(point[TRAINING_SEED]) for point in points}))
+    content = {**spec.model_dump(mode="json"), "name": name + CONFIRMATION, "grid": grid, "pruner": {"name": "none"}}
+    return restore_spec(content, f"study {name}{CONFIRMATION}")

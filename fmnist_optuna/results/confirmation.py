@@ -1,0 +1,198 @@
+"""What fresh seeds say of a study's best cells: means with intervals, and the one-standard-error choice.
+
+A confirmation is a study of its own, `<name>/confirm`, whose cells are the best points of the grid times seeds. It is
+read here; `fmnist_optuna.confirm` trains it.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fmnist_optuna.grid import TRAINING_SEED, Params, canonical_json
+from fmnist_optuna.results.evaluation import find_opening, open_weights
+from fmnist_optuna.spec import CONFIRMATION
+from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import find_study_or_none
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Accuracies (0..1) of one cell over seeds, at least two."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean."""
+        return statistics.fmean(self.values)
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over seeds, with n - 1."""
+        return statistics.stdev(self.values)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean."""
+        return self.sd / math.sqrt(len(self.values))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean, by Student's t with n - 1 degrees of freedom."""
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
+        return self.mean - half, self.mean + half
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cell of the grid that was run again.
+
+    Args:
+        cell: As the grid has it: its original trial is what `export` writes.
+        val: val_accuracy over the seeds.
+        n_parameters: Of the model, trainable or not.
+        n_missing: Seeds without a result: failed or diverged. Such a cell is not chosen.
+        runs: Its cells in the confirmation.
+    """
+
+    cell: FinishedCell
+    val: Sample
+    n_parameters: int
+    n_missing: int
+    runs: tuple[FinishedCell, ...]
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A finished confirmation.
+
+    Args:
+        candidates: The best mean first.
+        chosen: The smallest of those whose mean is within one standard error of the best.
+        test: Test accuracy of the chosen cell over its seeds, each an opening; None before they are opened.
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    test: Sample | None
+
+    def figures(self) -> dict[str, Any]:
+        """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
+        val, test = self.chosen.val, self.test
+        return {
+            "mean": val.mean,
+            "sd": val.sd,
+            "interval": list(val.interval),
+            "seeds": len(val.values),
+            "test_mean": None if test is None else test.mean,
+            "test_sd": None if test is None else test.sd,
+            "test_interval": None if test is None else list(test.interval),
+        }
+
+
+def find_confirmation(session: Session) -> Confirmation | None:
+    """The confirmation of a study, if it is finished and has the study's present leader in it; nothing is scored."""
+    confirming = open_confirming(session)
+    if confirming is None or not confirming.history.counts().is_over:
+        return None
+    candidates = _read_candidates(session, confirming)
+    leader = session.history.best()
+    if leader is None or all(candidate.cell.trial_id != leader.trial_id for candidate in candidates):
+        return None  # the grid has grown since
+    chosen = choose(candidates)
+    if chosen is None:
+        return None
+    openings = [find_opening(confirming, run) for run in chosen.runs]
+    accuracies = tuple(opening.accuracy for opening in openings if opening is not None)
+    test = Sample(accuracies) if len(accuracies) == len(openings) else None
+    return Confirmation(tuple(candidates), chosen, test)
+
+
+def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation | None:
+    """The same, with the chosen cell's weights of every seed scored once on the test images.
+
+    Args:
+        data_dir: Folder with the IDX files, or None for the search order.
+
+    Raises:
+        MismatchError: Stored weights are missing or altered.
+        DataError: The data is not that of the study.
+    """
+    confirmation, confirming = find_confirmation(session), open_confirming(session)
+    if confirmation is None or confirming is None or confirmation.test is not None:
+        return confirmation
+    runs = confirmation.chosen.runs
+    openings = [open_weights(confirming, run, data_dir, purpose="confirmation") for run in runs]
+    return replace(confirmation, test=Sample(tuple(opening.accuracy for opening in openings)))
+
+
+def open_confirming(session: Session) -> Session | None:
+    """The session of the study that confirms this one, or None."""
+    record = find_study_or_none(session.storage, session.record.name + CONFIRMATION)
+    if record is None or record.data_fingerprint != session.record.data_fingerprint:
+        return None
+    return Session(session.storage, record, session.timing, session.name)
+
+
+def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
+    runs: dict[str, list[FinishedCell]] = {}
+    for run in confirming.history.finished():
+        runs.setdefault(_point(run.params), []).append(run)
+    n_failed: dict[str, int] = {}
+    for params, _ in confirming.history.failed():
+        n_failed[_point(params)] = n_failed.get(_point(params), 0) + 1
+    originals = {_point(cell.params): cell for cell in session.history.finished() if cell.result == "COMPLETE"}
+    candidates = [
+        candidate
+        for point, group in runs.items()
+        if point in originals
+        and (candidate := _read_candidate(confirming, originals[point], group, n_failed.get(point, 0))) is not None
+    ]
+    return sorted(candidates, key=lambda candidate: (-candidate.val.mean, candidate.cell.trial_number))
+
+
+def _read_candidate(
+    confirming: Session, cell: FinishedCell, group: Sequence[FinishedCell], n_failed: int
+) -> Candidate | None:
+    complete = sorted((run for run in group if run.result == "COMPLETE"), key=lambda run: run.params[TRAINING_SEED])
+    if len(complete) < 2:
+        return None
+    attributes = confirming.trials.get_trial(complete[0].trial_id).user_attrs
+    return Candidate(
+        cell=cell,
+        val=Sample(tuple(float(run.value or 0.0) for run in complete)),
+        n_parameters=int(attributes["n_parameters"]),
+        n_missing=n_failed + len(group) - len(complete),
+        runs=tuple(complete),
+    )
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The one-standard-error choice among the cells whose seeds all have a result; None without such a cell.
+
+    Of equally small models the one with the better mean is taken.
+
+    Source: Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees, section 3.4.3.
+    """
+    whole = [candidate for candidate in candidates if not candidate.n_missing]
+    if not whole:
+        return None
+    best = max(whole, key=lambda candidate: candidate.val.mean)
+    bound = best.val.mean - best.val.standard_error
+    close = [candidate for candidate in whole if candidate.val.mean >= bound]
+    return min(close, key=lambda candidate: (candidate.n_parameters, -candidate.val.mean))
+
+
+def without_seed(params: Mapping[str, bool | int | float | str]) -> Params:
+    """The point of the grid that a cell of a confirmation repeats."""
+    return {name: value for name, value in params.items() if name != TRAINING_SEED}
+
+
+def _point(params: Params) -> str:
+    return canonical_json(without_seed(params))

@@ -1,0 +1,123 @@
+"""A recorded trial trained once more: the same curve and the same weights, or what differs and why."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from fmnist_optuna.grid import Params
+from fmnist_optuna.learning.data import load_splits
+from fmnist_optuna.learning.sharing import NAMES
+from fmnist_optuna.results.winner import finished_cell
+from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.study.claims import Epoch
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.environment import differences, read_environment
+from fmnist_optuna.work.processes import Call
+
+COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A trial and its repetition.
+
+    Args:
+        recorded: Epochs of the trial.
+        repeated: Epochs of the repetition.
+        recorded_sha256: Of the kept weights; None for a trial that was pruned, which keeps none.
+        repeated_sha256: The same of the repetition.
+        environment_differences: A line each: what the trial was trained with, what is here. Without a record of it, one
+            line that says so.
+    """
+
+    trial: int
+    params: Params
+    seed: int
+    recorded: tuple[Epoch, ...]
+    repeated: tuple[Epoch, ...]
+    recorded_sha256: str | None
+    repeated_sha256: str | None
+    environment_differences: tuple[str, ...]
+
+    @property
+    def first_difference(self) -> int | None:
+        """The first epoch (0-based) in which the curves differ in any bit; None when they agree to the end."""
+        for epoch, (then, now) in enumerate(zip(self.recorded, self.repeated, strict=False)):
+            if not all(_same(getattr(then, name), getattr(now, name)) for name in COMPARED):
+                return epoch
+        n_epochs = len(self.recorded), len(self.repeated)
+        return None if n_epochs[0] == n_epochs[1] else min(n_epochs)
+
+    @property
+    def matches(self) -> bool:
+        """Whether curve and weights are the same, bit for bit."""
+        return self.first_difference is None and self.recorded_sha256 == self.repeated_sha256
+
+
+def _same(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
+
+
+def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Reproduction:
+    """Train a finished trial again from its recorded seed, specification and data, in a process of one thread.
+
+    A pruned trial is trained for as many epochs as it had. Nothing is written to the study.
+
+    Args:
+        number: Of the trial, 0-based.
+        data_dir: Folder with the IDX files, or None for the search order.
+
+    Raises:
+        NotFoundError: The study has no such trial.
+        UsageError: The trial has not finished, or has failed.
+        DataError: The data is not that of the study.
+    """
+    cell = finished_cell(session, number)
+    attributes = session.trials.get_trial(cell.trial_id).user_attrs
+    recorded = session.history.curve(cell.trial_id)
+    record, seed = session.record, int(attributes["seed"])
+    arguments = (record.spec, cell.params, seed, len(recorded), record.data_source, data_dir, record.data_fingerprint)
+    repeated, sha256 = Call(_train_again, *arguments).result()
+    is_complete = cell.result == "COMPLETE"
+    environment = attributes.get("environment")
+    return Reproduction(
+        trial=number,
+        params=cell.params,
+        seed=seed,
+        recorded=tuple(recorded),
+        repeated=tuple(repeated),
+        recorded_sha256=str(attributes.get("weights_sha256")) if is_complete else None,
+        repeated_sha256=sha256 if is_complete else None,
+        environment_differences=tuple(
+            differences(environment, read_environment()) if environment else ["the trial recorded no environment"]
+        ),
+    )
+
+
+def _train_again(
+    spec: StudySpec, params: Params, seed: int, n_epochs: int, source: str, data_dir: Path | None, fingerprint: str
+) -> tuple[Sequence[Epoch], str]:
+    """In a process of its own: the epochs, and the hash of the kept weights."""
+    import keras
+
+    from fmnist_optuna.learning.architecture import load_architecture
+    from fmnist_optuna.learning.training import ResidentData
+    from fmnist_optuna.learning.weights import hash_weights
+    from fmnist_optuna.work.trial import train_cell
+
+    named = cast(Literal["fashion-mnist", "synthetic"], source)
+    splits = load_splits(named, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)
+    data = ResidentData.from_arrays(**{name: getattr(splits, name) for name in NAMES})
+
+    class StopAfter(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            if epoch + 1 >= n_epochs:
+                self.model.stop_training = True
+
+    model, result = train_cell(load_architecture(spec.model.architecture), spec, params, seed, data, [StopAfter()])
+    epochs = [
+        Epoch(e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.seconds) for e in result.epochs
+    ]
+    return epochs, hash_weights(model)

@@ -1,0 +1,319 @@
+"""`confirm`, `reproduce`, `export` and `predict`: the number holds, and the model leaves the study whole."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shell import SMOKE, Answer, FinishedStudy, Shell, two_at_a_time
+
+PACKAGES = Path(np.__file__).parents[1]
+SAVED_MODEL_CLI = Path(sys.executable).with_name("saved_model_cli")
+# Importing the project fails, as where it is not installed.
+RELOAD = """
+import json, sys
+sys.modules["fmnist_optuna"] = None
+import numpy as np
+import tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+answer = serve(image=tf.constant(np.load(sys.argv[2])))
+print(json.dumps([label.decode() for label in answer["label"].numpy()]))
+"""
+
+
+@dataclass(frozen=True)
+class Won:
+    """The smoke study, confirmed and exported; to be read only."""
+
+    shell: Shell
+    before: Answer
+    confirmed: Answer
+    best: Answer
+    exported: Answer
+
+    @property
+    def model(self) -> Path:
+        """The exported version."""
+        return self.shell.folder / "models" / "smoke" / "1"
+
+    @property
+    def manifest(self) -> dict[str, object]:
+        """What the export says of itself."""
+        return json.loads((self.model / "manifest.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def won(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> Won:
+    folder = tmp_path_factory.mktemp("won") / "copy"
+    shutil.copytree(smoke.shell.folder, folder)
+    shell = Shell(folder)
+    before = shell("best", "--json")
+    confirmed = shell("confirm", "--top", "2", "--seeds", "2", "--workers", "2", "--json")
+    best = shell("best", "--json")
+    return Won(shell, before, confirmed, best, shell("export", "--format", "savedmodel,keras", "--json"))
+
+
+@pytest.fixture(scope="module")
+def images(won: Won, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten drawn garments as an array, and one as dark on light."""
+    from fmnist_optuna.learning.data import load_splits
+
+    folder = tmp_path_factory.mktemp("images")
+    garments = load_splits("synthetic", 2_400, 0).test_images
+    np.save(folder / "ten.npy", garments[:10])
+    Image.fromarray(255 - garments[0]).resize((300, 300)).save(folder / "photo.jpg", quality=95)
+    return folder
+
+
+def test_confirm_compares_the_best_cells_over_fresh_seeds(won: Won) -> None:
+    assert won.confirmed.code == 0, won.confirmed.stderr
+    answer = won.confirmed.json
+    assert [(c["seeds"], c["missing"]) for c in answer["candidates"]] == [(2, 0)] * 2
+    assert sum(c["chosen"] for c in answer["candidates"]) == 1
+    means = [c["mean"] for c in answer["candidates"]]
+    assert means == sorted(means, reverse=True)
+    chosen = next(c for c in answer["candidates"] if c["chosen"])
+    assert (chosen["trial"], chosen["params"]) == (answer["trial"], answer["params"])
+    assert answer["confirmed"]["mean"] == pytest.approx(chosen["mean"])
+    low, high = answer["confirmed"]["test_interval"]
+    assert low <= answer["confirmed"]["test_mean"] <= high
+
+
+def test_fresh_seeds_are_not_the_original_one(won: Won) -> None:
+    seeds = {}
+    for study in ("smoke", "smoke/confirm"):
+        trials = won.shell("trials", study, "--json").json["trials"]
+        seeds[study] = {won.shell("show", str(t["trial"]), study, "--json").json["seed"] for t in trials}
+    assert (len(seeds["smoke"]), len(seeds["smoke/confirm"])) == (4, 4)
+    assert not seeds["smoke"] & seeds["smoke/confirm"]
+
+
+def test_best_answers_with_the_confirmed_cell(won: Won) -> None:
+    assert won.before.json["confirmed"] is None
+    assert won.best.json == {**won.before.json, **{k: won.confirmed.json[k] for k in won.before.json}}
+    assert won.best.json["confirmed"]["seeds"] == 2
+
+
+def test_the_grid_and_its_confirmation_both_verify(won: Won) -> None:
+    answers = two_at_a_time({name: lambda name=name: won.shell("verify", name) for name in ("smoke", "smoke/confirm")})
+    assert {name: answer.code for name, answer in answers.items()} == {"smoke": 0, "smoke/confirm": 0}
+
+
+def test_each_opening_is_one_set_of_weights(won: Won) -> None:
+    """The chosen cell over two seeds, and the trials that were named winner; replayed ever after."""
+    rows = won.shell.query("SELECT purpose, weights_sha256 FROM openings")
+    assert sorted({purpose for purpose, _ in rows}) == ["confirmation", "winner"]
+    assert len({weights for _, weights in rows}) == len(rows)
+    assert len([purpose for purpose, _ in rows if purpose == "confirmation"]) == 2
+
+
+def test_a_second_confirm_trains_nothing(won: Won) -> None:
+    n_trials = won.shell.query("SELECT count(*) FROM trials")
+    again = won.shell("confirm", "--top", "2", "--seeds", "2", "--json")
+    assert again.json == won.confirmed.json
+    assert won.shell.query("SELECT count(*) FROM trials") == n_trials
+
+
+def test_confirm_for_people_fits_a_terminal(won: Won) -> None:
+    answer = won.shell("confirm", "--top", "2", "--seeds", "2")
+    assert answer.code == 0
+    assert "SYNTHETIC" in answer.stdout
+    assert "smallest model within one standard error" in answer.stdout
+    assert [line for line in answer.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_the_export_has_everything_and_its_hashes(won: Won) -> None:
+    assert won.exported.code == 0, won.exported.stderr
+    files = {str(path.relative_to(won.model)) for path in won.model.rglob("*") if path.is_file()}
+    assert set(won.manifest["files"]) == files - {"manifest.json"}  # type: ignore[call-overload]
+    assert {"saved_model.pb", "model.keras", "MODEL_CARD.md", "confusion_matrix.png"} <= files
+    assert won.manifest["trial"] == won.best.json["trial"]
+    assert won.manifest["test_accuracy"] == won.best.json["test_accuracy"]
+    assert won.manifest["confirmed"] == won.best.json["confirmed"]
+    assert won.manifest["synthetic"] is True
+    assert won.manifest["parity"]["n_images"] == 2_000  # type: ignore[index]
+    assert "SYNTHETIC" in (won.model / "MODEL_CARD.md").read_text()
+    assert won.shell.folder not in [Path(part) for part in (won.model / "manifest.json").read_text().split('"')]
+
+
+def test_tensorflow_alone_gives_the_answers_of_predict(won: Won, images: Path) -> None:
+    command = [sys.executable, "-c", RELOAD, str(won.model), str(images / "ten.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=images)
+    predicted = won.shell("predict", won.model, images / "ten.npy", "--json")
+    assert predicted.code == 0, predicted.stderr
+    assert json.loads(done.stdout) == [image["label"] for image in predicted.json["images"]]
+    assert [len(image["top"]) for image in predicted.json["images"]] == [3] * 10
+
+
+@pytest.mark.slow
+def test_the_model_loads_where_the_project_is_not_installed(won: Won, images: Path, tmp_path: Path) -> None:
+    """A fresh environment that sees the installed packages, but not the checkout that is installed as a link."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    environment = {**won.shell.environment, "PYTHONPATH": str(PACKAGES)}
+    there = subprocess.run([python, "-c", "import fmnist_optuna"], env=environment, cwd=tmp_path, check=False)
+    assert there.returncode == 1
+    command = [python, "-c", RELOAD, won.model, images / "ten.npy"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)) == 10
+
+
+def test_saved_model_cli_shows_and_runs_it(won: Won, images: Path) -> None:
+    def cli(*arguments: str) -> str:
+        command = [SAVED_MODEL_CLI, *arguments, "--dir", str(won.model), "--tag_set", "serve"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=won.shell.environment).stdout
+
+    show = ("show", "--signature_def", "serving_default")
+    run = ("run", "--signature_def", "serving_default", "--inputs", f"image={images / 'ten.npy'}")
+    answers = two_at_a_time({"show": lambda: cli(*show), "run": lambda: cli(*run)})
+    for words in ("DT_UINT8", "(-1, 28, 28)", "probabilities", "(-1, 10)", "class_id", "label"):
+        assert words in answers["show"]
+    assert "Result for output key class_id" in answers["run"]
+
+
+def test_predict_turns_a_photograph_round_and_answers_the_others(won: Won, images: Path) -> None:
+    shutil.copy(images / "photo.jpg", won.shell.folder / "photo.jpg")
+    won.shell.write("text.png", "hello")
+    won.shell.write("empty.png", "")
+    answer = won.shell("predict", "models/smoke", "photo.jpg", "text.png", "empty.png", "none.png", "--top", "1")
+    assert answer.code == 4
+    assert answer.stdout.splitlines()[0].startswith("This model was trained on SYNTHETIC")
+    assert "photo.jpg: " in answer.stdout
+    assert "inverted" in answer.stdout
+    assert [line.split()[1] for line in answer.errors] == ["text.png", "empty.png", "none.png"]
+
+
+def test_reproduce_is_the_same_bit_for_bit(won: Won) -> None:
+    """The study ran with two workers; this is one process."""
+    answer = won.shell("reproduce", "1", "smoke", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.json["matches"] is True
+    assert answer.json["weights_sha256"] == answer.json["repeated_sha256"]
+    assert answer.json["environment_differences"] == []
+
+
+def change(shell: Shell, statement: str, *values: object) -> None:
+    connection = sqlite3.connect(shell.database)
+    with connection:
+        assert connection.execute(statement, values).rowcount > 0
+    connection.close()
+
+
+def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
+    change(smoke_copy, "UPDATE epochs SET val_loss = val_loss + 1e-9 WHERE epoch = 1")
+    answer = smoke_copy("reproduce", "0")
+    assert answer.code == 6
+    assert "NOT the same" in answer.stdout
+    assert "differ from epoch 2 on" in answer.stdout
+
+
+def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) -> None:
+    change(smoke_copy, "UPDATE epochs SET val_loss = val_loss + 1e-9")
+    key = "UPDATE trial_user_attributes SET value_json = json_set(value_json, '$.tensorflow', ?) WHERE key = ?"
+    change(smoke_copy, key, "2.0.0", "environment")
+    answer = smoke_copy("reproduce", "0", "--json")
+    assert answer.code == 1
+    (difference,) = answer.json["environment_differences"]
+    assert difference.startswith("tensorflow: then 2.0.0, now ")
+
+
+def test_weights_with_another_byte_are_not_exported(smoke_copy: Shell) -> None:
+    """Their hash is named, and nothing is left."""
+    for file in (smoke_copy.folder / "studies" / "artifacts").iterdir():
+        content = bytearray(file.read_bytes())
+        content[-1000] ^= 255
+        file.write_bytes(content)
+    answer = smoke_copy("export")
+    assert (answer.code, len(answer.errors)) == (6, 1), answer.stderr
+    assert "must have SHA-256" in answer.stderr or "must be readable" in answer.stderr
+    assert not (smoke_copy.folder / "models").exists()
+
+
+def test_a_model_with_other_answers_is_not_exported(smoke_copy: Shell) -> None:
+    """The gate compares with what was recorded; what was recorded is altered here."""
+    import io
+
+    ((packed,),) = smoke_copy.query("SELECT predictions FROM openings")
+    arrays = dict(np.load(io.BytesIO(packed)))
+    arrays["probabilities"][7] = arrays["probabilities"][7][::-1]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    change(smoke_copy, "UPDATE openings SET predictions = ?", buffer.getvalue())
+    answer = smoke_copy("export")
+    assert (answer.code, len(answer.errors)) == (6, 1), answer.stderr
+    assert "1 of 2,000 images get another class" in answer.stderr
+    assert not (smoke_copy.folder / "models").exists()
+
+
+def test_delete_takes_the_confirmation_with_it(won: Won, tmp_path: Path) -> None:
+    shutil.copytree(won.shell.folder, tmp_path / "copy")
+    shell = Shell(tmp_path / "copy")
+    assert shell("delete", "smoke", "--yes").code == 0
+    assert shell.query("SELECT study_name FROM control") == []
+    assert list((shell.folder / "studies" / "artifacts").iterdir()) == []
+
+
+REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "version exists": (("export", "--version", "1"), 2, "--version must be new"),
+    "unknown format": (("export", "--format", "onnx"), 2, "--format must be of savedmodel, keras, but got 'onnx'"),
+    "unknown trial": (("export", "--trial", "99"), 3, "there is no trial 99"),
+    "export of a confirmation": (("export", "smoke/confirm"), 2, "is a confirmation"),
+    "confirm of a confirmation": (("confirm", "smoke/confirm"), 2, "is itself a confirmation"),
+    "run of a confirmation": (("run", "--name", "smoke/confirm"), 2, "name must be letters"),
+    "one seed": (("confirm", "--seeds", "1"), 2, "--seeds"),
+    "out is a file": (("export", "--out", "smoke.toml"), 5, "--out must be a folder that can be written"),
+    "no full disk device": (("export", "--out", "/proc/models"), 5, "--out must be a folder that can be written"),
+    "reproduce nothing": (("reproduce", "99"), 3, "there is no trial 99"),
+    "no model": (("predict", "studies", "none.png"), 4, "has no saved_model.pb"),
+    "no folder": (("predict", "nowhere", "none.png"), 4, "is no folder"),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(won: Won) -> dict[str, Answer]:
+    """Every case once; none leaves a file."""
+    before = won.shell.files()
+    answers = two_at_a_time({name: lambda typed=typed: won.shell(*typed) for name, (typed, _, _) in REFUSED.items()})
+    left = {name for name in won.shell.files() - before if not name.endswith(("-wal", "-shm"))}
+    assert left == set()
+    return answers
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_bad_input_is_refused_in_one_line(refused: dict[str, Answer], case: str) -> None:
+    _, code, words = REFUSED[case]
+    answer = refused[case]
+    assert (answer.code, len(answer.errors)) == (code, 1), answer.stderr
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_model_of_something_else_is_refused(tmp_path: Path, images: Path) -> None:
+    """A SavedModel with another signature."""
+    code = "import tensorflow as tf; m = tf.Module(); m.f = tf.function(lambda x: {'y': x}, [tf.TensorSpec([1])]); "
+    save = f"tf.saved_model.save(m, {str(tmp_path / 'other')!r}, m.f.get_concrete_function())"
+    subprocess.run([sys.executable, "-c", code + save], check=True, capture_output=True)
+    answer = Shell(tmp_path)("predict", "other", images / "photo.jpg")
+    assert (answer.code, len(answer.errors)) == (4, 1), answer.stderr
+    assert "takes x and gives y" in answer.stderr
+
+
+def test_a_study_without_a_finished_trial_has_nothing_to_export(shell: Shell) -> None:
+    shell.write("smoke.toml", SMOKE)
+    assert shell("init", "smoke.toml").code == 0
+    for typed in (("export",), ("confirm",), ("export", "--trial", "0")):
+        answer = shell(*typed)
+        assert (answer.code, len(answer.errors)) == (3, 1), answer.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_a_storage_error(smoke_copy: Shell) -> None:
+    (smoke_copy.folder / "locked").mkdir(mode=0o500)
+    assert smoke_copy("export", "--out", "locked").code == 5

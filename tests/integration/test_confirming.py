@@ -1,0 +1,136 @@
+"""The study that confirms another: its cells, and what is read from it, on both databases."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from small_study import (
+    FAST,
+    FINGERPRINT,
+    ON_SQLITE,
+    begin_trial,
+    claim_cell,
+    finish_everything,
+    finish_trial,
+    make_spec,
+    prune_trial,
+    settle,
+    value_of,
+)
+
+from fmnist_optuna.confirm import confirm_study, confirmation_spec
+from fmnist_optuna.errors import NotFoundError, UsageError
+from fmnist_optuna.grid import TRAINING_SEED, Params
+from fmnist_optuna.results.confirmation import find_confirmation, without_seed
+from fmnist_optuna.run import RunOptions
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.study.verification import verify
+
+Sessions = Callable[..., Session]
+LARGE, SMALL = {"hidden_size": 128, "dropout_rate": 0.5}, {"hidden_size": 64, "dropout_rate": 0.5}  # the best, another
+N_PARAMETERS = {64: 1000, 128: 2000}
+
+
+def confirm(session: Session, points: Sequence[Params], n_seeds: int) -> Session:
+    """Create or join the confirmation of some points."""
+    cells = [{**point, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for point in points]
+    spec = confirmation_spec(session.record.spec, session.record.name, cells)
+    record, _ = create_or_join(session.storage, spec, FINGERPRINT, FAST, cells)
+    return Session(session.storage, record, FAST, "confirming")
+
+
+def finish(confirming: Session, values: Mapping[int, Sequence[float]], diverged: Sequence[int] = ()) -> None:
+    """Give each cell the value of its hidden size and seed; seeds in `diverged` have none."""
+    while (claim := confirming.ledger.claim("confirming", confirming.ledger.generation() or 0)) is not None:
+        trial_id = begin_trial(confirming, claim)
+        seed, hidden_size = int(claim.params[TRAINING_SEED]), int(claim.params["hidden_size"])
+        confirming.trials.set_trial_user_attr(trial_id, "n_parameters", N_PARAMETERS[hidden_size])
+        if seed in diverged:
+            prune_trial(confirming, trial_id, 0.1)
+        else:
+            finish_trial(confirming, trial_id, values[hidden_size][seed - 1])
+        settle(confirming, claim, trial_id)
+
+
+def test_the_cells_are_the_points_times_the_seeds(session: Session) -> None:
+    """And no other point of the grid around them; a second call adds what is new."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE, SMALL], 2)
+    assert confirming.record.name == f"{session.record.name}/confirm"
+    assert confirming.record.spec.pruner.name == "none"
+    assert confirming.history.counts().total == 4
+    assert confirm(session, [LARGE, SMALL, {**SMALL, "dropout_rate": 0.0}], 3).history.counts().total == 9
+
+
+def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
+    finish_everything(session)
+    confirming = confirm(session, [LARGE, SMALL], 3)
+    finish(confirming, {128: (0.90, 0.92, 0.91), 64: (0.89, 0.92, 0.91)})
+    assert verify(confirming.storage, confirming.trials, confirming.record.study_id).ok
+    assert verify(session.storage, session.trials, session.record.study_id).ok
+    confirmation = find_confirmation(session)
+    assert confirmation is not None
+    assert [c.val.values for c in confirmation.candidates] == [(0.90, 0.92, 0.91), (0.89, 0.92, 0.91)]
+    assert [c.cell.value for c in confirmation.candidates] == [value_of(LARGE), value_of(SMALL)]
+    assert confirmation.chosen.cell.params == SMALL  # half as large, and within one standard error
+    assert [run.params[TRAINING_SEED] for run in confirmation.chosen.runs] == [1, 2, 3]
+    assert confirmation.test is None  # nothing was opened
+
+
+def test_an_unfinished_confirmation_says_nothing(session: Session) -> None:
+    finish_everything(session)
+    assert find_confirmation(session) is None
+    confirming = confirm(session, [LARGE], 2)
+    assert find_confirmation(session) is None
+    finish(confirming, {128: (0.9, 0.8)})
+    assert find_confirmation(session) is not None
+
+
+@ON_SQLITE
+def test_a_confirmation_without_the_present_leader_says_nothing(session: Session) -> None:
+    """The grid may have grown since."""
+    finish_everything(session)
+    finish(confirm(session, [SMALL], 2), {64: (0.9, 0.8)})
+    assert find_confirmation(session) is None
+
+
+@ON_SQLITE
+def test_a_diverged_seed_is_missing(session: Session) -> None:
+    finish_everything(session)
+    confirming = confirm(session, [LARGE], 3)
+    finish(confirming, {128: (0.9, 0.8, 0.9)}, diverged=[3])
+    assert find_confirmation(session) is None  # its only cell is not eligible
+
+
+@ON_SQLITE
+def test_a_study_that_is_not_finished_is_not_confirmed(session: Session) -> None:
+    claim = claim_cell(session)
+    with pytest.raises(NotFoundError, match="no trial is complete yet"):
+        confirm_study(session, RunOptions())
+    trial_id = begin_trial(session, claim)
+    finish_trial(session, trial_id, 0.5)
+    settle(session, claim, trial_id)
+    with pytest.raises(UsageError, match="must be finished before it is confirmed, but 3 of 4 cells are not"):
+        confirm_study(session, RunOptions())
+
+
+@ON_SQLITE
+def test_a_confirmation_is_not_confirmed(session: Session) -> None:
+    named = replace(session, record=replace(session.record, name="small/confirm"))
+    with pytest.raises(UsageError, match="is itself a confirmation"):
+        confirm_study(named, RunOptions())
+
+
+def test_strings_keep_all_their_values() -> None:
+    """Optuna refuses new choices of a categorical parameter later."""
+    spec = make_spec({"activation": ["relu", "tanh", "gelu"], "hidden_size": [8, 16, 32], "bias": [True, False]})
+    points = [{"activation": "relu", "hidden_size": 16, "bias": True, TRAINING_SEED: seed} for seed in (1, 2)]
+    grid = confirmation_spec(spec, "small", points).grid
+    assert grid == {
+        "activation": ("relu", "tanh", "gelu"), "hidden_size": (16,), "bias": (True, False), TRAINING_SEED: (1, 2),
+    }  # fmt: skip
+
+
+def test_the_seed_is_no_part_of_the_point() -> None:
+    assert without_seed({**LARGE, TRAINING_SEED: 3}) == LARGE

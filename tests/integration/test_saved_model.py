@@ -1,0 +1,82 @@
+"""Models of users leave as SavedModel and `.keras`: what ends in logits answers with probabilities."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_study import make_spec
+
+from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.learning.data import Splits
+
+PARAMS = {"width": 8}
+MODEL = """
+import keras
+
+class Scale(keras.layers.Layer):
+    def call(self, x):
+        return x * 3.0
+
+def make(width: int):
+    model = keras.Sequential([
+        keras.Input((28, 28), dtype="uint8"), keras.layers.Flatten(), keras.layers.Rescaling(1 / 255),
+        {layers}
+    ])
+    model.compile("adam", {loss})
+    return model
+"""
+SPARSE = "keras.losses.SparseCategoricalCrossentropy"
+KINDS = {
+    "logits": ("keras.layers.Dense(width), keras.layers.Dense(10)", f"{SPARSE}(from_logits=True)"),
+    "logits, loss of one's own": ("keras.layers.Dense(width), keras.layers.Dense(10)", "lambda y, p: 0.0 * p[:, 0]"),
+    "probabilities": ("keras.layers.Dense(width), keras.layers.Dense(10, activation='softmax')", f"{SPARSE}()"),
+}
+
+Modules = Callable[[str, str], str]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_model_answers_with_probabilities(
+    kind: str, make_module: Modules, one_thread: None, garments: Splits, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    from fmnist_optuna.learning.architecture import build_model, load_architecture
+    from fmnist_optuna.learning.training import predict_probabilities
+    from fmnist_optuna.learning.weights import save_weights
+    from fmnist_optuna.results.saved_model import write_models
+
+    layers, loss = KINDS[kind]
+    name = make_module("of_a_user", MODEL.replace("{layers}", layers).replace("{loss}", loss))
+    spec = make_spec({"width": [8]}, model={"architecture": f"{name}:make"})
+    model = build_model(load_architecture(spec.model.architecture), spec, PARAMS)
+    sha256 = save_weights(model, tmp_path / "weights")
+    images = garments.test_images[:50]
+    expected = predict_probabilities(model, images)
+    assert np.allclose(expected.sum(axis=1), 1, atol=1e-5)
+    assert np.array_equal(expected.argmax(axis=1), model(images).numpy().argmax(axis=1))
+    formats = ("savedmodel",) if "own" in kind else ("savedmodel", "keras")
+    has_logits = write_models(spec, PARAMS, tmp_path / "weights", sha256, tmp_path / "model", formats)
+    assert has_logits == kind.startswith("logits")
+    serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    answer = serve(image=tf.constant(images))
+    assert np.abs(answer["probabilities"].numpy() - expected).max() < 1e-6
+    assert np.array_equal(answer["class_id"].numpy(), expected.argmax(axis=1))
+
+
+def test_a_class_that_does_not_load_again_is_no_keras_file(
+    make_module: Modules, one_thread: None, tmp_path: Path
+) -> None:
+    from fmnist_optuna.learning.architecture import build_model, load_architecture
+    from fmnist_optuna.learning.weights import save_weights
+    from fmnist_optuna.results.saved_model import write_models
+
+    layers = "Scale(), keras.layers.Dense(10, activation='softmax')"
+    name = make_module("of_a_user", MODEL.replace("{layers}", layers).replace("{loss}", f"{SPARSE}()"))
+    spec = make_spec({"width": [8]}, model={"architecture": f"{name}:make"})
+    model = build_model(load_architecture(spec.model.architecture), spec, PARAMS)
+    sha256 = save_weights(model, tmp_path / "weights")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(MismatchError, match="register your own classes"):
+        write_models(spec, PARAMS, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))
