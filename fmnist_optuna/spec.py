@@ -304,7 +304,7 @@ def bind_parameters(spec: StudySpec, parameters: Mapping[str, type | None], requ
     for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
         for name in names:
             if name not in known or (place == "model" and name in OF_TRAINING):
-                accepted = ", ".join(sorted(known))
+                accepted = ", ".join(sorted(known.keys() - {TRAINING_SEED}))
                 raise SpecError(
                     f"study {spec.name}: {place}.{name} must be a parameter of {spec.model.architecture}, "
                     f"which accepts {accepted}."

@@ -82,7 +82,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     out.print(f"  {show_params(winner.params)}")
     field = f"best of {counts.complete} complete cells, {counts.pruned} pruned"
     if winner.confirmation is not None:
-        field = f"chosen by confirmation; {counts.complete} complete cells, {counts.pruned} pruned"
+        field = f"confirmed; {counts.complete} complete cells, {counts.pruned} pruned"
     out.print(f"  validation accuracy  {percent(winner.val_accuracy)}   {field}")
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
@@ -102,16 +102,17 @@ def print_confirmed(confirmation: Confirmation) -> None:
     for name, sample in (("validation", confirmation.chosen.val), ("test", confirmation.test)):
         if sample is not None:
             low, high = sample.interval
-            scored = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, mean of {n_seeds} fresh seeds"
+            scored = f"95 % interval {100 * low:.2f} to {100 * high:.2f}, mean of {n_seeds} seeds"
             out.print(f"  {f'confirmed {name}':<20} {percent(sample.mean)}   {scored}")
 
 
 def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     """All cells that were compared, the chosen one's scores, and how much the selection flattered."""
     confirmation, winner = confirmed.confirmation, confirmed.winner
-    out.print(f"Confirmation of {title(record)}: {len(confirmation.candidates)} cells over fresh seeds")
+    n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
+    out.print(f"Confirmation of {title(record)}: {len(confirmation.candidates)} cells, {n_seeds} fresh seeds each")
     names = list(confirmation.chosen.cell.params)
-    numbers = ("trial", *names, "size", "seeds", "val acc", "sd", "95 % interval")
+    numbers = ("trial", *names, "params", "val acc", "sd", "95 % interval")
     table = _table(*numbers, "", right=numbers)
     for candidate in confirmation.candidates:
         low, high = candidate.val.interval
@@ -120,25 +121,23 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
             str(candidate.cell.trial_number),
             *(_number(candidate.cell.params[name]) for name in names),
             f"{candidate.n_parameters:,}",
-            f"{len(candidate.val.values)}",
             percent(candidate.val.mean),
             f"{100 * candidate.val.sd:.2f}",
             f"{100 * low:.2f} to {100 * high:.2f}",
-            "chosen" if is_chosen else f"{candidate.n_missing} missing" if candidate.n_missing else "",
+            f"{'*' if is_chosen else ''}{f' {candidate.n_missing} missing' if candidate.n_missing else ''}".strip(),
         )
     out.print(table)
     out.print()
-    out.print(f"Chosen: trial {winner.trial}, the smallest model within one standard error of the best mean")
+    out.print(f"* Chosen: trial {winner.trial}, the smallest model within one standard error of the best")
     out.print(f"  {show_params(winner.params)}")
     print_confirmed(confirmation)
     if winner.evaluation is not None:
         score = f"val {percent(winner.val_accuracy)}, test {percent(winner.evaluation.accuracy)}"
         out.print(f"  its stored weights   {score}")
     if confirmed.selected_optimism is not None and confirmed.confirmed_optimism is not None:
-        out.print(
-            f"  val minus test       {100 * confirmed.selected_optimism:+.2f} points for the trial with the best val "
-            f"accuracy,\n                       {100 * confirmed.confirmed_optimism:+.2f} points for the confirmed mean"
-        )
+        selected, mean = 100 * confirmed.selected_optimism, 100 * confirmed.confirmed_optimism
+        out.print(f"  val minus test       {selected:+.2f} points for the trial with the best val accuracy,")
+        out.print(f"                       {mean:+.2f} points for the confirmed mean")
 
 
 def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:

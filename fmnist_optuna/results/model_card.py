@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.study.openings import Opening
+
+TILE, LEFT, TOP, BOTTOM, FONT_SIZE = 64, 150, 60, 130, 20  # pixels
+DARKEST = (8, 48, 107)  # of a share of 100 %
 
 CARD = """\
 # {study}, trial {trial}{synthetic_title}
@@ -157,25 +161,26 @@ def _interval(ends: tuple[float, float]) -> str:
 
 def write_confusion_matrix(file: Path, opening: Opening, is_synthetic: bool) -> None:
     """Draw which class was taken for which on the test images: a row a true class, shares of it in percent."""
-    from matplotlib.figure import Figure
-
     n_classes = len(CLASS_NAMES)
     counts = np.zeros((n_classes, n_classes), np.int64)
     np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for row in range(n_classes):
-        for column in range(n_classes):
-            if counts[row, column]:
-                color = "white" if shares[row, column] > 55 else "black"
-                text = f"{shares[row, column]:.0f}" if shares[row, column] >= 1 else "<1"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
-    axes.set_xticks(range(n_classes), CLASS_NAMES, rotation=45, ha="right")
-    axes.set_yticks(range(n_classes), CLASS_NAMES)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = Image.new("RGB", (LEFT + n_classes * TILE + 20, TOP + n_classes * TILE + BOTTOM), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(FONT_SIZE)
     note = "SYNTHETIC garments" if is_synthetic else f"{len(opening.labels):,} test images"
-    axes.set_title(f"{note}: share of each true class, in percent")
-    figure.savefig(file, dpi=120)
+    draw.text((LEFT, 20), f"{note}: what each true class (row) was taken for, in percent", "black", font)
+    for row, name in enumerate(CLASS_NAMES):
+        middle = TOP + row * TILE + TILE // 2
+        draw.text((LEFT - 12, middle), name, "black", font, anchor="rm")
+        label = Image.new("RGB", (BOTTOM - 12, TILE), "white")
+        ImageDraw.Draw(label).text((BOTTOM - 12, TILE // 2), name, "black", font, anchor="rm")
+        image.paste(label.rotate(90, expand=True), (LEFT + row * TILE, TOP + n_classes * TILE + 12))
+        for column, share in enumerate(shares[row]):
+            left, top = LEFT + column * TILE, TOP + row * TILE
+            color = tuple(round(255 + float(share) * (end - 255)) for end in DARKEST)
+            draw.rectangle((left, top, left + TILE - 2, top + TILE - 2), color)
+            if counts[row, column]:
+                text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
+                ink = "white" if share > 0.5 else "black"
+                draw.text((left + TILE // 2, middle), text, ink, font, anchor="mm")
+    image.save(file)

@@ -3,6 +3,7 @@
 import functools
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +37,7 @@ def read_environment() -> dict[str, Any]:
         "fmnist_optuna": __version__,
         **{package: version(package) for package in PACKAGES},
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": f"{sys.platform} {platform.machine()}",
         "cpu": cpu,
         "cpu_features": features,
         "threads": N_THREADS,

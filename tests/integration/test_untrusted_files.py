@@ -25,7 +25,7 @@ from sqlalchemy import text, update
 import fmnist_optuna
 from fmnist_optuna.errors import DataError, MismatchError, SpecError
 from fmnist_optuna.learning.files import IdxFile, read_arrays, verify_files
-from fmnist_optuna.run import RunOptions, _log_folder
+from fmnist_optuna.run import RunOptions, log_folder_of
 from fmnist_optuna.study.artifacts import WEIGHTS_FILE, DurableStore, remove_artifacts, store_weights, weights_path
 from fmnist_optuna.study.schema import control, openings
 from fmnist_optuna.study.session import Session
@@ -458,7 +458,7 @@ def test_a_path_for_a_name_in_the_database_makes_no_file_elsewhere(
     orders: list[WorkerOrder] = []
     monkeypatch.setattr(supervisor, "start", lambda _target, arguments, name: orders.extend(arguments) or Unstarted())
     order = WorkerOrder(storage_url, evil.record.name, "", evil.record.generation, None, evil.timing, 1.0)
-    logs = _log_folder(evil, RunOptions(storage_url))
+    logs = log_folder_of(evil, RunOptions(storage_url))
     supervisor.Supervisor(evil, order, 1, Limits(), logs)._start_worker(0)
     assert orders[0].log_file is not None
     assert orders[0].log_file.resolve().parent == tmp_path / "logs"
