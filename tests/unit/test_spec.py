@@ -14,9 +14,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec import StudySpec, bind_parameters, differences, parse_spec, read_spec
 
 NAME_RULE = "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit"
-ACCEPTED = (
-    "must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"
-)
+ACCEPTED = "must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"
 DENSE = {"hidden_size": int, "dropout_rate": float, "learning_rate": float}
 
 
