@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: run test test-slow chaos chaos-slow lint types setup lock wheel clean help
+.PHONY: compose-secrets run test test-slow chaos chaos-slow lint types setup lock wheel clean help
 .PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
@@ -50,11 +50,16 @@ $(BENCH_READY): benchmarks/requirements.lock pyproject.toml
 lock:                    ## the lock files anew, from the ranges in pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra postgres --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --extra postgres --universal --python-version 3.11 --constraints requirements.lock \
+	  --generate-hashes --no-header --quiet --output-file deploy/requirements.lock
 	uv pip compile pyproject.toml --extra postgres --extra bench --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --output-file benchmarks/requirements.lock
 
 wheel: $(READY)          ## the wheel, into dist/
 	$(BIN)/python -m build --no-isolation --wheel
+
+compose-secrets:         ## passwords for docker-compose.yml, into ./secrets, once
+	$(PYTHON) deploy/make_secrets.py
 
 bench-peers: $(BENCH_READY) ## 8 cells here and by other tools, 20 minutes; SIZE=full: 27 cells, two hours
 	$(BENCH_VENV)/bin/python benchmarks/peers.py --size $(or $(SIZE),small)
@@ -80,3 +85,4 @@ clean:                   ## remove the virtual environment and what tools leave
 
 help:                    ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+

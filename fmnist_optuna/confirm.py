@@ -10,7 +10,15 @@ from fmnist_optuna.learning.data import load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
-from fmnist_optuna.run import Observer, PreparedStudy, RunOptions, caught_signals, log_folder_of, train_cells
+from fmnist_optuna.run import (
+    Observer,
+    PreparedStudy,
+    RunOptions,
+    caught_signals,
+    decorate_study,
+    log_folder_of,
+    train_cells,
+)
 from fmnist_optuna.spec import CONFIRMATION, StudySpec, Value, restore_spec
 from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.session import Session
@@ -71,7 +79,8 @@ def confirm_study(
     observer = observer or Observer()
     prepared = _prepare(session, options, leaders, n_seeds or session.record.spec.confirm.seeds)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
-    if not prepared.session.history.counts().is_over:
+    is_trained = not prepared.session.history.counts().is_over
+    if is_trained:
         with caught_signals() as caught:
             train_cells(prepared, options, observer, caught)
     winner = evaluate_winner(session, prepared.data.data_dir)
@@ -81,7 +90,10 @@ def confirm_study(
             f"`fmnist-optuna trials {prepared.session.record.name}` shows why, the logs are in "
             f"{log_folder_of(prepared.session, options)}."
         )
-    return ConfirmedStudy(winner, winner.confirmation, evaluate_leader(session, prepared.data.data_dir))
+    selected = evaluate_leader(session, prepared.data.data_dir)
+    if is_trained:
+        decorate_study(session)
+    return ConfirmedStudy(winner, winner.confirmation, selected)
 
 
 def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:

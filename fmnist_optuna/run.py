@@ -15,7 +15,7 @@ from typing import Any
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
-from fmnist_optuna.results.winner import Winner, evaluate_winner
+from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.claims import Timing
@@ -45,6 +45,7 @@ class RunOptions:
         patience_seconds: How long an outage of the database is waited for.
         log_folder: One log a worker; by default `logs` beside the artifacts.
         log_format: Of the workers' logs: "text" or "json".
+        dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
     """
 
     storage: str = field(default=DEFAULT_STORAGE, repr=False)
@@ -57,6 +58,7 @@ class RunOptions:
     patience_seconds: float = DEFAULT_PATIENCE_SECONDS
     log_folder: Path | None = None
     log_format: Any = "text"
+    dashboard_port: int | None = None
 
 
 class Observer:
@@ -64,6 +66,9 @@ class Observer:
 
     def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
         """The study is there and its cells are seeded."""
+
+    def opened(self, address: str) -> None:
+        """The dashboard listens at this address."""
 
     def tick(self, session: Session) -> None:
         """The workers are at it; called about five times a second."""
@@ -172,11 +177,15 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
     observer = observer or Observer()
     prepared = prepare_study(spec, options)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
-    if not prepared.session.history.counts().is_over:
-        with caught_signals() as caught:
+    is_trained = not prepared.session.history.counts().is_over
+    if is_trained:
+        with dashboard_beside(prepared.session, options, observer), caught_signals() as caught:
             train_cells(prepared, options, observer, caught)
     counts = prepared.session.history.counts()
+    is_known = not is_trained and counts.complete > 0 and find_winner(prepared.session).evaluation is not None
     winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
+    if not is_known:  # workers started elsewhere may have trained it all
+        decorate_study(prepared.session)
     return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options))
 
 
@@ -254,6 +263,29 @@ def _check_finished(session: Session, caught: list[int]) -> None:
         raise InterruptedBySignalError(f"Stopped by {signal.Signals(caught[0]).name}. {left}", caught[0])
     if not counts.is_over:
         raise StoppedError(f"Stopped before all cells were done. {left}")
+
+
+@contextmanager
+def dashboard_beside(session: Session, options: RunOptions, observer: Observer) -> Iterator[None]:
+    """The studies in a browser meanwhile, if the options ask for it."""
+    if options.dashboard_port is None:
+        yield
+        return
+    from fmnist_optuna.results.dashboard import LOOPBACK, DashboardProcess
+
+    process = DashboardProcess(options.storage, session.record.name, LOOPBACK, options.dashboard_port)
+    try:
+        observer.opened(f"{process.address}/studies/{session.record.study_id}")
+        yield
+    finally:
+        process.close()
+
+
+def decorate_study(session: Session) -> None:
+    """Let a dashboard show notes, figures and pictures of the study as it stands."""
+    from fmnist_optuna.results.decoration import decorate  # plotly, after the training
+
+    decorate(session)
 
 
 @contextmanager

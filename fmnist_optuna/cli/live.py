@@ -13,7 +13,8 @@ from fmnist_optuna.cli.tables import percent, running_table, show_counts, show_p
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.learning.data import ResolvedData
 from fmnist_optuna.run import Observer
-from fmnist_optuna.study.history import FinishedCell, History
+from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.study.remaining import RemainingTime
 from fmnist_optuna.study.session import Session
 
 REFRESH_SECONDS = 0.5
@@ -34,8 +35,6 @@ class StudyObserver(Observer):
         self._finished_until = 0.0
         self._told: set[int] = set()
         self._next_look = 0.0
-        self._began = time.monotonic()
-        self._n_at_start = 0
         self._session: Session | None = None
 
     def __enter__(self) -> "StudyObserver":
@@ -56,10 +55,12 @@ class StudyObserver(Observer):
             self.line(f"SYNTHETIC data: {data.reason}")
         verb = "starts" if counts.done + counts.failed == 0 else "goes on" if not counts.is_over else "is finished"
         self.line(f"study {title(record)} {verb}: {show_counts(counts)}; data {record.data_fingerprint[:12]}")
-        self._began = time.monotonic()
-        self._n_at_start = counts.done + counts.failed
         self._finished_until = session.history.last_finished_at()
         self._told = {cell.trial_id for cell in session.history.finished(since=self._finished_until - OVERLAP_SECONDS)}
+
+    def opened(self, address: str) -> None:
+        """Say where the dashboard is."""
+        self.line(f"dashboard: {address}")
 
     def tick(self, session: Session) -> None:
         """Say what was finished since the last look."""
@@ -110,6 +111,7 @@ class LiveObserver(StudyObserver):
     def __init__(self, console: Console, n_workers: int) -> None:
         super().__init__(console, n_workers)
         self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._view: StudyView | None = None
 
     def __enter__(self) -> "LiveObserver":
         self._live.start()
@@ -124,40 +126,36 @@ class LiveObserver(StudyObserver):
 
     def look(self, session: Session) -> None:
         """Draw the study as it is now."""
-        seconds = time.monotonic() - self._began
-        self._live.update(draw_study(session.history, title(session.record), seconds, self._n_at_start), refresh=True)
+        self._view = self._view or StudyView(session)
+        self._live.update(self._view.draw(), refresh=True)
 
 
-def draw_study(history: History, name: str, seconds: float, n_at_start: int = 0) -> Group:
-    """The study as a picture in text.
+class StudyView:
+    """The study as a picture in text, drawn again and again: what `run` and `status` show."""
 
-    Args:
-        seconds: Since the work began, for the estimate of the time left.
-        n_at_start: Cells that were settled before it began.
-    """
-    counts, best, running = history.counts(), history.best(), history.running()
-    n_settled = counts.done + counts.failed
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(
-        ProgressBar(total=max(1, counts.total), completed=n_settled, width=30),
-        f"{n_settled}/{counts.total} cells",
-        _time_left(n_settled - n_at_start, counts.total - n_settled, seconds) if running else "",
-    )
-    leader = "best so far: none yet"
-    if best is not None:
-        leader = f"best so far: {percent(best.value)} by trial {best.trial_number} ({show_params(best.params)})"
-    rows: list[RenderableType] = [Text(f"{name}: {show_counts(counts)}", style="bold"), bar]
-    if running:
-        rows.append(running_table(running))
-    return Group(*rows, Text(leader))
+    def __init__(self, session: Session) -> None:
+        self._history = session.history
+        self._title = title(session.record)
+        self._remaining = RemainingTime(session.history)
 
-
-def _time_left(n_settled: int, n_left: int, seconds: float) -> str:
-    if n_left == 0:
-        return ""
-    if n_settled == 0:
-        return f"{format_seconds(seconds)} so far"
-    return f"about {format_seconds(seconds / n_settled * n_left)} left"
+    def draw(self) -> Group:
+        """The study as it is now."""
+        counts, best, running = self._history.counts(), self._history.best(), self._history.running()
+        n_settled = counts.done + counts.failed
+        seconds = self._remaining.estimate(counts, running)
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(1, counts.total), completed=n_settled, width=30),
+            f"{n_settled}/{counts.total} cells",
+            "" if seconds is None else f"about {format_seconds(seconds)} left",
+        )
+        leader = "best so far: none yet"
+        if best is not None:
+            leader = f"best so far: {percent(best.value)} by trial {best.trial_number} ({show_params(best.params)})"
+        rows: list[RenderableType] = [Text(f"{self._title}: {show_counts(counts)}", style="bold"), bar]
+        if running:
+            rows.append(running_table(running))
+        return Group(*rows, Text(leader))
 
 
 def format_seconds(seconds: float) -> str:

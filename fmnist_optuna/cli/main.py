@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fmnist_optuna import __version__
-from fmnist_optuna.cli import data, managing, reading, running, spec, winning
+from fmnist_optuna.cli import data, managing, reading, running, showing, spec, winning
 from fmnist_optuna.cli.options import say
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def main_options(
 running.add_to(app)
 reading.add_to(app)
 winning.add_to(app)
+showing.add_to(app)
 managing.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(spec.app, name="spec")

@@ -12,6 +12,7 @@ from fmnist_optuna.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
     from fmnist_optuna.study.session import Session
+    from fmnist_optuna.study.storage import Storage
 
 WATCH_SECONDS = 1.0
 
@@ -26,14 +27,20 @@ def add_to(app: typer.Typer) -> None:
     command(app, "list")(list_)
 
 
+def open_storage_of(common: Common) -> "Storage":
+    """The storage that a reading command is about; it must be there."""
+    from fmnist_optuna.study.storage import open_storage
+
+    return open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
+
+
 def open_session(common: Common, study: str | None) -> "Session":
     """The study that a reading command is about."""
     from fmnist_optuna.study.claims import Timing
     from fmnist_optuna.study.session import Session
-    from fmnist_optuna.study.storage import open_storage
     from fmnist_optuna.study.studies import find_study
 
-    storage = open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
+    storage = open_storage_of(common)
     timing = Timing.for_lease(common.lease_seconds)
     return Session(storage, find_study(storage, study), timing, "reader")
 
@@ -46,8 +53,8 @@ def status(
 ) -> None:
     """Show how far a study is: cells, workers, best so far."""
     from fmnist_optuna.cli.answers import print_json, status_answer
-    from fmnist_optuna.cli.live import draw_study, format_seconds
-    from fmnist_optuna.cli.tables import out, title
+    from fmnist_optuna.cli.live import StudyView, format_seconds
+    from fmnist_optuna.cli.tables import out
 
     session = open_session(common, study)
     if as_json and watch:
@@ -58,7 +65,7 @@ def status(
     if watch:
         _watch(session)
     history = session.history
-    out.print(draw_study(history, title(session.record), history.elapsed_seconds()))
+    out.print(StudyView(session).draw())
     workers = history.workers()
     elapsed = format_seconds(history.elapsed_seconds())
     out.print(f"{len(workers)} workers, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
@@ -70,14 +77,14 @@ def status(
 def _watch(session: "Session") -> None:
     from rich.live import Live
 
-    from fmnist_optuna.cli.live import draw_study
-    from fmnist_optuna.cli.tables import out, title
+    from fmnist_optuna.cli.live import StudyView
+    from fmnist_optuna.cli.tables import out
 
+    view = StudyView(session)
     with Live(console=out, auto_refresh=False, transient=True) as live:
         try:
             while not session.history.counts().is_over:
-                seconds = session.history.elapsed_seconds()
-                live.update(draw_study(session.history, title(session.record), seconds), refresh=True)
+                live.update(view.draw(), refresh=True)
                 time.sleep(WATCH_SECONDS)
         except KeyboardInterrupt:
             return
@@ -148,7 +155,7 @@ def show(
     if log.exists():
         out.print(f"  log: {log}", soft_wrap=True)
     if curve:
-        print_curve(curve)
+        print_curve(curve, is_kept=row.state == "COMPLETE")
 
 
 def best(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> None:
@@ -189,10 +196,9 @@ def list_(common: Common, as_json: JsonFlag = False) -> None:
     from fmnist_optuna.cli.answers import print_json, study_answer
     from fmnist_optuna.cli.tables import print_studies
     from fmnist_optuna.study.history import History
-    from fmnist_optuna.study.storage import open_storage
     from fmnist_optuna.study.studies import list_studies
 
-    storage = open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
+    storage = open_storage_of(common)
     histories = [(record, History(storage, record.study_id)) for record in list_studies(storage)]
     if as_json:
         print_json({"studies": [study_answer(record, history.counts()) for record, history in histories]})

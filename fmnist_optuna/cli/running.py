@@ -13,6 +13,7 @@ from fmnist_optuna.cli.options import (
     DataDir,
     JsonFlag,
     Mirrors,
+    StudyName,
     command,
     parse_duration,
     parse_size,
@@ -64,6 +65,12 @@ def run(
         str | None, typer.Option("--trial-timeout", help="Kill an attempt that takes longer.")
     ] = None,
     memory_limit: MemoryLimit = None,
+    is_shown: Annotated[
+        bool, typer.Option("--dashboard", help="Show the studies in a browser meanwhile, at 127.0.0.1.")
+    ] = False,
+    dashboard_port: Annotated[
+        int, typer.Option("--dashboard-port", min=0, max=65535, help="Port of --dashboard; 0 takes any free one.")
+    ] = 8080,
     as_json: JsonFlag = False,
 ) -> None:
     """Create or resume a study, run it until every cell is done, test the winner once, and print it.
@@ -90,6 +97,7 @@ def run(
         timing=Timing.for_lease(common.lease_seconds),
         patience_seconds=common.patience_seconds,
         log_format=common.log_format,
+        dashboard_port=dashboard_port if is_shown else None,
     )
     spec = _read_spec(study_file, name, data, pruner)
     with make_observer(Console(stderr=True), options.n_workers) as observer:
@@ -149,7 +157,7 @@ def init(
     """Create schema, study and cells once, and train nothing; start workers wherever you like afterwards."""
     from fmnist_optuna.cli.answers import print_json, status_answer
     from fmnist_optuna.cli.tables import out, show_counts, title
-    from fmnist_optuna.run import RunOptions, prepare_study
+    from fmnist_optuna.run import RunOptions, decorate_study, prepare_study
     from fmnist_optuna.study.claims import Timing
 
     options = RunOptions(
@@ -161,6 +169,7 @@ def init(
     )
     prepared = prepare_study(_read_spec(study_file, name, data, pruner), options)
     session = prepared.session
+    decorate_study(session)
     if as_json:
         print_json(status_answer(session))
     else:
@@ -171,7 +180,7 @@ def init(
 
 def worker(
     common: Common,
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
+    study: StudyName = None,
     data_dir: DataDir = None,
     memory_limit: MemoryLimit = None,
 ) -> None:

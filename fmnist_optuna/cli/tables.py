@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 BARS = "▁▂▃▄▅▆▇█"
+EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class _Out(Console):
@@ -60,6 +61,24 @@ def sparkline(values: Sequence[float], width: int = 20) -> str:
     low, high = min(shown), max(shown)
     span = (high - low) or 1.0
     return "".join(BARS[int((value - low) / span * (len(BARS) - 1))] for value in shown)
+
+
+def bar(value: float | None, low: float, high: float, width: int) -> str:
+    """A bar of up to `width` characters, empty at `low` and full at `high`; never empty for a value in between."""
+    if value is None or math.isnan(value):
+        return ""
+    span = (high - low) or 1.0
+    eighths = max(1, round(8 * width * min(1.0, max(0.0, (value - low) / span))))
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+
+
+def _ends(values: Iterable[float | None]) -> tuple[float, float]:
+    """Lowest and highest of what is there; what is far below the middle is left to the lower end of a bar."""
+    there = sorted(value for value in values if value is not None and not math.isnan(value))
+    if not there:
+        return 0.0, 1.0
+    low = max(there[0], there[-1] - 3 * (there[-1] - there[len(there) // 2]))
+    return min(low, there[-1] - 1e-4), there[-1]
 
 
 def title(record: StudyRecord) -> str:
@@ -194,26 +213,40 @@ def print_trials(rows: Sequence[TrialRow]) -> None:
     """The leaderboard: one row an attempt, a column a parameter."""
     names = list(dict.fromkeys(name for row in rows for name in row.params))
     right = ("trial", "val acc", "epochs", "seconds")
-    table = _table("trial", "state", *names, "val acc", "epochs", "seconds", "note", right=(*right, *names))
-    for row in rows:
-        note = row.error or row.reason or ""
-        attempt = f"attempt {row.attempt}" if row.attempt > 1 else ""
+    notes = [_note(row) for row in rows]
+    columns = ("trial", "state", *names, "val acc", "", "epochs", "seconds", *(["note"] if any(notes) else []))
+    table = _table(*columns, right=(*right, *names))
+    low, high = _ends(row.value for row in rows)
+    for row, note in zip(rows, notes, strict=True):
         table.add_row(
             str(row.number),
             row.state,
             *(_number(row.params[name]) if name in row.params else "" for name in names),
             percent(row.value),
+            bar(row.value, low, high, 6),
             str(row.n_epochs),
             f"{row.seconds:.1f}",
-            ", ".join(part for part in (attempt, note) if part),
+            *([note] if any(notes) else []),
         )
     out.print(table)
 
 
-def print_curve(epochs: Sequence[Epoch]) -> None:
-    """One row an epoch."""
+def _note(row: TrialRow) -> str:
+    attempt = f"attempt {row.attempt}" if row.attempt > 1 else ""
+    reason = row.error or ("" if row.reason == row.state.lower() else row.reason)
+    return ", ".join(part for part in (attempt, reason) if part)
+
+
+def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
+    """One row an epoch, with a bar for val_accuracy.
+
+    Args:
+        is_kept: Whether the weights of the best epoch were kept, which is marked then.
+    """
     columns = ("epoch", "loss", "accuracy", "val loss", "val acc", "seconds")
-    table = _table(*columns, right=columns)
+    table = _table("epoch", "loss", "accuracy", "val loss", "val acc", "", "seconds", right=columns)
+    low, high = _ends(epoch.val_accuracy for epoch in epochs)
+    best = max(epochs, key=lambda epoch: -1.0 if math.isnan(epoch.val_accuracy) else epoch.val_accuracy)
     for epoch in epochs:
         table.add_row(
             str(epoch.epoch + 1),
@@ -221,6 +254,7 @@ def print_curve(epochs: Sequence[Epoch]) -> None:
             percent(epoch.train_accuracy),
             f"{epoch.val_loss:.4f}",
             percent(epoch.val_accuracy),
+            bar(epoch.val_accuracy, low, high, 20) + (" kept" if is_kept and epoch is best else ""),
             f"{epoch.seconds:.2f}",
         )
     out.print(table)

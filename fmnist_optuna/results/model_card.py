@@ -5,7 +5,7 @@ Source of the card's form: Mitchell et al. (2019), Model Cards for Model Reporti
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -159,7 +159,7 @@ def _interval(ends: tuple[float, float]) -> str:
     return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
 
 
-def write_confusion_matrix(file: Path, opening: Opening, is_synthetic: bool) -> None:
+def write_confusion_matrix(file: Path | BinaryIO, opening: Opening, is_synthetic: bool) -> None:
     """Draw which class was taken for which on the test images: a row a true class, shares of it in percent."""
     n_classes = len(CLASS_NAMES)
     counts = np.zeros((n_classes, n_classes), np.int64)
@@ -183,4 +183,4 @@ def write_confusion_matrix(file: Path, opening: Opening, is_synthetic: bool) -> 
                 text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
                 ink = "white" if share > 0.5 else "black"
                 draw.text((left + TILE // 2, middle), text, ink, font, anchor="mm")
-    image.save(file)
+    image.save(file, "PNG")

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from fmnist_optuna.errors import MismatchError
@@ -94,12 +95,12 @@ def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path
     raise MismatchError(f"The weights of trial {trial.number} must be at {paths[0]}, but there is no such file.")
 
 
-def remove_artifacts(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> None:
-    """Remove every artifact of a trial that is there; what a name outside the folder stands for is left alone."""
+def remove_artifacts(folder: Path, storage: BaseStorage, owner: FrozenTrial | Study) -> None:
+    """Remove every artifact of a trial, or of a study itself; what a name outside the folder stands for is left."""
     store = DurableStore(folder)
-    for meta in get_all_artifact_meta(trial, storage=storage):
+    for meta in get_all_artifact_meta(owner, storage=storage):
         try:
             with contextlib.suppress(ArtifactNotFound):
                 store.remove(meta.artifact_id)
         except MismatchError as error:
-            logger.warning("artifact_not_removed trial=%s: %s", trial.number, error)
+            logger.warning("artifact_not_removed %s: %s", meta.filename, error)

@@ -3,6 +3,7 @@
 Reads our tables only, so that `status` and `best` need no Optuna.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from fmnist_optuna.study.part import StudyPart
 from fmnist_optuna.study.retry import retrying
 from fmnist_optuna.study.schema import cells, epochs, workers
 
+IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
 
 
@@ -60,6 +62,22 @@ class FinishedCell:
     n_epochs: int
     seconds: float  # of its epochs
     finished_at: float  # seconds since 1970 UTC
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A cell of the grid as it stands.
+
+    Args:
+        state: "waiting", "running", "complete", "pruned" or "failed".
+        value: val_accuracy, 0..1, once it is done.
+    """
+
+    params: Params
+    state: str
+    trial_number: int | None
+    value: float | None
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -186,14 +204,38 @@ class History(StudyPart):
             return [(decode_params(params), error or "") for params, error in connection.execute(query)]
 
     @retrying
+    def grid(self) -> list[GridCell]:
+        """Every cell, in the order of claims."""
+        query = select(cells).where(cells.c.study_id == self.study_id).order_by(cells.c.position, cells.c.cell_id)
+        with self.storage.read() as connection:
+            return [
+                GridCell(
+                    params=decode_params(row.params),
+                    state=row.state if row.result is None else row.result.lower(),
+                    trial_number=row.trial_number,
+                    value=row.value,
+                    error=row.error,
+                )
+                for row in connection.execute(query)
+            ]
+
+    @retrying
+    def curves(self, trial_ids: Sequence[int]) -> dict[int, list[Epoch]]:
+        """The epochs of several trials, by trial id; a value that was not finite is NaN."""
+        found: dict[int, list[Epoch]] = {trial_id: [] for trial_id in trial_ids}
+        with self.storage.read() as connection:
+            for begin in range(0, len(trial_ids), IDS_A_QUERY):
+                some = epochs.c.trial_id.in_(trial_ids[begin : begin + IDS_A_QUERY])
+                for row in connection.execute(select(epochs).where(some).order_by(epochs.c.trial_id, epochs.c.epoch)):
+                    found[row.trial_id].append(_epoch(row))
+        return found
+
+    @retrying
     def curve(self, trial_id: int) -> list[Epoch]:
         """The epochs of a trial; a value that was not finite is NaN."""
         query = select(epochs).where(epochs.c.trial_id == trial_id).order_by(epochs.c.epoch)
         with self.storage.read() as connection:
-            return [
-                Epoch(row.epoch, *(float("nan") if value is None else value for value in row[2:]))
-                for row in connection.execute(query)
-            ]
+            return [_epoch(row) for row in connection.execute(query)]
 
     @retrying
     def epoch_totals(self) -> dict[int, tuple[int, float]]:
@@ -227,6 +269,12 @@ class History(StudyPart):
         )
         with self.storage.read() as connection:
             return [WorkerRow(*row) for row in connection.execute(query)]
+
+
+def _epoch(row: Row[Any]) -> Epoch:
+    numbers: list[Any] = list(row)[2:]
+    values = [float("nan") if number is None else number for number in numbers]
+    return Epoch(row.epoch, *values)
 
 
 def _finished(row: Row[Any]) -> FinishedCell:

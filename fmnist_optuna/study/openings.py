@@ -6,10 +6,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, select, update
 
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.study.part import StudyPart
@@ -86,12 +87,19 @@ class Openings(StudyPart):
         query = select(openings).where(self._of(weights_sha256), openings.c.accuracy.is_not(None))
         with self.storage.read() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        probabilities, labels = _unpack(row.weights_sha256, row.predictions)
-        return Opening(
-            row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, probabilities, labels
-        )
+        return None if row is None else _opening(row)
+
+    @retrying
+    def recorded(self) -> list[Opening]:
+        """All recorded openings, the oldest first.
+
+        Raises:
+            MismatchError: The predictions of one are not what an opening records.
+        """
+        mine = and_(openings.c.study_id == self.study_id, openings.c.accuracy.is_not(None))
+        with self.storage.read() as connection:
+            rows = connection.execute(select(openings).where(mine).order_by(openings.c.opened_at)).all()
+        return [_opening(row) for row in rows]
 
     @retrying
     def _reserve(self, trial_id: int, weights_sha256: str, purpose: str, opener: str) -> bool:
@@ -141,6 +149,11 @@ class Openings(StudyPart):
 
     def _of(self, weights_sha256: str) -> ColumnElement[bool]:
         return and_(openings.c.study_id == self.study_id, openings.c.weights_sha256 == weights_sha256)
+
+
+def _opening(row: Row[Any]) -> Opening:
+    probabilities, labels = _unpack(row.weights_sha256, row.predictions)
+    return Opening(row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, probabilities, labels)
 
 
 def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:

@@ -247,6 +247,8 @@ def raise_generation(storage: Storage, study_id: int) -> None:
 
 def delete_study(storage: Storage, record: StudyRecord) -> None:
     """Remove a study with its trials, curves, openings and weights; workers that still run find no cell and leave."""
+    import optuna
+
     from fmnist_optuna.study.artifacts import remove_artifacts
     from fmnist_optuna.study.optuna_storage import open_optuna
 
@@ -265,6 +267,7 @@ def delete_study(storage: Storage, record: StudyRecord) -> None:
             connection.execute(delete(epochs).where(epochs.c.trial_id == trial_id))
     for study in trials.get_all_studies():
         if study.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another
+            remove_artifacts(storage.artifacts, trials, optuna.load_study(study_name=record.name, storage=trials))
             trials.delete_study(study._study_id)
     with storage.write() as connection:  # last, so that a delete that died can be repeated by name
         connection.execute(delete(control).where(control.c.study_id == record.study_id))

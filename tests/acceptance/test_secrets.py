@@ -256,12 +256,12 @@ def test_a_password_in_the_option_draws_one_warning_that_names_the_other_ways(tr
 
 
 def test_no_file_that_is_left_has_the_password(traces: Traces) -> None:
-    """Logs, weights, outputs: everything in the folders, two logs and two sets of weights among them."""
+    """Logs, weights, outputs: everything in the folders, logs, weights and pictures among them."""
     assert files_with_password(traces.folders) == []
     names = [
         [len(list(folder.glob(f"studies/{name}/*"))) for name in ("logs", "artifacts")] for folder in traces.folders
     ]
-    assert names == [[2, 1], [0, 1]]
+    assert names == [[2, 3], [0, 1]]
 
 
 def files_with_password(folders: list[Path]) -> list[Path]:

@@ -1,0 +1,122 @@
+"""All that a report or a dashboard tells of a study, read once. Draws nothing and knows no HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.grid import Params
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirming
+from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.study.claims import Epoch
+from fmnist_optuna.study.history import CellCounts, GridCell
+from fmnist_optuna.study.openings import Opening
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import StudyRecord
+
+MIN_COMPLETE = 8  # trials of which importances say something
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One trial, whatever came of it.
+
+    Args:
+        state: Optuna's, in small letters.
+        began: Seconds since 1970 UTC; `ended` likewise, None while it runs.
+        curve: Its epochs.
+        best_epoch: 0-based epoch whose weights were kept; None unless COMPLETE.
+    """
+
+    number: int
+    params: Params
+    state: str
+    value: float | None
+    worker: str
+    began: float
+    ended: float | None
+    reason: str | None
+    curve: tuple[Epoch, ...]
+    best_epoch: int | None
+    environment: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study as it stands.
+
+    Args:
+        cells: Every cell of the grid.
+        attempts: Every trial, by number.
+        winner: None before the first COMPLETE trial.
+        openings: Of the grid's study and of its confirmation, the oldest first.
+        importances: Share of each parameter by PED-ANOVA over COMPLETE trials; empty where it says nothing.
+    """
+
+    record: StudyRecord
+    storage: str
+    counts: CellCounts
+    elapsed_seconds: float
+    cells: tuple[GridCell, ...]
+    attempts: tuple[Attempt, ...]
+    winner: Winner | None
+    confirmation: Confirmation | None
+    openings: tuple[Opening, ...]
+    importances: dict[str, float]
+
+
+def read_overview(session: Session) -> Overview:
+    """Read a study; nothing is scored and nothing is written."""
+    confirmation = find_confirmation(session)
+    confirming = open_confirming(session)
+    openings = [*session.openings.recorded(), *(confirming.openings.recorded() if confirming else ())]
+    counts = session.history.counts()
+    return Overview(
+        record=session.record,
+        storage=session.storage.name,
+        counts=counts,
+        elapsed_seconds=session.history.elapsed_seconds(),
+        cells=tuple(session.history.grid()),
+        attempts=tuple(_read_attempts(session)),
+        winner=find_winner(session) if counts.complete else None,
+        confirmation=confirmation,
+        openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
+        importances=_read_importances(session, counts),
+    )
+
+
+def _read_attempts(session: Session) -> list[Attempt]:
+    trials = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
+    curves = session.history.curves([trial._trial_id for trial in trials])
+    return [_attempt(trial, curves[trial._trial_id]) for trial in trials]
+
+
+def _attempt(trial: optuna.trial.FrozenTrial, curve: Sequence[Epoch]) -> Attempt:
+    attributes = trial.user_attrs
+    best_epoch = attributes.get("best_epoch")
+    return Attempt(
+        number=trial.number,
+        params=trial.params,
+        state=trial.state.name.lower(),
+        value=trial.value,
+        worker=str(attributes.get("worker", "")),
+        began=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
+        ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        reason=attributes.get("reason"),
+        curve=tuple(curve),
+        best_epoch=None if best_epoch is None else int(best_epoch) - 1,
+        environment=attributes.get("environment"),
+    )
+
+
+def _read_importances(session: Session, counts: CellCounts) -> dict[str, float]:
+    """PED-ANOVA compares the best tenth of the trials with all: it says nothing of a handful."""
+    if counts.complete < MIN_COMPLETE:
+        return {}
+    names = [name for name, values in session.record.spec.grid.items() if len(values) > 1]
+    try:
+        return optuna.importance.get_param_importances(session.study, params=names) if len(names) > 1 else {}
+    except (FmnistOptunaError, ValueError, RuntimeError):  # equal values of all trials
+        return {}

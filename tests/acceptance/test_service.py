@@ -1,0 +1,207 @@
+"""The team's service: the compose file and the image are sound, and its four roles work together on a real Postgres."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import typer
+import yaml
+from postgres_server import find_binaries
+from shell import SMALL, Shell
+from sqlalchemy import make_url
+from test_showing import ask, wait_for_address
+
+from fmnist_optuna.cli.main import app
+from fmnist_optuna.settings import STORAGE_FILE
+
+ROOT = Path(__file__).parents[2]
+TOOLS = Path(sys.executable).parent
+SECRETS = {"postgres_password", "storage_url", "reader_password", "reader_url"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The compose file, its variables at their defaults."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    content: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+    return content
+
+
+def test_the_compose_file_is_one() -> None:
+    """By the specification's own schema."""
+    checked = subprocess.run(
+        [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_image_is_well_made() -> None:
+    """By hadolint; it runs as nobody in particular."""
+    checked = subprocess.run([TOOLS / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    final = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d*$", final, re.MULTILINE)
+    assert not re.search(r"^RUN .*\b(apt-get|pip|gcc)\b", final, re.MULTILINE)
+
+
+def test_the_image_copies_what_is_there() -> None:
+    """Every source of a COPY exists, and .dockerignore does not leave it out."""
+    ignored = set((ROOT / ".dockerignore").read_text().split())
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        for source in sources.split():
+            assert list(ROOT.glob(source)), source
+            assert source.split("/")[0] not in ignored
+
+
+def test_what_the_services_refer_to_is_there(compose: dict[str, Any]) -> None:
+    """Services, volumes, secrets, and health conditions of services that have a health check."""
+    services = compose["services"]
+    assert set(services) == {"postgres", "init", "worker", "dashboard"}
+    assert set(compose["secrets"]) == SECRETS
+    for name, service in services.items():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in compose["volumes"], volume
+        for other, wish in service.get("depends_on", {}).items():
+            if wish["condition"] == "service_healthy":
+                assert "healthcheck" in services[other]
+            else:
+                assert (wish["condition"], services[other].get("restart")) == (
+                    "service_completed_successfully", "on-failure",
+                )  # fmt: skip
+        for value in service.get("environment", {}).values():
+            if value.startswith("/run/secrets/"):
+                assert value.rpartition("/")[2] in service["secrets"], f"{name}: {value}"
+
+
+def test_the_dashboard_is_for_this_machine_and_reads(compose: dict[str, Any]) -> None:
+    """Its port is bound to the loopback, its volume read-only, its storage the reader's."""
+    dashboard = compose["services"]["dashboard"]
+    assert dashboard["ports"] == ["127.0.0.1:8080:8080"]
+    assert dashboard["volumes"] == ["work:/data:ro"]
+    assert dashboard["environment"] == {STORAGE_FILE: "/run/secrets/reader_url"}
+    assert "--writable" not in dashboard["command"]
+    assert "ports" not in compose["services"]["postgres"]
+
+
+@pytest.mark.parametrize("service", ["init", "worker", "dashboard"])
+def test_each_command_is_one_of_ours(compose: dict[str, Any], service: str) -> None:
+    """Parsed by the command line itself."""
+    arguments = compose["services"][service]["command"]
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("fmnist-optuna", list(arguments))
+    name, command, rest = group.resolve_command(context, list(arguments))
+    assert command.make_context(name, rest, parent=context).params["storage"] is None
+    assert name == service
+
+
+def test_secrets_are_made_once_and_only_for_their_owner(tmp_path: Path, compose: dict[str, Any]) -> None:
+    """`make compose-secrets`: the files that the compose file names; a second call changes nothing."""
+    make = ["make", "-s", "-f", ROOT / "Makefile", "-C", ROOT, "compose-secrets", f"PYTHON={sys.executable}"]
+    before = (ROOT / "secrets").exists()
+    command = [sys.executable, ROOT / "deploy" / "make_secrets.py"]
+    assert "deploy/make_secrets.py" in subprocess.run(
+        [*make, "-n"], capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True)
+    made = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+    assert set(made) == {Path(secret["file"]).name for secret in compose["secrets"].values()} == SECRETS
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+    for user, password, url in (
+        ("fmnist", "postgres_password", "storage_url"),
+        ("reader", "reader_password", "reader_url"),
+    ):
+        parsed = make_url(made[url])
+        assert (parsed.username, parsed.password, parsed.host) == (user, made[password], "postgres")
+        assert len(made[password]) >= 32
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+    assert (ROOT / "secrets").exists() == before
+
+
+# The roles as plain processes
+
+
+def psql() -> str:
+    """The program of the machine, or the one beside the server's."""
+    return shutil.which("psql") or str(find_binaries(None) / "psql")
+
+
+def make_reader(url: str, folder: Path) -> str:
+    """What the Postgres container runs on an empty volume; returns the reader's URL."""
+    owner = make_url(url)
+    (folder / "reader_password").write_text("pass'word")
+    tools = folder / "bin"
+    tools.mkdir()
+    (tools / "psql").symlink_to(psql())
+    environment = {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PGHOST": str(owner.host),
+        "PGPORT": str(owner.port),
+        "PGPASSWORD": str(owner.password),
+        "POSTGRES_USER": str(owner.username),
+        "POSTGRES_DB": str(owner.database),
+        "READER_PASSWORD_FILE": str(folder / "reader_password"),
+    }
+    made = subprocess.run(
+        ["bash", ROOT / "deploy" / "reader.sh"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    reader = owner.set(username="reader", password="pass'word")
+    return reader.render_as_string(hide_password=False)
+
+
+def test_the_four_roles_do_a_study_together(tmp_path: Path, empty_postgres_url: str, compose: dict[str, Any]) -> None:
+    """Postgres with a reader's role, init, two workers, a dashboard that cannot write; then the winner."""
+    study = tmp_path / "small.toml"
+    study.write_text(SMALL)
+    reader_url = make_reader(empty_postgres_url, tmp_path)
+    try:
+        secrets = {"storage_url": empty_postgres_url, "reader_url": reader_url}
+        for name, url in secrets.items():
+            (tmp_path / name).write_text(url + "\n")
+
+        def role(name: str) -> tuple[Shell, list[str]]:
+            service = compose["services"][name]
+            secret = service["environment"][STORAGE_FILE].rpartition("/")[2]
+            command = [str(study) if part.endswith(".toml") else part for part in service["command"]]
+            command = ["127.0.0.1" if part == "0.0.0.0" else "0" if part == "8080" else part for part in command]
+            return Shell(tmp_path, {STORAGE_FILE: str(tmp_path / secret)}), command
+
+        shell, init = role("init")
+        made = shell(*init)
+        assert made.code == 0, made.stderr
+        watcher, watch = role("dashboard")
+        with watcher.start(*watch) as dashboard:
+            page = wait_for_address(dashboard, tmp_path / "0.stdout")
+            assert ask(page.removesuffix("dashboard") + "api/studies")[0] == 200
+            worker, work = role("worker")
+            with worker.start(*work) as first, worker.start(*work) as second:
+                assert [first.wait().code, second.wait().code] == [0, 0]
+            ran = shell("run", str(study), "--workers", "1", "--json")
+            assert ran.code == 0, ran.stderr
+            assert ran.json["test_accuracy"] is not None
+            answer = json.loads(ask(page.removesuffix("dashboard") + "api/studies/1")[1])
+            assert [trial["state"] for trial in answer["trials"]] == ["Complete", "Complete"]
+            assert "small" in answer["note"]["body"]
+            dashboard.process.send_signal(signal.SIGTERM)
+            assert dashboard.wait().code == 0
+        assert shell("verify").code == 0
+        with psycopg.connect(reader_url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("DELETE FROM cells")
+    finally:
+        with psycopg.connect(empty_postgres_url, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY reader")
+            connection.execute("DROP ROLE reader")
