@@ -7,7 +7,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test test-slow chaos chaos-slow lint types setup lock wheel clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -79,6 +79,9 @@ bench-ledger: $(READY)   ## bookkeeping with a stub objective: SQLite and Postgr
 
 bench-recovery: $(READY) ## how long the cell of a killed worker waits for another; eight minutes
 	$(BIN)/python benchmarks/recovery.py
+
+bench-showing: $(READY)  ## what it costs to look: report, dashboard, watcher; needs Chromium; six minutes
+	$(BIN)/python benchmarks/showing.py
 
 clean:                   ## remove the virtual environment and what tools leave
 	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """The figures of a study as plotly graph objects: what a report shows, and a dashboard keeps.
 
-Colours: Okabe and Ito (2008), told apart by colour-blind readers, and cividis for values. Backgrounds are transparent,
-so that a page may be light or dark; whatever is not a datum takes the page's own colour.
+Colours: Okabe and Ito (2008), told apart by colour-blind readers (blue a little lighter, to be seen on black), and
+viridis for values. Backgrounds are transparent, so that a page may be light or dark; whatever is not a datum takes the
+page's own colour.
 """
 
 import html
@@ -21,7 +22,7 @@ from fmnist_optuna.results.overview import Attempt, Overview
 from fmnist_optuna.study.history import GridCell
 from fmnist_optuna.study.openings import Opening
 
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8f98"
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#2f8fcf", "#E69F00", "#009E73", "#D55E00", "#8a8f98"
 STATE_COLORS = {"complete": BLUE, "pruned": GREY, "fail": VERMILION, "running": GREEN, "waiting": "#c9ccd1"}
 SIGNS = {"pruned": "pruned", "failed": "FAILED", "running": "running", "waiting": "·"}
 N_FACETS = 12  # more heat maps than that nobody looks at
@@ -113,7 +114,7 @@ def _heat_traces(
     values = [[None if c is None else _score(c) for c in row] for row in cells]
     traces = [
         go.Heatmap(
-            x=x, y=y, z=values, zmin=100 * scale[0], zmax=100 * scale[1], colorscale="Cividis", showscale=has_scale,
+            x=x, y=y, z=values, zmin=100 * scale[0], zmax=100 * scale[1], colorscale="Viridis", showscale=has_scale,
             colorbar={"title": "val acc, %", "thickness": 12}, hovertext=hover, hoverinfo="text", xgap=2, ygap=2,
             texttemplate="%{z:.2f}" if is_lettered else None, hoverongaps=False,
         )
@@ -315,7 +316,7 @@ def confusion_matrix(opening: Opening) -> go.Figure:
     text = [["" if share == 0 else "<1" if share < 1 else f"{share:.0f}" for share in row] for row in shares]
     figure = go.Figure(
         go.Heatmap(
-            x=CLASS_NAMES, y=CLASS_NAMES, z=shares, zmin=0, zmax=100, colorscale="Cividis", text=text, xgap=1, ygap=1,
+            x=CLASS_NAMES, y=CLASS_NAMES, z=shares, zmin=0, zmax=100, colorscale="Viridis", text=text, xgap=1, ygap=1,
             texttemplate="%{text}", hovertemplate="%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
             colorbar={"title": "%", "thickness": 12},
         )
@@ -383,5 +384,6 @@ def _finish(figure: go.Figure, height: int) -> None:
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#6b7280"},
         hoverlabel={"align": "left"},
     )
+    figure.update_annotations(font_size=13)  # titles of subplots
     figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False, automargin=True)

@@ -8,7 +8,7 @@ import optuna
 
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.grid import Params
-from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirming
+from fmnist_optuna.results.confirmation import Confirmation, open_confirming
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.study.claims import Epoch
 from fmnist_optuna.study.history import CellCounts, GridCell
@@ -69,10 +69,10 @@ class Overview:
 
 def read_overview(session: Session) -> Overview:
     """Read a study; nothing is scored and nothing is written."""
-    confirmation = find_confirmation(session)
     confirming = open_confirming(session)
     openings = [*session.openings.recorded(), *(confirming.openings.recorded() if confirming else ())]
     counts = session.history.counts()
+    winner = find_winner(session) if counts.complete else None
     return Overview(
         record=session.record,
         storage=session.storage.name,
@@ -80,8 +80,8 @@ def read_overview(session: Session) -> Overview:
         elapsed_seconds=session.history.elapsed_seconds(),
         cells=tuple(session.history.grid()),
         attempts=tuple(_read_attempts(session)),
-        winner=find_winner(session) if counts.complete else None,
-        confirmation=confirmation,
+        winner=winner,
+        confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
         importances=_read_importances(session, counts),
     )

@@ -3,7 +3,7 @@
 import base64
 import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +106,7 @@ def render_report(overview: Overview, test_images: Any) -> str:
         n_attempts=len(overview.attempts),
         openings=overview.openings,
         environments=_environments(overview.attempts),
+        machines=sorted({_machine(a.environment) for a in overview.attempts if a.environment}),
         grid=overview.record.spec.grid,
         spec=overview.record.spec.model_dump_json(indent=2),
         version=__version__,
@@ -188,6 +189,12 @@ def _environments(attempts: Sequence[Attempt]) -> list[tuple[str, int]]:
             text = ", ".join(f"{name} {value}" for name, value in attempt.environment.items() if name != "cpu_features")
             found[text] = found.get(text, 0) + 1
     return sorted(found.items(), key=lambda item: -item[1])
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    names = {"tensorflow": "TensorFlow", "keras": "Keras"}
+    versions = [f"{name} {environment[key]}" for key, name in names.items() if key in environment]
+    return ", ".join([str(environment.get("cpu") or environment.get("system", "")), *versions])
 
 
 def _rank(attempt: Attempt) -> tuple[int, float, int]:
