@@ -223,7 +223,8 @@ def load_all_weights(site: Site) -> dict[str, Any]:
     """Load the weights of every COMPLETE trial into a model, in a child, as TensorFlow has no business here.
 
     Returns:
-        How many are `loaded`, and the files of the artifact folder that are `stray`.
+        How many are `loaded`, and the files of the artifact folder that are `stray`: neither weights of a trial nor
+        pictures of the study.
     """
     script = f"import commands; commands._load_all_weights({site.url!r})"
     environment = {**site.shell.environment, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -235,6 +236,7 @@ def load_all_weights(site: Site) -> dict[str, Any]:
 
 
 def _load_all_weights(url: str) -> None:
+    from optuna.artifacts import get_all_artifact_meta
     from proof import completed
     from small_study import open_session
 
@@ -249,7 +251,8 @@ def _load_all_weights(url: str) -> None:
     for trial in completed(session):
         paths.append(weights_path(folder, session.trials, trial))
         load_weights(build_model(architecture, spec, trial.params), paths[-1], trial.user_attrs["weights_sha256"])
-    stray = [path.name for path in folder.iterdir() if path not in paths]
+    pictures = {meta.artifact_id for meta in get_all_artifact_meta(session.study)}
+    stray = [path.name for path in folder.iterdir() if path not in paths and path.name not in pictures]
     print(json.dumps({"loaded": len(paths), "stray": stray}))
 
 
