@@ -6,7 +6,7 @@ from typing import Literal, cast
 
 from fmnist_optuna.errors import MismatchError, NotFoundError, UsageError
 from fmnist_optuna.grid import TRAINING_SEED, Params
-from fmnist_optuna.learning.data import load_splits, resolve_source
+from fmnist_optuna.learning.data import resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
@@ -24,6 +24,7 @@ from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.work.processes import temporary_folder, warm_up
+from fmnist_optuna.work.splits import load_splits_of
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
     record = session.record
     source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
     data = resolve_source(source, options.data_dir, options.mirrors)
-    split = record.spec.data
-    splits = load_splits(source, split.n_validation, split.split_seed, data.data_dir, record.data_fingerprint)
+    splits = load_splits_of(record, data.data_dir)
     # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
     points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
     spec = confirmation_spec(record.spec, record.name, points)

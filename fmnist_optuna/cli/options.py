@@ -17,7 +17,7 @@ import typer
 
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
 from fmnist_optuna.log import configure_logging
-from fmnist_optuna.settings import DATA, STORAGE, Settings, read_lease_seconds
+from fmnist_optuna.settings import DATA, STORAGE, WORKERS, Settings, read_lease_seconds
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -27,6 +27,10 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Answer as JSON on stdout
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar=DATA, help="The only folder to look for the four IDX files in."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, envvar=WORKERS, show_default="number of cores", help="Workers at once."),
 ]
 Mirrors = Annotated[list[str] | None, typer.Option("--mirror", help="A further base URL to download from.")]
 

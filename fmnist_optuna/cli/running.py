@@ -14,12 +14,12 @@ from fmnist_optuna.cli.options import (
     JsonFlag,
     Mirrors,
     StudyName,
+    Workers,
     command,
     parse_duration,
     parse_size,
     say,
 )
-from fmnist_optuna.settings import WORKERS
 
 if TYPE_CHECKING:
     from fmnist_optuna.work.loop import LeaveRequest
@@ -51,10 +51,7 @@ def add_to(app: typer.Typer) -> None:
 def run(
     common: Common,
     study_file: SpecFile = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-w", min=1, envvar=WORKERS, show_default="number of cores", help="Workers at once."),
-    ] = None,
+    workers: Workers = None,
     data: Source = None,
     data_dir: DataDir = None,
     mirror: Mirrors = None,

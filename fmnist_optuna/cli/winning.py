@@ -7,10 +7,19 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors, StudyName, command, parse_duration, say
+from fmnist_optuna.cli.options import (
+    Common,
+    DataDir,
+    JsonFlag,
+    Mirrors,
+    StudyName,
+    Workers,
+    command,
+    parse_duration,
+    say,
+)
 from fmnist_optuna.cli.reading import open_session
 from fmnist_optuna.errors import DataError, FmnistOptunaError, MismatchError, UsageError
-from fmnist_optuna.settings import WORKERS
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,10 +39,7 @@ def confirm(
     seeds: Annotated[
         int | None, typer.Option("--seeds", min=2, show_default="study file's, 5", help="Fresh seeds a cell.")
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-w", min=1, envvar=WORKERS, show_default="number of cores", help="Workers at once."),
-    ] = None,
+    workers: Workers = None,
     data_dir: DataDir = None,
     mirror: Mirrors = None,
     timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second call goes on.")] = None,

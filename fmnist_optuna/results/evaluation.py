@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,3 +118,11 @@ def wilson_interval(n_hits: int, n_items: int) -> tuple[float, float]:
     spread = math.sqrt(share * (1 - share) / n_items + z_squared / (4 * n_items**2))
     half = Z_95 * spread / (1 + z_squared / n_items)
     return max(0.0, center - half), min(1.0, center + half)  # rounding may step over the bounds by 1e-17
+
+
+def confusion_shares(opening: Opening) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Share (0..1) of each true class (rows) that got each answer (columns): (10, 10)."""
+    counts = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)))
+    np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
+    shares: np.ndarray[Any, np.dtype[np.float64]] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return shares

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,22 +19,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
-from fmnist_optuna.learning.data import CLASS_NAMES, load_splits
+from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import Evaluation, open_weights, summarize
 from fmnist_optuna.results.model_card import write_card, write_confusion_matrix
 from fmnist_optuna.results.winner import finished_cell, winning_cell
 from fmnist_optuna.spec import CONFIRMATION
-from fmnist_optuna.study.artifacts import weights_path
+from fmnist_optuna.study.artifacts import flush, weights_path
 from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.processes import Call, temporary_folder
+from fmnist_optuna.work.splits import load_splits_of
 
 FORMATS = ("savedmodel", "keras")
 MANIFEST, CARD, PICTURE = "manifest.json", "MODEL_CARD.md", "confusion_matrix.png"
@@ -166,9 +166,7 @@ def _write_models(*arguments: object) -> object:
 
 def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     """Let a fresh process with TensorFlow alone answer for every test image, and compare with what was recorded."""
-    record = session.record
-    source, data = cast(Literal["fashion-mnist", "synthetic"], record.data_source), record.spec.data
-    splits = load_splits(source, data.n_validation, data.split_seed, data_dir, record.data_fingerprint)
+    splits = load_splits_of(session.record, data_dir)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:
         np.savez(arrays, images=splits.test_images, probabilities=opening.probabilities, labels=opening.labels)
@@ -203,9 +201,9 @@ def _whole_or_nothing(target: Path) -> Iterator[Path]:
         yield staging
         for path in staging.rglob("*"):
             if path.is_file():
-                _flush(path)
+                flush(path)
         staging.rename(target)
-        _flush(target.parent)
+        flush(target.parent)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         for parent in made:  # the deepest first
@@ -220,14 +218,6 @@ def _whole_or_nothing(target: Path) -> Iterator[Path]:
 
 def _unwritable(path: Path, error: OSError) -> StorageError:
     return StorageError(f"--out must be a folder that can be written, but {path}: {error.strerror or error}.")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 from fmnist_optuna.grid import Params, canonical_json
 from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.results.evaluation import confusion_shares
 from fmnist_optuna.results.overview import Attempt, Overview
 from fmnist_optuna.study.history import GridCell
 from fmnist_optuna.study.openings import Opening
@@ -325,14 +326,6 @@ def confusion_matrix(opening: Opening) -> go.Figure:
     figure.update_yaxes(title_text="true class", autorange="reversed", title_standoff=4)
     _finish(figure, height=520)
     return figure
-
-
-def confusion_shares(opening: Opening) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Share (0..1) of each true class (rows) that got each answer (columns): (10, 10)."""
-    counts = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)))
-    np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
-    shares: np.ndarray[Any, np.dtype[np.float64]] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return shares
 
 
 def confirmation_figure(confirmation: Confirmation) -> go.Figure:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.learning.data import CLASS_NAMES
-from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.results.evaluation import Evaluation, confusion_shares
 from fmnist_optuna.study.openings import Opening
 
 TILE, LEFT, TOP, BOTTOM, FONT_SIZE = 64, 150, 60, 130, 20  # pixels
@@ -162,9 +161,7 @@ def _interval(ends: tuple[float, float]) -> str:
 def write_confusion_matrix(file: Path | BinaryIO, opening: Opening, is_synthetic: bool) -> None:
     """Draw which class was taken for which on the test images: a row a true class, shares of it in percent."""
     n_classes = len(CLASS_NAMES)
-    counts = np.zeros((n_classes, n_classes), np.int64)
-    np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = confusion_shares(opening)
     image = Image.new("RGB", (LEFT + n_classes * TILE + 20, TOP + n_classes * TILE + BOTTOM), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(FONT_SIZE)
     note = "SYNTHETIC garments" if is_synthetic else f"{len(opening.labels):,} test images"
@@ -179,7 +176,7 @@ def write_confusion_matrix(file: Path | BinaryIO, opening: Opening, is_synthetic
             left, top = LEFT + column * TILE, TOP + row * TILE
             color = tuple(round(255 + float(share) * (end - 255)) for end in DARKEST)
             draw.rectangle((left, top, left + TILE - 2, top + TILE - 2), color)
-            if counts[row, column]:
+            if share:
                 text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
                 ink = "white" if share > 0.5 else "black"
                 draw.text((left + TILE // 2, middle), text, ink, font, anchor="mm")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jinja2
 import plotly.graph_objects as go
@@ -17,12 +17,13 @@ from plotly.offline import get_plotlyjs
 
 from fmnist_optuna import __version__
 from fmnist_optuna.errors import DataError, StorageError
-from fmnist_optuna.learning.data import CLASS_NAMES, load_splits
+from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.results import figures
 from fmnist_optuna.results.evaluation import summarize
 from fmnist_optuna.results.overview import Attempt, Overview, read_overview
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.splits import load_splits_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 N_MISTAKES = 12
@@ -71,10 +72,8 @@ def write_report(session: Session, file: Path, data_dir: Path | None = None) -> 
 
 
 def _load_test_images(session: Session, data_dir: Path | None) -> Any:
-    record, data = session.record, session.record.spec.data
-    source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
     try:
-        return load_splits(source, data.n_validation, data.split_seed, data_dir, record.data_fingerprint).test_images
+        return load_splits_of(session.record, data_dir).test_images
     except DataError:
         return None
 

@@ -47,7 +47,7 @@ class DurableStore(FileSystemArtifactStore):
             part.replace(final)
         finally:
             part.unlink(missing_ok=True)
-        _flush_folder(self._folder)
+        flush(self._folder)
 
     def remove(self, artifact_id: str) -> None:
         """Remove one artifact, and what a process that died left of its writing."""
@@ -64,8 +64,9 @@ class DurableStore(FileSystemArtifactStore):
         return path
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Let a file, or the names in a folder, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

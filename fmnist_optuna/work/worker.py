@@ -6,10 +6,8 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Literal, cast
 
 from fmnist_optuna.errors import FmnistOptunaError
-from fmnist_optuna.learning.data import load_splits
 from fmnist_optuna.learning.sharing import NAMES, map_arrays
 from fmnist_optuna.learning.training import ResidentData, use_one_thread
 from fmnist_optuna.log import configure_logging
@@ -17,6 +15,7 @@ from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.studies import StudyRecord
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.splits import load_splits_of
 from fmnist_optuna.work.training_process import watch_parent
 from fmnist_optuna.work.trial import KerasObjective
 
@@ -69,7 +68,6 @@ def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:
     """The images that the supervisor shares, whose fingerprint it compared; else those on disk, compared here."""
     arrays = None if order.shared_data is None else map_arrays(order.shared_data)
     if arrays is None:
-        data, source = record.spec.data, cast(Literal["fashion-mnist", "synthetic"], record.data_source)
-        splits = load_splits(source, data.n_validation, data.split_seed, order.data_dir, record.data_fingerprint)
+        splits = load_splits_of(record, order.data_dir)
         arrays = {name: getattr(splits, name) for name in NAMES}
     return ResidentData.from_arrays(**arrays)
