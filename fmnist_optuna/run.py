@@ -157,7 +157,7 @@ def prepare_in_child(spec: StudySpec) -> Call:
 
 
 def _prepare_spec(spec: StudySpec) -> StudySpec:
-    from fmnist_optuna.learning.architecture import prepare_spec
+    from fmnist_optuna.learning.rehearsal import prepare_spec
 
     return prepare_spec(spec)
 

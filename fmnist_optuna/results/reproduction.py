@@ -103,9 +103,9 @@ def _train_again(
     import keras
 
     from fmnist_optuna.learning.architecture import load_architecture
+    from fmnist_optuna.learning.cell_training import train_cell
     from fmnist_optuna.learning.training import ResidentData
     from fmnist_optuna.learning.weights import hash_weights
-    from fmnist_optuna.work.trial import train_cell
 
     named = cast(Literal["fashion-mnist", "synthetic"], source)
     splits = load_splits(named, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)

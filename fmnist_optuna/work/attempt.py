@@ -20,6 +20,7 @@ from fmnist_optuna.study.claims import Claim, Epoch
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, make_template, tell
+from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.environment import read_environment
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def run_attempt(
         running.ending = "lost"
     except Exception as raised:
         logger.exception("trial_failed trial=%s", trial.number)
-        running.ending, error = "exception", describe(raised)
+        running.ending, error = "exception", describe_error(raised)
     if outcome is not None:
         patience.call(lambda: tell(session.study, trial, outcome), "tell")
     else:
@@ -212,10 +213,3 @@ class _Renewal:
                     session.presence.touch(session.name)
             except StorageError:
                 return  # the training thread meets the same outage and says so
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line: type and first line of its text, at most 500 characters."""
-    # A database keeps neither NUL nor lone surrogates in a text.
-    lines = str(error).replace("\0", "").encode(errors="replace").decode().strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:500] if lines else type(error).__name__

@@ -1,9 +1,7 @@
 """The Keras objective: builds, trains, reports and stores one cell. The only place where Keras meets Optuna."""
 
-import gc
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,10 @@ import keras
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from fmnist_optuna.grid import BATCH_SIZE, Params
-from fmnist_optuna.learning.architecture import Architecture, build_model, load_architecture, load_callbacks
-from fmnist_optuna.learning.training import ResidentData, TrainingResult, train
+from fmnist_optuna.grid import Params
+from fmnist_optuna.learning.architecture import load_architecture
+from fmnist_optuna.learning.cell_training import forget_models, train_cell
+from fmnist_optuna.learning.training import ResidentData
 from fmnist_optuna.learning.weights import save_weights
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
@@ -54,44 +53,6 @@ class KerasObjective:
         running.note("n_parameters", model.count_params())
         _store(model, running)
         return Outcome(TrialState.COMPLETE, result.val_accuracy)
-
-
-def train_cell(
-    architecture: Architecture,
-    spec: StudySpec,
-    params: Params,
-    seed: int,
-    data: ResidentData,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> tuple[keras.Model, TrainingResult]:
-    """Train one cell of a study from its seed: the same curve and weights, bit for bit, on the same machine.
-
-    Args:
-        seed: Of weights, dropout and shuffles.
-        callbacks: They come before those of the study file.
-
-    Returns:
-        The model with the kept weights, and the curve.
-    """
-    training = spec.training
-    keras.utils.set_random_seed(seed)
-    model = build_model(architecture, spec, params)
-    result = train(
-        model,
-        data,
-        batch_size=int(params.get(BATCH_SIZE, training.batch_size)),
-        max_epochs=training.max_epochs,
-        patience=training.patience,
-        seed=seed,
-        callbacks=[*callbacks, *load_callbacks(spec)],
-    )
-    return model, result
-
-
-def forget_models() -> None:
-    """Clear away what Keras keeps of models that nobody uses any more."""
-    keras.backend.clear_session(free_memory=False)  # which would collect as well
-    gc.collect()  # graphs hold cycles; left alone they pile up over trials
 
 
 def _store(model: keras.Model, running: RunningTrial) -> None:

@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.architecture import (
-    build_model,
-    load_architecture,
-    load_callbacks,
-    prepare_spec,
-    smallest_cell,
-)
+from fmnist_optuna.learning.architecture import build_model, load_architecture
+from fmnist_optuna.learning.callbacks import load_callbacks
 from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.learning.rehearsal import prepare_spec, smallest_cell
 from fmnist_optuna.spec import StudySpec, parse_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")

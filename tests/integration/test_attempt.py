@@ -36,7 +36,8 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study, raise_generation
 from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.study.verification import verify
-from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, describe, run_attempt
+from fmnist_optuna.wording import describe_error
+from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, run_attempt
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
 
 Sessions = Callable[..., Session]
@@ -344,7 +345,7 @@ def test_a_training_that_hangs_is_renewed_no_more(new_session: Sessions) -> None
 )
 def test_an_exception_is_described_in_one_line(error: Exception, text: str) -> None:
     """Type and first line, at most 500 characters."""
-    assert describe(error) == text
+    assert describe_error(error) == text
 
 
 # The loop

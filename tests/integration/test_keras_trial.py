@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
 from fmnist_optuna.grid import make_cell, trial_seed
-from fmnist_optuna.learning.architecture import build_model, load_architecture, prepare_spec
+from fmnist_optuna.learning.architecture import build_model, load_architecture
 from fmnist_optuna.learning.data import CLASS_NAMES, Splits
+from fmnist_optuna.learning.rehearsal import prepare_spec
 from fmnist_optuna.learning.training import ResidentData, predict_probabilities
 from fmnist_optuna.learning.weights import hash_weights, load_weights
 from fmnist_optuna.results import evaluation

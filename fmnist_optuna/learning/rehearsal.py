@@ -1,0 +1,54 @@
+"""A study tried out before it begins: what would fail every trial fails here."""
+
+import keras
+import numpy as np
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.grid import Cell, make_cells
+from fmnist_optuna.learning.architecture import build_model, load_architecture
+from fmnist_optuna.learning.callbacks import load_callbacks
+from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES
+from fmnist_optuna.spec import StudySpec, bind_parameters
+from fmnist_optuna.wording import describe_error
+
+
+def prepare_spec(spec: StudySpec) -> StudySpec:
+    """Check a specification against its architecture and callbacks, with one build of the smallest cell.
+
+    Returns:
+        The specification with every value in its declared type.
+
+    Raises:
+        SpecError: Anything that would fail every trial.
+    """
+    architecture = load_architecture(spec.model.architecture)
+    bound = bind_parameters(spec, architecture.parameters, architecture.required)
+    model = build_model(architecture, bound, smallest_cell(bound).params)
+    _check_output(model, architecture.name)
+    load_callbacks(bound)
+    return bound
+
+
+def smallest_cell(spec: StudySpec) -> Cell:
+    """The cell with the smallest numbers: the cheapest to build."""
+    numbers = (int, float)
+
+    def size(cell: Cell) -> list[float]:
+        return [float(value) if isinstance(value, numbers) else 0.0 for _, value in sorted(cell.params.items())]
+
+    return min(make_cells(spec.grid), key=size)
+
+
+def _check_output(model: keras.Model, name: str) -> None:
+    images = np.zeros((2, *IMAGE_SHAPE), np.uint8)
+    rule = f"model.architecture must take uint8 images (n, 28, 28) and give (n, {N_CLASSES}), but {name}"
+    try:
+        output = model(images, training=False)
+        loss = float(model.compute_loss(x=images, y=np.zeros(2, np.int32), y_pred=output))
+    except Exception as error:
+        raise SpecError(f"{rule} raised {describe_error(error)}.") from error
+    shape = tuple(getattr(output, "shape", ()))
+    if shape != (2, N_CLASSES):
+        raise SpecError(f"{rule} gives {('n', *shape[1:]) if shape else type(output).__name__}.")
+    if loss != loss:
+        raise SpecError(f"{rule} has a loss of NaN on black images.")
