@@ -15,6 +15,7 @@ from typing import Any
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
+from fmnist_optuna.results.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.spec import StudySpec
@@ -175,6 +176,8 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
         FmnistOptunaError: Whatever `prepare_study` raises.
     """
     observer = observer or Observer()
+    if options.dashboard_port is not None:
+        check_address(LOOPBACK, options.dashboard_port)  # before anything is made
     prepared = prepare_study(spec, options)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
@@ -271,7 +274,7 @@ def dashboard_beside(session: Session, options: RunOptions, observer: Observer) 
     if options.dashboard_port is None:
         yield
         return
-    from fmnist_optuna.results.dashboard import LOOPBACK, DashboardProcess
+    from fmnist_optuna.results.dashboard import DashboardProcess
 
     process = DashboardProcess(options.storage, session.record.name, LOOPBACK, options.dashboard_port)
     try:

@@ -53,11 +53,14 @@ def dashboard(
     is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Show the studies of the storage in a browser, by optuna-dashboard, until Ctrl-C; read-only."""
-    from fmnist_optuna.results.dashboard import LOOPBACK, Dashboard, make_application
+    from fmnist_optuna.results.address import LOOPBACK, check_address
+    from fmnist_optuna.results.dashboard import Dashboard, make_application
 
+    host = LOOPBACK if host is None else host  # an empty one is refused, as it may mean here alone or everywhere
+    check_address(host, port)
     session = open_session(common, study) if study is not None else None
     storage = open_storage_of(common) if session is None else session.storage
-    server = Dashboard(make_application(storage, is_writable), host or LOOPBACK, port)
+    server = Dashboard(make_application(storage, is_writable), host, port)
     address = server.address if session is None else f"{server.address}/studies/{session.record.study_id}"
     print(address, flush=True)
     say(f"{'WRITABLE' if is_writable else 'Read-only'}; Ctrl-C stops it.")

@@ -11,6 +11,7 @@ import optuna_dashboard
 import waitress
 
 from fmnist_optuna.errors import FmnistOptunaError, UsageError, WorkerFailedError
+from fmnist_optuna.results.address import EVERY_ADDRESS, LOOPBACK, check_address
 from fmnist_optuna.results.decoration import decorate
 from fmnist_optuna.study.artifacts import DurableStore
 from fmnist_optuna.study.claims import Timing
@@ -21,7 +22,6 @@ from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.processes import start
 
 READING = ("GET", "HEAD")
-LOOPBACK = "127.0.0.1"
 N_THREADS = 4  # one slow page of a large study must not hold up the others
 REFUSAL = b'{"reason": "read-only: start the dashboard with --writable to change studies"}'
 PAGE = "/dashboard"
@@ -85,8 +85,9 @@ class Dashboard:
     """
 
     def __init__(self, application: Application, host: str, port: int) -> None:
+        number = check_address(host, port)
         try:
-            self._server = waitress.create_server(application, host=host, port=port, threads=N_THREADS, ident=None)
+            self._server = waitress.create_server(application, host=number, port=port, threads=N_THREADS, ident=None)
         except OSError as error:
             raise UsageError(
                 f"--host and --port must be free to listen at, but {host}:{port}: {error.strerror or error}; "
@@ -97,7 +98,7 @@ class Dashboard:
     @property
     def address(self) -> str:
         """Where a browser finds it."""
-        host = LOOPBACK if self.host in ("0.0.0.0", "::", "*") else self.host
+        host = LOOPBACK if self.host in (EVERY_ADDRESS, "::", "*") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{PAGE}"
 
     def serve(self) -> None:

@@ -1,0 +1,76 @@
+"""The address that a server is asked to listen at: checked before anything else happens, and refused in one line."""
+
+import errno
+import ipaddress
+import re
+import socket
+
+from fmnist_optuna.errors import UsageError
+
+LOOPBACK = "127.0.0.1"  # reached from this machine alone
+EVERY_ADDRESS = "0.0.0.0"
+BROADCAST = "255.255.255.255"
+FIRST_FREE_PORT = 1024  # the ports below it are for the administrator
+
+
+def check_address(host: str, port: int) -> str:
+    """Check that a server of this process may listen at an address, by listening there for an instant.
+
+    Args:
+        host: Name or number of an address of this machine; "*" for all of them.
+        port: 0 for any that is free.
+
+    Returns:
+        The address as a number, of which a name may have several: the one of IPv4 is preferred, as browsers expect it.
+
+    Raises:
+        UsageError: No such address, none of this machine, or the port is taken or not permitted.
+    """
+    number = _resolve(host)
+    family = socket.AF_INET6 if ":" in number else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            listener.bind((number, port))
+            listener.listen()
+    except PermissionError as error:
+        raise UsageError(
+            f"--port must be one that this user may listen at, from {FIRST_FREE_PORT} on, but {port}: {error.strerror}."
+        ) from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host) from error
+        raise UsageError(
+            f"--host and --port must be free to listen at, but {host}:{port}: {error.strerror or error}; "
+            "--port 0 takes any free one."
+        ) from error
+    return number
+
+
+def _resolve(host: str) -> str:
+    """A number from a name, or the number itself."""
+    if host == "*":
+        return EVERY_ADDRESS
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        pass
+    else:
+        if address.is_multicast or bare == BROADCAST:  # which can be bound, but never connected to
+            raise _no_address(host)
+        return str(address)
+    # Numbers are not looked up as names: resolvers ask the network for them, and take 127.1 for 127.0.0.1.
+    is_number = ":" in bare or re.fullmatch(r"\d+|0x[\da-f]*", bare.lower().rpartition(".")[2])
+    if not bare or is_number:
+        raise _no_address(host)
+    try:
+        found = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise _no_address(host) from error
+    numbers = [str(address[0]) for _, _, _, _, address in found]
+    return min(numbers, key=lambda number: ":" in number)
+
+
+def _no_address(host: str) -> UsageError:
+    return UsageError(f"--host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0, but got {host!r}.")
