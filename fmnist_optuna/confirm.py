@@ -8,6 +8,7 @@ from fmnist_optuna.errors import MismatchError, NotFoundError, UsageError
 from fmnist_optuna.grid import TRAINING_SEED, Params
 from fmnist_optuna.learning.data import resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
+from fmnist_optuna.log import bound_fields
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
 from fmnist_optuna.run import (
@@ -82,7 +83,7 @@ def confirm_study(
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
-        with caught_signals() as caught:
+        with bound_fields(study=prepared.session.record.name), caught_signals() as caught:
             train_cells(prepared, options, observer, caught)
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:

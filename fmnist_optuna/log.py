@@ -1,25 +1,116 @@
-"""Log records on stderr: one line each, as text for people or as JSON for machines."""
+"""Log records on stderr: an event and its fields, one line each, as text for people or as JSON for machines.
 
+Standard logging throughout: the fields are attributes of the record, so that handlers of other programs see them too.
+"""
+
+import contextlib
 import json
 import logging
+import math
 import sys
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 
+PERSON = "fmnist_optuna.cli"  # the logger whose messages are meant for a person: in text they stand alone in their line
+N_CELL_DIGITS = 8  # of a cell's 64, in text
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_bound: ContextVar[Mapping[str, object]] = ContextVar("fmnist_optuna_log_fields", default=MappingProxyType({}))
+
+
+def log_event(
+    logger: logging.Logger, level: int, event: str, *, exception: BaseException | None = None, **fields: object
+) -> None:
+    """Log what happened: an event's name and its fields, and those that `bound_fields` has set.
+
+    Args:
+        event: In one word, such as "trial_began".
+        exception: Whose traceback goes with the record.
+        fields: JSON values; `trial`, `cell`, `worker` and `study` always by these names.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    extra = {**_bound.get(), **fields, "event": event}
+    logger.log(level, "%s", _describe(event, fields), extra=extra, exc_info=exception, stacklevel=2)
+
+
+@contextlib.contextmanager
+def bound_fields(**fields: object) -> Iterator[None]:
+    """Within this block, every record of this thread carries these fields too."""
+    token = _bound.set({**_bound.get(), **fields})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def _describe(event: str, fields: Mapping[str, object]) -> str:
+    """`trial_began trial=3 cell=ab12cd34`: for people, so a long hash is shortened and what is not known left out."""
+    return " ".join([event, *(f"{name}={_show(name, value)}" for name, value in fields.items() if value is not None)])
+
+
+def _show(name: str, value: object) -> str:
+    if name == "cell":
+        return str(value)[:N_CELL_DIGITS]
+    if isinstance(value, Mapping):
+        return json.dumps(_to_json(value), ensure_ascii=False)
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = " ".join(str(value).split())
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
+
+
+def _to_json(value: object) -> Any:
+    """A value that JSON has: numbers stay numbers, one that is not finite is null, whatever else is a string."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    return str(value)
+
+
+def read_message(line: str) -> str:
+    """What a line of a log says: the message of a JSON record, or the line itself."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    return str(record.get("message", line)) if isinstance(record, dict) else line
+
 
 class _JsonFormatter(logging.Formatter):
+    """One object a line. Records of other libraries have a message only, beside what `bound_fields` has set."""
+
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        is_event = hasattr(record, "event")
+        own = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **({"event": own.pop("event"), **own} if is_event else _bound.get()),
             "message": record.getMessage(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return json.dumps(_to_json(line))
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == PERSON else super().format(record)
 
 
 class _CurrentStderr:
@@ -33,14 +124,16 @@ class _CurrentStderr:
 
 
 def configure_logging(log_format: LogFormat, level: int) -> None:
-    """Send our records of `level` and above to stderr; other libraries' from WARNING."""
+    """Send our records of `level` and above to stderr; other libraries' from WARNING.
+
+    For processes that are ours alone: commands and workers. A program that uses the package has its own say.
+    """
     handler = logging.StreamHandler(_CurrentStderr())
-    handler.setFormatter(
-        _JsonFormatter() if log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(log_format == "json")
     logging.getLogger("fmnist_optuna").setLevel(level)
     # Each trial traces a graph of its own, which TensorFlow takes for a mistake and warns of.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 What the `run` command calls, and a Python user may call too. It prints nothing; `observe` is told what happens.
 """
 
+import logging
 import signal
 import threading
 import time
@@ -10,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
+from fmnist_optuna.log import LogFormat, bound_fields
 from fmnist_optuna.results.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
@@ -46,6 +47,7 @@ class RunOptions:
         patience_seconds: How long an outage of the database is waited for.
         log_folder: One log a worker; by default `logs` beside the artifacts.
         log_format: Of the workers' logs: "text" or "json".
+        log_level: Of the records in the workers' logs.
         dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
     """
 
@@ -58,7 +60,8 @@ class RunOptions:
     timing: Timing = field(default_factory=Timing)
     patience_seconds: float = DEFAULT_PATIENCE_SECONDS
     log_folder: Path | None = None
-    log_format: Any = "text"
+    log_format: LogFormat = "text"
+    log_level: int = logging.INFO
     dashboard_port: int | None = None
 
 
@@ -182,7 +185,11 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
-        with dashboard_beside(prepared.session, options, observer), caught_signals() as caught:
+        with (
+            bound_fields(study=prepared.session.record.name),
+            dashboard_beside(prepared.session, options, observer),
+            caught_signals() as caught,
+        ):
             train_cells(prepared, options, observer, caught)
     counts = prepared.session.history.counts()
     is_known = not is_trained and counts.complete > 0 and find_winner(prepared.session).evaluation is not None
@@ -223,6 +230,7 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
             patience_seconds=options.patience_seconds,
             memory_limit_bytes=options.limits.memory_bytes,
             log_format=options.log_format,
+            log_level=options.log_level,
         ),
         n_workers=options.n_workers,
         limits=options.limits,

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.learning.files import (
@@ -27,6 +28,7 @@ from fmnist_optuna.learning.files import (
     unpack,
     user_cache_dir,
 )
+from fmnist_optuna.log import log_event
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +110,14 @@ def _download(folder: Path, missing: Sequence[IdxFile], mirrors: Sequence[str], 
             fault = fault or find_fault(content, hashlib.sha256(content).hexdigest(), file)
             if not fault:
                 _write(folder / f"{file.name}.gz", packed)
-                logger.info("data file downloaded", extra={"file": file.name, "mirror": mirror, "folder": str(folder)})
+                log_event(
+                    logger,
+                    logging.INFO,
+                    "file_downloaded",
+                    file=file.name,
+                    mirror=urlsplit(mirror).hostname,
+                    folder=folder,
+                )
                 break
             causes[mirror] = f"{file.name}.gz {fault}"
         else:

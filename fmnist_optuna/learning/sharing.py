@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fmnist_optuna.learning.data import Splits
+from fmnist_optuna.log import log_event
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def share_arrays(splits: Splits, folder: Path) -> Path | None:
     except OSError as error:
         for name in NAMES:  # what was begun would fill the disk for as long as the run lasts
             _file(folder, name).unlink(missing_ok=True)
-        logger.warning("data_not_shared %s: %s", folder, error.strerror)
+        log_event(logger, logging.WARNING, "data_not_shared", folder=folder, error=error.strerror)
         return None
     return folder
 

@@ -17,12 +17,14 @@ import optuna
 import optuna_dashboard
 from optuna.artifacts import get_all_artifact_meta, upload_artifact
 
+from fmnist_optuna.log import log_event
 from fmnist_optuna.results import figures
 from fmnist_optuna.results.model_card import write_confusion_matrix
 from fmnist_optuna.results.overview import Attempt, Overview, read_overview
 from fmnist_optuna.results.winner import Winner
 from fmnist_optuna.study.artifacts import DurableStore
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import describe_error
 
 METRIC = "val_accuracy"
 WIDTH, HEIGHT, MARGIN = 640, 360, 48  # pixels of a learning curve
@@ -36,7 +38,7 @@ def decorate(session: Session) -> None:
         overview = read_overview(session)
         session.storage.patience.call(lambda: _decorate(session, overview), "decorate")
     except Exception as error:  # whatever Optuna, plotly or a full disk may raise: the study itself is whole
-        logger.warning("not_decorated %s: %s: %s", session.record.name, type(error).__name__, error)
+        log_event(logger, logging.WARNING, "not_decorated", study=session.record.name, error=describe_error(error))
 
 
 def _decorate(session: Session, overview: Overview) -> None:

@@ -16,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.log import log_event
 
 logger = logging.getLogger(__name__)
 
@@ -104,4 +105,4 @@ def remove_artifacts(folder: Path, storage: BaseStorage, owner: FrozenTrial | St
             with contextlib.suppress(ArtifactNotFound):
                 store.remove(meta.artifact_id)
         except MismatchError as error:
-            logger.warning("artifact_not_removed %s: %s", meta.filename, error)
+            log_event(logger, logging.WARNING, "artifact_not_removed", file=meta.filename, error=str(error))

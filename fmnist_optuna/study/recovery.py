@@ -7,10 +7,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_optuna.log import log_event
 from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.claims import Ending, HeldCell
 from fmnist_optuna.study.ledger import Ledger
@@ -116,7 +118,8 @@ class Recovery:
         token = uuid.uuid4().hex
         if not self._ledger.take_over(cell, f"{self._name} (recovery)", token):
             return False
-        logger.warning("cell_taken_over cell=%s worker=%s reason=%s", cell.cell_id[:8], cell.worker, error or reason)
+        how: dict[str, Any] = {"holder": cell.worker, "reason": reason, "error": error}
+        log_event(logger, logging.WARNING, "cell_taken_over", cell=cell.cell_id, **how)
         if cell.trial_id is None:
             return self._ledger.give_back(cell.cell_id, token, count_lost=reason != "stopped")
         return self._settle(cell.cell_id, token, cell.trial_id, reason, error)
@@ -148,7 +151,7 @@ class Recovery:
             token = str(trial.system_attrs[TOKEN])
             if token in held and held[token] in (None, trial._trial_id):
                 continue
-            logger.warning("trial_swept trial=%s cell=%s", trial.number, str(trial.system_attrs[CELL_ID])[:8])
+            log_event(logger, logging.WARNING, "trial_swept", trial=trial.number, cell=trial.system_attrs[CELL_ID])
             patience.call(lambda trial_id=trial._trial_id: fail_trial(self._trials, trial_id, "lost"), "fail_trial")  # type: ignore[misc]
             n_failed += 1
         return n_failed

@@ -6,11 +6,12 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.log import log_event
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,8 @@ class Patience:
                 if not has_warned:
                     has_warned = True
                     self.n_outages += 1
-                    logger.warning(
-                        "storage_outage operation=%s waiting up to %.0f s: %s", name, self.seconds, _cause(error)
-                    )
+                    how: dict[str, Any] = {"operation": name, "patience_seconds": self.seconds, "error": _cause(error)}
+                    log_event(logger, logging.WARNING, "storage_outage", **how)
                 self._sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(2 * delay, self._longest_delay_seconds)
 

@@ -3,18 +3,20 @@
 What the objective is, Keras or a stub, is not known here; `work.trial` has the Keras one.
 """
 
+import contextvars
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import TrialState
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.grid import Params, trial_seed
+from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.claims import Claim, Epoch
 from fmnist_optuna.study.recovery import read_ending
@@ -100,7 +102,8 @@ class RunningTrial:
         if self._is_lost.is_set():
             return False
         if time.monotonic() - self.last_progress > self.session.timing.stall_seconds:
-            logger.warning("training_stalled cell=%s; its lease is renewed no more", self.claim.cell_id[:8])
+            ids: dict[str, Any] = {"trial": self.trial.number, "cell": self.claim.cell_id}
+            log_event(logger, logging.WARNING, "training_stalled", **ids, note="its lease is renewed no more")
             self._is_lost.set()
         elif not self.session.ledger.renew(self.claim):
             self._is_lost.set()
@@ -132,20 +135,21 @@ def run_attempt(
     if not session.ledger.bind(claim, trial._trial_id, trial.number):
         patience.call(lambda: fail_trial(session.trials, trial._trial_id, "lost"), "fail_trial")
         return
-    logger.info("trial_began trial=%s cell=%s params=%s", trial.number, claim.cell_id[:8], claim.params)
+    ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
+    log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
     running = RunningTrial(session, claim, trial, must_stop, generation)
     error: str | None = None
     outcome: Outcome | None = None
     try:
-        with _Renewal(running):
+        with bound_fields(**ids), _Renewal(running):
             outcome = _checked(objective(claim.params, seed, running))
     except StorageError:
         raise
     except LostCellError:
         running.ending = "lost"
     except Exception as raised:
-        logger.exception("trial_failed trial=%s", trial.number)
         running.ending, error = "exception", describe_error(raised)
+        log_event(logger, logging.ERROR, "trial_failed", **ids, error=error, exception=raised)
     if outcome is not None:
         patience.call(lambda: tell(session.study, trial, outcome), "tell")
     else:
@@ -187,7 +191,8 @@ def _settle(session: Session, claim: Claim, trial_id: int) -> None:
     if trial.state == TrialState.FAIL:  # fenced, or its objective failed after it had stored its weights
         remove_artifacts(session.storage.artifacts, session.trials, trial)
     event = "trial_ended" if is_settled else "trial_dropped"
-    logger.info("%s trial=%s state=%s value=%s", event, trial.number, trial.state.name, trial.value)
+    how: dict[str, Any] = {"state": trial.state.name, "value": trial.value, "reason": trial.user_attrs.get("reason")}
+    log_event(logger, logging.INFO, event, trial=trial.number, cell=claim.cell_id, **how)
 
 
 class _Renewal:
@@ -196,7 +201,8 @@ class _Renewal:
     def __init__(self, running: RunningTrial) -> None:
         self._running = running
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="renewal", daemon=True)
+        in_context = contextvars.copy_context().run  # what it logs carries the fields of the attempt
+        self._thread = threading.Thread(target=in_context, args=(self._renew,), name="renewal", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()

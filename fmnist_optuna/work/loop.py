@@ -9,6 +9,7 @@ import time
 
 import psutil
 
+from fmnist_optuna.log import log_event
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import find_study
@@ -88,7 +89,7 @@ def work(
         if counts["waiting"] == 0 and counts["running"] == 0:
             if session.recovery.sweep() == 0:
                 session.presence.leave(name)
-                logger.info("worker_done after %.0f s", time.monotonic() - began)
+                log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
                 return WorkerEnd.DONE
         elif counts["waiting"] > 0:  # another one is just claiming it, or has just given it back
             leave.wait(WAIT_SLICE_SECONDS)

@@ -1,9 +1,10 @@
 """What a supervisor tells a worker. Kept apart so that the supervisor need not import TensorFlow."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from fmnist_optuna.log import LogFormat
 from fmnist_optuna.study.claims import Timing
 
 EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
@@ -26,6 +27,7 @@ class WorkerOrder:
         slot: 0-based place among the workers of its supervisor.
         log_file: Gets all output of the process; None leaves it where it is.
         log_format: "text" or "json".
+        log_level: Of the records that are kept.
     """
 
     storage: str = field(repr=False)
@@ -39,4 +41,5 @@ class WorkerOrder:
     shared_data: Path | None = None
     slot: int = 0
     log_file: Path | None = None
-    log_format: Literal["text", "json"] = "text"
+    log_format: LogFormat = "text"
+    log_level: int = logging.INFO

@@ -20,9 +20,11 @@ from pathlib import Path
 import psutil
 
 from fmnist_optuna.errors import DataError, FmnistOptunaError, StorageError, UsageError, WorkerFailedError
+from fmnist_optuna.log import log_event, read_message
 from fmnist_optuna.study.history import RunningCell
 from fmnist_optuna.study.presence import Process
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.processes import start
@@ -95,11 +97,11 @@ class Supervisor:
         try:
             process = start(_run_worker_process, (order,), name=name)
         except (EOFError, OSError) as error:  # the server died meanwhile; the next start makes another
-            logger.warning("worker_not_started worker=%s %s: %s", name, type(error).__name__, error)
+            log_event(logger, logging.WARNING, "worker_not_started", worker=name, error=describe_error(error))
             self._back_off(log_file)
             return
         self._workers.append(_Worker(order, process, None if process.pid is None else Process.of(process.pid)))
-        logger.info("worker_started worker=%s pid=%s", name, process.pid)
+        log_event(logger, logging.INFO, "worker_started", worker=name, pid=process.pid)
 
     def tick(self) -> bool:
         """Look once: reap, replace, enforce limits, heal; returns whether anything is left to wait for.
@@ -138,7 +140,8 @@ class Supervisor:
         holders = self.session.recovery.requeue_dead()
         for worker in self._workers:
             if worker.order.worker_id in holders:
-                logger.warning("worker_hangs worker=%s; log: %s", worker.order.worker_id, worker.order.log_file)
+                order = worker.order
+                log_event(logger, logging.WARNING, "worker_hangs", worker=order.worker_id, log=order.log_file)
                 worker.signal(signal.SIGKILL)
 
     def _note_progress(self, n_settled: int) -> None:
@@ -162,25 +165,25 @@ class Supervisor:
 
     def _bury(self, worker: _Worker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
-        name = worker.order.worker_id
+        name, log = worker.order.worker_id, worker.order.log_file
         if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None:
             self.session.recovery.requeue_worker(name, "stopped")
             return
         if worker.killed_for is not None:
-            logger.warning("worker_killed worker=%s: %s", name, worker.killed_for)
+            log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)
             self.session.recovery.requeue_worker(name, "limit", worker.killed_for)
         elif exit_code is not None and -exit_code in CRASH_SIGNALS:
             error = f"the process crashed with {signal.Signals(-exit_code).name}"
-            logger.warning("worker_crashed worker=%s: %s; log: %s", name, error, worker.order.log_file)
+            log_event(logger, logging.WARNING, "worker_crashed", worker=name, error=error, log=log)
             self.session.recovery.requeue_worker(name, "crash", error)
         else:
             how = f"signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
-            logger.warning("worker_died worker=%s %s; log: %s", name, how, worker.order.log_file)
+            log_event(logger, logging.WARNING, "worker_died", worker=name, error=how, log=log)
             self.session.recovery.requeue_worker(name, "lost")
         self.session.presence.leave(name)
         if exit_code in FATAL_STATUS:
-            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(worker.order.log_file)}")
-        self._back_off(worker.order.log_file)
+            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(log)}")
+        self._back_off(log)
 
     def _back_off(self, log_file: Path | None) -> None:
         self._n_crashes += 1
@@ -264,5 +267,5 @@ def cell_is_running(session: Session, worker: _Worker) -> bool:
 def _last_words(log_file: Path | None) -> str:
     if log_file is None or not log_file.exists():
         return "(no log)"
-    lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [read_message(line) for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
     return " | ".join(lines[-LAST_WORDS_LINES:]) or "(empty)"

@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.learning.sharing import NAMES, map_arrays
 from fmnist_optuna.learning.training import ResidentData, use_one_thread
-from fmnist_optuna.log import configure_logging
+from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.splits import load_splits_of
@@ -29,15 +31,24 @@ def run_worker_process(order: WorkerOrder) -> None:
     signal.signal(signal.SIGTERM, lambda *_: leave.set())
     if order.log_file is not None:
         _redirect_output(order.log_file)
-    configure_logging(order.log_format, logging.INFO)
+    configure_logging(order.log_format, order.log_level)
     watch_parent(leave.set)
     choose_gpu(order.slot)
+    sys.exit(_exit_status(order, leave))
+
+
+def _exit_status(order: WorkerOrder, leave: LeaveRequest) -> int:
+    """Work, and say what broke it: that too is a record."""
+    ids: dict[str, Any] = {"worker": order.worker_id, "study": order.study_name}
     try:
         end = run_worker(order, leave)
     except FmnistOptunaError as error:
-        logger.error("worker_failed %s", error)
-        sys.exit(error.exit_status)
-    sys.exit(EXIT_RECYCLED if end is WorkerEnd.RECYCLED else 0)
+        log_event(logger, logging.ERROR, "worker_failed", **ids, error=str(error))
+        return error.exit_status
+    except Exception as error:
+        log_event(logger, logging.ERROR, "worker_failed", **ids, error=describe_error(error), exception=error)
+        return FmnistOptunaError.exit_status
+    return EXIT_RECYCLED if end is WorkerEnd.RECYCLED else 0
 
 
 def _redirect_output(log_file: Path) -> None:
@@ -57,11 +68,12 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
     Raises:
         FmnistOptunaError: The study, the data or the storage is not there.
     """
-    use_one_thread()
-    session = open_session(order)
-    gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
-    objective = KerasObjective(session.record.spec, load_resident(order, session.record))
-    return work(session, objective, leave, order.generation, order.memory_limit_bytes)
+    with bound_fields(worker=order.worker_id, study=order.study_name):
+        use_one_thread()
+        session = open_session(order)
+        gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
+        objective = KerasObjective(session.record.spec, load_resident(order, session.record))
+        return work(session, objective, leave, order.generation, order.memory_limit_bytes)
 
 
 def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:

@@ -117,7 +117,7 @@ def test_one_outage_is_one_warning(clock: Clock, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING):
         patience.call(failing(8, gone()), "claim")
     assert [record.getMessage() for record in caplog.records] == [
-        "storage_outage operation=claim waiting up to 300 s: server closed the connection"
+        'storage_outage operation=claim patience_seconds=300 error="server closed the connection"'
     ]
     assert patience.n_outages == 1
 
