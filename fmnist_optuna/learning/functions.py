@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.learning.user_modules import USER_MODULES
 from fmnist_optuna.wording import describe_error
 
 
@@ -20,9 +21,11 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
     """
     module_name, _, function_name = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with USER_MODULES.watching():
+            module = importlib.import_module(module_name)
     except Exception as error:
         raise SpecError(f"{key} must name an importable module, but {module_name}: {describe_error(error)}.") from error
+    USER_MODULES.add(module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
         raise SpecError(f"{key} must name a function, but module {module_name} has no function {function_name}.")

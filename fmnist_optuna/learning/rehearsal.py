@@ -1,14 +1,18 @@
 """A study tried out before it begins: what would fail every trial fails here."""
 
+import tempfile
+from pathlib import Path
+
 import keras
 import numpy as np
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import Cell, make_cells
-from fmnist_optuna.learning.architecture import build_model, load_architecture
-from fmnist_optuna.learning.callbacks import load_callbacks
+from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
+from fmnist_optuna.learning.cell_training import build_cell
 from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES
-from fmnist_optuna.spec import StudySpec, bind_parameters
+from fmnist_optuna.learning.user_code import UserCode
+from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.wording import describe_error
 
 
@@ -21,11 +25,12 @@ def prepare_spec(spec: StudySpec) -> StudySpec:
     Raises:
         SpecError: Anything that would fail every trial.
     """
-    architecture = load_architecture(spec.model.architecture)
-    bound = bind_parameters(spec, architecture.parameters, architecture.required)
-    model = build_model(architecture, bound, smallest_cell(bound).params)
-    _check_output(model, architecture.name)
-    load_callbacks(bound)
+    code = UserCode(spec)
+    bound = code.bind()
+    params = smallest_cell(bound).params
+    _check_output(build_cell(code, params, bound.training.seed), code.architecture.name)
+    with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:
+        make_callbacks(code.callbacks, Attempt(0, params, Path(folder)))
     return bound
 
 

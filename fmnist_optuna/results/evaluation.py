@@ -70,7 +70,8 @@ def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, pu
     def score() -> Scores:
         record = session.record
         weights = weights_path(session.storage.artifacts, session.trials, trial)
-        arguments = (record.spec, cell.params, weights, sha256, data_dir, record.data_fingerprint)
+        seed = int(trial.user_attrs["seed"])
+        arguments = (record.spec, cell.params, seed, weights, sha256, data_dir, record.data_fingerprint)
         scores: Scores = Call(_score_weights, *arguments).result()
         return scores
 

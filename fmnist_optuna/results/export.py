@@ -124,7 +124,8 @@ def _write(
     record, evaluation = session.record, summarize(opening)
     attempt = session.trials.get_trial(cell.trial_id)
     weights = weights_path(session.storage.artifacts, session.trials, attempt)
-    arguments = (record.spec, cell.params, weights, opening.weights_sha256, folder, tuple(formats))
+    seed = int(attempt.user_attrs["seed"])
+    arguments = (record.spec, cell.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
     has_logits = Call(_write_models, *arguments).result()
     confirmation = find_confirmation(session)
     is_confirmed = confirmation is not None and confirmation.chosen.cell.trial_id == cell.trial_id

@@ -78,8 +78,11 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     attributes = session.trials.get_trial(cell.trial_id).user_attrs
     recorded = session.history.curve(cell.trial_id)
     record, seed = session.record, int(attributes["seed"])
-    arguments = (record.spec, cell.params, seed, len(recorded), record.data_source, data_dir, record.data_fingerprint)
-    repeated, sha256 = Call(_train_again, *arguments).result()
+    repeated, sha256 = Call(
+        _train_again,
+        *(record.spec, cell.params, number, seed, len(recorded)),
+        *(record.data_source, data_dir, record.data_fingerprint),
+    ).result()
     is_complete = cell.result == "COMPLETE"
     environment = attributes.get("environment")
     return Reproduction(
@@ -97,14 +100,21 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
 
 
 def _train_again(
-    spec: StudySpec, params: Params, seed: int, n_epochs: int, source: str, data_dir: Path | None, fingerprint: str
+    spec: StudySpec,
+    params: Params,
+    trial: int,
+    seed: int,
+    n_epochs: int,
+    source: str,
+    data_dir: Path | None,
+    fingerprint: str,
 ) -> tuple[Sequence[Epoch], str]:
     """In a process of its own: the epochs, and the hash of the kept weights."""
     import keras
 
-    from fmnist_optuna.learning.architecture import load_architecture
     from fmnist_optuna.learning.cell_training import train_cell
     from fmnist_optuna.learning.training import ResidentData
+    from fmnist_optuna.learning.user_code import UserCode
     from fmnist_optuna.learning.weights import hash_weights
 
     named = cast(Literal["fashion-mnist", "synthetic"], source)
@@ -116,7 +126,7 @@ def _train_again(
             if epoch + 1 >= n_epochs:
                 self.model.stop_training = True
 
-    model, result = train_cell(load_architecture(spec.model.architecture), spec, params, seed, data, [StopAfter()])
+    model, result = train_cell(UserCode(spec), params, seed, data, [StopAfter()], trial)
     epochs = [
         Epoch(e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.seconds) for e in result.epochs
     ]

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.grid import Params
-from fmnist_optuna.learning.architecture import build_model, load_architecture
+from fmnist_optuna.learning.cell_training import build_recorded
 from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.learning.model import IMAGE_SHAPE
 from fmnist_optuna.learning.probabilities import compute_probabilities, gives_logits
@@ -19,7 +19,13 @@ KERAS_FILE = "model.keras"
 
 
 def write_models(
-    spec: StudySpec, params: Params, weights: Path, weights_sha256: str, folder: Path, formats: Sequence[str]
+    spec: StudySpec,
+    params: Params,
+    seed: int,
+    weights: Path,
+    weights_sha256: str,
+    folder: Path,
+    formats: Sequence[str],
 ) -> bool:
     """Write a model with stored weights into a folder: a SavedModel, a `.keras` file, or both.
 
@@ -27,6 +33,7 @@ def write_models(
     float32 (n, 10), `class_id` int64 (n,) and `label` strings (n,), for any n.
 
     Args:
+        seed: Of the trial.
         formats: "savedmodel" and "keras".
 
     Returns:
@@ -36,7 +43,7 @@ def write_models(
         MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
         StorageError: The folder takes no more.
     """
-    model = build_model(load_architecture(spec.model.architecture), spec, params)
+    model = build_recorded(spec, params, seed)
     load_weights(model, weights, weights_sha256)
     has_logits = gives_logits(model)
     try:

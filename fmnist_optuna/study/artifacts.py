@@ -1,15 +1,19 @@
 """Artifacts on disk through optuna.artifacts: whole or not at all, and durable before anything refers to them."""
 
 import contextlib
+import json
 import logging
+import mimetypes
 import os
 import re
 import shutil
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, DEFAULT_MIME_TYPE, ArtifactMeta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
 from optuna.study import Study
@@ -21,6 +25,9 @@ from fmnist_optuna.log import log_event
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "trial.weights.h5"  # Keras' own suffix
+FOLDER = "folder"  # names of what callbacks wrote begin with it, so that none is taken for the weights
+MAX_FILES = 100  # of a trial's callbacks
+MAX_BYTES = 10_000_000  # of them all together
 ARTIFACT_ID = re.compile(r"[0-9A-Za-z-]{1,100}")  # Optuna's are UUIDs; a database may say anything
 
 
@@ -77,6 +84,48 @@ def flush(path: Path) -> None:
 def store_weights(folder: Path, trial: Trial, file: Path) -> str:
     """Make the weights of a trial durable and note them on the trial; returns the artifact's id."""
     return upload_artifact(artifact_store=DurableStore(folder), file_path=str(file), study_or_trial=trial)
+
+
+def store_folder(folder: Path, trial: Trial, written: Path) -> None:
+    """Make the files that a trial's callbacks wrote durable, each an artifact of the trial by its path in `written`.
+
+    Called again after an outage, it goes on with the files that are not there yet.
+    """
+    store, storage = DurableStore(folder), trial.storage
+    there = {meta.filename for meta in get_all_artifact_meta(trial) if (folder / meta.artifact_id).is_file()}
+    for file in _files_in(written):
+        name = f"{FOLDER}/{file.relative_to(written).as_posix()}"
+        if name not in there:
+            kind, encoding = mimetypes.guess_type(name)
+            meta = ArtifactMeta(str(uuid.uuid4()), name, kind or DEFAULT_MIME_TYPE, encoding)
+            # As upload_artifact does it, which knows a file by the last part of its path only.
+            storage.set_trial_system_attr(
+                trial._trial_id, ARTIFACTS_ATTR_PREFIX + meta.artifact_id, json.dumps(asdict(meta))
+            )
+            with file.open("rb") as content:
+                store.write(meta.artifact_id, content)
+
+
+def is_small(written: Path) -> bool:
+    """Whether what a trial's callbacks wrote may be kept; a warning says so if not."""
+    files = _files_in(written)
+    n_bytes = sum(file.stat().st_size for file in files)
+    if len(files) <= MAX_FILES and n_bytes <= MAX_BYTES:
+        return True
+    log_event(
+        logger,
+        logging.WARNING,
+        "folder_not_kept",
+        reason=f"callbacks may write at most {MAX_FILES} files of {MAX_BYTES:,} bytes in all",
+        files=len(files),
+        bytes=n_bytes,
+    )
+    return False
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Files in a folder and in those in it, links left out, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path:

@@ -10,12 +10,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fmnist_optuna.grid import Params
-from fmnist_optuna.learning.architecture import load_architecture
 from fmnist_optuna.learning.cell_training import forget_models, train_cell
 from fmnist_optuna.learning.training import ResidentData
+from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.learning.weights import save_weights
 from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
+from fmnist_optuna.study.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
 from fmnist_optuna.study.claims import Epoch
 from fmnist_optuna.study.trials import Outcome, Reason
 from fmnist_optuna.work.attempt import LostCellError, RunningTrial
@@ -30,9 +30,8 @@ class KerasObjective:
     """
 
     def __init__(self, spec: StudySpec, data: ResidentData) -> None:
-        self._spec = spec
+        self._code = UserCode(spec)
         self._data = data
-        self._architecture = load_architecture(spec.model.architecture)
 
     def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Train one cell; the same seed gives the same curve, bit for bit, on the same machine."""
@@ -42,7 +41,16 @@ class KerasObjective:
             forget_models()
 
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-        model, result = train_cell(self._architecture, self._spec, params, seed, self._data, [StudyCallback(running)])
+        patience = running.session.storage.patience
+        temporary = patience.call(lambda: tempfile.TemporaryDirectory(prefix="fmnist-optuna-"), "make_folder")
+        with temporary as name:
+            return self._train_in(Path(name), params, seed, running)
+
+    def _train_in(self, temporary: Path, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        kept = temporary / "callbacks"
+        running.session.storage.patience.call(kept.mkdir, "make_folder")
+        callbacks = [StudyCallback(running)]
+        model, result = train_cell(self._code, params, seed, self._data, callbacks, running.trial.number, kept)
         if running.ending in ("lost", "stopped"):
             return None
         if result.is_diverged or running.ending == "pruned":
@@ -51,22 +59,20 @@ class KerasObjective:
             return Outcome(TrialState.PRUNED, reason=reason)
         running.note("best_epoch", result.best_epoch + 1)
         running.note("n_parameters", model.count_params())
-        _store(model, running)
+        _store(model, temporary / WEIGHTS_FILE, kept, running)
         return Outcome(TrialState.COMPLETE, result.val_accuracy)
 
 
-def _store(model: keras.Model, running: RunningTrial) -> None:
-    """Make the kept weights durable before anything says that there is a result."""
-    patience = running.session.storage.patience
-    temporary = patience.call(lambda: tempfile.TemporaryDirectory(prefix="fmnist-optuna-"), "make_folder")
-    with temporary as folder:
-        file = Path(folder) / WEIGHTS_FILE
-        running.note("weights_sha256", patience.call(lambda: save_weights(model, file), "save_weights"))
-        artifacts = running.session.storage.artifacts
-        try:
-            patience.call(lambda: store_weights(artifacts, running.trial, file), "store_weights")
-        except (UpdateFinishedTrialError, KeyError) as error:
-            raise LostCellError from error
+def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
+    """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
+    storage = running.session.storage
+    running.note("weights_sha256", storage.patience.call(lambda: save_weights(model, file), "save_weights"))
+    try:
+        storage.patience.call(lambda: store_weights(storage.artifacts, running.trial, file), "store_weights")
+        if is_small(kept):
+            storage.patience.call(lambda: store_folder(storage.artifacts, running.trial, kept), "store_folder")
+    except (UpdateFinishedTrialError, KeyError) as error:
+        raise LostCellError from error
 
 
 class StudyCallback(keras.callbacks.Callback):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """From a name in the study file to a compiled model: the dense one, a user's own, and what is refused before a run."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,9 +10,10 @@ import pytest
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.learning.architecture import build_model, load_architecture
-from fmnist_optuna.learning.callbacks import load_callbacks
+from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
 from fmnist_optuna.learning.model import create_model
 from fmnist_optuna.learning.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.spec import StudySpec, parse_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -366,14 +368,18 @@ def none(): return []
 def batches(): return [Epochs(), Batches()]
 def lambda_batches(): return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
 def nan(): return keras.callbacks.TerminateOnNaN()
-def checkpoint(): return keras.callbacks.ModelCheckpoint("weights.keras", save_freq="epoch")
-def checkpoint_batches(): return keras.callbacks.ModelCheckpoint("weights.keras", save_freq=100)
-def rates(): return [keras.callbacks.ReduceLROnPlateau(), keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
-                     keras.callbacks.EarlyStopping(), keras.callbacks.CSVLogger("log.csv")]
+def checkpoint(folder): return keras.callbacks.ModelCheckpoint(folder / "weights.keras", save_freq="epoch")
+def checkpoint_batches(folder): return keras.callbacks.ModelCheckpoint(folder / "weights.keras", save_freq=100)
+def rates(folder):
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)
+    return [keras.callbacks.ReduceLROnPlateau(), rate, keras.callbacks.EarlyStopping(),
+            keras.callbacks.CSVLogger(folder / "log.csv")]
 def word(): return "early stopping"
 def kind(): return Epochs
 def raising(): raise KeyError("token")
-def demanding(rate): return Epochs()
+def demanding(rate, folder): return Epochs()
+def nothing(): pass
+def keras_list(): return keras.callbacks.CallbackList([Epochs()])
 """
 
 
@@ -387,11 +393,11 @@ def user_callbacks(make_module: MakeModule) -> Callable[[str], StudySpec]:
     ("function", "n_callbacks"), [("one", 1), ("several", 2), ("none", 0), ("checkpoint", 1), ("rates", 4)]
 )
 def test_callbacks_with_epoch_hooks(
-    user_callbacks: Callable[[str], StudySpec], function: str, n_callbacks: int
+    user_callbacks: Callable[[str], StudySpec], tmp_path: Path, function: str, n_callbacks: int
 ) -> None:
     """A function may return one callback or a list; Keras' own that act once an epoch are accepted, fresh each time."""
-    spec = prepare_spec(user_callbacks(function))
-    first, second = load_callbacks(spec), load_callbacks(spec)
+    code = UserCode(prepare_spec(user_callbacks(function)))
+    first, second = (make_callbacks(code.callbacks, Attempt(0, {}, tmp_path)) for _ in range(2))
     assert len(first) == n_callbacks
     assert not {id(callback) for callback in first} & {id(callback) for callback in second}
 
@@ -400,13 +406,24 @@ def test_callbacks_with_epoch_hooks(
     ("function", "text"),
     [
         ("missing", "must name a function, but module user_callbacks has no function missing."),
-        ("word", "must return keras.callbacks.Callback, but user_callbacks:word returned str."),
-        ("kind", "must return keras.callbacks.Callback, but user_callbacks:kind returned type."),
+        *(
+            (
+                function,
+                "must return keras.callbacks.Callback, or a list of them, empty for none, but "
+                f"user_callbacks:{function} returned {kind}.",
+            )
+            for function, kind in (("word", "str"), ("kind", "type"), ("nothing", "NoneType"))
+        ),
+        (
+            "keras_list",
+            "must return callbacks in a list, but user_callbacks:keras_list returned a CallbackList, which Keras makes "
+            "itself.",
+        ),
         ("raising", "must return a callback, but user_callbacks:raising raised KeyError: 'token'."),
         (
             "demanding",
-            "must return a callback, but user_callbacks:demanding raised TypeError: demanding() missing 1 required "
-            "positional argument: 'rate'.",
+            "must name functions that take trial, params and folder at most, but user_callbacks:demanding also needs "
+            "rate.",
         ),
         *(
             (

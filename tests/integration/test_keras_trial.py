@@ -1,7 +1,6 @@
 """Keras trials in a real study: what a worker leaves in the database and on disk, and what the winner scores."""
 
 import math
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -278,25 +277,27 @@ def test_exception_of_the_user_twice_fails_the_cell(
 
 
 LEAVING = """
-import threading
 import keras
-
-leave = threading.Event()
 
 class Leave(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        leave.set()
+        keras.leave.set()
 """
 
 
 def test_worker_that_is_told_to_leave_gives_its_cell_back(
-    tmp_path: Path, garments: Splits, few_garments: ResidentData, make_module: MakeModule
+    tmp_path: Path,
+    garments: Splits,
+    few_garments: ResidentData,
+    make_module: MakeModule,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Told to leave in the first epoch, it ends with the next: no result, no weights, the cell waits uncounted."""
     make_module("user_leaving", LEAVING)
+    monkeypatch.setattr(keras, "leave", threading.Event(), raising=False)
     grid = {"hidden_size": [4], "dropout_rate": [0.0], "learning_rate": [0.01]}
     session = open_study(tmp_path, make_spec(grid, {"callbacks": ["user_leaving:Leave"]}), garments.fingerprint)
-    assert run_worker(session, few_garments, sys.modules["user_leaving"].leave) is WorkerEnd.STOPPED
+    assert run_worker(session, few_garments, keras.leave) is WorkerEnd.STOPPED
     (trial,) = all_trials(session)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "stopped")
     assert len(session.history.curve(trial._trial_id)) == 2
@@ -411,7 +412,7 @@ def test_other_data_is_not_scored(alone: Session) -> None:
     (trial,) = all_trials(alone)
     path = weights_path(alone.storage.artifacts, alone.trials, trial)
     with pytest.raises(DataError, match=f"must have the fingerprint {'0' * 64}"):
-        score_weights(alone.record.spec, trial.params, path, trial.user_attrs["weights_sha256"], None, "0" * 64)
+        score_weights(alone.record.spec, trial.params, 0, path, trial.user_attrs["weights_sha256"], None, "0" * 64)
 
 
 # The numbers of an evaluation

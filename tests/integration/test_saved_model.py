@@ -57,7 +57,7 @@ def test_every_model_answers_with_probabilities(
     assert np.allclose(expected.sum(axis=1), 1, atol=1e-5)
     assert np.array_equal(expected.argmax(axis=1), model(images).numpy().argmax(axis=1))
     formats = ("savedmodel",) if "own" in kind else ("savedmodel", "keras")
-    has_logits = write_models(spec, PARAMS, tmp_path / "weights", sha256, tmp_path / "model", formats)
+    has_logits = write_models(spec, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", formats)
     assert has_logits == kind.startswith("logits")
     serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     answer = serve(image=tf.constant(images))
@@ -79,4 +79,4 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
     sha256 = save_weights(model, tmp_path / "weights")
     (tmp_path / "model").mkdir()
     with pytest.raises(MismatchError, match="register your own classes"):
-        write_models(spec, PARAMS, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))
+        write_models(spec, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))

@@ -1,0 +1,86 @@
+"""What a study names of the user's: its architecture and its callbacks, begun anew for every model.
+
+Every model of a cell, whether it is trained, scored, exported or repeated, begins here, so all begin from one state of
+Keras, TensorFlow, NumPy and the user's modules: the one that the import of those modules leaves in a fresh process.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.learning.architecture import Architecture, load_architecture
+from fmnist_optuna.learning.framework_settings import FrameworkSettings, clear_session
+from fmnist_optuna.learning.functions import load_function
+from fmnist_optuna.learning.user_modules import USER_MODULES
+from fmnist_optuna.spec import StudySpec, bind_parameters
+
+CallbackFunctions = dict[str, Callable[..., Any]]
+
+
+class UserCode:
+    """The architecture and the callback functions of a study. Importing them is the first thing it does.
+
+    Args:
+        spec: The study's specification.
+
+    Raises:
+        SpecError: A module or function does not exist, or an import fails.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+        USER_MODULES.forget()
+        clear_session()
+        _pristine().set_back()
+        _pristine().unregister()
+        self.architecture, self.callbacks = self._load(spec.training.seed)  # one seed for all workers of a study
+        self._settings = FrameworkSettings.read(without=USER_MODULES.names())
+
+    def bind(self) -> StudySpec:
+        """Check the specification against what its architecture accepts; from here on its values have their types.
+
+        Raises:
+            SpecError: An unknown parameter, a missing one, or a value of the wrong type.
+        """
+        self.spec = bind_parameters(self.spec, self.architecture.parameters, self.architecture.required)
+        return self.spec
+
+    def begin(self, seed: int) -> None:
+        """Start from the state that a fresh process has after the import, with the modules imported from this seed.
+
+        Nothing that an earlier model's function or callbacks changed is left: settings of Keras, TensorFlow and NumPy,
+        random generators, and variables of the user's modules, which are executed anew.
+
+        Args:
+            seed: Of the cell; set before the modules are executed, and again after it.
+
+        Raises:
+            SpecError: A module of the user's can be imported only once in a process.
+        """
+        USER_MODULES.forget()
+        clear_session()
+        self._settings.set_back()  # those of installed packages too, which set theirs only once
+        self._settings.unregister()
+        try:
+            self.architecture, self.callbacks = self._load(seed)
+        except SpecError as error:
+            raise SpecError(
+                f"{str(error).rstrip('.')}, in its second import; for each trial a study's modules are executed anew, "
+                "so that no trial meets what another left in them."
+            ) from error
+        self._settings.set_back()
+        keras.utils.set_random_seed(seed)
+
+    def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
+        keras.utils.set_random_seed(seed)
+        architecture = load_architecture(self.spec.model.architecture)
+        return architecture, {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
+
+
+@functools.cache
+def _pristine() -> FrameworkSettings:
+    """The settings before anything of the user's was imported in this process."""
+    return FrameworkSettings.read()

@@ -1,0 +1,115 @@
+"""The user's modules, executed anew for every training, so that what one leaves in a variable never meets the next.
+
+A layer, an optimizer, a random generator or a counter in a variable of a module would otherwise go on from where the
+last trial of this process left it, and the numbers would depend on what the worker had trained before.
+
+The user's are the modules that a study file names and all that is imported with them, as far as they lie outside
+Python's library and the folders of installed packages: an installed package is imported once, as anywhere. What is
+executed is what was first read: a file that is edited while a study runs changes nothing in a process that has it.
+"""
+
+import contextlib
+import importlib.util
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+OWN_PACKAGE = __name__.partition(".")[0]
+INSTALLED_NAMES = frozenset({"site-packages", "dist-packages"})
+LIBRARY = tuple(
+    Path(folder).resolve()
+    for folder in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+    }
+)
+
+
+class UserModules:
+    """The user's modules of this process. A finder of Python's import, in use while `watching`."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._kept: dict[str, _KeptLoader] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take what is imported in this block for imported by the user's code; blocks may be nested."""
+        before = set(sys.modules)
+        sys.meta_path.insert(0, self)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(self)
+            self._names |= set(sys.modules) - before
+
+    def add(self, name: str) -> None:
+        """Take a module for the user's although it may have been imported before."""
+        self._names.add(name)
+
+    def names(self) -> set[str]:
+        """Names of the user's modules that are imported now, those of packages included."""
+        return {name for name in self._names if is_users(sys.modules.get(name))}
+
+    def forget(self) -> None:
+        """Let Python import the user's modules anew when they are next asked for, from the code that was first read."""
+        for name in self.names():
+            module = sys.modules.pop(name)
+            parent, _, child = name.rpartition(".")
+            if vars(sys.modules.get(parent, ModuleType(""))).get(child) is module:
+                delattr(sys.modules[parent], child)  # `from parent import child` looks there first
+            loader = module.__spec__.loader  # type: ignore[union-attr]
+            if isinstance(loader, SourceFileLoader):
+                self._keep(name, loader)
+
+    def _keep(self, name: str, loader: SourceFileLoader) -> None:
+        with contextlib.suppress(Exception):  # the file may be gone by now: then the import will say so
+            code = loader.get_code(name)
+            if code is not None:
+                self._kept[name] = _KeptLoader(name, loader.path, code)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Answer Python's import with the code that was first read, if the module is still found at the same place."""
+        kept = self._kept.get(name)
+        if kept is None:
+            return None
+        found = PathFinder.find_spec(name, path, target)
+        if found is None or found.origin != kept.path:
+            return found
+        folders = found.submodule_search_locations
+        del self._kept[name]
+        return importlib.util.spec_from_file_location(
+            name, kept.path, loader=kept, submodule_search_locations=None if folders is None else list(folders)
+        )
+
+
+class _KeptLoader(SourceFileLoader):
+    """Executes code that was read before."""
+
+    def __init__(self, name: str, path: str, code: CodeType) -> None:
+        super().__init__(name, path)
+        self._code = code
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self._code
+
+
+def is_users(module: ModuleType | None) -> bool:
+    """Whether a module is one of the user's own: a Python file outside Python's library and installed packages."""
+    spec = getattr(module, "__spec__", None)
+    if not isinstance(spec, ModuleSpec) or not isinstance(spec.loader, SourceFileLoader) or not spec.origin:
+        return False
+    if spec.name.partition(".")[0] in (OWN_PACKAGE, "__main__"):
+        return False
+    path = Path(spec.origin).resolve()
+    return INSTALLED_NAMES.isdisjoint(path.parts) and not any(path.is_relative_to(folder) for folder in LIBRARY)
+
+
+USER_MODULES = UserModules()  # of this process, as sys.modules is
