@@ -4,6 +4,7 @@ Owns the study file's format and its errors. Knows no Keras, no Optuna, no datab
 is told to it as plain types.
 """
 
+import codecs
 import hashlib
 import math
 import tomllib
@@ -41,6 +42,7 @@ from fmnist_optuna.grid import (
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
+LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 CONFIRMATION = "/confirm"  # ends the name of the study that confirms another; nobody else's name has a slash
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION})?$"
@@ -205,17 +207,38 @@ def read_spec(path: Path) -> StudySpec:
     Raises:
         SpecError: No such file, no TOML, or a key that breaks a rule: file, key, rule and value are named.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise SpecError(
-            f"{path}: must be a readable study file, but {reason}; see `fmnist-optuna spec example`."
-        ) from error
+    text = _read_text(path)
     try:
         return parse_spec(tomllib.loads(text), str(path))
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: must be TOML, but {error}.") from error
+
+
+def _read_text(path: Path) -> str:
+    """The text of a study file: UTF-8, with a byte order mark or without, lines ended as any system ends them."""
+    example = "see `fmnist-optuna spec example`"
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # a ValueError: a path with a NUL
+        reason = (
+            "there is no such file"
+            if isinstance(error, FileNotFoundError)
+            else getattr(error, "strerror", None) or error
+        )
+        raise SpecError(f"{path}: must be a readable study file, but {reason}; {example}.") from error
+    if len(content) > LARGEST_FILE:
+        raise SpecError(f"{path}: must be a study file, but has more than {LARGEST_FILE:,} bytes; {example}.")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise SpecError(f"{path}: must be UTF-8, but is UTF-16 or no text; save it as UTF-8.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            f"{path}: must be UTF-8, but has byte 0x{content[error.start]:02x} in line {line}; save it as UTF-8."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_spec(content: Mapping[str, Any], origin: str) -> StudySpec:

@@ -30,7 +30,7 @@ DataDir = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", "-w", min=1, envvar=WORKERS, show_default="number of cores", help="Workers at once."),
+    typer.Option("--workers", "-w", min=1, envvar=WORKERS, show_default="usable cores", help="Workers at once."),
 ]
 Mirrors = Annotated[list[str] | None, typer.Option("--mirror", help="A further base URL to download from.")]
 

@@ -20,6 +20,7 @@ from fmnist_optuna.cli.options import (
     parse_size,
     say,
 )
+from fmnist_optuna.cores import usable_cores
 
 if TYPE_CHECKING:
     from fmnist_optuna.work.loop import LeaveRequest
@@ -83,7 +84,7 @@ def run(
 
     options = RunOptions(
         storage=common.storage,
-        n_workers=workers or os.cpu_count() or 1,
+        n_workers=workers or usable_cores(),
         data_dir=data_dir,
         mirrors=tuple(mirror or ()),
         timeout_seconds=None if timeout is None else parse_duration(timeout, "--timeout"),

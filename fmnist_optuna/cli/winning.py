@@ -1,6 +1,5 @@
 """`confirm`, `reproduce`, `export` and `predict`: what comes after the grid."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from fmnist_optuna.cli.options import (
     say,
 )
 from fmnist_optuna.cli.reading import open_session
+from fmnist_optuna.cores import usable_cores
 from fmnist_optuna.errors import DataError, FmnistOptunaError, MismatchError, UsageError
 
 
@@ -61,7 +61,7 @@ def confirm(
     session = open_session(common, study)
     options = RunOptions(
         storage=common.storage,
-        n_workers=workers or os.cpu_count() or 1,
+        n_workers=workers or usable_cores(),
         data_dir=data_dir,
         mirrors=tuple(mirror or ()),
         timeout_seconds=None if timeout is None else parse_duration(timeout, "--timeout"),

@@ -11,30 +11,67 @@ from sqlalchemy.exc import ArgumentError
 
 from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
 
+ALLOWED = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+LONGEST_SUFFIX = len("-journal")  # of the files that SQLite and we make beside the database
 SECRETS = ("password", "sslpassword")  # parameters of libpq that are never shown
 
 
 def parse_url(storage: str) -> URL:
     """Check a storage URL: `sqlite:///PATH` or `postgresql://...` (through psycopg 3).
 
+    A path that begins with `~` is one in the home folder, as in a shell.
+
     Raises:
-        UsageError: Not a URL, another database, an in-memory SQLite, or an empty database name.
+        UsageError: Not a URL, another database or driver, an in-memory SQLite, an empty database name, or a path that
+            SQLite would not take as it is meant.
     """
-    allowed = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     try:
         url = make_url(storage)
     except (ArgumentError, ValueError):  # a ValueError repeats what stands for a port, often a piece of a password
-        raise UsageError(f"--storage must be {allowed}, but got {_mask_malformed(storage)!r}.") from None
+        raise UsageError(f"--storage must be {ALLOWED}, but got {_mask_malformed(storage)!r}.") from None
     backend = url.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
-        raise UsageError(f"--storage must be {allowed}, but got {mask(url)!r}.")
+        raise UsageError(f"--storage must be {ALLOWED}, but got {mask(url)!r}.")
     if backend == "postgresql" and "@" in f"{url.host}{url.database}":
         raise UsageError(f"--storage must have @ in a password written as %40, but got {_mask_malformed(storage)!r}.")
     if not url.database or url.database == ":memory:":
         raise UsageError(
             f"--storage must name a database that workers can share, but got {url.drivername!r} without one."
         )
-    return url if backend == "sqlite" else url.set(drivername="postgresql+psycopg")
+    if backend == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if rule := _broken_rule(url, storage):
+        raise UsageError(f"--storage must be sqlite:///FILE{rule}, but got {_mask_malformed(storage)!r}.")
+    return url.set(drivername="sqlite", database=_expand_home(str(url.database)))
+
+
+def _broken_rule(url: URL, storage: str) -> str | None:
+    """What a URL of SQLite must be beyond its form; None when it is."""
+    path = str(url.database)
+    if re.search(r"[\x00-\x1f\x7f]", path):  # a line break would be part of the file's name, a NUL would end it
+        return " without control characters"
+    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        return " without another driver"
+    if url.host is not None or url.username is not None or url.port is not None:
+        return " with three slashes, or four before a path from the root, as a file has no host"
+    if "?" in storage:
+        return " without ? and parameters"
+    if path.lower().startswith("file:"):
+        return " with a path instead of file:"
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", path):
+        return " with a path of this system"
+    if path.endswith(("/", "/.", "/..")) or path in (".", ".."):
+        return " with a file, not a folder"
+    return None
+
+
+def _expand_home(path: str) -> str:
+    if not path.startswith("~"):
+        return path
+    expanded = os.path.expanduser(path)  # noqa: PTH111 - which says by its answer that there is no such home
+    if not expanded.startswith("/"):
+        raise UsageError(f"--storage must begin its path with a known home folder after ~, but got {path!r}.")
+    return expanded
 
 
 def mask(url: URL) -> str:
@@ -66,17 +103,26 @@ def _check_sqlite_file(url: URL, create: bool) -> None:
     try:
         is_there = path.exists()
     except OSError as error:
-        raise StorageError(f"The folder of the storage must be readable, but {error}.") from error
+        reason = error.strerror or error
+        raise StorageError(f"The folder of the storage must be readable, but {path!s:.200}: {reason}.") from error
     if not is_there:
         if not create:
             raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise StorageError(f"The folder of the storage must be writable, but {folder} is not.")
+        _check_length(path, folder)
         return
     _check_header(path)
     if create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         raise StorageError(f"The storage {path} and its folder must be writable, but this user may only read there.")
+
+
+def _check_length(path: Path, folder: Path) -> None:
+    """Refuse a name that leaves no room for those of the files beside it."""
+    longest = os.pathconf(folder, "PC_NAME_MAX") - LONGEST_SUFFIX
+    if any(len(os.fsencode(part)) > longest for part in path.parts):
+        raise StorageError(f"The storage must have a name of at most {longest} bytes, but got {path.name:.40}...")
 
 
 def _check_header(path: Path) -> None:

@@ -15,6 +15,7 @@ ALLOWED = {  # room -> rooms that it may import, itself aside
     "errors": set(),
     "wording": set(),
     "log": set(),
+    "cores": set(),
     "settings": {"errors"},
     "grid": {"settings", "errors", "log", "wording"},
     "spec": {"grid", "settings", "errors", "log", "wording"},
@@ -25,6 +26,7 @@ ALLOWED = {  # room -> rooms that it may import, itself aside
     "run": {"results", "work", "learning", "study", "spec", "grid", "settings", "errors", "log", "wording"},
     "confirm": {"run", "results", "work", "learning", "study", "spec", "grid", "settings", "errors", "log", "wording"},
     "cli": {
+        "cores",
         "confirm",
         "run",
         "results",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,6 @@ def test_a_study_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -
     (tmp_path / "study.toml").write_bytes(content)
     with pytest.raises(SpecError, match=r"study\.toml: must be"):
         read_spec(tmp_path / "study.toml")
-
-
-def test_a_folder_is_no_study_file(tmp_path: Path) -> None:
-    """The system's own words are kept."""
-    with pytest.raises(SpecError, match=r"must be a readable study file, but .*directory"):
-        read_spec(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -254,3 +249,48 @@ def test_whatever_is_in_the_file_the_answer_is_a_specification_or_a_spec_error(t
     content = tree if isinstance(tree, dict) else {"grid": tree}
     with contextlib.suppress(SpecError):
         assert isinstance(parse_spec(content, "study.toml"), StudySpec)
+
+
+@pytest.mark.parametrize(
+    "encode", [str.encode, lambda text: text.encode("utf-8-sig"), lambda text: crlf(text).encode()]
+)
+def test_a_study_file_is_read_as_editors_save_it(tmp_path: Path, encode: Callable[[str], bytes]) -> None:
+    """With a byte order mark or without, with the line ends of any system."""
+    file = tmp_path / "study.toml"
+    file.write_bytes(encode('name = "mine"\n# Größe\n[training]\nmax_epochs = 7\n'))
+    spec = read_spec(file)
+    assert (spec.name, spec.training.max_epochs) == ("mine", 7)
+
+
+def crlf(text: str) -> str:
+    return text.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('name = "mine"'.encode("utf-16"), "must be UTF-8, but is UTF-16"),
+        ('name = "mine"'.encode("utf-16-be"), "must be UTF-8, but is UTF-16"),
+        ('a = 1\n# "größe"'.encode("latin-1"), "must be UTF-8, but has byte 0xf6 in line 2"),
+        (b"\x7fELF\0\0", "must be UTF-8, but is UTF-16 or no text"),
+        (b"# \n" * 4_000_000, "more than 10,000,000 bytes"),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_so(tmp_path: Path, content: bytes, words: str) -> None:
+    """Not as a broken rule of TOML."""
+    file = tmp_path / "study.toml"
+    file.write_bytes(content)
+    with pytest.raises(SpecError, match=words):
+        read_spec(file)
+
+
+def test_what_cannot_be_read_is_no_study_file(tmp_path: Path) -> None:
+    """A folder, a name too long, an endless device."""
+    for path, words in {
+        tmp_path: "Is a directory",
+        tmp_path / ("x" * 300): "File name too long",
+        Path("/dev/zero"): "more than",
+        Path("a\0b"): "null",
+    }.items():
+        with pytest.raises(SpecError, match=words):
+            read_spec(path)

@@ -1,0 +1,81 @@
+"""Storage URLs: what is taken, and what is refused before anything is opened or made."""
+
+from pathlib import Path
+
+import pytest
+
+from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
+from fmnist_optuna.study.urls import check_url, parse_url
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///a/b.db", "a/b.db"),
+        ("sqlite:////a/b.db", "/a/b.db"),
+        ("sqlite+pysqlite:///b.db", "b.db"),
+        ("sqlite:///a b/ä=&#+@:.db", "a b/ä=&#+@:.db"),
+        ("sqlite:///100%.db", "100%.db"),
+        ("sqlite:///a%20b%2525.db", "a b%25.db"),
+        ("sqlite:///~/b.db", "/home/ada/b.db"),
+        ("sqlite:///a~/~.db", "a~/~.db"),
+    ],
+)
+def test_a_file_is_taken_by_its_path(url: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percent-encoding is undone once, as in every URL, and ~ is the home folder."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    parsed = parse_url(url)
+    assert (parsed.drivername, parsed.database) == ("sqlite", path)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("sqlite+aiosqlite:///b.db", "without another driver"),
+        ("sqlite+pysqlcipher://:key@/b.db", "without another driver"),
+        ("sqlite://host/b.db", "three slashes"),
+        ("sqlite://:5/b.db", "three slashes"),
+        ("sqlite:///file:b.db?mode=memory&uri=true", "without ?"),
+        ("sqlite:///b.db?mode=ro", "without ?"),
+        ("sqlite:///b.db?", "without ?"),
+        ("sqlite:///a?b.db", "without ?"),
+        ("sqlite:///file:b.db", "instead of file:"),
+        ("sqlite:///FILE::memory:", "instead of file:"),
+        (r"sqlite:///C:\studies\b.db", "of this system"),
+        ("sqlite:///C:/b.db", "of this system"),
+        ("sqlite:///a/", "not a folder"),
+        ("sqlite:///.", "not a folder"),
+        ("sqlite:///~nobody-of-this-name/b.db", "known home folder"),
+        ("sqlite:///a\nb.db", "control characters"),
+        ("sqlite:///a%00b.db", "control characters"),
+        ("sqlite:///a\0b.db", "control characters"),
+        ("sqlite://", "name a database"),
+        ("sqlite:///", "name a database"),
+        ("sqlite:///:memory:", "name a database"),
+        ("sqlite:b.db", "must be sqlite:///FILE or"),
+        ("b.db", "must be sqlite:///FILE or"),
+        ("", "must be sqlite:///FILE or"),
+        ("postgres://u@h/d", "must be sqlite:///FILE or postgresql://"),
+        ("mysql://u@h/d", "must be sqlite:///FILE or postgresql://"),
+    ],
+)
+def test_a_url_with_another_meaning_is_refused(url: str, rule: str) -> None:
+    """In one line that says what it must be."""
+    with pytest.raises(UsageError, match=r"^--storage must ") as refused:
+        parse_url(url)
+    assert rule in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + "/b.db", "b" * 300, "b" * 252, "ä" * 125, "a/" * 3000 + "b.db"])
+def test_a_name_too_long_is_refused_before_anything_is_made(name: str, tmp_path: Path) -> None:
+    """Also where the file itself would fit, but none of those beside it."""
+    with pytest.raises(StorageError, match=r"name of at most \d+ bytes|File name too long"):
+        check_url(f"sqlite:///{tmp_path}/{name}", create=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_storage(tmp_path: Path) -> None:
+    """It is there and readable, but no file."""
+    with pytest.raises(FmnistOptunaError, match="must be a readable file"):
+        check_url(f"sqlite:///{tmp_path}", create=True)
