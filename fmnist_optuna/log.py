@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -17,6 +18,9 @@ from typing import Any, Literal
 LogFormat = Literal["text", "json"]
 
 PERSON = "fmnist_optuna.cli"  # the logger whose messages are meant for a person: in text they stand alone in their line
+# Loggers that tell of every study and trial. Optuna sets the level of its root logger when it is imported, which may be
+# later, and leaves theirs alone.
+OPTUNA_TALKS = ("optuna.storages", "optuna.study")
 N_CELL_DIGITS = 8  # of a cell's 64, in text
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -98,7 +102,7 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             **({"event": own.pop("event"), **own} if is_event else _bound.get()),
-            "message": record.getMessage(),
+            "message": record.getMessage().strip(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -110,7 +114,10 @@ class _TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage() if record.name == PERSON else super().format(record)
+        if record.name != PERSON:
+            return super().format(record)
+        traceback = [] if record.exc_info is None else [self.formatException(record.exc_info)]
+        return "\n".join([*traceback, record.getMessage()])
 
 
 class _CurrentStderr:
@@ -123,8 +130,24 @@ class _CurrentStderr:
         sys.stderr.flush()
 
 
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Drop what is written to the descriptor: the C++ side of TensorFlow greets there when it is loaded."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
 def configure_logging(log_format: LogFormat, level: int) -> None:
-    """Send our records of `level` and above to stderr; other libraries' from WARNING.
+    """Send our records of `level` and above to stderr, others' from WARNING, what is said to a person from INFO.
+
+    A `level` of ERROR holds for all three.
 
     For processes that are ours alone: commands and workers. A program that uses the package has its own say.
     """
@@ -132,8 +155,11 @@ def configure_logging(log_format: LogFormat, level: int) -> None:
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    logging.captureWarnings(log_format == "json")
+    root.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(True)
     logging.getLogger("fmnist_optuna").setLevel(level)
+    logging.getLogger(PERSON).setLevel(level if level >= logging.ERROR else logging.INFO)
+    for name in OPTUNA_TALKS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Each trial traces a graph of its own, which TensorFlow takes for a mistake and warns of.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
 """What a person sees while a study runs: a live view on a terminal, plain lines elsewhere. All of it on stderr."""
 
+import logging
 import time
 from types import TracebackType
 
@@ -9,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fmnist_optuna.cli.options import Common, say
 from fmnist_optuna.cli.tables import percent, running_table, show_counts, show_params, title
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.learning.data import ResolvedData
@@ -21,17 +23,16 @@ REFRESH_SECONDS = 0.5
 OVERLAP_SECONDS = 5.0
 
 
-def make_observer(console: Console, n_workers: int) -> "StudyObserver":
-    """The live view on a terminal; one line a finished trial in a pipe, a file or CI."""
-    return LiveObserver(console, n_workers) if console.is_terminal else StudyObserver(console, n_workers)
+def make_observer(common: Common) -> "StudyObserver":
+    """The live view on a terminal; one line a finished trial in a pipe, a file or CI; nothing with --quiet."""
+    console = Console(stderr=True)
+    return LiveObserver(console) if console.is_terminal and not common.is_for_machines else StudyObserver()
 
 
 class StudyObserver(Observer):
     """Plain lines: one for the study, one for each finished trial."""
 
-    def __init__(self, console: Console, n_workers: int) -> None:
-        self.console = console
-        self.n_workers = n_workers
+    def __init__(self) -> None:
         self._finished_until = 0.0
         self._told: set[int] = set()
         self._next_look = 0.0
@@ -52,7 +53,7 @@ class StudyObserver(Observer):
         self._session = session
         record, counts = session.record, session.history.counts()
         if data.is_fallback:
-            self.line(f"SYNTHETIC data: {data.reason}")
+            self.line(f"SYNTHETIC data: {data.reason}", logging.WARNING)
         verb = "starts" if counts.done + counts.failed == 0 else "goes on" if not counts.is_over else "is finished"
         self.line(f"study {title(record)} {verb}: {show_counts(counts)}; data {record.data_fingerprint[:12]}")
         self._finished_until = session.history.last_finished_at()
@@ -92,9 +93,9 @@ class StudyObserver(Observer):
         """Say that the workers finish their epoch."""
         self.line(f"Stopping ({how}): workers finish their epoch and give cells back; once more ends them at once.")
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, level: int = logging.INFO) -> None:
         """One line on stderr."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        say(text, level)
 
 
 def describe_finished(cell: FinishedCell) -> str:
@@ -108,8 +109,8 @@ def describe_finished(cell: FinishedCell) -> str:
 class LiveObserver(StudyObserver):
     """A bar over the cells, a line a worker, the best so far, the time left; it vanishes at the end."""
 
-    def __init__(self, console: Console, n_workers: int) -> None:
-        super().__init__(console, n_workers)
+    def __init__(self, console: Console) -> None:
+        super().__init__()
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._view: StudyView | None = None
 
@@ -128,6 +129,10 @@ class LiveObserver(StudyObserver):
         """Draw the study as it is now."""
         self._view = self._view or StudyView(session)
         self._live.update(self._view.draw(), refresh=True)
+
+    def line(self, text: str, level: int = logging.INFO) -> None:
+        """One line above the view, however long."""
+        self._live.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 class StudyView:

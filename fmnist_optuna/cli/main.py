@@ -1,5 +1,6 @@
 """The `fmnist-optuna` command: puts the groups of commands together. Heavy imports wait inside the commands."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from fmnist_optuna import __version__
 from fmnist_optuna.cli import data, managing, reading, running, showing, spec, winning
 from fmnist_optuna.cli.options import say
+from fmnist_optuna.log import configure_logging
 
 app = typer.Typer(
     name="fmnist-optuna",
@@ -51,13 +53,14 @@ def main() -> None:
     # A user's `my_models:build` is looked for in the current folder, which a console script leaves out.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    configure_logging("text", logging.WARNING)  # until a command has read its options
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:  # a wrong option or argument; without text, it has shown the help already
         if text := error.format_message().rstrip("."):
             where = getattr(getattr(error, "ctx", None), "command_path", "fmnist-optuna")
-            say(f"Error: {text}; see `{where} -h`.")
+            say(f"Error: {text}; see `{where} -h`.", logging.ERROR)
         sys.exit(error.exit_code)
     except typer.Abort:  # Ctrl-C or the end of input at a question
-        say("Aborted.")
+        say("Aborted.", logging.ERROR)
         sys.exit(1)

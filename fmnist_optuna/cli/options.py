@@ -7,17 +7,19 @@ import os
 import re
 import signal
 import sys
-import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
-from fmnist_optuna.log import configure_logging
+from fmnist_optuna.log import PERSON, LogFormat, configure_logging, silent_stderr
 from fmnist_optuna.settings import DATA, STORAGE, WORKERS, Settings, read_lease_seconds
+
+person = logging.getLogger(PERSON)
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -41,8 +43,14 @@ class Common:
 
     storage_option: str | None
     patience_seconds: float
-    log_format: Literal["text", "json"]
+    log_format: LogFormat
+    log_level: int
     debug: bool
+
+    @property
+    def is_for_machines(self) -> bool:
+        """Whether nobody looks at a terminal: errors only, or JSON lines."""
+        return self.log_level >= logging.ERROR or self.log_format == "json"
 
     @property
     def storage(self) -> str:
@@ -53,6 +61,11 @@ class Common:
     def lease_seconds(self) -> float:
         """The lease that the environment asks for, or the default."""
         return read_lease_seconds()
+
+
+def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
+    """For the block in which TensorFlow is loaded: its greeting is neither an error nor JSON."""
+    return silent_stderr() if common.is_for_machines else nullcontext()
 
 
 def parse_duration(text: str, option: str) -> float:
@@ -79,10 +92,15 @@ def parse_size(text: str, option: str) -> int:
     return int(float(match[1]) * BYTES[match[2]])
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, name: str, level: int = logging.WARNING
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command that takes the common options as its keyword `common`.
 
     Its errors of ours become one line on stderr and their exit status.
+
+    Args:
+        level: Of the records that it shows unless an option says otherwise.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -91,21 +109,22 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             *,
             storage: str | None,
             storage_patience: str,
-            log_format: Literal["text", "json"],
+            log_format: LogFormat,
             debug: bool,
             verbose: bool,
             quiet: bool,
             **arguments: Any,
         ) -> None:
-            level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-            configure_logging(log_format, logging.DEBUG if debug else level)
+            given = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else None
+            configure_logging(log_format, level if given is None else given)
             try:
-                common = _read_common(storage, storage_patience, log_format, debug)
+                worker_level = logging.INFO if given is None else given
+                common = _read_common(storage, storage_patience, log_format, worker_level, debug)
                 function(common=common, **arguments)
             except (typer.Abort, typer.Exit):
                 raise
             except KeyboardInterrupt:
-                say("Interrupted.")
+                say("Interrupted.", logging.ERROR)
                 sys.exit(128 + signal.SIGINT)
             except Exception as error:
                 sys.exit(_report(error, debug))
@@ -131,7 +150,7 @@ STORAGE_HELP = f"sqlite:///FILE or postgresql://...; else {STORAGE}, else sqlite
 def _common_options(
     storage: Annotated[str | None, _option(STORAGE_HELP, "--storage")] = None,
     storage_patience: Annotated[str, _option("Longest outage that is waited for.", "--storage-patience")] = "5m",
-    log_format: Annotated[Literal["text", "json"], _option("Form of log records.", "--log-format")] = "text",
+    log_format: Annotated[LogFormat, _option("Form of all that goes to stderr.", "--log-format")] = "text",
     debug: Annotated[bool, _option("Show tracebacks and all records.", "--debug")] = False,
     verbose: Annotated[bool, _option("Say more on stderr.", "--verbose", "-v")] = False,
     quiet: Annotated[bool, _option("Say errors only.", "--quiet", "-q")] = False,
@@ -141,16 +160,18 @@ def _common_options(
 COMMON_PARAMETERS = list(inspect.signature(_common_options, eval_str=True).parameters.values())
 
 
-def _read_common(storage: str | None, patience: str, log_format: Literal["text", "json"], debug: bool) -> Common:
+def _read_common(storage: str | None, patience: str, log_format: LogFormat, log_level: int, debug: bool) -> Common:
     if storage is not None and re.search(r"://[^@]*:[^@]+@|[?&](ssl)?password=", storage):
         say(
             "Warning: a password in --storage can be read in the process list; "
-            f"use {STORAGE} or {STORAGE}_FILE instead."
+            f"use {STORAGE} or {STORAGE}_FILE instead.",
+            logging.WARNING,
         )
     return Common(
         storage_option=storage,
         patience_seconds=parse_duration(patience, "--storage-patience"),
         log_format=log_format,
+        log_level=log_level,
         debug=debug,
     )
 
@@ -160,12 +181,9 @@ def _report(error: Exception, debug: bool) -> int:
     if isinstance(error, BrokenPipeError):  # `... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if debug:
-        traceback.print_exception(error)
-    if not isinstance(error, FmnistOptunaError):
-        error = _translate(error)
-    say(f"Error: {error}")
-    return error.exit_status
+    ours = error if isinstance(error, FmnistOptunaError) else _translate(error)
+    say(f"Error: {ours}", logging.ERROR, exception=error if debug else None)
+    return ours.exit_status
 
 
 def _translate(error: Exception) -> FmnistOptunaError:
@@ -177,6 +195,11 @@ def _translate(error: Exception) -> FmnistOptunaError:
     return FmnistOptunaError(f"Unexpected {type(error).__name__}: {error}; --debug shows where.")
 
 
-def say(text: str) -> None:
-    """One message to the person, on stderr."""
-    print(text, file=sys.stderr)
+def say(text: str, level: int = logging.INFO, exception: BaseException | None = None) -> None:
+    """One message to the person, on stderr: as it is, or as a JSON line where --log-format asks for it.
+
+    Args:
+        level: What is below ERROR goes unsaid with --quiet.
+        exception: Whose traceback comes first.
+    """
+    person.log(level, "%s", text, extra={"event": "message"}, exc_info=exception)

@@ -1,5 +1,6 @@
 """`run`, `init` and `worker`: what trains."""
 
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from fmnist_optuna.cli.options import (
     StudyName,
     Workers,
     command,
+    loading_tensorflow,
     parse_duration,
     parse_size,
     say,
@@ -46,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "run")(run)
     command(app, "init")(init)
-    command(app, "worker")(worker)
+    command(app, "worker", logging.INFO)(worker)
 
 
 def run(
@@ -75,8 +77,6 @@ def run(
 
     Ctrl-C stops cleanly and a second run goes on.
     """
-    from rich.console import Console
-
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.run import RunOptions, run_study
     from fmnist_optuna.study.claims import Timing
@@ -95,10 +95,11 @@ def run(
         timing=Timing.for_lease(common.lease_seconds),
         patience_seconds=common.patience_seconds,
         log_format=common.log_format,
+        log_level=common.log_level,
         dashboard_port=dashboard_port if is_shown else None,
     )
     spec = _read_spec(study_file, name, data, pruner)
-    with make_observer(Console(stderr=True), options.n_workers) as observer:
+    with make_observer(common) as observer:
         result = run_study(spec, options, observer)
     _answer(result, as_json)
 
@@ -117,11 +118,12 @@ def _answer(result: Any, as_json: bool) -> None:
         print_json({"study": record.name, "trial": None})
     if result.counts.failed or result.winner is None:
         for params, error in result.session.history.failed():
-            say(f"failed: {show_params(params)}: {error}")
-        say(f"The workers' logs are in {result.log_folder}.")
+            say(f"failed: {show_params(params)}: {error}", logging.ERROR)
+        say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)
         say(
             f"Error: study {record.name}: {result.counts.failed} cells failed; after mending the cause: "
-            f"fmnist-optuna retry {record.name}"
+            f"fmnist-optuna retry {record.name}",
+            logging.ERROR,
         )
         sys.exit(EXIT_FAILED_CELLS)
     say(f"\nNext: fmnist-optuna verify {record.name}   (all attempts: fmnist-optuna trials {record.name})")
@@ -186,7 +188,6 @@ def worker(
 
     The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
     """
-    import logging
     import socket
     import uuid
 
@@ -199,12 +200,12 @@ def worker(
     from fmnist_optuna.work.order import WorkerOrder
 
     prepare_training_environment()
-    logging.getLogger("fmnist_optuna").setLevel(min(logging.INFO, logging.getLogger("fmnist_optuna").level))
     storage = open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
     record = find_study(storage, study)
     leave, caught = _leave_on_signal()
 
-    from fmnist_optuna.work.worker import run_worker  # TensorFlow
+    with loading_tensorflow(common):
+        from fmnist_optuna.work.worker import run_worker
 
     order = WorkerOrder(
         storage=common.storage,

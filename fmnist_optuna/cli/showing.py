@@ -1,5 +1,6 @@
 """`report` and `dashboard`: the study on one page, and in a browser while it runs."""
 
+import logging
 import signal
 import webbrowser
 from pathlib import Path
@@ -63,7 +64,10 @@ def dashboard(
     server = Dashboard(make_application(storage, is_writable), host, port)
     address = server.address if session is None else f"{server.address}/studies/{session.record.study_id}"
     print(address, flush=True)
-    say(f"{'WRITABLE' if is_writable else 'Read-only'}; Ctrl-C stops it.")
+    say(
+        f"{'WRITABLE' if is_writable else 'Read-only'}; Ctrl-C stops it.",
+        logging.WARNING if is_writable else logging.INFO,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if is_opened:
         webbrowser.open(address)

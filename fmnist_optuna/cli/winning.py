@@ -1,5 +1,6 @@
 """`confirm`, `reproduce`, `export` and `predict`: what comes after the grid."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from fmnist_optuna.cli.options import (
     StudyName,
     Workers,
     command,
+    loading_tensorflow,
     parse_duration,
     say,
 )
@@ -49,8 +51,6 @@ def confirm(
 
     Ctrl-C stops cleanly and a second call goes on.
     """
-    from rich.console import Console
-
     from fmnist_optuna.cli.answers import confirmation_answer, print_json
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.cli.tables import print_confirmation
@@ -68,8 +68,9 @@ def confirm(
         timing=Timing.for_lease(common.lease_seconds),
         patience_seconds=common.patience_seconds,
         log_format=common.log_format,
+        log_level=common.log_level,
     )
-    with make_observer(Console(stderr=True), options.n_workers) as observer:
+    with make_observer(common) as observer:
         confirmed = confirm_study(session, options, top, seeds, observer)
     if as_json:
         print_json(confirmation_answer(session.record, confirmed))
@@ -153,12 +154,13 @@ def predict(
     from fmnist_optuna.settings import prepare_training_environment
 
     prepare_training_environment()
-    prediction = predict_files(model, images)
+    with loading_tensorflow(common):
+        prediction = predict_files(model, images)
     if as_json:
         print_json(prediction_answer(prediction, top))
     else:
         print_prediction(prediction, top)
     for _, error in prediction.errors:
-        say(f"Error: {error}")
+        say(f"Error: {error}", logging.ERROR)
     if prediction.errors:
         sys.exit(DataError.exit_status)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
@@ -56,7 +55,6 @@ def open_optuna(storage: Storage) -> BaseStorage:
     Raises:
         StorageError: Optuna's tables are of another version.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return get_storage(_share_engine(storage, create=False))
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from fmnist_optuna.log import read_message
+
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 TIMEOUT_SECONDS = 90.0  # no command here takes more than a fifth of it, on two busy cores
 POLL_SECONDS = 0.05
@@ -85,8 +87,8 @@ class Answer:
 
     @property
     def errors(self) -> list[str]:
-        """The lines of standard error that say what is wrong."""
-        return [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+        """The lines of standard error that say what is wrong; of JSON lines their messages."""
+        return [line for line in map(read_message, self.stderr.splitlines()) if line.startswith("Error: ")]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A study runs on a real Postgres whose user has an awkward password, with the URL
 """
 
 import contextlib
+import json
 import os
 import time
 from collections import Counter
@@ -18,6 +19,8 @@ import pytest
 from psycopg import sql
 from shell import POLL_SECONDS, SMALL, Answer, Shell, Started, two_at_a_time
 from sqlalchemy import URL, make_url
+
+from fmnist_optuna.log import read_message
 
 # Every character here means something in a URL, a template or a query. The letters survive any encoding, so that
 # a half of it is found as well.
@@ -251,7 +254,7 @@ def test_the_storage_is_shown_with_its_password_masked(traces: Traces, awkward_u
 
 def test_a_password_in_the_option_draws_one_warning_that_names_the_other_ways(traces: Traces) -> None:
     """Once, although workers and children start."""
-    lines = traces.answers["run"].stderr.splitlines()
+    lines = [read_message(line) for line in traces.answers["run"].stderr.splitlines()]
     assert [line for line in lines if line.startswith("Warning")] == [WARNING]
 
 
@@ -379,3 +382,22 @@ def test_a_file_with_the_storage_that_cannot_be_used_is_told_without_the_passwor
     assert not has_password(answer.stdout + answer.stderr)
     assert (answer.stdout, len(answer.errors)) == ("", 1)
     assert FILES[name][1] in answer.errors[0]
+
+
+def test_every_line_of_json_logs_is_a_record(traces: Traces) -> None:
+    """A failing run, its workers and a lone one: JSON throughout, with worker and study, trial and cell where known."""
+    logs = [file.read_text() for file in (traces.folders[0] / "studies" / "logs").glob("*.log")]
+    assert logs
+    of_workers = [json.loads(line) for text in logs for line in text.splitlines()]
+    alone = [json.loads(line) for line in traces.answers["worker"].stderr.splitlines()]
+    (ended,) = [line for line in alone if line["event"] == "trial_ended"]
+    assert (ended["state"], ended["study"], ended["trial"], len(ended["cell"])) == ("COMPLETE", "other", 0, 64)
+    assert 0 < ended["value"] <= 1
+    for lines, study in ((of_workers, "small"), (alone[:-1], "other")):
+        assert {(line["study"], bool(line["worker"])) for line in lines} == {(study, True)}
+    (failed, _) = [line for line in of_workers if line["event"] == "trial_failed"]
+    assert failed["error"].startswith("RuntimeError: the weather is bad")
+    assert failed["exception"].splitlines()[-1] == "RuntimeError: the weather is bad"
+    of_run = [json.loads(line) for line in traces.answers["run"].stderr.splitlines()]
+    assert {line["study"] for line in of_run if line["event"] == "worker_started"} == {"small"}
+    assert of_run[-1]["message"].startswith("Error: study small: 1 cells failed")

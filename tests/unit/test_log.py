@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fmnist_optuna.log import LogFormat, bound_fields, configure_logging, log_event, read_message
+from fmnist_optuna.log import OPTUNA_TALKS, PERSON, LogFormat, bound_fields, configure_logging, log_event, read_message
 
 logger = logging.getLogger("fmnist_optuna.tested")
 PARAMS = {"hidden_size": 64, "dropout_rate": 0.5, "kind": "a b"}
@@ -17,7 +17,8 @@ PARAMS = {"hidden_size": 64, "dropout_rate": 0.5, "kind": "a b"}
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (None, "fmnist_optuna", "tensorflow", "fmnist_optuna.cli")]
+    names = (None, "fmnist_optuna", "tensorflow", PERSON, *OPTUNA_TALKS)
+    loggers = [logging.getLogger(name) for name in names]
     before = [(each, each.level, list(each.handlers)) for each in loggers]
     yield
     logging.captureWarnings(False)

@@ -1,0 +1,37 @@
+"""The package in a program of somebody else: it works on studies and leaves everything else alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+GLOBALS = """
+import logging, os, signal, sys, warnings
+import optuna
+optuna.logging.set_verbosity(optuna.logging.DEBUG)
+
+def look():
+    names = (None, "optuna", "optuna.study", "optuna.storages", "tensorflow", "fmnist_optuna")
+    loggers = [(each.level, each.propagate, len(each.handlers)) for each in map(logging.getLogger, names)]
+    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return dict(os.environ), loggers, signals, list(warnings.filters), warnings.showwarning
+
+before = look()
+import small_study
+from fmnist_optuna.study.session import Session
+storage = small_study.open_storage(sys.argv[1], create=True)
+session = Session(storage, small_study.create_study(storage), small_study.FAST, "tester")
+small_study.finish_everything(session)
+assert len(session.study.trials) == small_study.N_CELLS
+names = ("environment", "loggers", "signals", "filters", "showwarning")
+print([name for name, then, now in zip(names, before, look()) if then != now])
+"""
+
+
+def test_a_study_changes_nothing_of_its_program(tmp_path: Path) -> None:
+    """Creating, opening and finishing one as a library leaves levels, environment, signals and warnings."""
+    command = [sys.executable, "-c", GLOBALS, f"sqlite:///{tmp_path}/studies.db"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    assert "A new study created" in done.stderr  # Optuna talks as loudly as the program wants
