@@ -1,13 +1,17 @@
 """What the server of all children imports once. Imports only: TensorFlow's runtime must start in each child.
 
-Freezing puts everything imported beyond the reach of the garbage collector: a collection in a child, one a trial, would
-write to every object and so copy every page that the child shares with the server: 60 MB a worker (measured 2026-11).
+The garbage collector rests meanwhile, as an import makes only what stays: 0.8 of 4.1 seconds (measured 2026-11).
+Freezing puts everything imported beyond its reach: a collection in a child, one a trial, would write to every object
+and so copy every page that the child shares with the server: 60 MB a worker (measured 2026-11).
 """
 
 import gc
 
-import fmnist_optuna.work.training_process
-import fmnist_optuna.work.worker  # noqa: F401
+gc.disable()
+
+import fmnist_optuna.work.training_process  # noqa: E402
+import fmnist_optuna.work.worker  # noqa: E402, F401
 
 gc.collect()
 gc.freeze()
+gc.enable()
