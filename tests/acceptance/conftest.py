@@ -8,12 +8,15 @@ Environment:
     CI: A missing folder fails those tests instead.
 """
 
+import fcntl
+import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from shell import SMOKE, FinishedStudy, Shell
+from shell import SMOKE, Answer, FinishedStudy, Shell
 
 
 @pytest.fixture
@@ -24,9 +27,20 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.fixture(scope="session")
 def _smoke(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
-    shell = Shell(tmp_path_factory.mktemp("smoke"), {"TMPDIR": str(tmp_path_factory.mktemp("temporary"))})
-    shell.write("smoke.toml", SMOKE)
-    return FinishedStudy(shell, shell("run", "smoke.toml", "--workers", "2"))
+    """Trained once for all processes of the test run; each of them reads a copy of its own."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+    trained, temporary, answer = common / "trained", common / "temporary", common / "trained.json"
+    with (common / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not answer.exists():
+            trained.mkdir()
+            temporary.mkdir()
+            shell = Shell(trained, {"TMPDIR": str(temporary)})
+            shell.write("smoke.toml", SMOKE)
+            answer.write_text(json.dumps(asdict(shell("run", "smoke.toml", "--workers", "2"))))
+    shutil.copytree(trained, own / "smoke")
+    return FinishedStudy(Shell(own / "smoke", {"TMPDIR": str(temporary)}), Answer(**json.loads(answer.read_text())))
 
 
 @pytest.fixture(scope="session")
