@@ -1,23 +1,28 @@
 """A folder in which commands are typed: the console script, a clean environment, no network, no terminal."""
 
+import atexit
+import functools
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
 from fmnist_optuna.log import read_message
 
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
+WARM = Path(__file__).with_name("warm.py")
 TIMEOUT_SECONDS = 90.0  # no command here takes more than a fifth of it, on two busy cores
 POLL_SECONDS = 0.05
 KERAS_SETTINGS = {"home", "home/keras", "home/keras/keras.json"}  # written whenever Keras is imported
@@ -120,7 +125,13 @@ class Shell:
         }
 
     def __call__(self, *arguments: str | Path) -> Answer:
-        """Type a command and wait for its end."""
+        """Type a command and wait for its end; it starts warm where nothing in its environment is read at the start."""
+        if any(name.startswith(("PYTHON", "LANG", "LC_")) for name in self.variables):
+            return self.cold(*arguments)
+        return warm_starter()(self, arguments)
+
+    def cold(self, *arguments: str | Path) -> Answer:
+        """Type a command and wait for its end; a new interpreter runs the console script."""
         done = subprocess.run(
             [COMMAND, *arguments], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False,
@@ -169,6 +180,68 @@ class Shell:
     def files(self) -> set[str]:
         """Everything in the folder, by its path from there; Keras' own settings in the home folder aside."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")} - KERAS_SETTINGS
+
+
+class WarmStarter:
+    """Starts commands from a process that has imported what most of them import; see `warm`."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="warm-")  # a short path: a socket's name has 100 characters
+        self._address = f"{self._folder.name}/socket"
+        self._process = subprocess.Popen([sys.executable, WARM, self._address], stdin=subprocess.DEVNULL)
+        atexit.register(self.close)
+
+    def __call__(self, shell: Shell, arguments: Sequence[str | Path]) -> Answer:
+        """The answer of one command."""
+        order = {
+            "arguments": [str(COMMAND), *map(str, arguments)],
+            "folder": str(shell.folder),
+            "environment": shell.environment,
+        }
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, self._connect() as client:
+            with open(os.devnull, "rb") as stdin:  # noqa: PTH123
+                streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
+                socket.send_fds(client, [json.dumps(order).encode()], streams)
+            with client.makefile() as reply:
+                pid = int(reply.readline())
+                try:
+                    code = int(reply.readline())
+                except TimeoutError:
+                    os.kill(pid, signal.SIGKILL)
+                    raise
+            return Answer(code, *(_read_all(stream) for stream in (stdout, stderr)))
+
+    def _connect(self) -> socket.socket:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(TIMEOUT_SECONDS)
+            try:
+                client.connect(self._address)
+            except (FileNotFoundError, ConnectionRefusedError):  # it still imports
+                client.close()
+                assert self._process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(POLL_SECONDS)
+            else:
+                return client
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+@functools.cache
+def warm_starter() -> WarmStarter:
+    """One for this process."""
+    return WarmStarter()
+
+
+def _read_all(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode().replace("\r\n", "\n")
 
 
 class Started:
