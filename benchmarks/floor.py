@@ -5,7 +5,7 @@
 
 floor   what an epoch of 48,000 images cannot do without: the kernels of a step (`kernels.py`), each timed alone, its
         operands as near as its last turn left them, times the steps; and one forward over 12,000. One thread.
-engine  the whole epoch of `fmnist_optuna.learning.training.compile_epoch` on the real model, in the same process.
+engine  the whole epoch of `fmnist_optuna.learning.engine` on the real model, in the same process.
 
 A kernel runs as often as an epoch has steps, inside one compiled loop; the same loop without the kernel is subtracted.
 Kernels and engine take turns, and medians are given. What the engine has and the floor has not: reading variables,
@@ -36,10 +36,9 @@ from databases import describe_machine
 from kernels import DROPOUT_RATE, GROUPS, compile_empty_loop, compile_loop, compile_validation, make_kernels
 from tables import print_machine, print_table
 
-from fmnist_optuna.learning.adam import fuse
 from fmnist_optuna.learning.data import find_data_dir, load_splits
+from fmnist_optuna.learning.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
 from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.training import ResidentData, compile_epoch, use_one_thread
 from fmnist_optuna.settings import DATA
 
 HIDDEN_SIZES = (64, 128, 256, 512, 1024)
@@ -98,8 +97,7 @@ def measure_setting(
     floor = Floor(hidden_size, batch_size, data, clock)
     keras.utils.set_random_seed(0)
     model = create_model(hidden_size, DROPOUT_RATE, LEARNING_RATE)
-    fuse(model.optimizer)
-    run_epoch = compile_epoch(model, data, batch_size)
+    run_epoch = make_epoch(model, data, batch_size)
     run_epoch(0, 0)
     samples: list[dict[str, float]] = []
     for epoch in range(1, n_repeats + 1):
@@ -125,8 +123,7 @@ def time_trial(hidden_size: int, batch_size: int, data: ResidentData, clock: Clo
     keras.utils.set_random_seed(0)
     model = create_model(hidden_size, DROPOUT_RATE, LEARNING_RATE)
     times.append(clock())
-    fuse(model.optimizer)
-    run_epoch = compile_epoch(model, data, batch_size)
+    run_epoch = make_epoch(model, data, batch_size)
     for epoch in range(EPOCHS_OF_A_TRIAL + 1):
         times.append(clock())
         if epoch < EPOCHS_OF_A_TRIAL:
@@ -143,6 +140,18 @@ def time_trial(hidden_size: int, batch_size: int, data: ResidentData, clock: Clo
         "teardown": teardown,
     }
     return {**parts, "all": sum(parts.values())}
+
+
+def make_epoch(model: keras.Model, data: ResidentData, batch_size: int) -> Callable[[int, int], None]:
+    """An epoch of the engine, training and validation, of its 0-based number and the seed of the shuffles."""
+    train = TrainingPass(model, data, batch_size)
+    validate = ValidationPass(model, data.validation_images, data.validation_labels)
+
+    def run_epoch(epoch: int, seed: int) -> None:
+        train(epoch, seed)
+        validate()
+
+    return run_epoch
 
 
 def load_data() -> tuple[str, ResidentData]:

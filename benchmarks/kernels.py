@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fmnist_optuna.learning.batches import SCORING_BATCH
+from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.model import N_CLASSES
-from fmnist_optuna.learning.training import SCORING_BATCH, ResidentData
 
 GROUPS = ("GEMM", "Adam", "random", "gather", "small")
 N_PIXELS = 28 * 28

@@ -4,8 +4,9 @@ The rule is the same, the epsilon-hat form of Kingma and Ba (2014), arXiv:1412.6
 a variable instead of a dozen: an epoch of a 784-128-10 net takes about a quarter less (measured 2026-11).
 """
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -59,9 +60,24 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     In place, because a configuration does not hold all that Adam may be told: a learning rate that is a lambda or a
     schedule without `get_config`, and the variables that `exclude_from_weight_decay` names.
     """
-    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
+    has_own_step = "update_step" in vars(optimizer)
+    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad and not has_own_step:
         optimizer.__class__ = FusedAdam  # it adds no state
     return optimizer
+
+
+@contextlib.contextmanager
+def fused(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Fuse an optimizer's updates in the graph that is traced within; afterwards it is what it was.
+
+    Callbacks and saved models see the optimizer of the user's own class.
+    """
+    kind = type(optimizer)
+    fuse(optimizer)
+    try:
+        yield
+    finally:
+        optimizer.__class__ = kind
 
 
 def _tf_variable(variable: Any) -> tf.Variable:

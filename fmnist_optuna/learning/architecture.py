@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import OF_TRAINING, Params
+from fmnist_optuna.learning.contract import check_steps
 from fmnist_optuna.learning.functions import load_function
-from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES, create_model
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.wording import describe_error
 
 DECLARED_TYPES = (bool, int, float, str)
+N_PROBES = 4  # images of noise that a model is tried on
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,10 @@ def build_model(architecture: Architecture, spec: StudySpec, params: Params) -> 
         params: The cell's parameters; those of the training are left out.
 
     Returns:
-        A compiled model with its weights built.
+        A compiled model with its weights built, whose training the compiled epoch can take over from `fit`.
 
     Raises:
-        SpecError: The function raises, or returns something that is not a compiled Keras model.
+        SpecError: The function raises, or returns something else.
     """
     arguments = {**spec.model.arguments, **{name: value for name, value in params.items() if name not in OF_TRAINING}}
     call = f"{architecture.name}({', '.join(f'{name}={value!r}' for name, value in sorted(arguments.items()))})"
@@ -78,7 +81,47 @@ def build_model(architecture: Architecture, spec: StudySpec, params: Params) -> 
         raise SpecError(f"model.architecture must return a keras.Model, but {call} returned {type(model).__name__}.")
     if not model.compiled or model.optimizer is None:
         raise SpecError(f"model.architecture must return a compiled model, but {call} returned one without compile().")
+    check_steps(model, call)
+    _build_weights(model, architecture.name)
+    _check_answers(model, architecture.name)
+    if not model.trainable_weights:
+        raise SpecError(f"model.architecture must return a model with weights to train, but {call} has none.")
     return model
+
+
+def _build_weights(model: keras.Model, name: str) -> None:
+    """Make the weights of a model that has none before its first call, as `fit` does: without running it."""
+    if all(layer.built for layer in model._flatten_layers()):
+        return
+    try:
+        model(keras.KerasTensor((None, *IMAGE_SHAPE), "uint8"), training=False)
+    except Exception:  # its code may need to know how many images there are
+        _call_model(model, name)
+
+
+def _check_answers(model: keras.Model, name: str) -> None:
+    """Refuse a model of another output, or one that answers differently each time."""
+    output, again = _call_model(model, name), _call_model(model, name)
+    shape = tuple(getattr(output, "shape", ()))
+    if shape != (N_PROBES, N_CLASSES):
+        raise SpecError(f"{_rule(name)} gives {('n', *shape[1:]) if shape else type(output).__name__}.")
+    if not np.array_equal(output, again, equal_nan=True):
+        raise SpecError(
+            "model.architecture must give the same answers to the same images outside of training, but "
+            f"{name} gives others each time; leave dropout and noise to training=True."
+        )
+
+
+def _call_model(model: keras.Model, name: str) -> Any:
+    noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
+    try:
+        return model(noise, training=False)
+    except Exception as error:
+        raise SpecError(f"{_rule(name)} raised {describe_error(error)}.") from error
+
+
+def _rule(name: str) -> str:
+    return f"model.architecture must take uint8 images (n, 28, 28) and give (n, {N_CLASSES}), but {name}"
 
 
 def _type_hints(function: Callable[..., Any]) -> dict[str, type]:

@@ -10,6 +10,7 @@ import keras
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import Params
+from fmnist_optuna.learning.hooks import check_hooks
 from fmnist_optuna.learning.shared_state import refuse_used_callbacks
 from fmnist_optuna.wording import describe_error
 
@@ -54,7 +55,7 @@ def make_callbacks(functions: Mapping[str, Callable[..., Any]], attempt: Attempt
         group = list(made) if isinstance(made, list | tuple) else [made]
         for callback in group:
             _check_kind(callback, name)
-            _refuse_batch_hook(callback, name)
+            check_hooks(callback, name)
             _refuse_shared_path(callback, name, attempt.folder)
         refuse_used_callbacks(group, name)
         callbacks += group
@@ -111,16 +112,4 @@ def _refuse_shared_path(callback: keras.callbacks.Callback, name: str, folder: P
                 f"{type(callback).__name__} with {attribute} {str(path)!r}, which another attempt would {does} too; "
                 f"let the function take the folder, def {name.partition(':')[2]}(folder), and use "
                 f"folder / {Path(path).name!r}."
-            )
-
-
-def _refuse_batch_hook(callback: keras.callbacks.Callback, name: str) -> None:
-    if "epoch" in (getattr(callback, "save_freq", None), getattr(callback, "update_freq", None)):
-        return  # Keras' ModelCheckpoint and TensorBoard: their batch hooks do nothing then
-    for hook in ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"):
-        # Keras marks its own empty hooks so that it need not call them.
-        if not getattr(getattr(callback, hook), "_is_default", False):
-            raise SpecError(
-                f"training.callbacks must have epoch hooks only, as batches run inside the graph, but {name} "
-                f"returned {type(callback).__name__} with {hook}."
             )

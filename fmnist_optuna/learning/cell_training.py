@@ -10,9 +10,10 @@ import keras
 from fmnist_optuna.grid import BATCH_SIZE, Params
 from fmnist_optuna.learning.architecture import build_model
 from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
+from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.framework_settings import clear_session
 from fmnist_optuna.learning.shared_state import refuse_changed_variables
-from fmnist_optuna.learning.training import ResidentData, TrainingResult, train
+from fmnist_optuna.learning.training import TrainingResult, train
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.learning.user_modules import USER_MODULES
 from fmnist_optuna.spec import StudySpec

@@ -10,6 +10,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import Cell, make_cells
 from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
 from fmnist_optuna.learning.cell_training import build_cell
+from fmnist_optuna.learning.engine import bind_loss
 from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.spec import StudySpec
@@ -49,7 +50,7 @@ def _check_output(model: keras.Model, name: str) -> None:
     rule = f"model.architecture must take uint8 images (n, 28, 28) and give (n, {N_CLASSES}), but {name}"
     try:
         output = model(images, training=False)
-        loss = float(model.compute_loss(x=images, y=np.zeros(2, np.int32), y_pred=output))
+        loss = float(bind_loss(model)(images, np.zeros(2, np.int32), output, True))
     except Exception as error:
         raise SpecError(f"{rule} raised {describe_error(error)}.") from error
     shape = tuple(getattr(output, "shape", ()))

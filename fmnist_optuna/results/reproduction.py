@@ -113,7 +113,7 @@ def _train_again(
     import keras
 
     from fmnist_optuna.learning.cell_training import train_cell
-    from fmnist_optuna.learning.training import ResidentData
+    from fmnist_optuna.learning.engine import ResidentData
     from fmnist_optuna.learning.user_code import UserCode
     from fmnist_optuna.learning.weights import hash_weights
 

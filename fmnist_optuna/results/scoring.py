@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.cell_training import build_recorded
 from fmnist_optuna.learning.data import load_splits
-from fmnist_optuna.learning.training import predict_probabilities
+from fmnist_optuna.learning.probabilities import predict_probabilities
 from fmnist_optuna.learning.weights import load_weights
 from fmnist_optuna.spec import StudySpec
 

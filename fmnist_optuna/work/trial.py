@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.cell_training import forget_models, train_cell
-from fmnist_optuna.learning.training import ResidentData
+from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.learning.weights import save_weights
 from fmnist_optuna.spec import StudySpec

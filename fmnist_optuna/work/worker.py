@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.learning.engine import ResidentData, use_one_thread
 from fmnist_optuna.learning.sharing import NAMES, map_arrays
-from fmnist_optuna.learning.training import ResidentData, use_one_thread
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.studies import StudyRecord

@@ -17,8 +17,9 @@ from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
 from fmnist_optuna.grid import make_cell, trial_seed
 from fmnist_optuna.learning.architecture import build_model, load_architecture
 from fmnist_optuna.learning.data import CLASS_NAMES, Splits
+from fmnist_optuna.learning.engine import ResidentData
+from fmnist_optuna.learning.probabilities import predict_probabilities
 from fmnist_optuna.learning.rehearsal import prepare_spec
-from fmnist_optuna.learning.training import ResidentData, predict_probabilities
 from fmnist_optuna.learning.weights import hash_weights, load_weights
 from fmnist_optuna.results import evaluation
 from fmnist_optuna.results.evaluation import summarize, wilson_interval

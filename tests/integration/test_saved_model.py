@@ -43,7 +43,7 @@ def test_every_model_answers_with_probabilities(
     import tensorflow as tf
 
     from fmnist_optuna.learning.architecture import build_model, load_architecture
-    from fmnist_optuna.learning.training import predict_probabilities
+    from fmnist_optuna.learning.probabilities import predict_probabilities
     from fmnist_optuna.learning.weights import save_weights
     from fmnist_optuna.results.saved_model import write_models
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.training import ResidentData, TrainingResult, predict_probabilities, train
+from fmnist_optuna.learning.probabilities import predict_probabilities
+from fmnist_optuna.learning.training import TrainingResult, train
 from fmnist_optuna.learning.weights import hash_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,7 +161,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from conftest import N_TRAIN, N_VALIDATION
 from fmnist_optuna.learning.data import load_splits
-from fmnist_optuna.learning.training import ResidentData, use_one_thread
+from fmnist_optuna.learning.engine import ResidentData, use_one_thread
 use_one_thread()
 import test_training
 g = load_splits("synthetic", 2_400, 0)

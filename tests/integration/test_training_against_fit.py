@@ -12,8 +12,9 @@ import keras
 import pytest
 
 from fmnist_optuna.learning.data import Splits, load_splits
+from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.training import ResidentData, train
+from fmnist_optuna.learning.training import train
 from fmnist_optuna.settings import DATA
 
 pytestmark = [
