@@ -1,20 +1,38 @@
 # syntax=docker/dockerfile:1
-# The locked dependencies in a virtual environment, made in one stage and copied to another: no build tool, no root.
-FROM python:3.12-slim-bookworm AS build
-RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# The wheel and its locked dependencies in a virtual environment: made in two stages, copied into a third, which has
+# no build tool, no pip and no root. BASE is any image with Python 3.11 to 3.13, its venv module and glibc.
+ARG BASE=python:3.12-slim-bookworm
+
+FROM ${BASE} AS dependencies
+RUN python3 -m venv /opt/tools && python3 -m venv --without-pip /opt/venv
+ENV PATH=/opt/tools/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY deploy/requirements.lock ./
-RUN pip install --require-hashes -r requirements.lock
-COPY fmnist_optuna /opt/venv/lib/python3.12/site-packages/fmnist_optuna
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv/bin/python install --require-hashes -r requirements.lock
 
-FROM python:3.12-slim-bookworm
-RUN useradd --create-home --uid 10001 app && install --directory --owner=app /data /app
-COPY --from=build /opt/venv /opt/venv
-COPY studies/*.toml /app/studies/
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
-# Weights go to studies/artifacts under the current folder, on the volume that all roles share.
+FROM dependencies AS wheel
+COPY deploy/build.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes -r build.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY fmnist_optuna fmnist_optuna
+# Apart from its dependencies: a changed source then changes a layer of a megabyte, not that of TensorFlow.
+# What lies in /study comes last on Python's path: a user's module is found there, and shadows nobody else's.
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --prefix /wheel dist/*.whl \
+    && echo /study > "$(echo /wheel/lib/python*/site-packages)/study.pth"
+
+FROM ${BASE}
+RUN useradd --uid 10001 --home-dir /data --no-create-home app \
+    && install --directory --owner=app --group=app /data \
+    && install --directory /study
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=wheel /wheel /opt/venv
+COPY studies/*.toml /study/
+# The folder to mount a volume on is the current one: with Postgres, weights go to studies/artifacts under it.
+# All else that is written goes to /tmp, for whatever user the container runs as.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp XDG_CACHE_HOME=/data/cache
 WORKDIR /data
 USER 10001
-ENTRYPOINT ["python", "-m", "fmnist_optuna"]
+ENTRYPOINT ["fmnist-optuna"]
 CMD ["--help"]

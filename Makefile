@@ -52,6 +52,8 @@ lock:                    ## the lock files anew, from the ranges in pyproject.to
 	  --generate-hashes --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --extra postgres --universal --python-version 3.11 --constraints requirements.lock \
 	  --generate-hashes --no-header --quiet --output-file deploy/requirements.lock
+	uv pip compile --group build --universal --python-version 3.11 --constraints requirements.lock \
+	  --generate-hashes --no-header --quiet --output-file deploy/build.lock
 	uv pip compile pyproject.toml --extra postgres --extra bench --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --output-file benchmarks/requirements.lock
 
