@@ -4,6 +4,8 @@ The text of an exception says what must hold, then what came, names the object, 
 there is one. This module imports nothing of ours.
 """
 
+import signal
+
 
 class FmnistOptunaError(Exception):
     """Root of all our exceptions; catch it to catch them all."""
@@ -69,3 +71,8 @@ class InterruptedBySignalError(FmnistOptunaError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signum
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether an exception comes from the keyboard, not from code that raises KeyboardInterrupt itself."""
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -157,7 +157,7 @@ def join(storage: Storage, spec: StudySpec, fingerprint: str, data: ResolvedData
 
 def prepare_in_child(spec: StudySpec) -> Call:
     """Check a specification against its architecture in a child, which imports TensorFlow so that we need not."""
-    return Call(_prepare_spec, spec)
+    return Call(_prepare_spec, spec, doing="checking the study file")
 
 
 def _prepare_spec(spec: StudySpec) -> StudySpec:

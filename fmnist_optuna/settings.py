@@ -16,6 +16,8 @@ STORAGE_FILE = "FMNIST_OPTUNA_STORAGE_FILE"
 DATA = "FMNIST_OPTUNA_DATA"
 WORKERS = "FMNIST_OPTUNA_WORKERS"
 LEASE_SECONDS = "FMNIST_OPTUNA_LEASE_SECONDS"
+KERAS_BACKEND = "KERAS_BACKEND"  # read by Keras when it is imported; wins over its own configuration file
+TENSORFLOW = "tensorflow"
 DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, short enough to wait for
 
 
@@ -82,10 +84,16 @@ def prepare_training_environment(environ: MutableMapping[str, str] = os.environ)
     """Set what TensorFlow reads at import, unless the user has set it: quiet C++ log, GPU memory on demand.
 
     Called before the server that workers are forked from starts, so that all of them inherit it.
+
+    Raises:
+        UsageError: The environment asks Keras for another backend, in which nothing here would run.
     """
+    backend = environ.get(KERAS_BACKEND) or TENSORFLOW
+    if backend != TENSORFLOW:
+        raise UsageError(f"{KERAS_BACKEND} must be {TENSORFLOW}, with which everything here runs, but is {backend!r}.")
+    environ[KERAS_BACKEND] = backend
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 def choose_gpu(slot: int, environ: MutableMapping[str, str] = os.environ) -> None:

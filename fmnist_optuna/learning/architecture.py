@@ -12,10 +12,9 @@ import numpy as np
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import OF_TRAINING, Params
 from fmnist_optuna.learning.contract import check_steps
-from fmnist_optuna.learning.functions import load_function
+from fmnist_optuna.learning.functions import as_spec_error, load_function
 from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES, create_model
 from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.wording import describe_error
 
 DECLARED_TYPES = (bool, int, float, str)
 N_PROBES = 4  # images of noise that a model is tried on
@@ -71,12 +70,8 @@ def build_model(architecture: Architecture, spec: StudySpec, params: Params) -> 
     """
     arguments = {**spec.model.arguments, **{name: value for name, value in params.items() if name not in OF_TRAINING}}
     call = f"{architecture.name}({', '.join(f'{name}={value!r}' for name, value in sorted(arguments.items()))})"
-    try:
+    with as_spec_error(f"model.architecture must return a model, but {call} raised"):
         model = architecture.function(**arguments)
-    except Exception as error:
-        raise SpecError(
-            f"model.architecture must return a model, but {call} raised {describe_error(error)}."
-        ) from error
     if not isinstance(model, keras.Model):
         raise SpecError(f"model.architecture must return a keras.Model, but {call} returned {type(model).__name__}.")
     if not model.compiled or model.optimizer is None:
@@ -114,10 +109,8 @@ def _check_answers(model: keras.Model, name: str) -> None:
 
 def _call_model(model: keras.Model, name: str) -> Any:
     noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
-    try:
+    with as_spec_error(f"{_rule(name)} raised"):
         return model(noise, training=False)
-    except Exception as error:
-        raise SpecError(f"{_rule(name)} raised {describe_error(error)}.") from error
 
 
 def _rule(name: str) -> str:

@@ -10,9 +10,9 @@ import keras
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import Params
+from fmnist_optuna.learning.functions import as_spec_error
 from fmnist_optuna.learning.hooks import check_hooks
 from fmnist_optuna.learning.shared_state import refuse_used_callbacks
-from fmnist_optuna.wording import describe_error
 
 # Where Keras' own callbacks write, by class and attribute; what their subclasses add cannot be known.
 PATH_ATTRIBUTES = (
@@ -78,12 +78,8 @@ def _call(function: Callable[..., Any], name: str, attempt: Attempt) -> Any:
             f"training.callbacks must name functions that take trial, params and folder at most, but {name} also "
             f"needs {', '.join(others)}."
         )
-    try:
+    with as_spec_error(f"training.callbacks must return a callback, but {name} raised"):
         return function(**{key: offered[key] for key in taken})
-    except Exception as error:
-        raise SpecError(
-            f"training.callbacks must return a callback, but {name} raised {describe_error(error)}."
-        ) from error
 
 
 def _check_kind(callback: object, name: str) -> None:

@@ -1,11 +1,12 @@
 """Functions of the user's own, named in a study file as "package.module:function"."""
 
+import contextlib
 import importlib
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from fmnist_optuna.errors import SpecError
+from fmnist_optuna.errors import SpecError, is_ctrl_c
 from fmnist_optuna.learning.user_modules import USER_MODULES
 from fmnist_optuna.wording import describe_error
 
@@ -20,13 +21,35 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         SpecError: There is no such module or function, or the import fails.
     """
     module_name, _, function_name = name.partition(":")
-    try:
-        with USER_MODULES.watching():
-            module = importlib.import_module(module_name)
-    except Exception as error:
-        raise SpecError(f"{key} must name an importable module, but {module_name}: {describe_error(error)}.") from error
+    claim = f"{key} must name an importable module, but {module_name}:"
+    with as_spec_error(claim, when="when it is imported"), USER_MODULES.watching():
+        module = importlib.import_module(module_name)
     USER_MODULES.add(module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
         raise SpecError(f"{key} must name a function, but module {module_name} has no function {function_name}.")
     return typing.cast(Callable[..., Any], function)
+
+
+@contextlib.contextmanager
+def as_spec_error(claim: str, when: str = "") -> Iterator[None]:
+    """Let whatever the user's code raises within this block, `sys.exit` included, be an error of the study file.
+
+    Args:
+        claim: What must hold, and the subject of what came: "key must return a model, but m:build raised".
+        when: When the user's code runs, for one that ends the process then.
+
+    Raises:
+        SpecError: The block raised anything.
+    """
+    try:
+        yield
+    except SpecError:
+        raise
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        advice = ""
+        if isinstance(error, SystemExit) and when:
+            advice = f' {when}; put that under `if __name__ == "__main__":`'
+        raise SpecError(f"{claim} {describe_error(error)}{advice}.") from error

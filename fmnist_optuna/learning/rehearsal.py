@@ -11,10 +11,10 @@ from fmnist_optuna.grid import Cell, make_cells
 from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
 from fmnist_optuna.learning.cell_training import build_cell
 from fmnist_optuna.learning.engine import bind_loss
+from fmnist_optuna.learning.functions import as_spec_error
 from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.wording import describe_error
 
 
 def prepare_spec(spec: StudySpec) -> StudySpec:
@@ -48,11 +48,9 @@ def smallest_cell(spec: StudySpec) -> Cell:
 def _check_output(model: keras.Model, name: str) -> None:
     images = np.zeros((2, *IMAGE_SHAPE), np.uint8)
     rule = f"model.architecture must take uint8 images (n, 28, 28) and give (n, {N_CLASSES}), but {name}"
-    try:
+    with as_spec_error(f"{rule} raised"):
         output = model(images, training=False)
         loss = float(bind_loss(model)(images, np.zeros(2, np.int32), output, True))
-    except Exception as error:
-        raise SpecError(f"{rule} raised {describe_error(error)}.") from error
     shape = tuple(getattr(output, "shape", ()))
     if shape != (2, N_CLASSES):
         raise SpecError(f"{rule} gives {('n', *shape[1:]) if shape else type(output).__name__}.")

@@ -10,7 +10,7 @@ from typing import Any
 import optuna_dashboard
 import waitress
 
-from fmnist_optuna.errors import FmnistOptunaError, UsageError, WorkerFailedError
+from fmnist_optuna.errors import FmnistOptunaError, UsageError
 from fmnist_optuna.results.address import EVERY_ADDRESS, LOOPBACK, check_address
 from fmnist_optuna.results.decoration import decorate
 from fmnist_optuna.study.artifacts import DurableStore
@@ -19,7 +19,7 @@ from fmnist_optuna.study.optuna_storage import open_optuna
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.processes import start
+from fmnist_optuna.work.processes import died, start
 
 READING = ("GET", "HEAD")
 N_THREADS = 4  # one slow page of a large study must not hold up the others
@@ -133,11 +133,8 @@ class DashboardProcess:
         sender.close()
         try:
             answer = receiver.recv()
-        except EOFError:
-            self._process.join(5)
-            raise WorkerFailedError(
-                f"The dashboard must listen, but its process ended with exit code {self._process.exitcode}."
-            ) from None
+        except (EOFError, OSError):
+            raise died("The start of the dashboard", self._process) from None
         finally:
             receiver.close()
         if isinstance(answer, FmnistOptunaError):

@@ -72,7 +72,7 @@ def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, pu
         weights = weights_path(session.storage.artifacts, session.trials, trial)
         seed = int(trial.user_attrs["seed"])
         arguments = (record.spec, cell.params, seed, weights, sha256, data_dir, record.data_fingerprint)
-        scores: Scores = Call(_score_weights, *arguments).result()
+        scores: Scores = Call(_score_weights, *arguments, doing="scoring the weights").result()
         return scores
 
     return session.openings.open(cell.trial_id, sha256, purpose, score)

@@ -82,6 +82,7 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
         _train_again,
         *(record.spec, cell.params, number, seed, len(recorded)),
         *(record.data_source, data_dir, record.data_fingerprint),
+        doing="training the trial again",
     ).result()
     is_complete = cell.result == "COMPLETE"
     environment = attributes.get("environment")

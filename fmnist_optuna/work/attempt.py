@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from fmnist_optuna.errors import StorageError
+from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.grid import Params, trial_seed
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.study.artifacts import remove_artifacts
@@ -147,7 +147,9 @@ def run_attempt(
         raise
     except LostCellError:
         running.ending = "lost"
-    except Exception as raised:
+    except BaseException as raised:  # sys.exit in a callback ends the attempt, not the worker
+        if is_ctrl_c(raised):
+            raise
         running.ending, error = "exception", describe_error(raised)
         log_event(logger, logging.ERROR, "trial_failed", **ids, error=error, exception=raised)
     if outcome is not None:

@@ -24,7 +24,6 @@ from fmnist_optuna.log import log_event, read_message
 from fmnist_optuna.study.history import RunningCell
 from fmnist_optuna.study.presence import Process
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.processes import start
@@ -96,8 +95,8 @@ class Supervisor:
         order = replace(self.order, worker_id=name, slot=slot, log_file=log_file)
         try:
             process = start(_run_worker_process, (order,), name=name)
-        except (EOFError, OSError) as error:  # the server died meanwhile; the next start makes another
-            log_event(logger, logging.WARNING, "worker_not_started", worker=name, error=describe_error(error))
+        except WorkerFailedError as error:  # the server died meanwhile; the next start makes another
+            log_event(logger, logging.WARNING, "worker_not_started", worker=name, error=str(error))
             self._back_off(log_file)
             return
         self._workers.append(_Worker(order, process, None if process.pid is None else Process.of(process.pid)))

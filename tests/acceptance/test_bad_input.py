@@ -70,6 +70,8 @@ OPTIONS = {
     "unknown command": Case(("train",), 2, ("train", "fmnist-optuna -h")),
     "missing argument": Case(("show",), 2, ("TRIAL", "fmnist-optuna show -h")),
     "negative trial": Case(("show", "--", "-1"), 2, ("TRIAL", "0")),
+    "another backend": Case(("run",), 2, ("KERAS_BACKEND must be tensorflow", "'jax'"), variables={
+        "KERAS_BACKEND": "jax"}),
     "lease of no time": Case(("status",), 2, ("FMNIST_OPTUNA_LEASE_SECONDS", "0"), variables={
         "FMNIST_OPTUNA_LEASE_SECONDS": "0"}),
 }  # fmt: skip

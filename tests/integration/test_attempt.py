@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -36,7 +37,6 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study, raise_generation
 from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.study.verification import verify
-from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, run_attempt
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
 
@@ -73,13 +73,34 @@ def boom(_params: Mapping[str, Any], _seed: int, _running: RunningTrial) -> Outc
     raise ValueError("bad value\nand more")
 
 
+BOOM = f"ValueError: bad value and more (test_attempt.py, line {boom.__code__.co_firstlineno + 1})"
+
+
+def leave(_params: Mapping[str, Any], _seed: int, _running: RunningTrial) -> Outcome | None:
+    sys.exit(3)
+
+
 def test_an_exception_is_kept_on_the_trial_and_the_cell_waits_again(session: Session) -> None:
     """In one line; the worker goes on."""
     claim = attempt(session, boom)
     trial = last_trial(session)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "exception")
-    assert trial.user_attrs["error"] == "ValueError: bad value"
-    assert cell_after(session, claim) == ("waiting", None, None, 1, 0, "ValueError: bad value")
+    assert trial.user_attrs["error"] == BOOM
+    assert cell_after(session, claim) == (
+        "waiting",
+        None,
+        None,
+        1,
+        0,
+        BOOM,
+    )
+
+
+@ON_SQLITE
+def test_an_exit_in_the_users_code_ends_the_attempt_only(session: Session) -> None:
+    """The worker goes on after sys.exit in a callback."""
+    attempt(session, leave)
+    assert last_trial(session).user_attrs["error"].startswith("SystemExit: sys.exit(3) was called (test_attempt.py")
 
 
 @ON_SQLITE
@@ -87,7 +108,14 @@ def test_the_same_exception_twice_fails_the_cell(session: Session) -> None:
     """And the next claim is another cell."""
     claims = [attempt(session, boom) for _ in range(2)]
     assert claims[0].cell_id == claims[1].cell_id
-    assert cell_after(session, claims[1]) == ("failed", None, None, 2, 0, "ValueError: bad value")
+    assert cell_after(session, claims[1]) == (
+        "failed",
+        None,
+        None,
+        2,
+        0,
+        BOOM,
+    )
     assert claim_cell(session).cell_id != claims[0].cell_id
 
 
@@ -332,20 +360,6 @@ def test_a_training_that_hangs_is_renewed_no_more(new_session: Sessions) -> None
         return None
 
     assert cell_after(session, attempt(session, hang)) == ("waiting", None, None, 0, 1, None)
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (ValueError("one\ntwo"), "ValueError: one"),
-        (ValueError(), "ValueError"),
-        (ValueError("x" * 600), "ValueError: " + "x" * 488),
-    ],
-    ids=["lines", "empty", "long"],
-)
-def test_an_exception_is_described_in_one_line(error: Exception, text: str) -> None:
-    """Type and first line, at most 500 characters."""
-    assert describe_error(error) == text
 
 
 # The loop

@@ -1,0 +1,116 @@
+"""Children that die: how they ended, what they wrote before, and nothing of our own names."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+from small_study import make_spec
+
+from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, WorkerFailedError
+from fmnist_optuna.results.dashboard import DashboardProcess
+from fmnist_optuna.run import prepare_in_child
+from fmnist_optuna.work import processes
+from fmnist_optuna.work.processes import Call, start, warm_up
+
+MODULES = {
+    "parses": "from argparse import ArgumentParser\np = ArgumentParser()\np.add_argument('x')\np.parse_args([])\n",
+    "exits": "import sys\n\ndef build(learning_rate=0.1):\n    sys.exit('no luck')\n",
+    "interrupts": "raise KeyboardInterrupt\n",
+    "leaves": "import os\nprint('cannot find my data', flush=True)\nos._exit(3)\n",
+    "crashes": "import ctypes\n\ndef build(learning_rate=0.1):\n    ctypes.string_at(0)\n",
+    "killed": "import os\nos.kill(os.getpid(), 9)\n",
+    "broken": "import os\n\ndef build(learning_rate=0.1)\n    return None\n",
+}
+REFUSED = {  # those that the child could answer for
+    "parses": ("SystemExit: sys.exit(2) was called (parses.py, line 4) when it is imported", "__main__"),
+    "exits": ("exits:build(learning_rate=0.5) raised SystemExit: sys.exit('no luck') was called (exits.py, line 4)",),
+    "interrupts": ("interrupts: KeyboardInterrupt (interrupts.py, line 1).",),
+    "broken": ("SyntaxError: expected ':' (broken.py, line 3)",),
+}
+DEAD = {
+    "leaves": ("ended with exit code 3", "cannot find my data"),
+    "crashes": ("signal 11 (SIGSEGV)", "Segmentation fault (crashes.py, line 4)"),
+    "killed": ("signal 9 (SIGKILL), often for want of memory.",),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's modules, where children look for them."""
+    folder = tmp_path_factory.mktemp("modules")
+    for name, text in MODULES.items():
+        (folder / f"{name}.py").write_text(text)
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
+
+
+def check(name: str) -> FmnistOptunaError:
+    """What comes of the check of a study whose architecture is a function of this module."""
+    spec = make_spec({"learning_rate": [0.5]}, model={"architecture": f"{name}:build"})
+    with pytest.raises(FmnistOptunaError) as info:
+        prepare_in_child(spec).result()
+    assert "_prepare" not in str(info.value)
+    assert "\n" not in str(info.value)
+    return info.value
+
+
+def test_a_server_that_cannot_start_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file that it broke on, not "unexpected EOF", for workers and the dashboard; the next test needs another."""
+    (tmp_path / "preloaded_wrongly.py").write_text("raise RuntimeError('the libraries do not fit')")
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        patch.setattr(processes, "PRELOADED", ["preloaded_wrongly"])
+        _end_server()
+        for act in (
+            lambda: start(time.sleep, (0,), "sleeper"),
+            lambda: DashboardProcess("sqlite:///none.db", "study", "127.0.0.1", 0),
+        ):
+            with pytest.raises(WorkerFailedError, match=r"must run, but .*RuntimeError: the libraries do not fit\.$"):
+                act()
+
+
+def _end_server() -> None:
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        os.waitid(os.P_PID, server._forkserver_pid, os.WEXITED | os.WNOWAIT)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_exit_of_the_users_code_is_an_error_of_the_file(name: str) -> None:
+    """Whatever the module or function raises, KeyboardInterrupt and SystemExit included, in words and with its line."""
+    error = check(name)
+    assert isinstance(error, SpecError)
+    assert [words for words in REFUSED[name] if words not in str(error)] == []
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_the_end_of_a_child_is_told_with_its_last_words(name: str) -> None:
+    """How it ended, and what it wrote before."""
+    error = check(name)
+    assert isinstance(error, WorkerFailedError)
+    assert str(error).startswith("Checking the study file must end with an answer, but its process ")
+    assert [words for words in DEAD[name] if words not in str(error)] == []
+
+
+def raise_unusual() -> None:
+    raise GeneratorExit("of my own")
+
+
+def test_any_exception_of_a_child_is_an_answer() -> None:
+    """With the place where it was raised."""
+    with pytest.raises(WorkerFailedError, match=r"^Trying out must not fail, but GeneratorExit: of my own \(test_pro"):
+        Call(raise_unusual, doing="trying out").result()
+
+
+def test_another_backend_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras would fail in every process."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(UsageError, match=r"KERAS_BACKEND must be tensorflow, .* but is 'jax'"):
+        warm_up()
