@@ -227,11 +227,12 @@ def test_smallest_cell_is_built() -> None:
         (
             "user_architectures:raising",
             "model.architecture must return a model, but user_architectures:raising(hidden_size=4) raised "
-            "ValueError: no such.",
+            "ValueError: no such second line (user_architectures.py, line 19).",
         ),
         (
             "user_architectures:silent",
-            "model.architecture must return a model, but user_architectures:silent(hidden_size=4) raised RuntimeError.",
+            "model.architecture must return a model, but user_architectures:silent(hidden_size=4) raised RuntimeError "
+            "(user_architectures.py, line 22).",
         ),
         (
             "user_architectures:number",
@@ -419,7 +420,10 @@ def test_callbacks_with_epoch_hooks(
             "must return callbacks in a list, but user_callbacks:keras_list returned a CallbackList, which Keras makes "
             "itself.",
         ),
-        ("raising", "must return a callback, but user_callbacks:raising raised KeyError: 'token'."),
+        (
+            "raising",
+            "must return a callback, but user_callbacks:raising raised KeyError: 'token' (user_callbacks.py, line 26).",
+        ),
         (
             "demanding",
             "must name functions that take trial, params and folder at most, but user_callbacks:demanding also needs "

@@ -129,6 +129,9 @@ def train(model: Any) -> None:
     compile_epoch(model, ResidentData.from_arrays(images, labels, images, labels), 16)(0, 0)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The user's module, as it is found in the current folder."""
