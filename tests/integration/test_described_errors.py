@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist_optuna.learning.training import ResidentData, compile_epoch
+from fmnist_optuna.learning import training
+from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.wording import describe_error
 
 # What raises is marked: the mark is the name of the case.
@@ -126,7 +127,8 @@ def train(model: Any) -> None:
     """One epoch of 64 images."""
     images = np.random.default_rng(0).integers(0, 255, (64, 28, 28)).astype(np.uint8)
     labels = np.zeros(64, np.uint8)
-    compile_epoch(model, ResidentData.from_arrays(images, labels, images, labels), 16)(0, 0)
+    data = ResidentData.from_arrays(images, labels, images, labels)
+    training.train(model, data, batch_size=16, max_epochs=1, patience=1, seed=0)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
