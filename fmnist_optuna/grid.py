@@ -10,11 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist_optuna.errors import SpecError
+
 Params = dict[str, bool | int | float | str]
+Grid = Mapping[str, Sequence[bool | int | float | str]]
 
 MAX_INTEGER = 2**53  # Optuna keeps parameters as float64, exact for integers up to here
 MAX_FLOAT = 1e300  # distributions have fixed ends, and float64 ends soon after
 LEARNING_RATES = (1e-12, 1e6)  # the same for learning rates, whose distribution is logarithmic
+LEARNING_RATE = "learning_rate"
 BATCH_SIZE = "batch_size"
 TRAINING_SEED = "training_seed"  # sets runs of one model apart, and nothing else
 OF_TRAINING = frozenset({BATCH_SIZE, TRAINING_SEED})  # parameters of a grid that are not the architecture's
@@ -52,6 +56,19 @@ def make_cells(grid: Mapping[str, Sequence[bool | int | float | str]]) -> list[C
     """All cells of a grid, parameters in the grid's order, the last one's values running fastest."""
     names = list(grid)
     return [make_cell(dict(zip(names, values, strict=True))) for values in itertools.product(*(grid[n] for n in names))]
+
+
+def newest_grid_with(params: Params, grids: Sequence[Grid]) -> int:
+    """Index of the newest of the accepted grids that has this point.
+
+    Raises:
+        SpecError: None has it.
+    """
+    for index in reversed(range(len(grids))):
+        grid = grids[index]
+        if grid.keys() == params.keys() and all(params[name] in values for name, values in grid.items()):
+            return index
+    raise SpecError(f"A cell must be a point of an accepted grid, but {dict(params)} is of none.")
 
 
 def trial_seed(study_seed: int, cell_id: str) -> int:

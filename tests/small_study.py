@@ -14,13 +14,14 @@ from optuna.trial import TrialState
 from sqlalchemy import Row, select, update
 
 from fmnist_optuna.spec import StudySpec, parse_spec
+from fmnist_optuna.study import ranges
 from fmnist_optuna.study.claims import Claim, Epoch, Timing
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.studies import StudyRecord, create_or_join, find_study
-from fmnist_optuna.study.trials import Outcome, make_template
+from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.work.attempt import RunningTrial
 
 STUDY = "small"
@@ -64,8 +65,7 @@ def claim_cell(session: Session) -> Claim:
 
 def create_trial(session: Session, claim: Claim) -> tuple[int, int]:
     """The RUNNING trial of a claim, not yet bound; returns its id and number."""
-    template = make_template(claim.cell_id, claim.token, claim.params, session.sampler_for(claim.params), {})
-    trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=template)
+    trial_id = ranges.create_trial(session, claim.cell_id, claim.token, claim.params, {})
     return trial_id, session.trials.get_trial(trial_id).number
 
 

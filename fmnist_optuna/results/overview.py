@@ -6,17 +6,15 @@ from typing import Any
 
 import optuna
 
-from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.grid import Params
 from fmnist_optuna.results.confirmation import Confirmation, open_confirming
+from fmnist_optuna.results.importance import find_importances
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.study.claims import Epoch
 from fmnist_optuna.study.history import CellCounts, GridCell
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import StudyRecord
-
-MIN_COMPLETE = 8  # trials of which importances say something
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Overview:
         attempts: Every trial, by number.
         winner: None before the first COMPLETE trial.
         openings: Of the grid's study and of its confirmation, the oldest first.
-        importances: Share of each parameter by PED-ANOVA over COMPLETE trials; empty where it says nothing.
+        importances: Share of each parameter, 0..1; empty where it says nothing.
     """
 
     record: StudyRecord
@@ -71,19 +69,19 @@ def read_overview(session: Session) -> Overview:
     """Read a study; nothing is scored and nothing is written."""
     confirming = open_confirming(session)
     openings = [*session.openings.recorded(), *(confirming.openings.recorded() if confirming else ())]
-    counts = session.history.counts()
+    counts, cells = session.history.counts(), session.history.grid()
     winner = find_winner(session) if counts.complete else None
     return Overview(
         record=session.record,
         storage=session.storage.name,
         counts=counts,
         elapsed_seconds=session.history.elapsed_seconds(),
-        cells=tuple(session.history.grid()),
+        cells=tuple(cells),
         attempts=tuple(_read_attempts(session)),
         winner=winner,
         confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
-        importances=_read_importances(session, counts),
+        importances=find_importances(cells),
     )
 
 
@@ -109,14 +107,3 @@ def _attempt(trial: optuna.trial.FrozenTrial, curve: Sequence[Epoch]) -> Attempt
         best_epoch=None if best_epoch is None else int(best_epoch) - 1,
         environment=attributes.get("environment"),
     )
-
-
-def _read_importances(session: Session, counts: CellCounts) -> dict[str, float]:
-    """PED-ANOVA compares the best tenth of the trials with all: it says nothing of a handful."""
-    if counts.complete < MIN_COMPLETE:
-        return {}
-    names = [name for name, values in session.record.spec.grid.items() if len(values) > 1]
-    try:
-        return optuna.importance.get_param_importances(session.study, params=names) if len(names) > 1 else {}
-    except (FmnistOptunaError, ValueError, RuntimeError):  # equal values of all trials
-        return {}

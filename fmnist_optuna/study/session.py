@@ -3,11 +3,12 @@
 Optuna is imported when it is first asked for, as many a reading command does without.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.grid import Params
+from fmnist_optuna.grid import Grid, Params, newest_grid_with
 from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.history import History
 from fmnist_optuna.study.ledger import Ledger
@@ -92,11 +93,11 @@ class Session:
 
         return Recovery(self.ledger, self.trials, self.presence, self.name)
 
-    def sampler_for(self, params: Params) -> "LedgerGridSampler":
-        """The sampler of the newest accepted grid that has this point; made once a grid."""
+    def sampler_for(self, params: Params, grids: "Sequence[Grid]") -> "LedgerGridSampler":
+        """The sampler of the newest of the accepted grids that has this point; made once a grid, as none ever goes."""
         from fmnist_optuna.study.trials import make_sampler
 
-        index = self.record.newest_grid_with(params)
+        index = newest_grid_with(params, grids)
         if index not in self._samplers:
-            self._samplers[index] = make_sampler(self.record.grids[index])
+            self._samplers[index] = make_sampler(grids[index])
         return self._samplers[index]

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, or_, select, update
 
-from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UsageError
+from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UsageError
 from fmnist_optuna.grid import Cell, Params, make_cell, make_cells
 from fmnist_optuna.spec import CONFIRMATION, StudySpec, differences, restore_spec
 from fmnist_optuna.study.claims import Timing
@@ -48,14 +48,6 @@ class StudyRecord:
     def is_synthetic(self) -> bool:
         """Whether the garments are drawn: every output says so."""
         return self.data_source == "synthetic"
-
-    def newest_grid_with(self, params: Params) -> int:
-        """Index of the newest accepted grid that has this point."""
-        for index in reversed(range(len(self.grids))):
-            grid = self.grids[index]
-            if grid.keys() == params.keys() and all(params[name] in values for name, values in grid.items()):
-                return index
-        raise SpecError(f"study {self.name}: no accepted grid has the point {dict(params)}.")
 
 
 def create_or_join(
@@ -110,6 +102,8 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
 
 
 def _seed(ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint: str) -> tuple[StudyRecord, int]:
+    from fmnist_optuna.study.ranges import store_ranges
+
     storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
         connection.execute(
@@ -139,6 +133,7 @@ def _seed(ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint
         if grid not in grids:
             grids.append(grid)
             connection.execute(update(control).where(control.c.study_id == study_id).values(grids=json.dumps(grids)))
+        store_ranges(connection, study_id, grids)
         n_new = ledger.seed(connection, ordered)
         record = _record(connection.execute(select(control).where(control.c.study_id == study_id)).one())
     return record, n_new
@@ -177,7 +172,8 @@ def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
     from fmnist_optuna.study.trials import make_distributions
 
     lines = []
-    stored, given = make_distributions(record.spec.grid), make_distributions(spec.grid)
+    accepted = record.grids or (record.spec.grid,)
+    stored, given = make_distributions(accepted), make_distributions([*accepted, spec.grid])
     for name in sorted(given):
         try:
             check_distribution_compatibility(stored[name], given[name])

@@ -15,27 +15,13 @@ from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from fmnist_optuna.grid import (
-    BATCH_SIZE,
-    LEARNING_RATES,
-    MAX_FLOAT,
-    MAX_INTEGER,
-    TRAINING_SEED,
-    Params,
-    canonical_json,
-)
+from fmnist_optuna.grid import BATCH_SIZE, LEARNING_RATE, TRAINING_SEED, Grid, Params, canonical_json
 from fmnist_optuna.spec import PrunerSpec
 
 CELL_ID = "cell_id"
 TOKEN = "token"
-# Fixed and wide, so that a larger grid never changes the distribution of a parameter, which Optuna would refuse.
-KNOWN_DISTRIBUTIONS: dict[str, BaseDistribution] = {
-    "hidden_size": IntDistribution(1, MAX_INTEGER),
-    BATCH_SIZE: IntDistribution(1, MAX_INTEGER),
-    TRAINING_SEED: IntDistribution(0, MAX_INTEGER),
-    "dropout_rate": FloatDistribution(0.0, 1.0),
-    "learning_rate": FloatDistribution(*LEARNING_RATES, log=True),
-}
+INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
+FLOATS = ("dropout_rate", LEARNING_RATE)
 
 Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost"]
 
@@ -95,38 +81,47 @@ def make_pruner(spec: PrunerSpec) -> BasePruner:
     )
 
 
-def make_distributions(grid: Mapping[str, Sequence[Any]]) -> dict[str, BaseDistribution]:
-    """One distribution a parameter: numeric and wide; categorical for strings and booleans."""
-    return {name: _make_distribution(name, values) for name, values in grid.items()}
+def make_distributions(grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
+    """One distribution a parameter: of numbers the range of all accepted grids; categorical for strings and booleans.
+
+    Importances cut a range into 50 steps, so a range wider than the grids would put all its values into one.
+
+    Args:
+        grids: All of the same parameters, at least one; a parameter of strings has the same values in each.
+    """
+    return {name: _make_distribution(name, [value for grid in grids for value in grid[name]]) for name in grids[0]}
 
 
 def _make_distribution(name: str, values: Sequence[Any]) -> BaseDistribution:
-    if name in KNOWN_DISTRIBUTIONS:
-        return KNOWN_DISTRIBUTIONS[name]
     if all(isinstance(value, bool) for value in values):
         return CategoricalDistribution((False, True))
     if all(isinstance(value, str) for value in values):
-        return CategoricalDistribution(tuple(values))
-    if all(isinstance(value, int) for value in values):
-        return IntDistribution(-MAX_INTEGER, MAX_INTEGER)
-    return FloatDistribution(-MAX_FLOAT, MAX_FLOAT)
+        return CategoricalDistribution(tuple(dict.fromkeys(values)))
+    low, high = min(values), max(values)
+    if name in INTEGERS or (name not in FLOATS and all(isinstance(value, int) for value in values)):
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(float(low), float(high), log=name == LEARNING_RATE)
 
 
 def make_template(
-    cell_id: str, token: str, params: Params, sampler: LedgerGridSampler, attributes: Mapping[str, Any]
+    cell_id: str,
+    token: str,
+    params: Params,
+    sampler: LedgerGridSampler,
+    distributions: Mapping[str, BaseDistribution],
+    attributes: Mapping[str, Any],
 ) -> FrozenTrial:
     """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction."""
-    search_space = sampler.search_space
     return create_trial(
         state=TrialState.RUNNING,
         params=params,
-        distributions=make_distributions(search_space),
+        distributions=dict(distributions),
         user_attrs=dict(attributes),
         system_attrs={
             CELL_ID: cell_id,
             TOKEN: token,
             "fixed_params": params,
-            "search_space": search_space,
+            "search_space": sampler.search_space,
             "grid_id": sampler.grid_id(params),
         },
     )

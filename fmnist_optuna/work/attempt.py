@@ -19,9 +19,10 @@ from fmnist_optuna.grid import Params, trial_seed
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.claims import Claim, Epoch
+from fmnist_optuna.study.ranges import create_trial
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, make_template, tell
+from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.environment import read_environment
 
@@ -171,15 +172,13 @@ def _checked(outcome: Outcome | None) -> Outcome | None:
 
 def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
     """One transaction makes a RUNNING trial with its parameters and what ties it to the claim."""
-    sampler = session.sampler_for(claim.params)
     attributes = {
         "worker": session.name,
         "attempt": claim.attempt,
         "seed": seed,
         "environment": read_environment(),
     }
-    template = make_template(claim.cell_id, claim.token, claim.params, sampler, attributes)
-    trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=template)
+    trial_id = create_trial(session, claim.cell_id, claim.token, claim.params, attributes)
     return optuna.Trial(session.study, trial_id)
 
 

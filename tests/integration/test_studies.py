@@ -23,6 +23,7 @@ from small_study import (
 from sqlalchemy import func, select, update
 
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UsageError
+from fmnist_optuna.grid import newest_grid_with
 from fmnist_optuna.study.optuna_storage import open_optuna
 from fmnist_optuna.study.schema import cells, control, epochs, metadata
 from fmnist_optuna.study.session import Session
@@ -91,9 +92,7 @@ def test_joining_with_other_grid_names_is_refused(storage: Storage, grid: dict[s
 
 
 @ON_SQLITE
-@pytest.mark.parametrize(
-    ("stored", "given"), [(["x", "y"], ["x", "y", "z"]), (["x", "y"], ["y", "x"]), ([1, 2], [1, 2.5])]
-)
+@pytest.mark.parametrize(("stored", "given"), [(["x", "y"], ["x", "y", "z"]), ([1, 2], [1, 2.5])])
 def test_a_grid_whose_distribution_would_change_is_refused(storage: Storage, stored: Any, given: Any) -> None:
     """Optuna keeps the choices of strings, and whether numbers are integers, for good."""
     create_study(storage, make_spec({"kind": stored}))
@@ -197,7 +196,7 @@ def test_a_point_belongs_to_the_newest_grid_that_has_it(storage: Storage) -> Non
     create_study(storage)
     record = create_study(storage, make_spec({**GRID, "hidden_size": [64, 256]}))
     grids = [
-        record.grids[record.newest_grid_with({"hidden_size": size, "dropout_rate": 0.5})]["hidden_size"]
+        record.grids[newest_grid_with({"hidden_size": size, "dropout_rate": 0.5}, record.grids)]["hidden_size"]
         for size in (64, 128, 256)
     ]
     assert grids == [(64, 256), (64, 128), (64, 256)]

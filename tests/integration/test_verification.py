@@ -22,10 +22,10 @@ from small_study import create_trial as create_attempt
 from sqlalchemy import select
 
 from fmnist_optuna.grid import make_cells
+from fmnist_optuna.study import ranges
 from fmnist_optuna.study.claims import Claim
 from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.trials import make_template
 from fmnist_optuna.study.verification import Verification, verify
 
 OK = Verification(N_CELLS, N_CELLS, 0, 0, 0, 0, 0, ())
@@ -50,8 +50,7 @@ def a_done_cell(session: Session) -> Any:
 def add_finished_trial(session: Session, cell_id: str, state: TrialState) -> None:
     """A further result of a cell, as a broken worker would make it."""
     params = next(cell.params for cell in make_cells(GRID) if cell.cell_id == cell_id)
-    template = make_template(cell_id, "0" * 32, params, session.sampler_for(params), {})
-    trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=template)
+    trial_id = ranges.create_trial(session, cell_id, "0" * 32, params, {})
     session.trials.set_trial_state_values(trial_id, state, [0.5])
 
 
