@@ -1,15 +1,16 @@
 """The best cells of a finished study again, over fresh seeds: a study of its own, with the same guarantees."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from fmnist_optuna.errors import MismatchError, NotFoundError, UsageError
-from fmnist_optuna.grid import TRAINING_SEED, Params
+from fmnist_optuna.grid import TRAINING_SEED, Params, make_cell, trial_seed
 from fmnist_optuna.learning.data import resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
-from fmnist_optuna.log import bound_fields
-from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.log import bound_fields, log_event
+from fmnist_optuna.results.confirmation import Confirmation, open_confirming
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
 from fmnist_optuna.run import (
     Observer,
@@ -24,8 +25,11 @@ from fmnist_optuna.spec import CONFIRMATION, StudySpec, Value, restore_spec
 from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
-from fmnist_optuna.work.processes import temporary_folder, warm_up
+from fmnist_optuna.study.trials import same_params
+from fmnist_optuna.work.processes import Call, temporary_folder
 from fmnist_optuna.work.splits import load_splits_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def confirm_study(
 
     Raises:
         NotFoundError: No trial of the study is complete.
+        SpecError: The model starts from the same weights whatever the seed.
         UsageError: The study is not finished, or is itself a confirmation.
         MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
         FmnistOptunaError: Whatever training raises.
@@ -115,13 +120,15 @@ def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:
 
 
 def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCell], n_seeds: int) -> PreparedStudy:
-    warm_up()  # TensorFlow is imported in the workers' server while we go on
     record = session.record
+    # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
+    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
+    fresh = _check_seeds_in_child(session, leaders, points)  # while we go on
     source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
     data = resolve_source(source, options.data_dir, options.mirrors)
     splits = load_splits_of(record, data.data_dir)
-    # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
-    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
+    if fresh is not None and (warning := fresh.result()) is not None:
+        log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
     spec = confirmation_spec(record.spec, record.name, points)
     confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points)
     return PreparedStudy(
@@ -130,6 +137,30 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
         n_new_cells=n_new,
         shared_data=share_arrays(splits, temporary_folder()),
     )
+
+
+def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], points: Sequence[Params]) -> Call | None:
+    """Whether each seed starts from weights of its own, in a process with TensorFlow; None when all is trained."""
+    confirming = open_confirming(session)
+    finished = [] if confirming is None else [run.params for run in confirming.history.finished()]
+    if all(any(same_params(point, params) for params in finished) for point in points):
+        return None
+    study_seed = session.record.spec.training.seed
+    cells = [
+        (
+            cell.params,
+            *(trial_seed(study_seed, make_cell({**cell.params, TRAINING_SEED: seed}).cell_id) for seed in (1, 2)),
+        )
+        for cell in leaders
+    ]
+    return Call(_check_seeds, session.record.spec, cells)
+
+
+def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> str | None:
+    from fmnist_optuna.learning.initial_values import refuse_fixed_weights
+    from fmnist_optuna.learning.user_code import UserCode
+
+    return refuse_fixed_weights(UserCode(spec), cells)
 
 
 def confirmation_spec(spec: StudySpec, name: str, points: Sequence[Params]) -> StudySpec:

@@ -1,6 +1,5 @@
 """One cell of a study built or trained from its seed: the same steps for all who need its model."""
 
-import gc
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from fmnist_optuna.grid import BATCH_SIZE, Params
 from fmnist_optuna.learning.architecture import build_model
 from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
 from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.framework_settings import clear_session
 from fmnist_optuna.learning.shared_state import refuse_changed_variables
 from fmnist_optuna.learning.training import TrainingResult, train
 from fmnist_optuna.learning.user_code import UserCode
@@ -78,10 +76,3 @@ def build_recorded(spec: StudySpec, params: Params, seed: int) -> keras.Model:
         SpecError: The user's module or function does not give it any more.
     """
     return build_cell(UserCode(spec), params, seed)
-
-
-def forget_models() -> None:
-    """Clear away what Keras and the user's modules keep of models that nobody uses any more."""
-    USER_MODULES.forget()
-    clear_session()
-    gc.collect()  # graphs hold cycles; left alone they pile up over trials

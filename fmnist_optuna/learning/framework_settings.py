@@ -5,6 +5,7 @@ of these, and what one trial's function sets would reach the next. Which setting
 what they are set to is the user's business.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ SESSION_SETTINGS = (
     "interactive_logging",
     "use_legacy_config",
 )
+NAMES = "object_name_uids"
 # Classes and functions by name, names by class, gradients by name.
 REGISTRIES: tuple[dict[Any, Any], ...] = (
     object_registration.GLOBAL_CUSTOM_OBJECTS,
@@ -97,12 +99,14 @@ class FrameworkSettings:
         config: Variables of `keras.config`.
         session: Those that Keras keeps with its session; a name that is not there was not set.
         registered: What was registered with Keras and TensorFlow, a copy of each registry.
+        names: How many layers of each name Keras has counted: a layer that an installed package keeps has one of them.
         others: TensorFlow's and NumPy's.
     """
 
     config: dict[str, Any]
     session: dict[str, Any]
     registered: tuple[dict[Any, Any], ...]
+    names: Counter[str]
     others: dict[str, Any]
 
     @classmethod
@@ -120,6 +124,7 @@ class FrameworkSettings:
                 {key: value for key, value in registry.items() if not _is_of(without, key, value)}
                 for registry in REGISTRIES
             ),
+            names=Counter(session.get(NAMES, {})),
             others={name: setting.read() for name, setting in SETTINGS.items()},
         )
 
@@ -136,7 +141,8 @@ class FrameworkSettings:
                 setting.write(self.others[name])
 
     def unregister(self) -> None:
-        """Take back what was registered since, so that a module which registers something can be executed again."""
+        """Take back what was registered and named since, so that a module which does it can be executed again."""
+        global_state.set_global_attribute(NAMES, self.names.copy())
         for registry, before in zip(REGISTRIES, self.registered, strict=True):
             registry.clear()
             registry.update(before)

@@ -5,6 +5,7 @@ Keras, TensorFlow, NumPy and the user's modules: the one that the import of thos
 """
 
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -74,10 +75,22 @@ class UserCode:
         self._settings.set_back()
         keras.utils.set_random_seed(seed)
 
+    def end(self) -> None:
+        """Keep nothing of the model that began last, and have the settings as they were before it."""
+        forget_models()
+        self._settings.set_back()
+
     def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
         keras.utils.set_random_seed(seed)
         architecture = load_architecture(self.spec.model.architecture)
         return architecture, {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
+
+
+def forget_models() -> None:
+    """Clear away what Keras and the user's modules keep of models that nobody uses any more."""
+    USER_MODULES.forget()
+    clear_session()
+    gc.collect()  # graphs hold cycles; left alone they pile up over trials
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fmnist_optuna.grid import Params
-from fmnist_optuna.learning.cell_training import forget_models, train_cell
+from fmnist_optuna.learning.cell_training import train_cell
 from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.learning.weights import save_weights
@@ -38,7 +38,7 @@ class KerasObjective:
         try:
             return self._train(params, seed, running)
         finally:  # the model is nobody's any more
-            forget_models()
+            self._code.end()
 
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         patience = running.session.storage.patience

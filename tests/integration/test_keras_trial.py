@@ -26,7 +26,7 @@ from fmnist_optuna.results.evaluation import summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.spec import StudySpec, parse_spec
-from fmnist_optuna.study.artifacts import weights_path
+from fmnist_optuna.study.artifacts import WEIGHTS_FILE, weights_path
 from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
@@ -303,6 +303,53 @@ def test_worker_that_is_told_to_leave_gives_its_cell_back(
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "stopped")
     assert len(session.history.curve(trial._trial_id)) == 2
     assert (session.history.counts().waiting, session.history.failed(), artifacts(session)) == (1, [], [])
+
+
+WRITING = """
+import keras
+
+class Write(keras.callbacks.Callback):
+    def __init__(self, folder, params):
+        super().__init__()
+        self.folder, self.width = folder, params["hidden_size"]
+    def on_epoch_end(self, epoch, logs=None):
+        assert (epoch == 0) == (not any(self.folder.iterdir()))
+        (self.folder / "deep").mkdir(exist_ok=True)
+        (self.folder / "deep" / f"{epoch}.txt").write_text(str(self.width))
+        (self.folder / "trial.weights.h5").write_bytes(b"not the weights" if self.width == 4 else bytes(10_000_001))
+        if epoch == 0:
+            (self.folder / "link").symlink_to("/etc/passwd")
+"""
+
+
+def test_small_folder_of_a_complete_trial_is_kept(
+    tmp_path: Path,
+    garments: Splits,
+    few_garments: ResidentData,
+    make_module: MakeModule,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What callbacks wrote is kept as artifacts of the trial, or, above 10 MB, nothing of it is; no file is left."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    make_module("user_writing", WRITING)
+    grid = {"hidden_size": [4, 5], "dropout_rate": [0.0], "learning_rate": [0.01]}
+    spec = make_spec(grid, {"callbacks": ["user_writing:Write"], "max_epochs": 2})
+    session = open_study(tmp_path, spec, garments.fingerprint)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    run_worker(session, few_garments)
+    assert [trial.state for trial in all_trials(session)] == [TrialState.COMPLETE] * 2
+    for trial in all_trials(session):
+        metas = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=session.trials)}
+        is_small = trial.params["hidden_size"] == 4
+        names = ["folder/deep/0.txt", "folder/deep/1.txt", "folder/trial.weights.h5"] if is_small else []
+        assert sorted(metas) == [*names, WEIGHTS_FILE]
+        if is_small:
+            assert (session.storage.artifacts / metas["folder/deep/1.txt"]).read_text() == "4"
+        load_stored(session, trial)
+    assert [record.event for record in caplog.records if record.levelname == "WARNING"] == ["folder_not_kept"]
+    assert list(temporary.iterdir()) == []
 
 
 # The winner

@@ -1,0 +1,458 @@
+"""No trial meets what another left: settings, modules, seeds, layers, callbacks and files of the user's."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_study import FAST, begin_trial, claim_cell, finish_trial, open_small, settle
+
+from fmnist_optuna.confirm import confirm_study
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
+from fmnist_optuna.learning.cell_training import build_cell, train_cell
+from fmnist_optuna.learning.data import Splits
+from fmnist_optuna.learning.engine import ResidentData
+from fmnist_optuna.learning.framework_settings import FrameworkSettings
+from fmnist_optuna.learning.initial_values import compare_seeds, refuse_fixed_weights
+from fmnist_optuna.learning.user_code import UserCode, forget_models
+from fmnist_optuna.learning.weights import hash_weights
+from fmnist_optuna.run import RunOptions
+from fmnist_optuna.spec import StudySpec, parse_spec
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import create_or_join, find_study_or_none
+from fmnist_optuna.work.processes import Call
+
+pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
+
+MakeModule = Callable[[str, str], str]
+PLAIN = """
+import keras
+def compiled(*layers, optimizer="sgd"):
+    model = keras.Sequential([
+        keras.Input((28, 28), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), *layers,
+    ])
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return model
+def head(**options):
+    return keras.layers.Dense(10, activation="softmax", **options)
+"""
+
+
+@pytest.fixture
+def settings_set_back() -> Iterator[None]:
+    """Whatever a user's module of these tests sets is set back for the tests after it."""
+    before = FrameworkSettings.read()
+    yield
+    before.set_back()
+    before.unregister()
+
+
+def make_spec(module: str, callbacks: tuple[str, ...] = (), **grid: list[Any]) -> StudySpec:
+    content = {
+        "name": "mine",
+        "data": {"source": "synthetic", "n_validation": 2_400},
+        "model": {"architecture": f"{module}:net"},
+        "grid": grid,
+        "training": {"max_epochs": 2, "callbacks": [f"{module}:{name}" for name in callbacks]},
+        "pruner": {"name": "none"},
+    }
+    return parse_spec(content, "mine.toml")
+
+
+def make_data(n_train: int = 70, n_validation: int = 40) -> ResidentData:
+    """Few garments of noise, the same in every process."""
+    numbers = np.random.default_rng(0)
+    images = numbers.integers(0, 256, (n_train + n_validation, 28, 28), dtype=np.uint8)
+    labels = numbers.integers(0, 10, n_train + n_validation, dtype=np.uint8)
+    return ResidentData.from_arrays(images[:n_train], labels[:n_train], images[n_train:], labels[n_train:])
+
+
+# Modules and seeds
+
+KEPT_IN_VARIABLES = (
+    PLAIN
+    + """
+import random
+import numpy as np
+
+keras.config.set_dtype_policy("mixed_bfloat16")
+hidden = keras.layers.Dense(6, activation="relu")
+initializer = keras.initializers.GlorotUniform()
+optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+generator = keras.random.SeedGenerator()
+numbers = np.random.default_rng(0)
+drawn = random.random()
+calls = []
+stopper = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0)
+
+def net(width):
+    calls.append(width)
+    shift = keras.initializers.Constant(numbers.normal() + drawn + float(keras.random.normal((), seed=generator)))
+    noise = keras.layers.GaussianNoise(0.1 * len(calls))
+    return compiled(keras.layers.Dense(width, kernel_initializer=initializer, bias_initializer=shift), noise, hidden,
+                    keras.layers.BatchNormalization(), head(), optimizer=optimizer)
+
+def stopping():
+    return stopper
+"""
+)
+
+
+def train_in_order(spec: StudySpec, widths: list[int]) -> dict[int, tuple[str, float]]:
+    """Train cells one after another in this process; for each, the hash of its weights and its last training loss."""
+    code, results = UserCode(spec), {}
+    for width in widths:
+        model, result = train_cell(code, {"width": width}, 100 + width, make_data(), [])
+        results[width] = hash_weights(model), result.epochs[-1].train_loss
+        forget_models()
+    return results
+
+
+def test_results_do_not_depend_on_the_order(make_module: MakeModule) -> None:
+    """Layers, optimizers, generators, counters and callbacks in a module's variables begin anew for each cell."""
+    spec = make_spec(make_module("user_variables", KEPT_IN_VARIABLES), ("stopping",), width=[3, 5])
+    alone = Call(train_in_order, spec, [5])  # in a process of its own
+    forward, backward = train_in_order(spec, [3, 5]), train_in_order(spec, [5, 3])
+    assert forward == backward
+    assert alone.result() == {5: forward[5]}
+    assert forward[3] != forward[5]
+
+
+def test_what_was_read_first_is_executed(make_module: MakeModule) -> None:
+    """A module that is edited while a worker has it changes nothing in that worker."""
+    source = PLAIN + "SIZE = 3\ndef net(): return compiled(keras.layers.Dense(SIZE), head())\n"
+    code = UserCode(make_spec(make_module("user_edited", source), training_seed=[0]))
+    sizes = []
+    for size in (4, 5):
+        sizes.append(build_cell(code, {}, 0).layers[2].units)
+        Path(str(code.architecture.function.__globals__["__file__"])).write_text(source.replace("3", f"{size}  # new"))
+        forget_models()
+    assert sizes == [3, 3]
+
+
+def test_module_that_cannot_begin_anew_is_refused(make_module: MakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a second import of the module raises is said, with the reason for it."""
+    monkeypatch.setattr(keras, "marks", [], raising=False)
+    source = PLAIN + "assert not keras.marks, 'only once'\nkeras.marks.append(1)\ndef net(): return compiled(head())\n"
+    code = UserCode(make_spec(make_module("user_once", source), training_seed=[0]))
+    with pytest.raises(SpecError) as caught:
+        build_cell(code, {}, 0)
+    assert str(caught.value) == (
+        "model.architecture must name an importable module, but user_once: AssertionError: only once, in its second "
+        "import; for each trial a study's modules are executed anew, so that no trial meets what another left in them."
+    )
+
+
+# Settings
+
+SETTINGS = (
+    PLAIN
+    + """
+import numpy as np
+import tensorflow as tf
+
+def change():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_floatx("float64")
+    keras.config.set_epsilon(1e-3)
+    keras.config.set_image_data_format("channels_first")
+    keras.config.disable_flash_attention()
+    keras.config.enable_unsafe_deserialization()
+    keras.config.disable_traceback_filtering()
+    keras.config.disable_interactive_logging()
+    keras.utils.get_custom_objects()["mine"] = change
+    tf.config.run_functions_eagerly(True)
+    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    tf.config.optimizer.set_experimental_options({"constant_folding": False})
+    tf.config.set_soft_device_placement(False)
+    np.seterr(over="raise")
+
+@keras.saving.register_keras_serializable()
+class Mine(keras.layers.Layer):
+    pass
+
+@tf.RegisterGradient("GradientOfMine")
+def gradient(operation, upstream):
+    return upstream
+
+IMPORT
+
+def net(changes):
+    if changes:
+        change()
+    return compiled(head())
+"""
+)
+
+
+def read_settings() -> list[Any]:
+    return [
+        keras.config.dtype_policy().name,
+        keras.config.floatx(),
+        keras.config.epsilon(),
+        keras.config.image_data_format(),
+        keras.config.is_flash_attention_enabled(),
+        keras.src.saving.serialization_lib.in_safe_mode(),
+        keras.config.is_traceback_filtering_enabled(),
+        keras.config.is_interactive_logging_enabled(),
+        "mine" in keras.utils.get_custom_objects(),
+        tf.config.functions_run_eagerly(),
+        FrameworkSettings.read().others["op_determinism"],
+        tf.config.experimental.tensor_float_32_execution_enabled(),
+        tf.config.optimizer.get_experimental_options().get("constant_folding"),
+        tf.config.get_soft_device_placement(),
+        np.geterr()["over"],
+    ]
+
+
+def test_settings_of_one_trial_do_not_reach_the_next(make_module: MakeModule) -> None:
+    """What the function of one cell sets is as it was in the next."""
+    source = SETTINGS.replace("IMPORT", "")
+    code = UserCode(make_spec(make_module("user_settings", source), changes=[False, True]))
+    found = []
+    for changes in (False, True, False):
+        build_cell(code, {"changes": changes}, 0)
+        found.append(read_settings())
+        forget_models()
+    assert found[0] == found[2]
+    assert all(before != changed for before, changed in zip(*found[:2], strict=True))
+
+
+def test_settings_of_a_module_hold_in_every_trial(make_module: MakeModule) -> None:
+    """What the module sets as it is imported holds in each trial of a process."""
+    code = UserCode(make_spec(make_module("user_imports", SETTINGS.replace("IMPORT", "change()")), changes=[False]))
+    plain, found = FrameworkSettings.read(), []
+    for _ in range(2):
+        build_cell(code, {"changes": False}, 0)
+        found.append(read_settings())
+        forget_models()
+    assert found[0] == found[1]
+    assert (found[0][0], found[0][9]) == ("mixed_bfloat16", True)
+    assert FrameworkSettings.read().config == plain.config
+
+
+# What an installed package hands out again
+
+INSTALLED = (
+    PLAIN
+    + """
+layer = keras.layers.Dense(4, activation="relu")
+frozen = keras.Sequential([keras.Input((784,)), keras.layers.Dense(6), keras.layers.BatchNormalization()])
+frozen.trainable = False
+optimizer = keras.optimizers.SGD(0.1)
+stopper = keras.callbacks.EarlyStopping(monitor="val_loss")
+models = []
+def net(part):
+    if part == "layer":
+        return compiled(layer, head())
+    if part == "frozen":
+        return compiled(frozen, head())
+    if part == "optimizer":
+        return compiled(head(), optimizer=optimizer)
+    models.extend([] if models else [compiled(keras.layers.BatchNormalization(), head())])
+    return models[0]
+def stopping():
+    return stopper
+"""
+)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in a folder of installed packages, which is imported once in a process."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "user_installed.py").write_text(INSTALLED)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(__import__("sys").modules, "user_installed", raising=False)
+    return "user_installed"
+
+
+@pytest.mark.parametrize(
+    ("part", "variable"), [("layer", "dense/kernel"), ("optimizer", "iteration"), ("model", "batch_normalization")]
+)
+def test_part_that_an_earlier_trial_changed_is_refused(installed: str, part: str, variable: str) -> None:
+    """A layer, an optimizer or a model that goes on where another trial left it is named."""
+    code = UserCode(make_spec(installed, part=[part]))
+    train_cell(code, {"part": part}, 0, make_data(), [])
+    forget_models()
+    with pytest.raises(
+        SpecError, match="which an earlier trial changed; make that layer or optimizer inside"
+    ) as caught:
+        train_cell(code, {"part": part}, 1, make_data(), [])
+    assert variable in str(caught.value)
+
+
+def test_frozen_part_may_be_shared(installed: str) -> None:
+    """A pretrained part that no training changes serves one trial after another."""
+    code = UserCode(make_spec(installed, part=["frozen"]))
+    frozen = []
+    for seed in range(2):
+        model, _ = train_cell(code, {"part": "frozen"}, seed, make_data(), [])
+        frozen.append(model.layers[2])
+        forget_models()
+    assert frozen[0] is frozen[1]
+
+
+def test_callback_that_an_earlier_trial_had_is_refused(installed: str, tmp_path: Path) -> None:
+    """The same object twice would go on with what it counted."""
+    code = UserCode(make_spec(installed, ("stopping",), part=["frozen"]))
+    make_callbacks(code.callbacks, Attempt(0, {}, tmp_path))
+    with pytest.raises(
+        SpecError, match="user_installed:stopping returned the same EarlyStopping twice; make it inside"
+    ):
+        make_callbacks(code.callbacks, Attempt(1, {}, tmp_path))
+
+
+# Initial weights
+
+SEEDS = (
+    PLAIN
+    + """
+def net(kind):
+    if kind == "fixed":
+        keras.utils.set_random_seed(42)
+    hidden = keras.layers.Dense(4, name="hidden")
+    if kind == "seeded":
+        hidden = keras.layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(seed=1), name="hidden")
+    if kind == "masks":
+        return compiled(hidden, keras.layers.Dropout(0.5, seed=1, name="drop"), head())
+    if kind == "zeros":
+        return compiled(head(kernel_initializer="zeros"))
+    if kind == "frozen":
+        hidden = keras.layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(seed=1), trainable=False)
+    return compiled(hidden, head())
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "states", "is_all"),
+    [
+        ("plain", None, None, False),
+        ("zeros", None, None, False),
+        ("frozen", None, None, False),
+        ("fixed", 2, 0, True),
+        ("seeded", 1, 0, False),
+        ("masks", 0, 1, False),
+    ],
+)
+def test_parts_that_no_seed_changes_are_named(
+    make_module: MakeModule, kind: str, weights: int | None, states: int | None, is_all: bool
+) -> None:
+    """Layers with the same initial weights or random numbers under two seeds; zeros and frozen layers are let be."""
+    code = UserCode(make_spec(make_module("user_seeds", SEEDS), kind=[kind]))
+    fixed = compare_seeds(code, [({"kind": kind}, 1, 2)])
+    if weights is None:
+        assert fixed is None
+        return
+    assert fixed is not None
+    assert (len(fixed.weights), len(fixed.random_states), fixed.is_all) == (weights, states, is_all)
+    assert "user_seeds:net gives the same" in str(fixed.describe())
+    if not is_all:
+        assert ("hidden" if weights else "drop") in str(fixed.describe())
+        assert refuse_fixed_weights(code, [({"kind": kind}, 1, 2)]) == fixed.describe()
+
+
+def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sqlite_url: str, garments: Splits) -> None:
+    """`confirm` says so before it makes a study or trains anything."""
+    spec = make_spec(make_module("user_fixed", SEEDS), kind=["fixed"])
+    storage = open_small(sqlite_url)
+    record, _ = create_or_join(storage, spec, garments.fingerprint, FAST)
+    session = Session(storage, record, FAST, "worker")
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    finish_trial(session, trial_id, 0.5)
+    settle(session, claim, trial_id)
+    with pytest.raises(SpecError) as caught:
+        confirm_study(session, RunOptions(storage=sqlite_url))
+    assert str(caught.value) == (
+        "model.architecture must start from fresh weights for each seed of a confirmation, but user_fixed:net gives "
+        "the same under every seed; leave seeds to the study: no set_random_seed and no seed= in the function, and "
+        "weights drawn in it by Keras."
+    )
+    assert caught.value.exit_status == 2
+    assert find_study_or_none(storage, "mine/confirm") is None
+    storage.close()
+
+
+# Callbacks and their files
+
+CALLBACKS = (
+    PLAIN
+    + """
+from keras.callbacks import BackupAndRestore, CSVLogger, ModelCheckpoint, TensorBoard
+
+asked = []
+
+def net():
+    return compiled(head())
+def log(trial, params, *, folder):
+    asked.append((trial, dict(params), sorted(folder.iterdir())))
+    params.clear()
+    return [CSVLogger(folder / "log.csv"), BackupAndRestore(folder / "kept"), ModelCheckpoint(f"{folder}/best.keras")]
+class Logger(CSVLogger):
+    def __init__(self, folder, separator=";"):
+        super().__init__(folder / "log.csv", separator)
+def backup():
+    return BackupAndRestore("backup")
+def logger():
+    return CSVLogger("log.csv", append=True)
+class Best(ModelCheckpoint):
+    def __init__(self):
+        super().__init__("best-{epoch}.keras")
+def numbered(trial):
+    return ModelCheckpoint(f"/somewhere/{trial}.weights.h5", save_weights_only=True)
+def beside(folder):
+    return BackupAndRestore(folder / ".." / "backup")
+"""
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of an attempt."""
+    path = tmp_path / "attempt"
+    path.mkdir()
+    return path
+
+
+def test_function_is_told_what_it_asks_for(make_module: MakeModule, folder: Path) -> None:
+    """Number of the trial, parameters and an empty folder by name; a class may be named like a function."""
+    code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), ("log", "Logger"), training_seed=[7]))
+    params = {"training_seed": 7}
+    made = make_callbacks(code.callbacks, Attempt(3, params, folder))
+    names = [type(callback).__name__ for callback in made]
+    assert names == ["CSVLogger", "BackupAndRestore", "ModelCheckpoint", "Logger"]
+    assert code.architecture.function.__globals__["asked"] == [(3, {"training_seed": 7}, [])]
+    assert params == {"training_seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "path", "does", "name"),
+    [
+        ("backup", "BackupAndRestore", "backup_dir 'backup'", "go on from", "backup"),
+        ("logger", "CSVLogger", "filename 'log.csv'", "write to", "log.csv"),
+        ("Best", "Best", "filepath 'best-{epoch}.keras'", "write to", "best-{epoch}.keras"),
+        ("numbered", "ModelCheckpoint", "filepath '/somewhere/3.weights.h5'", "write to", "3.weights.h5"),
+        ("beside", "BackupAndRestore", "backup_dir '{folder}/../backup'", "go on from", "backup"),
+    ],
+    ids=lambda value: value if value.isalpha() else "",
+)
+def test_files_outside_the_attempt_are_refused(
+    make_module: MakeModule, folder: Path, function: str, kind: str, path: str, does: str, name: str
+) -> None:
+    """What another attempt would overwrite, or go on from, is refused with the path and the remedy."""
+    code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), (function,), training_seed=[7]))
+    with pytest.raises(SpecError) as caught:
+        make_callbacks(code.callbacks, Attempt(3, {}, folder))
+    assert str(caught.value) == (
+        f"training.callbacks must write into the folder of their own attempt, but user_callbacks:{function} returned "
+        f"{kind} with {path.replace('{folder}', str(folder))}, which another attempt would {does} too; let the "
+        f"function take the folder, def {function}(folder), and use folder / '{name}'."
+    )
