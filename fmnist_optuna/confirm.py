@@ -153,7 +153,7 @@ def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], poi
         )
         for cell in leaders
     ]
-    return Call(_check_seeds, session.record.spec, cells)
+    return Call(_check_seeds, session.record.spec, cells, doing="building the models under two seeds")
 
 
 def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> str | None:

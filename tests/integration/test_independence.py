@@ -115,7 +115,7 @@ def train_in_order(spec: StudySpec, widths: list[int]) -> dict[int, tuple[str, f
 def test_results_do_not_depend_on_the_order(make_module: MakeModule) -> None:
     """Layers, optimizers, generators, counters and callbacks in a module's variables begin anew for each cell."""
     spec = make_spec(make_module("user_variables", KEPT_IN_VARIABLES), ("stopping",), width=[3, 5])
-    alone = Call(train_in_order, spec, [5])  # in a process of its own
+    alone = Call(train_in_order, spec, [5], doing="training")  # in a process of its own
     forward, backward = train_in_order(spec, [3, 5]), train_in_order(spec, [5, 3])
     assert forward == backward
     assert alone.result() == {5: forward[5]}
