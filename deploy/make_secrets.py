@@ -1,4 +1,4 @@
-"""Write the passwords and URLs of the compose file into ./secrets, once: what is there stays as it is.
+"""Write passwords, URLs and the token of the dashboard into ./secrets for the compose file; what is there stays.
 
 The folder is for its owner alone; its files can be read by all, as containers see them under another user.
 """
@@ -19,6 +19,7 @@ def main() -> None:
     ):
         password = _keep(FOLDER / password_file, secrets.token_urlsafe(24))
         _keep(FOLDER / url_file, f"postgresql://{user}:{password}@{HOST}/{DATABASE}")
+    _keep(FOLDER / "dashboard_token", secrets.token_urlsafe(32))
 
 
 def _keep(file: Path, content: str) -> str:

@@ -282,7 +282,7 @@ def dashboard_beside(session: Session, options: RunOptions, observer: Observer) 
     if options.dashboard_port is None:
         yield
         return
-    from fmnist_optuna.results.dashboard import DashboardProcess
+    from fmnist_optuna.results.dashboard_process import DashboardProcess
 
     process = DashboardProcess(options.storage, session.record.name, LOOPBACK, options.dashboard_port)
     try:

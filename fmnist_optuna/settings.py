@@ -4,6 +4,7 @@ Owns the names of our environment variables. Knows nothing of studies, models or
 """
 
 import os
+import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ WORKERS = "FMNIST_OPTUNA_WORKERS"
 LEASE_SECONDS = "FMNIST_OPTUNA_LEASE_SECONDS"
 KERAS_BACKEND = "KERAS_BACKEND"  # read by Keras when it is imported; wins over its own configuration file
 TENSORFLOW = "tensorflow"
+DASHBOARD_TOKEN_FILE = "FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE"
+TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{24,200}", re.ASCII)  # what a URL, a header and a cookie take as it is
+MIN_TOKEN_CHARACTERS = 8  # different ones: a key that was held down is no token, random hexadecimal digits are
 DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, short enough to wait for
 
 
@@ -78,6 +82,29 @@ def read_lease_seconds(environ: Mapping[str, str] = os.environ) -> float:
     if not 1.0 <= seconds <= 86_400.0:
         raise UsageError(f"{LEASE_SECONDS} must be a number of seconds from 1 to 86400, but got {text!r}.")
     return seconds
+
+
+def read_dashboard_token(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The token that a dashboard shall ask for, or None where the environment names no file with one.
+
+    Raises:
+        UsageError: There is no such file, or what it holds is no token that nobody guesses; neither is repeated.
+    """
+    name = environ.get(DASHBOARD_TOKEN_FILE)
+    if not name:
+        return None
+    try:
+        token = Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"{DASHBOARD_TOKEN_FILE} must name a readable file with a token, but: {cause}.") from None
+    if not TOKEN_PATTERN.fullmatch(token) or len(set(token)) < MIN_TOKEN_CHARACTERS:
+        raise UsageError(
+            f"{DASHBOARD_TOKEN_FILE} must name a file with one token of 24 to 200 letters, digits or . _ ~ -, at "
+            f"least {MIN_TOKEN_CHARACTERS} of them different, but the file holds something else; "
+            "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one."
+        )
+    return token
 
 
 def prepare_training_environment(environ: MutableMapping[str, str] = os.environ) -> None:

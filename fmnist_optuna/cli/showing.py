@@ -1,8 +1,11 @@
 """`report` and `dashboard`: the study on one page, and in a browser while it runs."""
 
+import contextlib
 import logging
 import signal
+import tempfile
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -50,25 +53,50 @@ def dashboard(
     study: StudyName = None,
     host: Host = None,
     port: Port = PORT,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A further name under which it is reached; repeatable."),
+    ] = None,
     is_writable: Annotated[bool, typer.Option("--writable", help="Let the page change and delete studies.")] = False,
     is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Show the studies of the storage in a browser, by optuna-dashboard, until Ctrl-C; read-only."""
+    """Show the studies of the storage in a browser, by optuna-dashboard, until Ctrl-C; read-only.
+
+    With --writable, or a --host that others reach, it asks for a token: part of the link that is printed, or that of
+    the file FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE.
+    """
+    from fmnist_optuna.results.access import make_access
     from fmnist_optuna.results.address import LOOPBACK, check_address
     from fmnist_optuna.results.dashboard import Dashboard, make_application
+    from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, read_dashboard_token
 
     host = LOOPBACK if host is None else host  # an empty one is refused, as it may mean here alone or everywhere
     check_address(host, port)
+    token = read_dashboard_token()
+    access = make_access(host, allow_host or (), token, is_writable)
     session = open_session(common, study) if study is not None else None
     storage = open_storage_of(common) if session is None else session.storage
-    server = Dashboard(make_application(storage, is_writable), host, port)
+    server = Dashboard(make_application(storage, access), host, port)
     address = server.address if session is None else f"{server.address}/studies/{session.record.study_id}"
-    print(address, flush=True)
+    link = address if access.token is None else f"{address}?token={access.token}"
+    # Logs may keep what is printed, and whoever named a file knows its token.
+    print(link if token is None else address, flush=True)
     say(
         f"{'WRITABLE' if is_writable else 'Read-only'}; Ctrl-C stops it.",
         logging.WARNING if is_writable else logging.INFO,
     )
+    if token is not None:
+        say(f"Add ?token=... to it, with the token of the file that {DASHBOARD_TOKEN_FILE} names.", logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if is_opened:
-        webbrowser.open(address)
-    server.serve()
+    with _opened(link) if is_opened else contextlib.nullcontext():
+        server.serve()
+
+
+@contextlib.contextmanager
+def _opened(link: str) -> Iterator[None]:
+    """Open a link in the browser through a file, as the arguments of a browser can be read in the process list."""
+    with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:  # for its owner alone
+        file = Path(folder) / "dashboard.html"
+        file.write_text(f'<meta http-equiv="refresh" content="0; url={link}">', encoding="utf-8")
+        webbrowser.open(file.as_uri())
+        yield

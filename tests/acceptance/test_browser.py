@@ -5,6 +5,7 @@ Environment:
     CI: A missing browser fails the tests instead of skipping them.
 """
 
+import json
 import os
 import re
 import shutil
@@ -107,8 +108,10 @@ def test_the_best_trial_has_its_note_pictures_and_weights(dashboard: str, tab: T
     tab.shows("trial.weights.h5")
     pictures = tab.page.locator("img[alt^='trial-']")
     expect(pictures).to_have_count(2)
-    widths = pictures.evaluate_all("images => images.map(image => image.complete && image.naturalWidth)")
-    assert min(widths) > 300
+    drawn = "image => new Promise(done => image.complete ? done() : image.onload = image.onerror = done)"
+    for picture in pictures.all():
+        picture.evaluate(drawn)
+        assert picture.evaluate("image => image.naturalWidth") > 300
     assert tab.complaints == []
 
 
@@ -123,6 +126,51 @@ def test_nothing_that_would_be_refused_is_offered(dashboard: str, tab: Tab) -> N
         assert tab.page.locator("[data-testid=EditIcon]:visible, [data-testid=DeleteIcon]:visible").count() == 0
     status = tab.page.evaluate("fetch('/api/studies/1', {method: 'DELETE'}).then(answer => answer.status)")
     assert status == 405
+
+
+@pytest.fixture(scope="module")
+def writable(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The link of a writable dashboard on the finished smoke study."""
+    folder = tmp_path_factory.mktemp("writable") / "copy"
+    shutil.copytree(smoke.shell.folder, folder)
+    with Shell(folder).start("dashboard", "smoke", "--writable", "--port", "0") as started:
+        yield wait_for_address(started, folder / "0.stdout")
+
+
+def test_a_link_with_a_token_opens_a_page_that_writes(writable: str, tab: Tab) -> None:
+    """The token leaves the address, the page shows all and asks nobody else; its own change is let through."""
+    page, _, token = writable.partition("?token=")
+    tab.page.goto(writable)
+    assert tab.page.url == page
+    tab.shows("History")
+    tab.page.goto(page.replace("studies/1", "studies/1/analytics"))
+    tab.shows("Empirical Distribution")
+    origin = page.partition("/dashboard")[0]
+    assert not [url for url in tab.requests if not url.startswith((origin, "data:", "blob:"))]
+    assert tab.complaints == []
+    body = json.dumps({"study_name": "made", "directions": ["maximize"]})
+    change = (
+        f"fetch('/api/studies', {{method: 'POST', body: '{body}', headers: {{'Content-Type': 'application/json'}}}})"
+    )
+    assert tab.page.evaluate(f"{change}.then(answer => answer.status)") == 201
+    assert token not in tab.page.content()
+    assert tab.page.evaluate("document.cookie") == ""
+
+
+def test_a_link_works_from_another_site_which_sees_nothing(writable: str, tab: Tab, tmp_path: Path) -> None:
+    """A click in a mail or a chat opens the page; a frame or a request of that site gets nothing."""
+    page, _, _ = writable.partition("?token=")
+    other = tmp_path / "other.html"
+    other.write_text(f'<a href="{writable}">link</a><iframe src="{page}"></iframe>')
+    tab.page.goto(other.as_uri())
+    read = f"fetch('{page}').then(answer => answer.text()).catch(() => 'nothing')"
+    assert tab.page.evaluate(read) == "nothing"
+    tab.page.get_by_text("link").click()
+    tab.shows("History")
+    assert tab.page.url == page
+    tab.page.goto(other.as_uri())
+    assert tab.page.evaluate(read) == "nothing"
+    assert tab.page.frames[1].evaluate("document.body.innerText.includes('smoke')") is False
 
 
 def test_a_study_that_workers_write_to(tmp_path: Path, tab: Tab) -> None:

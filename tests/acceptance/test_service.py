@@ -20,11 +20,11 @@ from sqlalchemy import make_url
 from test_showing import ask, wait_for_address
 
 from fmnist_optuna.cli.main import app
-from fmnist_optuna.settings import STORAGE_FILE
+from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, STORAGE_FILE, read_dashboard_token
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-SECRETS = {"postgres_password", "storage_url", "reader_password", "reader_url"}
+SECRETS = {"postgres_password", "storage_url", "reader_password", "reader_url", "dashboard_token"}
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,14 @@ def test_what_the_services_refer_to_is_there(compose: dict[str, Any]) -> None:
 
 
 def test_the_dashboard_is_for_this_machine_and_reads(compose: dict[str, Any]) -> None:
-    """Its port is bound to the loopback, its volume read-only, its storage the reader's."""
+    """Its port is bound to the loopback, its volume read-only, its storage the reader's; it has a token."""
     dashboard = compose["services"]["dashboard"]
     assert dashboard["ports"] == ["127.0.0.1:8080:8080"]
     assert dashboard["volumes"] == ["work:/data:ro"]
-    assert dashboard["environment"] == {STORAGE_FILE: "/run/secrets/reader_url"}
+    assert dashboard["environment"] == {
+        STORAGE_FILE: "/run/secrets/reader_url",
+        DASHBOARD_TOKEN_FILE: "/run/secrets/dashboard_token",
+    }
     assert "--writable" not in dashboard["command"]
     assert "ports" not in compose["services"]["postgres"]
 
@@ -106,6 +109,7 @@ def test_secrets_are_made_once_and_only_for_their_owner(tmp_path: Path, compose:
         parsed = make_url(made[url])
         assert (parsed.username, parsed.password, parsed.host) == (user, made[password], "postgres")
         assert len(made[password]) >= 32
+    assert read_dashboard_token({DASHBOARD_TOKEN_FILE: str(tmp_path / "secrets" / "dashboard_token")})
     subprocess.run(command, cwd=tmp_path, check=True)
     assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
     assert (ROOT / "secrets").exists() == before
@@ -149,16 +153,18 @@ def test_the_four_roles_do_a_study_together(tmp_path: Path, empty_postgres_url: 
     study.write_text(SMALL)
     reader_url = make_reader(empty_postgres_url, tmp_path)
     try:
-        secrets = {"storage_url": empty_postgres_url, "reader_url": reader_url}
+        token = "an-example-token-0123456789"
+        secrets = {"storage_url": empty_postgres_url, "reader_url": reader_url, "dashboard_token": token}
         for name, url in secrets.items():
             (tmp_path / name).write_text(url + "\n")
 
         def role(name: str) -> tuple[Shell, list[str]]:
             service = compose["services"][name]
-            secret = service["environment"][STORAGE_FILE].rpartition("/")[2]
+            files = (STORAGE_FILE, DASHBOARD_TOKEN_FILE)
+            named = {key: value for key, value in service["environment"].items() if key in files}
             command = [str(study) if part.endswith(".toml") else part for part in service["command"]]
             command = ["127.0.0.1" if part == "0.0.0.0" else "0" if part == "8080" else part for part in command]
-            return Shell(tmp_path, {STORAGE_FILE: str(tmp_path / secret)}), command
+            return Shell(tmp_path, {key: str(tmp_path / Path(value).name) for key, value in named.items()}), command
 
         shell, init = role("init")
         made = shell(*init)
@@ -166,14 +172,14 @@ def test_the_four_roles_do_a_study_together(tmp_path: Path, empty_postgres_url: 
         watcher, watch = role("dashboard")
         with watcher.start(*watch) as dashboard:
             page = wait_for_address(dashboard, tmp_path / "0.stdout")
-            assert ask(page.removesuffix("dashboard") + "api/studies")[0] == 200
+            assert ask(page.removesuffix("dashboard") + "api/studies", token=token)[0] == 200
             worker, work = role("worker")
             with worker.start(*work) as first, worker.start(*work) as second:
                 assert [first.wait().code, second.wait().code] == [0, 0]
             ran = shell("run", str(study), "--workers", "1", "--json")
             assert ran.code == 0, ran.stderr
             assert ran.json["test_accuracy"] is not None
-            answer = json.loads(ask(page.removesuffix("dashboard") + "api/studies/1")[1])
+            answer = json.loads(ask(page.removesuffix("dashboard") + "api/studies/1", token=token)[1])
             assert [trial["state"] for trial in answer["trials"]] == ["Complete", "Complete"]
             assert "small" in answer["note"]["body"]
             dashboard.process.send_signal(signal.SIGTERM)

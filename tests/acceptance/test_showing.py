@@ -138,11 +138,12 @@ def wait_for_address(started: Started, file: Path) -> str:
     return str(found[0])
 
 
-def ask(url: str, method: str = "GET") -> tuple[int, bytes]:
+def ask(url: str, method: str = "GET", token: str | None = None) -> tuple[int, bytes]:
     """Status and body."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        with opener.open(urllib.request.Request(url, method=method), timeout=30) as response:
+        with opener.open(urllib.request.Request(url, method=method, headers=headers), timeout=30) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -165,12 +166,27 @@ def test_a_dashboard_shows_and_refuses_to_change(smoke_copy: Shell) -> None:
 
 
 def test_a_writable_dashboard_may_delete(smoke_copy: Shell) -> None:
-    """Only when asked; it says so."""
-    with smoke_copy.start("dashboard", "smoke", "--writable", "--port", "0") as started:
-        page = wait_for_address(started, smoke_copy.folder / "0.stdout")
+    """Only when asked, and only with the token of the link, which is printed once; no browser has it as an argument."""
+    browser = smoke_copy.write("browser", '#!/bin/sh\necho "$@" > arguments\ncp "${1#file://}" opened.html\n')
+    browser.chmod(0o755)
+    shell = smoke_copy.with_variables(BROWSER=f"{browser} %s")
+    with shell.start("dashboard", "smoke", "--writable", "--port", "0", "--open") as started:
+        page, _, token = wait_for_address(started, smoke_copy.folder / "0.stdout").partition("?token=")
         assert page.endswith("/dashboard/studies/1")
-        assert ask(page.replace("/dashboard/studies/1", "/api/studies/1"), "DELETE")[0] == 204
-        assert "WRITABLE" in (smoke_copy.folder / "0.stderr").read_text()
+        study = page.replace("/dashboard/studies/1", "/api/studies/1")
+        assert [ask(study)[0], ask(study, "DELETE")[0]] == [401, 401]
+        assert ask(study, "DELETE", token)[0] == 204
+        deadline = time.monotonic() + 20
+        while not (opened := shell.folder / "opened.html").exists() or not opened.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert f"{page}?token={token}" in opened.read_text()
+        assert token not in (shell.folder / "arguments").read_text()
+        started.process.send_signal(signal.SIGTERM)
+        ended = started.wait()
+    assert ended.stdout == f"{page}?token={token}\n"
+    assert "WRITABLE" in ended.stderr
+    assert token not in ended.stderr
 
 
 def test_a_taken_port_is_refused(smoke_copy: Shell) -> None:
