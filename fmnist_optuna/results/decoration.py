@@ -92,8 +92,7 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
     attempt = next(attempt for attempt in overview.attempts if attempt.number == winner.trial)
     trial_id = session.trials.get_trial_id_from_study_id_trial_number(session.record.study_id, attempt.number)
     drawn = {f"trial-{attempt.number}-learning-curve.svg": draw_learning_curve(attempt).encode()}
-    weights = str(session.trials.get_trial(trial_id).user_attrs.get("weights_sha256"))
-    if (opening := session.openings.find(weights)) is not None:
+    if (opening := winner.opening) is not None:
         picture = io.BytesIO()
         write_confusion_matrix(picture, opening, overview.record.is_synthetic)
         drawn[f"trial-{attempt.number}-confusion-matrix.png"] = picture.getvalue()

@@ -88,7 +88,7 @@ def render_report(overview: Overview, test_images: Any) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= FILTERS
-    opening = _winning_opening(overview)
+    opening = None if overview.winner is None else overview.winner.opening
     drawn = _draw(overview, opening)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         overview=overview,
@@ -111,13 +111,6 @@ def render_report(overview: Overview, test_images: Any) -> str:
         version=__version__,
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def _winning_opening(overview: Overview) -> Opening | None:
-    if overview.winner is None or overview.winner.evaluation is None:
-        return None
-    accuracy = overview.winner.evaluation.accuracy
-    return next((o for o in overview.openings if o.purpose != "confirmation" and o.accuracy == accuracy), None)
 
 
 def _draw(overview: Overview, opening: Opening | None) -> dict[str, Figure]:

@@ -1,6 +1,7 @@
 """The winner of a study: the best val_accuracy, or what a confirmation chose; and its one opening of the test set."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fmnist_optuna.errors import NotFoundError, UsageError
@@ -20,6 +21,7 @@ class Winner:
     Args:
         trial: Number of the trial whose weights `export` writes.
         val_accuracy: Of those weights, 0..1.
+        opening: The recorded scoring of those very weights, found by their hash; None before it.
         confirmation: Over fresh seeds, if there is one.
     """
 
@@ -27,8 +29,13 @@ class Winner:
     params: Params
     val_accuracy: float
     n_epochs: int
-    evaluation: Evaluation | None
+    opening: Opening | None
     confirmation: Confirmation | None = None
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """Accuracy, interval and classes of the opening."""
+        return None if self.opening is None else summarize(self.opening)
 
 
 def find_winner(session: Session) -> Winner:
@@ -104,6 +111,6 @@ def _winner(cell: FinishedCell, opening: Opening | None, confirmation: Confirmat
         params=cell.params,
         val_accuracy=float(cell.value or 0.0),
         n_epochs=cell.n_epochs,
-        evaluation=None if opening is None else summarize(opening),
+        opening=opening,
         confirmation=confirmation,
     )

@@ -1,0 +1,40 @@
+"""The page of a study made up without Keras."""
+
+import json
+import re
+
+import numpy as np
+from optuna.trial import TrialState
+from small_study import ON_SQLITE, begin_trial, claim_cell, settle
+
+from fmnist_optuna.results.overview import read_overview
+from fmnist_optuna.results.report import render_report
+from fmnist_optuna.study.session import Session
+
+
+def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int) -> str:
+    """A COMPLETE cell whose weights take all Trousers (1) for another class; returns the weights' hash."""
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    sha256 = f"{wrong_class:064x}"
+    session.trials.set_trial_user_attr(trial_id, "weights_sha256", sha256)
+    session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [val_accuracy])
+    settle(session, claim, trial_id)
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
+    answers = np.where(labels == 1, wrong_class, labels)
+    session.openings.open(trial_id, sha256, "winner", lambda: (np.eye(10, dtype=np.float32)[answers], labels))
+    return sha256
+
+
+@ON_SQLITE
+def test_equal_accuracies_keep_their_own_confusion_matrix(session: Session) -> None:
+    """The winner's opening is that of its weights, whichever other cell scored the same before it."""
+    for val_accuracy, wrong_class in ((0.5, 7), (0.6, 3)):
+        sha256 = finish_with_opening(session, val_accuracy, wrong_class)
+        overview = read_overview(session)
+        assert overview.winner is not None
+        assert overview.winner.opening is not None
+        assert overview.winner.opening.weights_sha256 == sha256
+        (confusion,) = re.findall(r'<script[^>]*id="confusion-data"[^>]*>(.*?)</script>', render_report(overview, None))
+        assert json.loads(confusion)["data"][0]["text"][1][wrong_class] == "100"
+    assert len({opening.accuracy for opening in overview.openings}) == 1
