@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from fmnist_optuna.errors import MismatchError, NotFoundError, UsageError
@@ -131,12 +131,10 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
         log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
     spec = confirmation_spec(record.spec, record.name, points)
     confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points)
-    return PreparedStudy(
-        session=Session(session.storage, confirming, options.timing, "supervisor"),
-        data=data,
-        n_new_cells=n_new,
-        shared_data=share_arrays(splits, temporary_folder()),
-    )
+    prepared = PreparedStudy(Session(session.storage, confirming, options.timing, "supervisor"), data, n_new)
+    if prepared.session.history.counts().is_over:
+        return prepared
+    return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
 
 
 def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], points: Sequence[Params]) -> Call | None:

@@ -115,8 +115,11 @@ class PreparedStudy:
     shared_data: Path | None = None
 
 
-def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
+def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = True) -> PreparedStudy:
     """Decide the data, check the architecture, create or join the study and seed its cells.
+
+    Args:
+        has_workers: Whether workers of this machine follow, for whom the arrays are shared while a cell is left.
 
     Raises:
         SpecError: The architecture or a callback is wrong.
@@ -128,7 +131,6 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
-    shared_data = share_arrays(splits, temporary_folder())
     bound = decide_data(prepare_in_child(spec).result(), data)
     storage = open_storage(  # after everything that may be refused, which leaves no file then
         options.storage,
@@ -136,7 +138,10 @@ def prepare_study(spec: StudySpec, options: RunOptions) -> PreparedStudy:
         patience_seconds=options.patience_seconds,
         lease_seconds=options.timing.lease_seconds,
     )
-    return replace(join(storage, bound, splits.fingerprint, data, options.timing), shared_data=shared_data)
+    prepared = join(storage, bound, splits.fingerprint, data, options.timing)
+    if not has_workers or prepared.session.history.counts().is_over:
+        return prepared
+    return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
 
 
 def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:

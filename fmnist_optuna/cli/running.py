@@ -167,7 +167,7 @@ def init(
         timing=Timing.for_lease(common.lease_seconds),
         patience_seconds=common.patience_seconds,
     )
-    prepared = prepare_study(_read_spec(study_file, name, data, pruner), options)
+    prepared = prepare_study(_read_spec(study_file, name, data, pruner), options, has_workers=False)
     session = prepared.session
     decorate_study(session)
     if as_json:
