@@ -49,6 +49,10 @@ class StorageError(FmnistOptunaError):
     exit_status = 5
 
 
+class UnreadableStudyError(StorageError):
+    """What a storage says of a study was damaged or made by another version; `delete` removes the study."""
+
+
 class MismatchError(FmnistOptunaError):
     """What was checked does not hold: failed cells, or a verification that found a difference."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.study.history import CellCounts
     from fmnist_optuna.study.leaderboard import TrialRow
     from fmnist_optuna.study.session import Session
-    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
 
@@ -186,14 +186,15 @@ def verification_answer(verification: Verification) -> dict[str, Any]:
     }
 
 
-def study_answer(record: StudyRecord, counts: CellCounts) -> dict[str, Any]:
-    """One study of `list --json`."""
-    return {
-        "study": record.name,
-        "data": data_answer(record),
-        "cells": counts_answer(counts),
-        "created_at": datetime.fromtimestamp(record.created_at, UTC).isoformat(),
-    }
+def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> dict[str, Any]:
+    """One study of `list --json`; of one that cannot be read, `error` says why, and some is null."""
+    from fmnist_optuna.study.studies import UnreadableStudy
+
+    answer = {"study": study.name, "data": None, "cells": counts_answer(counts), "created_at": None, "error": None}
+    if isinstance(study, UnreadableStudy):
+        return {**answer, "error": study.reason}
+    created_at = datetime.fromtimestamp(study.created_at, UTC).isoformat()
+    return {**answer, "data": data_answer(study), "created_at": created_at}
 
 
 def _finite(value: float) -> float | None:

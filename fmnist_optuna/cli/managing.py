@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fmnist_optuna.cli.options import Common, StudyName, command, say
-from fmnist_optuna.cli.reading import open_session
+from fmnist_optuna.cli.reading import open_session, open_storage_of
 from fmnist_optuna.errors import UsageError
 
 
@@ -42,17 +42,20 @@ def delete(
     """Remove a study with its trials, curves, openings, weights and confirmation."""
     from fmnist_optuna.cli.tables import show_counts
     from fmnist_optuna.spec import CONFIRMATION
-    from fmnist_optuna.study.studies import delete_study, find_study_or_none
+    from fmnist_optuna.study.history import History
+    from fmnist_optuna.study.studies import delete_study, find_readable_or_not, list_studies
 
-    session = open_session(common, study)
+    storage = open_storage_of(common)
+    found = find_readable_or_not(storage, study)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"delete must be confirmed, but nobody can be asked here; add --yes to remove {study}.")
-        if not typer.confirm(f"Remove study {study} with {show_counts(session.history.counts())}?", err=True):
+        counts = show_counts(History(storage, found.study_id).counts())
+        if not typer.confirm(f"Remove study {study} with {counts}?", err=True):
             say("Nothing was removed.")
             return
-    confirming = find_study_or_none(session.storage, study + CONFIRMATION)
-    if confirming is not None:
-        delete_study(session.storage, confirming)
-    delete_study(session.storage, session.record)
-    say(f"study {study} was removed from {session.storage.name}.")
+    for confirming in list_studies(storage):
+        if confirming.name == study + CONFIRMATION:
+            delete_study(storage, confirming)
+    delete_study(storage, found)
+    say(f"study {study} was removed from {storage.name}.")

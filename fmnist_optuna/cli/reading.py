@@ -199,9 +199,8 @@ def list_(common: Common, as_json: JsonFlag = False) -> None:
     from fmnist_optuna.study.studies import list_studies
 
     storage = open_storage_of(common)
-    histories = [(record, History(storage, record.study_id)) for record in list_studies(storage)]
+    histories = [(study, History(storage, study.study_id)) for study in list_studies(storage)]
     if as_json:
-        print_json({"studies": [study_answer(record, history.counts()) for record, history in histories]})
-        return
-    leaders = [(record, history.counts(), history.best()) for record, history in histories]
-    print_studies([(record, counts, None if leader is None else leader.value) for record, counts, leader in leaders])
+        print_json({"studies": [study_answer(study, history.counts()) for study, history in histories]})
+    else:
+        print_studies([(study, history.counts(), history.best_value()) for study, history in histories])

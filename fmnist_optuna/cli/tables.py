@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.study.claims import Epoch
     from fmnist_optuna.study.history import CellCounts, RunningCell
     from fmnist_optuna.study.leaderboard import TrialRow
-    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
 
@@ -273,14 +273,23 @@ def print_verification(name: str, verification: Verification) -> None:
         out.print(f"  {problem}", soft_wrap=True)
 
 
-def print_studies(studies: Sequence[tuple[StudyRecord, CellCounts, float | None]]) -> None:
-    """One row a study."""
+def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCounts, float | None]]) -> None:
+    """One row a study, and below a line for each that cannot be read."""
+    from fmnist_optuna.study.studies import UnreadableStudy
+
     numbers = ("cells", "done", "failed", "best val acc")
     table = _table("study", "data", *numbers, right=numbers)
-    for record, counts, best in studies:
-        data = "SYNTHETIC" if record.is_synthetic else record.data_source
-        table.add_row(record.name, data, str(counts.total), str(counts.done), str(counts.failed), percent(best))
+    unreadable = [study for study, _, _ in studies if isinstance(study, UnreadableStudy)]
+    for study, counts, best in studies:
+        if isinstance(study, UnreadableStudy):
+            data = "unreadable"
+        else:
+            data = "SYNTHETIC" if study.is_synthetic else study.data_source
+        table.add_row(study.name, data, str(counts.total), str(counts.done), str(counts.failed), percent(best))
     out.print(table)
+    for study in unreadable:
+        how = f"use the version that made it, or: fmnist-optuna delete {study.name}"
+        out.print(f"{study.name} cannot be read: {study.reason}; {how}", soft_wrap=True)
 
 
 def running_table(cells: Sequence[RunningCell]) -> Table:

@@ -162,6 +162,14 @@ class History(StudyPart):
         return next(iter(self.leaders(1)), None)
 
     @retrying
+    def best_value(self) -> float | None:
+        """The best val_accuracy of a COMPLETE cell; None before the first."""
+        query = select(func.max(cells.c.value)).where(cells.c.study_id == self.study_id, cells.c.result == "COMPLETE")
+        with self.storage.read() as connection:
+            value: float | None = connection.execute(query).scalar()
+        return value
+
+    @retrying
     def leaders(self, n_cells: int) -> list[FinishedCell]:
         """The COMPLETE cells with the best val_accuracy, the best first; of equals the earlier trial."""
         query = (

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Row, delete, or_, select, update
 
-from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UsageError
+from fmnist_optuna import __version__
+from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UnreadableStudyError, UsageError
 from fmnist_optuna.grid import Cell, Params, make_cell, make_cells
 from fmnist_optuna.spec import CONFIRMATION, StudySpec, differences, restore_spec
 from fmnist_optuna.study.claims import Timing
@@ -48,6 +49,19 @@ class StudyRecord:
     def is_synthetic(self) -> bool:
         """Whether the garments are drawn: every output says so."""
         return self.data_source == "synthetic"
+
+
+@dataclass(frozen=True)
+class UnreadableStudy:
+    """A study that this version cannot read, so that all but `list` and `delete` refuse it.
+
+    Args:
+        reason: What is wrong with its row, in one line.
+    """
+
+    study_id: int
+    name: str
+    reason: str
 
 
 def create_or_join(
@@ -183,18 +197,56 @@ def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
 
 
 def _record(row: Row[Any]) -> StudyRecord:
-    grids = tuple({name: tuple(values) for name, values in grid.items()} for grid in json.loads(row.grids))
-    spec = restore_spec(json.loads(row.spec), f"study {row.study_name}")
-    return StudyRecord(
-        study_id=row.study_id,
-        name=row.study_name,
-        spec=spec.model_copy(update={"grid": grids[-1]}) if grids else spec,
-        grids=grids,
-        data_source=row.data_source,
-        data_fingerprint=row.data_fingerprint,
-        generation=row.generation,
-        created_at=row.created_at,
-    )
+    """A study from its row.
+
+    Raises:
+        UnreadableStudyError: The row is damaged or of another version.
+    """
+    study = _record_or_unreadable(row)
+    if isinstance(study, UnreadableStudy):
+        raise UnreadableStudyError(
+            f"study {study.name}: must be one that fmnist-optuna {__version__} can read, but {study.reason}; "
+            f"use the version that made it, or remove it: fmnist-optuna delete {study.name}"
+        )
+    return study
+
+
+def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
+    try:
+        spec = restore_spec(json.loads(row.spec), "its specification")
+        # Each grid by the rules of a study file; a study is created with none, an instant before its first.
+        specs = [restore_spec({**spec.model_dump(), "grid": grid}, "its grids") for grid in json.loads(row.grids)]
+        if any(each.grid.keys() != spec.grid.keys() for each in specs):
+            raise ValueError("its grids have other parameters than its specification")
+        _check_columns(row, spec)
+        return StudyRecord(
+            study_id=row.study_id,
+            name=row.study_name,
+            spec=specs[-1] if specs else spec,
+            grids=tuple(each.grid for each in specs),
+            data_source=row.data_source,
+            data_fingerprint=row.data_fingerprint,
+            generation=row.generation,
+            created_at=row.created_at,
+        )
+    except json.JSONDecodeError as error:
+        reason = f"its specification or its grids are no JSON ({error})"
+    except (SpecError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
+        reason = " ".join(str(error).split()).rstrip(".")
+    return UnreadableStudy(row.study_id, str(row.study_name), reason)
+
+
+def _check_columns(row: Row[Any], spec: StudySpec) -> None:
+    """SQLite keeps whatever is written into a column."""
+    is_right = {
+        "data_source": row.data_source == spec.data.source,
+        "data_fingerprint": isinstance(row.data_fingerprint, str),
+        "generation": isinstance(row.generation, int),
+        "created_at": isinstance(row.created_at, float | int),
+    }
+    for column, right in is_right.items():
+        if not right:
+            raise ValueError(f"its {column} is {getattr(row, column)!r:.80}")
 
 
 def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
@@ -210,27 +262,47 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
     Raises:
         NotFoundError: No such study, or none at all.
         UsageError: No name, and several studies.
+        UnreadableStudyError: This version cannot read the study; without a name, the only one there.
     """
     if name is not None:
         record = find_study_or_none(storage, name)
         if record is None:
-            raise NotFoundError(
-                f"There is no study {name} in {storage.name}; `fmnist-optuna list` shows what there is."
-            )
+            raise _no_such_study(storage, name)
         return record
-    candidates = [record for record in list_studies(storage) if not record.name.endswith(CONFIRMATION)]
+    candidates = [study for study in list_studies(storage) if not study.name.endswith(CONFIRMATION)]
+    readable = [study for study in candidates if isinstance(study, StudyRecord)]
     if not candidates:
         raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
-    if len(candidates) > 1:
-        names = ", ".join(record.name for record in candidates)
-        raise UsageError(f"STUDY must be named, as there are several in {storage.name}: {names}.")
-    return candidates[0]
+    if len(readable) == 1:
+        return readable[0]
+    if len(candidates) == 1:
+        return find_study(storage, candidates[0].name)  # which says what is wrong with it
+    names = ", ".join(study.name if study in readable else f"{study.name} (unreadable)" for study in candidates)
+    raise UsageError(f"STUDY must be named, as there are several in {storage.name}: {names}.")
 
 
-def list_studies(storage: Storage) -> list[StudyRecord]:
+def find_readable_or_not(storage: Storage, name: str) -> StudyRecord | UnreadableStudy:
+    """The study of this name, whether or not this version can read it.
+
+    Raises:
+        NotFoundError: No such study.
+    """
+    for study in list_studies(storage):
+        if study.name == name:
+            return study
+    raise _no_such_study(storage, name)
+
+
+def _no_such_study(storage: Storage, name: str) -> NotFoundError:
+    return NotFoundError(f"There is no study {name} in {storage.name}; `fmnist-optuna list` shows what there is.")
+
+
+def list_studies(storage: Storage) -> list[StudyRecord | UnreadableStudy]:
     """All studies, the oldest first."""
     with storage.read() as connection:
-        return [_record(row) for row in connection.execute(select(control).order_by(control.c.created_at))]
+        return [
+            _record_or_unreadable(row) for row in connection.execute(select(control).order_by(control.c.created_at))
+        ]
 
 
 def raise_generation(storage: Storage, study_id: int) -> None:
@@ -241,7 +313,7 @@ def raise_generation(storage: Storage, study_id: int) -> None:
         )
 
 
-def delete_study(storage: Storage, record: StudyRecord) -> None:
+def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> None:
     """Remove a study with its trials, curves, openings and weights; workers that still run find no cell and leave."""
     import optuna
 

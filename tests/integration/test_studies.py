@@ -20,17 +20,19 @@ from small_study import (
     finish_everything,
     make_spec,
 )
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
-from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UsageError
+from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.grid import newest_grid_with
 from fmnist_optuna.study.optuna_storage import open_optuna
 from fmnist_optuna.study.schema import cells, control, epochs, metadata
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage
 from fmnist_optuna.study.studies import (
+    UnreadableStudy,
     create_or_join,
     delete_study,
+    find_readable_or_not,
     find_study,
     find_study_or_none,
     list_studies,
@@ -313,3 +315,44 @@ def ending(session: Session, trial_id: int) -> Any:
     from fmnist_optuna.study.recovery import read_ending
 
     return read_ending(session.trials.get_trial(trial_id))
+
+
+DAMAGES = {  # column, value, what is said of it
+    "no JSON": ("spec", "{", "no JSON"),
+    "no table": ("spec", "[1]", "its specification"),
+    "a key of another version": ("spec", '{"name": "small", "searcher": 1}', "unknown key searcher"),
+    "grids of another version": ("grids", '{"v2": []}', "its grids"),
+    "an empty grid": ("grids", '[{"hidden_size": []}]', "must have at least one value"),
+    "a grid of other names": ("grids", '[{"depth": [1]}]', "other parameters"),
+    "null": ("grids", "null", ""),
+    "deep": ("spec", "[" * 5000, ""),
+    "another data source": ("data_source", "folder", "its data_source is 'folder'"),
+    "a text for a time": ("created_at", "yesterday", "its created_at is 'yesterday'"),
+    "a text for a number": ("generation", "many", "its generation is 'many'"),
+}
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_an_unreadable_study_harms_no_other(storage: Storage, damage: str) -> None:
+    """It is listed with the reason, named only when asked for, and can be removed; the other one goes on as ever."""
+    column, value, words = DAMAGES[damage]
+    create_study(storage)
+    kept = create_study(storage, make_spec(name="other"))
+    with storage.write() as connection:
+        statement = text(f"UPDATE control SET {column} = :value WHERE study_name = :name")
+        connection.execute(statement, {"value": value, "name": STUDY})
+    (unreadable,) = [study for study in list_studies(storage) if isinstance(study, UnreadableStudy)]
+    assert (unreadable.name, "\n" in unreadable.reason) == (STUDY, False)
+    assert words in unreadable.reason
+    assert find_study(storage, None).name == "other"
+    for refused in (lambda: find_study(storage, STUDY), lambda: create_study(storage)):
+        with pytest.raises(UnreadableStudyError, match=f"fmnist-optuna delete {STUDY}$"):
+            refused()
+    create_study(storage, make_spec(name="third"))
+    with pytest.raises(UsageError, match=r"small \(unreadable\)"):
+        find_study(storage, None)
+    delete_study(storage, find_readable_or_not(storage, STUDY))
+    assert [study.name for study in list_studies(storage)] == ["other", "third"]
+    assert find_study(storage, "other") == kept
+    create_study(storage)
