@@ -131,20 +131,22 @@ def show(
     study: StudyName = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one trial: parameters, curve, error, log."""
+    """Show one trial: parameters, curve, error, log, and what its callbacks wrote."""
     from fmnist_optuna.cli.answers import print_json, trial_answer
     from fmnist_optuna.cli.tables import out, percent, print_curve, show_params, title
+    from fmnist_optuna.study.artifacts import kept_files
     from fmnist_optuna.study.leaderboard import read_trial
 
     session = open_session(common, study)
     row = read_trial(session, trial)
+    files = kept_files(session.storage.artifacts, session.trials, session.trials.get_trial(row.trial_id))
     curve = session.history.curve(row.trial_id)
     log = session.storage.artifacts.parent / "logs" / f"{row.worker}.log"
     if as_json:
         epochs = [{name: value if value == value else None for name, value in vars(epoch).items()} for epoch in curve]
         log_file = str(log) if log.exists() else None
         answer = {"study": session.record.name, **trial_answer(row), "seed": row.seed, "log": log_file}
-        print_json({**answer, "curve": epochs})
+        print_json({**answer, "files": {name: str(path) for name, path in files.items()}, "curve": epochs})
         return
     out.print(f"trial {row.number} of {title(session.record)}: {row.state}{f', {row.reason}' if row.reason else ''}")
     out.print(f"  {show_params(row.params)}")
@@ -154,6 +156,8 @@ def show(
         out.print(f"  error: {row.error}", soft_wrap=True)
     if log.exists():
         out.print(f"  log: {log}", soft_wrap=True)
+    for name, path in files.items():
+        out.print(f"  {name}: {path}", soft_wrap=True)
     if curve:
         print_curve(curve, is_kept=row.state == "COMPLETE")
 

@@ -32,7 +32,8 @@ batch_size = 32
 max_epochs = 30
 patience = 5             # epochs without a better val_accuracy before a trial stops
 seed = 0
-callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback with epoch hooks
+callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may
+#                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
 
 [pruner]
 name = "median"          # "none" trains every cell to its end

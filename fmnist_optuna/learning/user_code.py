@@ -6,7 +6,9 @@ Keras, TensorFlow, NumPy and the user's modules: the one that the import of thos
 
 import functools
 import gc
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +17,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.learning.architecture import Architecture, load_architecture
 from fmnist_optuna.learning.framework_settings import FrameworkSettings, clear_session
 from fmnist_optuna.learning.functions import load_function
+from fmnist_optuna.learning.keras_patches import KerasCode
 from fmnist_optuna.learning.user_modules import USER_MODULES
 from fmnist_optuna.spec import StudySpec, bind_parameters
 
@@ -33,12 +36,17 @@ class UserCode:
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
+        self._folder = Path.cwd()
         USER_MODULES.forget()
         clear_session()
-        _pristine().set_back()
-        _pristine().unregister()
+        settings, keras_code = _pristine()
+        settings.set_back()
+        settings.unregister()
+        keras_code.set_back()
         self.architecture, self.callbacks = self._load(spec.training.seed)  # one seed for all workers of a study
-        self._settings = FrameworkSettings.read(without=USER_MODULES.names())
+        modules = USER_MODULES.names()
+        self._settings = FrameworkSettings.read(without=modules)
+        self._keras = KerasCode().without(modules, keras_code) if modules else None
 
     def bind(self) -> StudySpec:
         """Check the specification against what its architecture accepts; from here on its values have their types.
@@ -53,7 +61,8 @@ class UserCode:
         """Start from the state that a fresh process has after the import, with the modules imported from this seed.
 
         Nothing that an earlier model's function or callbacks changed is left: settings of Keras, TensorFlow and NumPy,
-        random generators, and variables of the user's modules, which are executed anew.
+        random generators, the current folder, patches of Keras, and variables of the user's modules, which are
+        executed anew.
 
         Args:
             seed: Of the cell; set before the modules are executed, and again after it.
@@ -65,6 +74,9 @@ class UserCode:
         clear_session()
         self._settings.set_back()  # those of installed packages too, which set theirs only once
         self._settings.unregister()
+        if self._keras is not None:
+            self._keras.set_back()
+        os.chdir(self._folder)
         try:
             self.architecture, self.callbacks = self._load(seed)
         except SpecError as error:
@@ -94,6 +106,6 @@ def forget_models() -> None:
 
 
 @functools.cache
-def _pristine() -> FrameworkSettings:
-    """The settings before anything of the user's was imported in this process."""
-    return FrameworkSettings.read()
+def _pristine() -> tuple[FrameworkSettings, KerasCode]:
+    """The settings, and Keras itself, before anything of the user's was imported in this process."""
+    return FrameworkSettings.read(), KerasCode()

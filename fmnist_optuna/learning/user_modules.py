@@ -76,18 +76,16 @@ class UserModules:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Answer Python's import with the code that was first read, if the module is still found at the same place."""
+        """Answer Python's import with the code that was first read, unless another file has the name now."""
         kept = self._kept.get(name)
         if kept is None:
             return None
         found = PathFinder.find_spec(name, path, target)
-        if found is None or found.origin != kept.path:
-            return found
-        folders = found.submodule_search_locations
+        if found is not None and found.origin != kept.path:
+            return None
         del self._kept[name]
-        return importlib.util.spec_from_file_location(
-            name, kept.path, loader=kept, submodule_search_locations=None if folders is None else list(folders)
-        )
+        folders = [str(Path(kept.path).parent)] if kept.is_package(name) else None
+        return importlib.util.spec_from_file_location(name, kept.path, loader=kept, submodule_search_locations=folders)
 
 
 class _KeptLoader(SourceFileLoader):

@@ -128,6 +128,18 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
+def kept_files(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> dict[str, Path]:
+    """What a trial's callbacks wrote and was kept: the files by their paths in the folder of the attempt."""
+    store = DurableStore(folder)
+    files: dict[str, Path] = {}
+    for meta in get_all_artifact_meta(trial, storage=storage):
+        with contextlib.suppress(MismatchError):  # a name that leads out of the folder
+            path = store._get_filepath(meta.artifact_id)
+            if meta.filename.startswith(f"{FOLDER}/") and path.is_file():
+                files[meta.filename.removeprefix(f"{FOLDER}/")] = path
+    return dict(sorted(files.items()))
+
+
 def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path:
     """The file with the stored weights of a finished trial.
 

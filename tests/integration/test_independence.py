@@ -142,9 +142,48 @@ def test_module_that_cannot_begin_anew_is_refused(make_module: MakeModule, monke
     with pytest.raises(SpecError) as caught:
         build_cell(code, {}, 0)
     assert str(caught.value) == (
-        "model.architecture must name an importable module, but user_once: AssertionError: only once, in its second "
-        "import; for each trial a study's modules are executed anew, so that no trial meets what another left in them."
+        "model.architecture must name an importable module, but user_once: AssertionError: only once (user_once.py, "
+        "line 11), in its second import; for each trial a study's modules are executed anew, so that no trial meets "
+        "what another left in them."
     )
+
+
+PATCHING = (
+    PLAIN
+    + """
+import functools, os
+plain = keras.layers.Dense.call
+@functools.wraps(plain)
+def doubled(self, inputs, training=None):
+    return 2 * plain(self, inputs, training=training)
+keras.layers.Dense.call = doubled
+os.chdir("inner")
+
+def net(tripled):
+    if tripled:
+        keras.layers.Dense.get_config = lambda self: None
+    return compiled(head(kernel_initializer="ones", name="head"))
+"""
+)
+
+
+def test_patch_of_keras_is_made_once(make_module: MakeModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A module that wraps a method of Keras, or changes the folder, does so from the same state in each trial."""
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = keras.layers.Dense.call, keras.layers.Dense.get_config
+    code = UserCode(make_spec(make_module("user_patching", PATCHING), tripled=[False, True]))
+    for tripled in (False, True, False):
+        model = build_cell(code, {"tripled": tripled}, 0)
+        (dense,) = (layer for layer in model.layers if layer.name == "head")
+        dense.activation = keras.activations.linear
+        assert float(dense(np.ones((1, 784), np.float32))[0, 0]) == 2 * 784
+        assert (keras.layers.Dense.get_config is before[1]) != tripled
+        assert Path.cwd() == tmp_path / "inner"
+        forget_models()
+    monkeypatch.chdir(tmp_path)
+    UserCode(StudySpec())
+    assert (keras.layers.Dense.call, keras.layers.Dense.get_config) == before
 
 
 # Settings

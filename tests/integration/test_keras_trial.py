@@ -26,7 +26,7 @@ from fmnist_optuna.results.evaluation import summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.spec import StudySpec, parse_spec
-from fmnist_optuna.study.artifacts import WEIGHTS_FILE, weights_path
+from fmnist_optuna.study.artifacts import WEIGHTS_FILE, kept_files, weights_path
 from fmnist_optuna.study.claims import Timing
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
@@ -345,8 +345,10 @@ def test_small_folder_of_a_complete_trial_is_kept(
         is_small = trial.params["hidden_size"] == 4
         names = ["folder/deep/0.txt", "folder/deep/1.txt", "folder/trial.weights.h5"] if is_small else []
         assert sorted(metas) == [*names, WEIGHTS_FILE]
+        files = kept_files(session.storage.artifacts, session.trials, trial)
+        assert list(files) == [name.removeprefix("folder/") for name in names]
         if is_small:
-            assert (session.storage.artifacts / metas["folder/deep/1.txt"]).read_text() == "4"
+            assert files["deep/1.txt"].read_text() == "4"
         load_stored(session, trial)
     assert [record.event for record in caplog.records if record.levelname == "WARNING"] == ["folder_not_kept"]
     assert list(temporary.iterdir()) == []
