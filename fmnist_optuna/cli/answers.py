@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def status_answer(session: Session) -> dict[str, Any]:
         if best is None
         else {"trial": best.trial_number, "params": best.params, "val_accuracy": best.value, "epochs": best.n_epochs},
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
+        "foreign_trials": history.n_foreign(),
     }
 
 
@@ -160,7 +162,7 @@ def trial_answer(row: TrialRow) -> dict[str, Any]:
         "trial": row.number,
         "cell": row.cell_id,
         "state": row.state,
-        "params": row.params,
+        "params": {name: _json_value(value) for name, value in row.params.items()},
         "val_accuracy": row.value,
         "epochs": row.n_epochs,
         "seconds": round(row.seconds, 3),
@@ -168,6 +170,7 @@ def trial_answer(row: TrialRow) -> dict[str, Any]:
         "worker": row.worker,
         "reason": row.reason,
         "error": row.error,
+        "foreign": row.is_foreign,
     }
 
 
@@ -182,6 +185,7 @@ def verification_answer(verification: Verification) -> dict[str, Any]:
         "failed": verification.n_failed,
         "running": verification.n_running,
         "surplus_trials": verification.n_surplus,
+        "foreign_trials": verification.n_foreign,
         "problems": list(verification.problems),
     }
 
@@ -195,6 +199,11 @@ def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> di
         return {**answer, "error": study.reason}
     created_at = datetime.fromtimestamp(study.created_at, UTC).isoformat()
     return {**answer, "data": data_answer(study), "created_at": created_at}
+
+
+def _json_value(value: Any) -> Any:
+    """A parameter as JSON has it: another program's may be no finite number."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finite(value: float) -> float | None:

@@ -54,7 +54,7 @@ def status(
     """Show how far a study is: cells, workers, best so far."""
     from fmnist_optuna.cli.answers import print_json, status_answer
     from fmnist_optuna.cli.live import StudyView, format_seconds
-    from fmnist_optuna.cli.tables import out
+    from fmnist_optuna.cli.tables import out, print_foreign
 
     session = open_session(common, study)
     if as_json and watch:
@@ -69,6 +69,7 @@ def status(
     workers = history.workers()
     elapsed = format_seconds(history.elapsed_seconds())
     out.print(f"{len(workers)} workers, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
+    print_foreign(history.n_foreign())
     if history.counts().failed:
         for params, error in history.failed():
             out.print(f"failed: {params}: {error}", soft_wrap=True)
@@ -98,7 +99,7 @@ def trials(
 ) -> None:
     """List all attempts, the best first."""
     from fmnist_optuna.cli.answers import print_json, trials_answer
-    from fmnist_optuna.cli.tables import out, print_trials, title
+    from fmnist_optuna.cli.tables import out, print_foreign, print_trials, title
     from fmnist_optuna.study.leaderboard import read_trials
 
     if as_csv and as_json:
@@ -110,7 +111,9 @@ def trials(
     elif as_csv:
         _write_csv(rows)
     else:
-        out.print(f"{title(session.record)}: {len(rows)} attempts")
+        n_foreign = sum(row.is_foreign for row in rows)
+        out.print(f"{title(session.record)}: {len(rows) - n_foreign} attempts")
+        print_foreign(n_foreign)
         print_trials(rows)
 
 
@@ -151,7 +154,8 @@ def show(
     out.print(f"trial {row.number} of {title(session.record)}: {row.state}{f', {row.reason}' if row.reason else ''}")
     out.print(f"  {show_params(row.params)}")
     out.print(f"  val accuracy {percent(row.value)}, {row.n_epochs} epochs in {row.seconds:.1f} s, seed {row.seed}")
-    out.print(f"  attempt {row.attempt} at cell {row.cell_id[:12]} by worker {row.worker}")
+    attempt = f"attempt {row.attempt} at cell {row.cell_id[:12]} by worker {row.worker}"
+    out.print(f"  {'added by another program; it counts for nothing' if row.is_foreign else attempt}")
     if row.error:
         out.print(f"  error: {row.error}", soft_wrap=True)
     if log.exists():

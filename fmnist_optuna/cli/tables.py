@@ -232,7 +232,7 @@ def print_trials(rows: Sequence[TrialRow]) -> None:
 
 
 def _note(row: TrialRow) -> str:
-    attempt = f"attempt {row.attempt}" if row.attempt > 1 else ""
+    attempt = "of another program" if row.is_foreign else f"attempt {row.attempt}" if row.attempt > 1 else ""
     reason = row.error or ("" if row.reason == row.state.lower() else row.reason)
     return ", ".join(part for part in (attempt, reason) if part)
 
@@ -260,6 +260,12 @@ def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
     out.print(table)
 
 
+def print_foreign(n_trials: int) -> None:
+    """How many trials other programs added to a study; nothing where there are none."""
+    if n_trials:
+        out.print(f"{n_trials} trials of other programs are in this study too; they count for nothing.", soft_wrap=True)
+
+
 def print_verification(name: str, verification: Verification) -> None:
     """The verdict, and every problem in a line."""
     verdict = "ok" if verification.ok else "NOT ok"
@@ -269,6 +275,7 @@ def print_verification(name: str, verification: Verification) -> None:
         f"{verification.n_running} running, {verification.n_surplus} surplus trials.",
         soft_wrap=True,
     )
+    print_foreign(verification.n_foreign)
     for problem in verification.problems:
         out.print(f"  {problem}", soft_wrap=True)
 

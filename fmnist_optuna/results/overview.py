@@ -15,6 +15,7 @@ from fmnist_optuna.study.history import CellCounts, GridCell
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.study.trials import is_foreign
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Overview:
 
     Args:
         cells: Every cell of the grid.
-        attempts: Every trial, by number.
+        attempts: Every trial of ours, by number.
+        n_foreign: Trials that other programs added to the study.
         winner: None before the first COMPLETE trial.
         openings: Of the grid's study and of its confirmation, the oldest first.
         importances: Share of each parameter, 0..1; empty where it says nothing.
@@ -63,6 +65,7 @@ class Overview:
     confirmation: Confirmation | None
     openings: tuple[Opening, ...]
     importances: dict[str, float]
+    n_foreign: int
 
 
 def read_overview(session: Session) -> Overview:
@@ -82,11 +85,13 @@ def read_overview(session: Session) -> Overview:
         confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
         importances=find_importances(cells),
+        n_foreign=session.history.n_foreign(),
     )
 
 
 def _read_attempts(session: Session) -> list[Attempt]:
-    trials = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
+    everybodys = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
+    trials = [trial for trial in everybodys if not is_foreign(trial)]
     curves = session.history.curves([trial._trial_id for trial in trials])
     return [_attempt(trial, curves[trial._trial_id]) for trial in trials]
 

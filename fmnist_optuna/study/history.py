@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, column, exists, func, select, table
 
 from fmnist_optuna.grid import Params, decode_params
 from fmnist_optuna.study.claims import Epoch
 from fmnist_optuna.study.part import StudyPart
 from fmnist_optuna.study.retry import retrying
-from fmnist_optuna.study.schema import cells, epochs, workers
+from fmnist_optuna.study.schema import OWN_ATTRIBUTES, cells, epochs, workers
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
+# Two of Optuna's tables, named here so that Optuna need not be imported.
+_trials = table("trials", column("trial_id"), column("study_id"))
+_attributes = table("trial_system_attributes", column("trial_id"), column("key"))
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,14 @@ class History(StudyPart):
         query = select(epochs.c.trial_id, func.count(), func.sum(epochs.c.seconds)).group_by(epochs.c.trial_id)
         with self.storage.read() as connection:
             return {trial_id: (n, seconds) for trial_id, n, seconds in connection.execute(query)}
+
+    @retrying
+    def n_foreign(self) -> int:
+        """Number of trials that other programs added to the study, counted in Optuna's tables."""
+        is_own = exists().where(_attributes.c.trial_id == _trials.c.trial_id, _attributes.c.key.in_(OWN_ATTRIBUTES))
+        query = select(func.count()).where(_trials.c.study_id == self.study_id, ~is_own)
+        with self.storage.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     @retrying
     def elapsed_seconds(self) -> float:

@@ -1,13 +1,15 @@
 """All attempts of a study, one row each, the best first: Optuna's trials with our epochs."""
 
+import math
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
 from fmnist_optuna.errors import NotFoundError
 from fmnist_optuna.grid import Params
+from fmnist_optuna.study.schema import CELL_ID
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.trials import CELL_ID
+from fmnist_optuna.study.trials import is_foreign
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class TrialRow:
 
     Args:
         number: 0-based trial number.
-        cell_id: Cell, or "" for a trial that another program made.
+        cell_id: Cell, or "" for a trial that another program made, of which the rest is what that program left.
         state: Optuna's state.
         value: val_accuracy, 0..1: of the kept weights when COMPLETE, the last one reported when PRUNED.
         seconds: Of its epochs.
@@ -39,14 +41,19 @@ class TrialRow:
     reason: str | None
     error: str | None
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program added it to the study."""
+        return not self.cell_id
+
 
 def read_trials(session: Session) -> list[TrialRow]:
-    """All attempts: COMPLETE by falling value, then PRUNED, RUNNING and FAIL, each by number."""
+    """All attempts: COMPLETE by falling value, then PRUNED, RUNNING and FAIL, each by number; foreign trials last."""
     totals = session.history.epoch_totals()
     trials = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
     ranks = {"COMPLETE": 0, "PRUNED": 1, "RUNNING": 2, "WAITING": 3, "FAIL": 4}
     rows = [_row(trial, totals.get(trial._trial_id, (0, 0.0))) for trial in trials]
-    return sorted(rows, key=lambda row: (ranks[row.state], -(row.value or 0.0), row.number))
+    return sorted(rows, key=lambda row: (row.is_foreign, ranks[row.state], -(row.value or 0.0), row.number))
 
 
 def read_trial(session: Session, number: int) -> TrialRow:
@@ -65,14 +72,14 @@ def read_trial(session: Session, number: int) -> TrialRow:
 
 
 def _row(trial: FrozenTrial, totals: tuple[int, float]) -> TrialRow:
-    attributes = trial.user_attrs
+    attributes = {} if is_foreign(trial) else trial.user_attrs
     return TrialRow(
         trial_id=trial._trial_id,
         number=trial.number,
         cell_id=str(trial.system_attrs.get(CELL_ID, "")),
         state=trial.state.name,
         params=trial.params,
-        value=trial.value,
+        value=trial.value if trial.value is not None and math.isfinite(trial.value) else None,
         n_epochs=totals[0],
         seconds=totals[1],
         attempt=int(attributes.get("attempt", 1)),

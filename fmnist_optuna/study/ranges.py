@@ -15,9 +15,9 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.grid import Grid, Params
-from fmnist_optuna.study.schema import control
+from fmnist_optuna.study.schema import TOKEN, control
 from fmnist_optuna.study.storage import Storage
-from fmnist_optuna.study.trials import TOKEN, make_distributions, make_template
+from fmnist_optuna.study.trials import make_distributions, make_template
 
 if TYPE_CHECKING:
     from fmnist_optuna.study.session import Session

@@ -18,7 +18,8 @@ from fmnist_optuna.study.claims import Ending, HeldCell
 from fmnist_optuna.study.ledger import Ledger
 from fmnist_optuna.study.optuna_storage import running_trials
 from fmnist_optuna.study.presence import Presence
-from fmnist_optuna.study.trials import CELL_ID, TOKEN, Reason, fail_trial
+from fmnist_optuna.study.schema import CELL_ID, TOKEN
+from fmnist_optuna.study.trials import Reason, fail_trial
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +160,3 @@ class Recovery:
     def _running_trials(self) -> list[FrozenTrial]:
         running = running_trials(self._trials, self._ledger.study_id)
         return [trial for trial in running if TOKEN in trial.system_attrs]
-
-
-def foreign_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that other programs added to the study; they are reported and never touched."""
-    return [trial for trial in trials if TOKEN not in trial.system_attrs]

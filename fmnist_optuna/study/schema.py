@@ -14,6 +14,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+# System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
+CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
+
 SCHEMA_VERSION = 1
 
 metadata = MetaData()

@@ -17,9 +17,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fmnist_optuna.grid import BATCH_SIZE, LEARNING_RATE, TRAINING_SEED, Grid, Params, canonical_json
 from fmnist_optuna.spec import PrunerSpec
+from fmnist_optuna.study.schema import CELL_ID, TOKEN
 
-CELL_ID = "cell_id"
-TOKEN = "token"
 INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
 FLOATS = ("dropout_rate", LEARNING_RATE)
 
@@ -49,6 +48,32 @@ class LedgerGridSampler(GridSampler):
         return self._search_space
 
 
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Whether another program added a trial to the study: it is reported, never touched, and counts for nothing."""
+    return TOKEN not in trial.system_attrs and CELL_ID not in trial.system_attrs
+
+
+class LedgerMedianPruner(MedianPruner):
+    """MedianPruner that compares with trials of the ledger only: what another program added prunes nothing."""
+
+    def prune(self, study: Any, trial: FrozenTrial) -> bool:
+        """Whether the trial is to end here."""
+        return super().prune(_OwnTrials(study), trial)  # type: ignore[arg-type]
+
+
+class _OwnTrials:
+    """A study without the trials of other programs."""
+
+    def __init__(self, study: Any) -> None:
+        self._study = study
+
+    def get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(*args, **kwargs) if not is_foreign(trial)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended: with a value, pruned, or diverged.
@@ -73,7 +98,7 @@ def make_pruner(spec: PrunerSpec) -> BasePruner:
     """The pruner that a study file names."""
     if spec.name == "none":
         return NopPruner()
-    return MedianPruner(
+    return LedgerMedianPruner(
         n_startup_trials=spec.n_startup_trials,
         n_warmup_steps=spec.n_warmup_steps,
         interval_steps=spec.interval_steps,

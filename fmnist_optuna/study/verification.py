@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, select
 
 from fmnist_optuna.grid import decode_params
-from fmnist_optuna.study.schema import cells
+from fmnist_optuna.study.schema import CELL_ID, TOKEN, cells
 from fmnist_optuna.study.storage import Storage
-from fmnist_optuna.study.trials import CELL_ID, TOKEN, same_params
+from fmnist_optuna.study.trials import is_foreign, same_params
 
 MAX_READS = 20
 READ_PAUSE_SECONDS = 0.25
@@ -31,6 +31,7 @@ class Verification:
         n_running: Cells that run.
         n_surplus: Trials that run or wait without a cell, and finished results that no cell accounts for.
         problems: One line for each difference.
+        n_foreign: Trials that other programs added, in whatever state; they count for nothing and spoil nothing.
     """
 
     n_cells: int
@@ -41,6 +42,7 @@ class Verification:
     n_running: int
     n_surplus: int
     problems: tuple[str, ...]
+    n_foreign: int = 0
 
     @property
     def ok(self) -> bool:
@@ -69,9 +71,10 @@ def _read_cells(storage: Storage, study_id: int) -> list[Row[Any]]:
 
 def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
     """Compare the cells of a study with its trials."""
+    own_trials = [trial for trial in trials if not is_foreign(trial)]
     problems: list[str] = []
     by_cell: dict[str, list[FrozenTrial]] = defaultdict(list)
-    for trial in trials:
+    for trial in own_trials:
         by_cell[str(trial.system_attrs.get(CELL_ID))].append(trial)
     n_results = n_duplicates = 0
     for row in rows:
@@ -83,7 +86,7 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
             n_results += row.state == "done"
         else:
             problems.append(f"cell {row.cell_id[:8]} {row.params}: {difference}")
-    surplus = _surplus(rows, trials)
+    surplus = _surplus(rows, own_trials)
     problems += [f"trial {trial.number} is {trial.state.name} and no cell accounts for it" for trial in surplus]
     states = [row.state for row in rows]
     return Verification(
@@ -95,6 +98,7 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
         n_running=states.count("running"),
         n_surplus=len(surplus),
         problems=tuple(problems),
+        n_foreign=len(trials) - len(own_trials),
     )
 
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from small_study import (
     GRID,
     N_CELLS,
@@ -113,23 +112,6 @@ def test_a_finished_trial_without_a_result_in_its_cell_is_found(finished: Sessio
 
 
 @ON_SQLITE
-@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED])
-def test_a_trial_of_another_program_is_surplus(finished: Session, state: TrialState) -> None:
-    """It runs, waits, or is a result that no cell accounts for."""
-    is_finished = state.is_finished()
-    trial = create_trial(
-        state=state,
-        values=[0.9] if is_finished else None,
-        params={"other": 0.5},
-        distributions={"other": FloatDistribution(0, 1)},
-    )
-    finished.trials.create_new_trial(finished.record.study_id, template_trial=trial)
-    found = check(finished)
-    assert (found.ok, found.n_surplus, found.n_results) == (False, 1, N_CELLS)
-    assert problem(found) == f"trial {N_CELLS} is {state.name} and no cell accounts for it"
-
-
-@ON_SQLITE
 def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
     """An attempt of ours that nobody swept."""
     params = make_cells(GRID)[0].params
@@ -142,7 +124,8 @@ def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
 @ON_SQLITE
 def test_a_failed_trial_is_no_result(finished: Session) -> None:
     """Attempts may die; they are not counted."""
-    trial_id = finished.trials.create_new_trial(finished.record.study_id)
+    cell_id = a_done_cell(finished).cell_id
+    trial_id = ranges.create_trial(finished, cell_id, "0" * 32, make_cells(GRID)[0].params, {})
     finished.trials.set_trial_state_values(trial_id, TrialState.FAIL)
     assert check(finished) == OK
 

@@ -1,0 +1,90 @@
+"""Trials that other programs add to a study: reported, never touched, counted for nothing, no harm to any answer."""
+
+import math
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+from small_study import N_CELLS, ON_SQLITE, begin_trial, claim_cell, finish_everything, finish_trial, make_spec
+
+from fmnist_optuna.cli.answers import print_json, status_answer, trial_answer, trials_answer, verification_answer
+from fmnist_optuna.cli.tables import print_trials, print_verification
+from fmnist_optuna.results.overview import read_overview
+from fmnist_optuna.results.report import render_report
+from fmnist_optuna.results.winner import find_winner
+from fmnist_optuna.study.leaderboard import read_trials
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.verification import verify
+
+ODD: dict[str, Any] = {"other": float("inf"), "kind": None}
+DISTRIBUTIONS = {"other": CategoricalDistribution((math.inf, 1.0)), "kind": CategoricalDistribution((None, "a"))}
+GARBAGE = {"attempt": "x", "worker": {"a": 1}, "seed": [1], "reason": 7, "best_epoch": "no", "environment": "old"}
+
+
+def add_foreign(session: Session) -> int:
+    """A trial of each state, with other parameters, better values and attributes that ours have with other types."""
+    study = session.study
+    study.enqueue_trial({"hidden_size": 64, "dropout_rate": 0.5})
+    study.enqueue_trial({"anything": [1, 2]})
+    for state, value in (
+        (TrialState.COMPLETE, 0.999), (TrialState.COMPLETE, math.inf), (TrialState.COMPLETE, -math.inf),
+        (TrialState.PRUNED, 0.99), (TrialState.RUNNING, None), (TrialState.FAIL, None),
+    ):  # fmt: skip
+        trial = optuna.create_trial(
+            state=state, value=value, params=ODD, distributions=DISTRIBUTIONS, user_attrs=GARBAGE,
+            intermediate_values={0: 2.0, 1: math.nan},
+        )  # fmt: skip
+        session.trials.create_new_trial(session.record.study_id, template_trial=trial)
+    session.trials.create_new_trial(session.record.study_id)
+    return 9
+
+
+def test_foreign_trials_are_reported_and_count_for_nothing(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In `verify`, `status`, `trials` and the report, in words and as JSON; the winner is one of ours."""
+    finish_everything(session)
+    before = read_trials(session)
+    n_foreign = add_foreign(session)
+    session.recovery.sweep()
+    found = verify(session.storage, session.trials, session.record.study_id)
+    assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, n_foreign)
+    rows = read_trials(session)
+    assert rows[:N_CELLS] == before
+    assert [row.is_foreign for row in rows] == [False] * N_CELLS + [True] * n_foreign
+    for answer in (trials_answer(rows), status_answer(session), verification_answer(found)):
+        print_json(answer)
+    assert (status_answer(session)["foreign_trials"], verification_answer(found)["foreign_trials"]) == (n_foreign,) * 2
+    assert {trial_answer(row)["foreign"] for row in rows[N_CELLS:]} == {True}
+    print_trials(rows)
+    print_verification("small", found)
+    assert f"{n_foreign} trials of other programs" in capsys.readouterr().out
+    assert find_winner(session).trial == before[0].number
+    assert session.study.best_trial.number != before[0].number  # stock Optuna prefers one of the others
+    overview = read_overview(session)
+    assert (len(overview.attempts), overview.n_foreign) == (N_CELLS, n_foreign)
+    assert f"{n_foreign} trials of other programs" in render_report(overview, None)
+    states = [trial.state.name for trial in session.trials.get_all_trials(session.record.study_id)[N_CELLS:]]
+    assert states == ["WAITING"] * 2 + ["COMPLETE"] * 3 + ["PRUNED", "RUNNING", "FAIL", "RUNNING"]
+
+
+@ON_SQLITE
+def test_foreign_trials_prune_nothing(new_session: Any) -> None:
+    """However good theirs are, the median is that of the study's own."""
+    pruner = {"name": "median", "n_startup_trials": 0, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1}
+    session = new_session(spec=make_spec(pruner=pruner))
+    for _ in range(5):
+        trial = optuna.create_trial(
+            state=TrialState.COMPLETE, value=0.99, params={"other": 0.5},
+            distributions={"other": FloatDistribution(0, 1)}, intermediate_values={0: 0.99},
+        )  # fmt: skip
+        session.trials.create_new_trial(session.record.study_id, template_trial=trial)
+    own = optuna.Trial(session.study, begin_trial(session, claim_cell(session)))
+    own.report(0.5, 0)
+    assert not own.should_prune()
+    finish_trial(session, own._trial_id, 0.5)
+    second = optuna.Trial(session.study, begin_trial(session, claim_cell(session)))
+    second.report(0.4, 0)
+    assert second.should_prune()
