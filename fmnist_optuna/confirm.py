@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from fmnist_optuna.errors import MismatchError, NotFoundError, UsageError
+from fmnist_optuna.code import code_differences
+from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
 from fmnist_optuna.grid import TRAINING_SEED, Params, make_cell, trial_seed
 from fmnist_optuna.learning.data import resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
@@ -19,13 +20,16 @@ from fmnist_optuna.run import (
     caught_signals,
     decorate_study,
     log_folder_of,
+    prepare_in_child,
     train_cells,
 )
 from fmnist_optuna.spec import CONFIRMATION, StudySpec, Value, restore_spec
+from fmnist_optuna.study.codes import OfferedCode, describe_refusal, list_codes
 from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.trials import same_params
+from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.processes import Call, temporary_folder
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -79,6 +83,7 @@ def confirm_study(
         NotFoundError: No trial of the study is complete.
         SpecError: The model starts from the same weights whatever the seed.
         UsageError: The study is not finished, or is itself a confirmation.
+        JoinRefusedError: The user's code is not what the cells were trained with.
         MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
         FmnistOptunaError: Whatever training raises.
     """
@@ -130,7 +135,8 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
     if fresh is not None and (warning := fresh.result()) is not None:
         log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
     spec = confirmation_spec(record.spec, record.name, points)
-    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points)
+    code = None if fresh is None else _offer_code(session, spec, leaders, options.accepts_code)
+    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points, code)
     prepared = PreparedStudy(Session(session.storage, confirming, options.timing, "supervisor"), data, n_new)
     if prepared.session.history.counts().is_over:
         return prepared
@@ -159,6 +165,27 @@ def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> s
     from fmnist_optuna.learning.user_code import UserCode
 
     return refuse_fixed_weights(UserCode(spec), cells)
+
+
+def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCell], is_wanted: bool) -> OfferedCode:
+    """The code here, rehearsed, which must be what the leaders were trained with.
+
+    Raises:
+        JoinRefusedError: It differs, and was not said to be wanted.
+    """
+    record = session.record
+    accepted = {code.fingerprint: code for code in list_codes(session.storage, record.study_id)}
+    newest = next(reversed(accepted.values()), None)
+    used = {str(session.trials.get_trial(cell.trial_id).user_attrs.get("code")) for cell in leaders}
+    # A model is of one cell, and a code that was accepted for a larger grid may be of another one.
+    cell = None if newest is None else newest.code.cell
+    offered: OfferedCode = prepare_in_child(spec, cell).result()[1]
+    for fingerprint in sorted(used & accepted.keys()):
+        lines = code_differences(accepted[fingerprint].code, offered.code)
+        if lines and not is_wanted:
+            raise JoinRefusedError(describe_refusal(record.name, lines, "fmnist-optuna confirm --accept-code"))
+        warn_of_environment(record.name, accepted[fingerprint].environment, offered.environment)
+    return replace(offered, is_wanted=is_wanted)
 
 
 def confirmation_spec(spec: StudySpec, name: str, points: Sequence[Params]) -> StudySpec:

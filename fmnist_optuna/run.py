@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
+from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
 from fmnist_optuna.log import LogFormat, bound_fields
@@ -21,11 +22,13 @@ from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.study.codes import OfferedCode, list_codes
 from fmnist_optuna.study.history import CellCounts
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_storage
-from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.study.studies import create_or_join, find_study_or_none
 from fmnist_optuna.study.urls import check_url
+from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.processes import Call, temporary_folder, warm_up
@@ -34,7 +37,7 @@ from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a study is run on this machine; none of it changes a result.
+    """How a study is run on this machine; none of it changes a result but `accepts_code`.
 
     Args:
         storage: URL, with its password if any.
@@ -48,6 +51,7 @@ class RunOptions:
         log_folder: One log a worker; by default `logs` beside the artifacts.
         log_format: Of the workers' logs: "text" or "json".
         log_level: Of the records in the workers' logs.
+        accepts_code: Whether the study goes on with the user's code as it is now, even if it differs from the study's.
         dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
     """
 
@@ -62,6 +66,7 @@ class RunOptions:
     log_folder: Path | None = None
     log_format: LogFormat = "text"
     log_level: int = logging.INFO
+    accepts_code: bool = False
     dashboard_port: int | None = None
 
 
@@ -125,20 +130,21 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
         SpecError: The architecture or a callback is wrong.
         DataError: The data is missing or corrupt.
         StorageError: The storage is unreachable or not writable.
-        JoinRefusedError: The study exists with another specification.
+        JoinRefusedError: The study exists with another specification or other code.
     """
     check_url(options.storage, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
-    bound = decide_data(prepare_in_child(spec).result(), data)
+    bound, code = prepare_in_child(spec).result()
+    bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     storage = open_storage(  # after everything that may be refused, which leaves no file then
         options.storage,
         create=True,
         patience_seconds=options.patience_seconds,
         lease_seconds=options.timing.lease_seconds,
     )
-    prepared = join(storage, bound, splits.fingerprint, data, options.timing)
+    prepared = join(storage, bound, code, splits.fingerprint, data, options.timing)
     if not has_workers or prepared.session.history.counts().is_over:
         return prepared
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
@@ -154,21 +160,45 @@ def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
     )
 
 
-def join(storage: Storage, spec: StudySpec, fingerprint: str, data: ResolvedData, timing: Timing) -> PreparedStudy:
+def join(
+    storage: Storage, spec: StudySpec, code: OfferedCode, fingerprint: str, data: ResolvedData, timing: Timing
+) -> PreparedStudy:
     """Create or join the study in an open storage."""
-    record, n_new = create_or_join(storage, spec, fingerprint, timing)
+    code = _of_the_same_cell(storage, spec, code)
+    record, n_new = create_or_join(storage, spec, fingerprint, timing, code=code)
+    warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     return PreparedStudy(Session(storage, record, timing, "supervisor"), data, n_new)
 
 
-def prepare_in_child(spec: StudySpec) -> Call:
-    """Check a specification against its architecture in a child, which imports TensorFlow so that we need not."""
-    return Call(_prepare_spec, spec, doing="checking the study file")
+def _of_the_same_cell(storage: Storage, spec: StudySpec, code: OfferedCode) -> OfferedCode:
+    """The code with the model of the cell that the study has a model of: a grown grid may have a smaller cell."""
+    record = find_study_or_none(storage, spec.name)
+    accepted = [] if record is None else list_codes(storage, record.study_id)
+    if not accepted or accepted[-1].code.cell == code.code.cell:
+        return code
+    cell = accepted[-1].code.cell
+    if cell.keys() != code.code.cell.keys():  # another study in all but the name: its join is refused
+        return code
+    offered: OfferedCode = Call(_offer_code, spec, cell, doing="reading the model code").result()
+    return replace(offered, is_wanted=code.is_wanted)
 
 
-def _prepare_spec(spec: StudySpec) -> StudySpec:
-    from fmnist_optuna.learning.rehearsal import prepare_spec
+def prepare_in_child(spec: StudySpec, cell: Params | None = None) -> Call:
+    """`work.preparation.prepare` in a child, which imports TensorFlow so that we need not."""
+    return Call(_prepare, spec, cell, doing="checking the study file")
 
-    return prepare_spec(spec)
+
+def _prepare(spec: StudySpec, cell: Params | None) -> tuple[StudySpec, OfferedCode]:
+    from fmnist_optuna.work.preparation import prepare
+
+    return prepare(spec, cell)
+
+
+def _offer_code(spec: StudySpec, cell: Params) -> OfferedCode:
+    from fmnist_optuna.learning.user_code import UserCode
+    from fmnist_optuna.work.preparation import offer_code
+
+    return offer_code(UserCode(spec), cell)
 
 
 def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = None) -> StudyResult:

@@ -129,6 +129,7 @@ def reproduction_answer(record: StudyRecord, reproduction: Reproduction) -> dict
         "weights_sha256": reproduction.recorded_sha256,
         "repeated_sha256": reproduction.repeated_sha256,
         "environment_differences": list(reproduction.environment_differences),
+        "code_differences": list(reproduction.code_differences),
     }
 
 

@@ -41,6 +41,10 @@ Source = Annotated[
 Pruner = Annotated[
     Literal["median", "none"] | None, typer.Option("--pruner", help="none trains every cell to its end.")
 ]
+AcceptCode = Annotated[
+    bool,
+    typer.Option("--accept-code", help="Go on with model code that differs from the study's; the diff shows where."),
+]
 MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", help="Replace a worker that grows larger, e.g. 4g.")]
 
 
@@ -65,6 +69,7 @@ def run(
         str | None, typer.Option("--trial-timeout", help="Kill an attempt that takes longer.")
     ] = None,
     memory_limit: MemoryLimit = None,
+    accept_code: AcceptCode = False,
     is_shown: Annotated[
         bool, typer.Option("--dashboard", help="Show the studies in a browser meanwhile, at 127.0.0.1.")
     ] = False,
@@ -96,6 +101,7 @@ def run(
         patience_seconds=common.patience_seconds,
         log_format=common.log_format,
         log_level=common.log_level,
+        accepts_code=accept_code,
         dashboard_port=dashboard_port if is_shown else None,
     )
     spec = _read_spec(study_file, name, data, pruner)
@@ -152,6 +158,7 @@ def init(
     mirror: Mirrors = None,
     pruner: Pruner = None,
     name: Name = None,
+    accept_code: AcceptCode = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Create schema, study and cells once, and train nothing; start workers wherever you like afterwards."""
@@ -166,6 +173,7 @@ def init(
         mirrors=tuple(mirror or ()),
         timing=Timing.for_lease(common.lease_seconds),
         patience_seconds=common.patience_seconds,
+        accepts_code=accept_code,
     )
     prepared = prepare_study(_read_spec(study_file, name, data, pruner), options, has_workers=False)
     session = prepared.session

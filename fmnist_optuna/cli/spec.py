@@ -59,7 +59,11 @@ def check(
     study_file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a study file, its architecture and its callbacks, by building the smallest cell."""
+    """Check a study file, its architecture and its callbacks, by training the smallest cell twice for a few steps.
+
+    What would fail every trial fails here, with the same words. Larger cells are not tried: one that needs more memory
+    than there is fails by itself, and the others go on.
+    """
     from fmnist_optuna.spec import read_spec
 
     spec = read_spec(study_file)
@@ -68,7 +72,7 @@ def check(
     from fmnist_optuna.grid import make_cells
     from fmnist_optuna.run import prepare_in_child
 
-    bound = prepare_in_child(spec).result()
+    bound, _ = prepare_in_child(spec).result()
     n_cells = len(make_cells(bound.grid))
     if as_json:
         print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})

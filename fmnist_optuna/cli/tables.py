@@ -172,6 +172,10 @@ def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:
         out.print(f"  weights now   {reproduction.repeated_sha256}")
     for line in reproduction.environment_differences:
         out.print(f"  {line}", soft_wrap=True)
+    if reproduction.code_differences:
+        out.print("  the model code is not the one that the trial was trained with:")
+    for line in reproduction.code_differences:
+        out.print(f"    {line}", soft_wrap=True, markup=False)
 
 
 def print_export(exported: Export) -> None:

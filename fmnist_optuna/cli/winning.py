@@ -20,6 +20,7 @@ from fmnist_optuna.cli.options import (
     say,
 )
 from fmnist_optuna.cli.reading import open_session
+from fmnist_optuna.cli.running import AcceptCode
 from fmnist_optuna.cores import usable_cores
 from fmnist_optuna.errors import DataError, FmnistOptunaError, MismatchError, UsageError
 
@@ -45,6 +46,7 @@ def confirm(
     data_dir: DataDir = None,
     mirror: Mirrors = None,
     timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second call goes on.")] = None,
+    accept_code: AcceptCode = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train the best cells again over fresh seeds, and choose the smallest model that is as good as the best.
@@ -69,6 +71,7 @@ def confirm(
         patience_seconds=common.patience_seconds,
         log_format=common.log_format,
         log_level=common.log_level,
+        accepts_code=accept_code,
     )
     with make_observer(common) as observer:
         confirmed = confirm_study(session, options, top, seeds, observer)
@@ -100,6 +103,8 @@ def reproduce(
     if reproduction.matches:
         return
     text = f"trial {trial} of study {session.record.name} must come out the same, but does not"
+    if reproduction.code_differences:
+        raise MismatchError(f"{text}; the model code is not the one that the trial was trained with.")
     if reproduction.environment_differences:  # which may well be why: a failure, but nothing that contradicts
         raise FmnistOptunaError(f"{text}; it was trained elsewhere: {'; '.join(reproduction.environment_differences)}.")
     raise MismatchError(f"{text}, in the same environment.")

@@ -4,16 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+from fmnist_optuna.code import CodeRecord, code_differences
 from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.data import load_splits
 from fmnist_optuna.learning.sharing import NAMES
 from fmnist_optuna.results.winner import finished_cell
 from fmnist_optuna.spec import StudySpec
 from fmnist_optuna.study.claims import Epoch
+from fmnist_optuna.study.codes import list_codes
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.environment import differences, read_environment
+from fmnist_optuna.work.environment import differences
 from fmnist_optuna.work.processes import Call
 
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -30,6 +32,7 @@ class Reproduction:
         repeated_sha256: The same of the repetition.
         environment_differences: A line each: what the trial was trained with, what is here. Without a record of it, one
             line that says so.
+        code_differences: Lines of a diff of the user's code, the trial's and that which was used here.
     """
 
     trial: int
@@ -40,6 +43,7 @@ class Reproduction:
     recorded_sha256: str | None
     repeated_sha256: str | None
     environment_differences: tuple[str, ...]
+    code_differences: tuple[str, ...] = ()
 
     @property
     def first_difference(self) -> int | None:
@@ -78,10 +82,13 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     attributes = session.trials.get_trial(cell.trial_id).user_attrs
     recorded = session.history.curve(cell.trial_id)
     record, seed = session.record, int(attributes["seed"])
-    repeated, sha256 = Call(
+    accepted = {code.fingerprint: code for code in list_codes(session.storage, record.study_id)}
+    trained_with = accepted.get(str(attributes.get("code")))
+    repeated, sha256, present, code_lines = Call(
         _train_again,
         *(record.spec, cell.params, number, seed, len(recorded)),
         *(record.data_source, data_dir, record.data_fingerprint),
+        None if trained_with is None else trained_with.code,
         doing="training the trial again",
     ).result()
     is_complete = cell.result == "COMPLETE"
@@ -95,8 +102,9 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
         recorded_sha256=str(attributes.get("weights_sha256")) if is_complete else None,
         repeated_sha256=sha256 if is_complete else None,
         environment_differences=tuple(
-            differences(environment, read_environment()) if environment else ["the trial recorded no environment"]
+            differences(environment, present) if environment else ["the trial recorded no environment"]
         ),
+        code_differences=tuple(code_lines),
     )
 
 
@@ -109,18 +117,23 @@ def _train_again(
     source: str,
     data_dir: Path | None,
     fingerprint: str,
-) -> tuple[Sequence[Epoch], str]:
-    """In a process of its own: the epochs, and the hash of the kept weights."""
+    code: CodeRecord | None,
+) -> tuple[Sequence[Epoch], str, dict[str, Any], list[str]]:
+    """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs."""
     import keras
 
     from fmnist_optuna.learning.cell_training import train_cell
     from fmnist_optuna.learning.engine import ResidentData
     from fmnist_optuna.learning.user_code import UserCode
     from fmnist_optuna.learning.weights import hash_weights
+    from fmnist_optuna.work.preparation import offer_code
 
     named = cast(Literal["fashion-mnist", "synthetic"], source)
     splits = load_splits(named, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)
     data = ResidentData.from_arrays(**{name: getattr(splits, name) for name in NAMES})
+
+    offered = offer_code(UserCode(spec), params if code is None else code.cell)
+    code_lines = [] if code is None else code_differences(code, offered.code)
 
     class StopAfter(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
@@ -131,4 +144,4 @@ def _train_again(
     epochs = [
         Epoch(e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.seconds) for e in result.epochs
     ]
-    return epochs, hash_weights(model)
+    return epochs, hash_weights(model), dict(offered.environment), code_lines

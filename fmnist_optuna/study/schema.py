@@ -17,7 +17,7 @@ from sqlalchemy import (
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -103,3 +103,16 @@ workers = Table(
     Column("last_seen", Double, nullable=False),
     Index("ix_workers_study", "study_id"),
 )
+
+codes = Table(  # since version 2
+    "codes",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),  # joins are compared with the highest
+    Column("accepted_at", Double, nullable=False),
+    Column("code", LargeBinary, nullable=False),  # compressed JSON of the user's code
+    Column("environment", Text, nullable=False),  # JSON of the environment of the process that brought it
+)
+
+UPGRADES = {2: (codes,)}  # version -> tables that it added; every upgrade so far only adds

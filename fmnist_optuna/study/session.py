@@ -34,12 +34,14 @@ class Session:
         record: The study.
         timing: Lease and intervals.
         name: Who this is: a worker's id, or the supervisor's.
+        code: Fingerprint of the accepted code that this process trains with; None in one that does not.
     """
 
     storage: Storage
     record: StudyRecord
     timing: Timing
     name: str
+    code: str | None = None
     _samplers: "dict[int, LedgerGridSampler]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

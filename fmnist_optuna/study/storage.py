@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, create_engine, event, func, insert, inspect, literal_column, select
+from sqlalchemy import Engine, Table, create_engine, event, func, insert, inspect, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
@@ -125,6 +125,7 @@ def open_storage(
         if create:
             with _schema_lock(opened):
                 _create_schema(opened)
+            upgrade_schema(opened)
         if is_patient:
             opened.patience.call(lambda: _check_schema(opened), "open_storage")
         else:
@@ -250,21 +251,40 @@ def _create_schema(storage: Storage) -> None:
         connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
 
 
+def upgrade_schema(storage: Storage) -> None:
+    """Bring the tables of an earlier version up to date, for those who write; readers read them as they are.
+
+    Processes of the earlier version that are at work go on.
+    """
+    if _read_version(storage) >= schema.SCHEMA_VERSION:
+        return
+    with _schema_lock(storage), storage.write() as connection:
+        version = connection.execute(select(schema.schema_version.c.version)).scalar_one()
+        for number in range(version + 1, schema.SCHEMA_VERSION + 1):
+            for table in schema.UPGRADES[number]:
+                table.create(connection)
+            connection.execute(update(schema.schema_version).values(version=number))
+
+
 def _check_schema(storage: Storage) -> None:
+    version = _read_version(storage)
+    if not 1 <= version <= schema.SCHEMA_VERSION:
+        raise StorageError(
+            f"The storage {storage.name} must have schema version 1 to {schema.SCHEMA_VERSION}, but has {version}; "
+            "use the version of fmnist-optuna that made it."
+        )
+
+
+def _read_version(storage: Storage) -> int:
     try:
         with storage.read() as connection:
             if not inspect(connection).has_table(schema.schema_version.name):
                 raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
-            version = connection.execute(select(schema.schema_version.c.version)).scalar()
+            return int(connection.execute(select(schema.schema_version.c.version)).scalar_one())
     except OperationalError:
         raise
     except DatabaseError as error:
         raise StorageError(f"The storage {storage.name} must be a database, but {first_line(error)}.") from error
-    if version != schema.SCHEMA_VERSION:
-        raise StorageError(
-            f"The storage {storage.name} must have schema version {schema.SCHEMA_VERSION}, but has {version}; "
-            "use the version of fmnist-optuna that made it."
-        )
 
 
 def first_line(error: BaseException) -> str:

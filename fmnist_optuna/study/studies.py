@@ -16,9 +16,10 @@ from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, Unr
 from fmnist_optuna.grid import Cell, Params, make_cell, make_cells
 from fmnist_optuna.spec import CONFIRMATION, StudySpec, differences, restore_spec
 from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.study.codes import OfferedCode, join_code
 from fmnist_optuna.study.ledger import Ledger
-from fmnist_optuna.study.schema import cells, control, epochs, openings, workers
-from fmnist_optuna.study.storage import Storage, insert_or_ignore
+from fmnist_optuna.study.schema import cells, codes, control, epochs, openings, workers
+from fmnist_optuna.study.storage import Storage, insert_or_ignore, upgrade_schema
 
 N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
 
@@ -70,6 +71,7 @@ def create_or_join(
     data_fingerprint: str,
     timing: Timing,
     points: Sequence[Params] | None = None,
+    code: OfferedCode | None = None,
 ) -> tuple[StudyRecord, int]:
     """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
 
@@ -77,18 +79,20 @@ def create_or_join(
         spec: With the data source decided and the grid bound to the architecture's types.
         data_fingerprint: Of the data that this machine will train on.
         points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
+        code: What is to train; None where nothing of the user's does.
 
     Returns:
         The study as it is now and the number of new cells.
 
     Raises:
-        JoinRefusedError: The study exists and differs in data, model, training, seed or pruner.
+        JoinRefusedError: The study exists and differs in data, model, training, seed, pruner or code.
     """
     # Before the locked transaction.
     ordered = ordered_cells(spec) if points is None else [make_cell(point) for point in points]
+    storage.patience.call(lambda: upgrade_schema(storage), "upgrade_schema")
     study_id = storage.patience.call(lambda: _create_in_optuna(storage, spec), "create_study")
     ledger = Ledger(storage, study_id, timing)
-    return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint), "seed")
+    return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint, code), "seed")
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
@@ -115,7 +119,9 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     return study._study_id
 
 
-def _seed(ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint: str) -> tuple[StudyRecord, int]:
+def _seed(
+    ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint: str, code: OfferedCode | None
+) -> tuple[StudyRecord, int]:
     from fmnist_optuna.study.ranges import store_ranges
 
     storage, study_id = ledger.storage, ledger.study_id
@@ -142,6 +148,8 @@ def _seed(ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint
                 f"finish it: fmnist-optuna delete {row.study_name}"
             )
         _check_join(_record(row), spec, data_fingerprint)
+        if code is not None:
+            join_code(connection, storage, study_id, spec.name, code)
         grids = json.loads(row.grids)
         grid = {name: list(values) for name, values in spec.grid.items()}
         if grid not in grids:
@@ -328,8 +336,9 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
     for attempt in attempts:
         remove_artifacts(storage.artifacts, trials, attempt)
     trial_ids = [attempt._trial_id for attempt in attempts]
+    upgrade_schema(storage)
     with storage.write() as connection:
-        for table in (cells, openings, workers):
+        for table in (cells, codes, openings, workers):
             connection.execute(delete(table).where(table.c.study_id == record.study_id))
         for trial_id in trial_ids:
             connection.execute(delete(epochs).where(epochs.c.trial_id == trial_id))

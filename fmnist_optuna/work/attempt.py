@@ -172,12 +172,14 @@ def _checked(outcome: Outcome | None) -> Outcome | None:
 
 def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
     """One transaction makes a RUNNING trial with its parameters and what ties it to the claim."""
-    attributes = {
+    attributes: dict[str, Any] = {
         "worker": session.name,
         "attempt": claim.attempt,
         "seed": seed,
         "environment": read_environment(),
     }
+    if session.code is not None:
+        attributes["code"] = session.code
     trial_id = create_trial(session, claim.cell_id, claim.token, claim.params, attributes)
     return optuna.Trial(session.study, trial_id)
 

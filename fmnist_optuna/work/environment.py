@@ -1,6 +1,10 @@
-"""What a training's numbers depend on beyond its seed and data: versions, processor, threads. Kept with every trial."""
+"""What a training's numbers depend on beyond its seed, data and code: versions, processor, settings.
+
+Kept with every trial. Versions and settings are compared when a process joins a study, and everything by `reproduce`.
+"""
 
 import functools
+import logging
 import platform
 import subprocess
 import sys
@@ -10,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_optuna import __version__
+from fmnist_optuna.log import log_event
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("tensorflow", "keras", "numpy", "optuna")
 # Instruction sets that oneDNN and Eigen choose their kernels by.
@@ -22,12 +29,18 @@ CPU_FEATURES = frozenset(
 )
 CPU_INFO = Path("/proc/cpuinfo")
 GIT_SECONDS = 5.0
+MACHINE = {"python", "system", "cpu", "cpu_features", "git", "threads", "tf_threads", "optuna"}
+ALWAYS = {*PACKAGES, *MACHINE, "fmnist_optuna"}  # what every record has; the rest are settings
+SETTING = "floatx"  # is in a record that has settings
 N_THREADS = 1  # of TensorFlow, in every process that trains
 
 
 @functools.cache
 def read_environment() -> dict[str, Any]:
-    """The environment of this process as JSON values: versions, Python, CPU, threads, and the revision of the code.
+    """The environment of this process as JSON values: versions, Python, CPU, threads, settings, revision of the code.
+
+    Settings of Keras and TensorFlow are there once Keras is loaded, as in every process that trains; it is read when
+    the user's modules are imported, and then kept.
 
     `git` is the revision of the repository that the current folder is in, where a user's architecture lives, with
     "-dirty" when files in it were changed; None without one.
@@ -42,7 +55,16 @@ def read_environment() -> dict[str, Any]:
         "cpu_features": features,
         "threads": N_THREADS,
         "git": _read_revision(),
+        **_read_settings(),
     }
+
+
+def _read_settings() -> dict[str, str]:
+    if "keras" not in sys.modules:  # a process that does not train need not load it
+        return {}
+    from fmnist_optuna.learning.numerics import read_numerics
+
+    return read_numerics()
 
 
 def _read_cpu() -> tuple[str, str]:
@@ -66,9 +88,33 @@ def _read_revision() -> str | None:
 
 
 def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """A line for everything in which two environments differ: `tensorflow: then 2.21.0, now 2.22.0`."""
+    """A line for everything in which two environments differ: `tensorflow: then 2.21.0, now 2.22.0`.
+
+    Of settings that a record of an earlier version does not have, nothing is known and nothing said.
+    """
+    keys = recorded.keys() | present.keys()
+    if SETTING not in recorded or SETTING not in present:
+        keys = keys & ALWAYS
     return [
-        f"{key}: then {recorded.get(key)}, now {present.get(key)}"
-        for key in sorted(recorded.keys() | present.keys())
+        f"{key}: then {_show(recorded, key)}, now {_show(present, key)}"
+        for key in sorted(keys)
         if recorded.get(key) != present.get(key)
     ]
+
+
+def _show(environment: Mapping[str, Any], key: str) -> str:
+    return str(environment[key]) if key in environment else "unset"
+
+
+def warn_of_environment(name: str, recorded: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Log in what that changes numbers this process differs from the one that brought the study's code.
+
+    Python, processor and revision are left out: a study may well be trained by several machines.
+    """
+    lines = [
+        line.replace(": then ", ": the study began with ", 1).replace(", now ", ", here it is ")
+        for line in differences(recorded, present)
+        if line.partition(":")[0] not in MACHINE
+    ]
+    if lines:
+        log_event(logger, logging.WARNING, "environment_differs", study=name, differences="; ".join(lines))

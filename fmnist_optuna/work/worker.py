@@ -17,6 +17,7 @@ from fmnist_optuna.study.studies import StudyRecord
 from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.preparation import join_with_code
 from fmnist_optuna.work.splits import load_splits_of
 from fmnist_optuna.work.training_process import watch_parent
 from fmnist_optuna.work.trial import KerasObjective
@@ -66,12 +67,14 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
         leave: Set from outside: the epoch is finished, the cell given back, and the worker leaves.
 
     Raises:
+        JoinRefusedError: The user's code here is not that of the study.
         FmnistOptunaError: The study, the data or the storage is not there.
     """
     with bound_fields(worker=order.worker_id, study=order.study_name):
         use_one_thread()
         session = open_session(order)
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
+        session = join_with_code(session)
         objective = KerasObjective(session.record.spec, load_resident(order, session.record))
         return work(session, objective, leave, order.generation, order.memory_limit_bytes)
 

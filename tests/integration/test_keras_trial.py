@@ -19,7 +19,7 @@ from fmnist_optuna.learning.architecture import build_model, load_architecture
 from fmnist_optuna.learning.data import CLASS_NAMES, Splits
 from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.probabilities import predict_probabilities
-from fmnist_optuna.learning.rehearsal import prepare_spec
+from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.learning.weights import hash_weights, load_weights
 from fmnist_optuna.results import evaluation
 from fmnist_optuna.results.evaluation import summarize, wilson_interval
@@ -60,7 +60,7 @@ def make_spec(grid: dict[str, list[Any]], training: dict[str, Any] | None = None
 def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
     folder.mkdir(parents=True, exist_ok=True)
     storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
-    record, _ = create_or_join(storage, prepare_spec(spec), fingerprint, Timing())
+    record, _ = create_or_join(storage, UserCode(spec).bind(), fingerprint, Timing())
     session = Session(storage, record, Timing(), "worker-1")
     session.presence.register("worker-1", fresh_seconds=60.0)
     return session

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
 from fmnist_optuna.study.retry import is_outage
+from fmnist_optuna.study.schema import SCHEMA_VERSION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.trials import Outcome, fail_trial, tell
@@ -224,7 +225,7 @@ def test_a_schema_of_another_version_is_refused(storage_url: str) -> None:
     with opened.write() as connection:
         connection.execute(text("UPDATE schema_version SET version = 99"))
     opened.close()
-    with pytest.raises(StorageError, match="must have schema version 1, but has 99"):
+    with pytest.raises(StorageError, match="must have schema version 1 to 2, but has 99"):
         open_storage(storage_url)
 
 
@@ -260,7 +261,7 @@ def open_new(_number: int, url: str) -> int:
 
 def test_four_processes_create_one_schema(empty_storage_url: str) -> None:
     """At the same instant on an empty database, where stock Optuna fails three of four times."""
-    assert in_processes(4, open_new, empty_storage_url) == [1, 1, 1, 1]
+    assert in_processes(4, open_new, empty_storage_url) == [SCHEMA_VERSION] * 4
 
 
 def test_sqlite_gets_its_settings(sqlite_url: str) -> None:
@@ -302,9 +303,9 @@ def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
     """`status` answers while a worker writes."""
     writer, reader = open_small(storage_url), open_small(storage_url)
     with writer.write() as connection:
-        connection.execute(text("UPDATE schema_version SET version = 1"))
+        connection.execute(text("UPDATE schema_version SET version = 2"))
         with reader.read() as other:
-            assert other.execute(text("SELECT version FROM schema_version")).scalar_one() == 1
+            assert other.execute(text("SELECT version FROM schema_version")).scalar_one() == 2
     writer.close()
     reader.close()
 
@@ -313,7 +314,7 @@ def test_postgres_ends_a_transaction_that_rests_longer_than_a_lease(postgres_url
     """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
     storage = open_storage(postgres_url, lease_seconds=0.3)
     other = open_small(postgres_url)
-    change = text("UPDATE schema_version SET version = 1")
+    change = text("UPDATE schema_version SET version = 2")
     with pytest.raises(DBAPIError) as raised, storage.write() as stopped:  # noqa: PT012
         stopped.execute(change)
         with other.write() as connection:  # waits for the row, then has it

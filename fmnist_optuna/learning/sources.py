@@ -1,0 +1,141 @@
+"""The source of the user's modules that a module reaches through its imports.
+
+The user's is what is neither of the standard library nor installed nor this package; an editable install is the
+user's. Nothing is imported here: modules that are not loaded yet are found and read.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+INSTALLED = {"site-packages", "dist-packages"}  # folders of pip and of Debian
+RECORDED = {"fmnist_optuna", "keras", "tensorflow", "numpy", "optuna"}  # their versions stand with every trial
+PYC_HEADER = 16  # bytes in front of the code: magic number, flags, time and size of the source (PEP 552)
+
+
+def read_sources(names: Iterable[str]) -> dict[str, str]:
+    """Read the modules of these names and the user's modules that they import, at whatever place in their code.
+
+    A named module counts as the user's even when it is installed, with its whole package, unless its version is
+    recorded anyway.
+
+    Returns:
+        Text by module name; "sha256 ..." of its bytes for a module without text.
+    """
+    waiting = list(names)
+    own = {name.partition(".")[0] for name in waiting} - RECORDED
+    sources: dict[str, str] = {}
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        waiting.append(name.rpartition(".")[0])  # a package runs before what is in it
+        spec = _find_spec(name)
+        if spec is None or not _is_users(spec, own):
+            continue
+        text = _read_text(spec)
+        if text is not None:
+            sources[name] = text
+            waiting += _imported_names(text, spec)
+        waiting += _referred_names(name)
+    return sources
+
+
+@functools.cache
+def _library_folders() -> tuple[Path, ...]:
+    named = sysconfig.get_paths()
+    standard = [Path(named[key]).resolve() for key in ("stdlib", "platstdlib")]
+    return (*standard, Path(__file__).resolve().parent.parent)
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    if loaded is not None:
+        return loaded if isinstance(loaded, ModuleSpec) else None
+    parent = name.rpartition(".")[0]
+    try:
+        if not parent:
+            return importlib.util.find_spec(name)
+        package = _find_spec(parent)
+        places = None if package is None else package.submodule_search_locations
+        return None if places is None else PathFinder.find_spec(name, list(places))
+    except (ImportError, ValueError):  # ValueError: made by a program, without a specification
+        return None
+
+
+def _is_users(spec: ModuleSpec, own: set[str]) -> bool:
+    top = spec.name.partition(".")[0]
+    if top in RECORDED or spec.origin in ("built-in", "frozen"):
+        return False
+    if top in own:
+        return True
+    # A namespace package has no file, only the folders that make it up.
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    return bool(places) and not any(_is_installed(Path(place)) for place in places)
+
+
+def _is_installed(place: Path) -> bool:
+    if INSTALLED & set(place.parts):
+        return True
+    resolved = place.resolve()
+    return any(resolved.is_relative_to(folder) for folder in _library_folders())
+
+
+def _read_text(spec: ModuleSpec) -> str | None:
+    """The source; a hash of the bytes where there is none; None for a namespace package or a module out of nothing."""
+    loader: Any = spec.loader
+    if spec.origin is None:  # a namespace package
+        return None
+    try:
+        text = loader.get_source(spec.name) if hasattr(loader, "get_source") else None
+        if isinstance(text, str):
+            return text
+        if not hasattr(loader, "get_data"):
+            return None
+        content: bytes = loader.get_data(spec.origin)
+    except (OSError, ImportError, SyntaxError):
+        return None
+    return f"sha256 {hashlib.sha256(content[PYC_HEADER:] if spec.origin.endswith('.pyc') else content).hexdigest()}"
+
+
+def _imported_names(text: str, spec: ModuleSpec) -> Iterator[str]:
+    """Whatever an import statement may mean by its names: a module, or something in one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            written = "." * node.level + (node.module or "")
+            try:
+                base = importlib.util.resolve_name(written, spec.parent)
+            except ImportError:  # beyond the package: it would fail at run time as well
+                continue
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _referred_names(name: str) -> Iterator[str]:
+    """Modules of what stands in a loaded module, by whichever way it came there: `importlib.import_module` too."""
+    for value in list(vars(sys.modules[name]).values()) if name in sys.modules else ():
+        if isinstance(value, ModuleType):
+            yield value.__name__
+        elif isinstance(value, type | FunctionType):
+            yield str(value.__module__)
+        else:
+            yield str(type(value).__module__)

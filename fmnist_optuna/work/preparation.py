@@ -1,0 +1,55 @@
+"""Before training: the study is tried out, and the user's code is compared with that of the study.
+
+Imports Keras, so a process that only supervises calls it in a child.
+"""
+
+from dataclasses import replace
+
+from fmnist_optuna.grid import Params
+from fmnist_optuna.learning.code import read_code
+from fmnist_optuna.learning.rehearsal import rehearse, smallest_cell
+from fmnist_optuna.learning.user_code import UserCode
+from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.study.codes import OfferedCode, join_as_worker, list_codes
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.environment import read_environment, warn_of_environment
+
+
+def prepare(spec: StudySpec, cell: Params | None = None) -> tuple[StudySpec, OfferedCode]:
+    """Bind a specification to its architecture, read the user's code, and rehearse a training.
+
+    Args:
+        cell: Whose model stands for the code; the smallest without one.
+
+    Raises:
+        SpecError: Anything that would fail every trial.
+    """
+    code = UserCode(spec)
+    bound = code.bind()
+    offered = offer_code(code, cell)  # before the training, as a worker has it: training may import more
+    rehearse(code)
+    return bound, offered
+
+
+def offer_code(code: UserCode, cell: Params | None = None) -> OfferedCode:
+    """The user's code and the environment as they are in this process.
+
+    Args:
+        code: Its specification bound.
+        cell: Whose model stands for the code; the smallest without one.
+    """
+    return OfferedCode(read_code(code, cell or smallest_cell(code.spec).params), read_environment())
+
+
+def join_with_code(session: Session) -> Session:
+    """The session of a process that trains with the study's code; where its environment differs, the log says so.
+
+    Raises:
+        JoinRefusedError: The code here is not the study's.
+    """
+    record, storage = session.record, session.storage
+    accepted = list_codes(storage, record.study_id)
+    offered = offer_code(UserCode(record.spec), accepted[-1].code.cell if accepted else None)
+    joined = join_as_worker(storage, record.study_id, record.name, offered)
+    warn_of_environment(record.name, joined.environment, offered.environment)
+    return replace(session, code=joined.fingerprint)

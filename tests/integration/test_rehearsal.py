@@ -1,0 +1,186 @@
+"""What `spec check` proves: whatever would fail every trial fails in a rehearsal of the smallest cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import pytest
+
+from fmnist_optuna.code import code_differences
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.learning.code import read_code
+from fmnist_optuna.learning.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.learning.user_code import UserCode
+from fmnist_optuna.spec import StudySpec, parse_spec
+
+MakeModule = Callable[[str, str], str]
+
+SOURCE = """
+import os
+import keras
+import tensorflow as tf
+
+L = keras.layers
+keras.config.set_dtype_policy(os.environ.get("POLICY", "float32"))
+
+def net(units, head="softmax", loss="sparse_categorical_crossentropy", cls=keras.Model, extra=(), flat=True):
+    inputs = keras.Input((28, 28), dtype="uint8")
+    x = L.Rescaling(1 / 255)(inputs)
+    x = L.Dense(units, activation="relu")(L.Flatten()(x))
+    for layer in extra:
+        x = layer(x)
+    model = cls(inputs, L.Dense(10, activation=head)(x))
+    model.compile(keras.optimizers.SGD(0.01), loss, metrics=["accuracy"])
+    return model
+
+def only_eager_loss(y_true, y_pred):
+    return keras.losses.sparse_categorical_crossentropy(y_true, y_pred) * float(y_pred.numpy().max() > 0)
+
+class OnlyTrained(L.Layer):
+    def call(self, x, training=False):
+        if training:
+            raise KeyError("no statistics")
+        return x
+
+@tf.custom_gradient
+def broken(x):
+    return tf.identity(x), lambda dy: dy * float("nan")
+
+class NotANumberBackwards(L.Layer):
+    def call(self, x):
+        return broken(x)
+
+class Unsaved(L.Layer):
+    def build(self, shape):
+        variable = tf.Variable(1.0, trainable=False)
+        self.hidden = lambda: variable
+    def call(self, x, training=False):
+        if training:
+            self.hidden().assign_add(1.0)
+        return x * self.hidden()
+
+class AlwaysNoise(L.Layer):
+    def call(self, x):
+        return x + 50.0 * tf.random.normal(tf.shape(x))
+
+class CrashesLater(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        if "ONCE" in os.environ:
+            raise RuntimeError("already open")
+        os.environ["ONCE"] = "1"
+
+class CrashesAtTheEnd(keras.callbacks.Callback):
+    def on_train_end(self, logs=None):
+        raise RuntimeError("no such folder")
+
+def good(units): return net(units)
+def logits(units): return net(units, head=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+def one_hot(units): return net(units, loss="categorical_crossentropy")
+def squared(units): return net(units, loss="mse")
+def binary(units): return net(units, loss=keras.losses.BinaryCrossentropy())
+def hinge(units): return net(units, loss="categorical_hinge")
+def only_eager(units): return net(units, loss=only_eager_loss)
+def only_trained(units): return net(units, extra=[OnlyTrained()])
+def backwards(units): return net(units, extra=[NotANumberBackwards()])
+def unsaved(units): return net(units, extra=[Unsaved()])
+def noise(units): return net(units, extra=[AlwaysNoise()])
+def lambdas(units): return net(units, extra=[L.Lambda(lambda x: x * 2)])
+
+def by_environment(units): return net(units, head=os.environ.get("HEAD_OF_THE_NET", "softmax"))
+def crashes_later(): return CrashesLater()
+def crashes_at_the_end(): return CrashesAtTheEnd()
+
+def own_loss(y_true, y_pred):
+    return keras.losses.categorical_crossentropy(keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 10), y_pred)
+
+def with_own_loss(units): return net(units, loss=own_loss)
+"""
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def module(make_module: MakeModule) -> str:
+    """The user's module."""
+    return make_module("rehearsed", SOURCE)
+
+
+def spec_of(module: str, function: str, callback: str | None = None, **training: Any) -> StudySpec:
+    callbacks = [] if callback is None else [f"{module}:{callback}"]
+    return parse_spec(
+        {
+            "name": "rehearsed",
+            "model": {"architecture": f"{module}:{function}"},
+            "grid": {"units": [4, 8]},
+            "training": {"callbacks": callbacks, **training},
+        },
+        "test",
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "callback", "words"),
+    [
+        ("one_hot", None, "labels are integers from 0 to 9, not one-hot: use sparse_categorical_crossentropy"),
+        ("squared", None, "has mse: labels are integers"),
+        ("binary", None, "use sparse_categorical_crossentropy"),
+        ("hinge", None, "use sparse_categorical_crossentropy"),
+        ("only_eager", None, "with units 4, but raised AttributeError"),
+        ("only_trained", None, "with units 4, but raised KeyError"),
+        ("backwards", None, "with units 4, but its loss is not finite in its first steps"),
+        ("unsaved", None, "stored weights give other answers when they are loaded again"),
+        ("noise", None, "must give the same answers to the same images"),
+        ("good", "crashes_later", "a second time in one process, as it did a first time"),
+        ("good", "crashes_at_the_end", "no such folder"),
+    ],
+)
+def test_what_would_fail_every_trial_fails_here(
+    module: str, function: str, callback: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a graph, in training, at the end of it, the second time, or once the weights are loaded."""
+    monkeypatch.delenv("ONCE", raising=False)
+    with pytest.raises(SpecError) as error:
+        prepare_spec(spec_of(module, function, callback))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("function", ["good", "logits", "with_own_loss", "lambdas"])
+def test_what_trains_is_let_through(module: str, function: str) -> None:
+    """Heads of both kinds, a loss of the user's own, and layers that cannot be serialised."""
+    assert prepare_spec(spec_of(module, function, batch_size=1_000, max_epochs=1)).name == "rehearsed"
+
+
+@pytest.mark.parametrize("function", ["good", "lambdas"])
+def test_the_same_code_reads_the_same_each_time(module: str, function: str) -> None:
+    """Names that Keras numbers in a process, and what a lambda compiles to, are no part of it."""
+    code = UserCode(spec_of(module, function))
+    cell = smallest_cell(code.bind()).params
+    first = read_code(code, cell)
+    kept = [keras.layers.Dense(3) for _ in range(3)]
+    again = read_code(code, cell)
+    assert len(kept) == 3
+    assert first.fingerprint == again.fingerprint
+    assert set(first.sources) == {module}
+
+
+def test_the_same_code_with_another_model_differs(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file or a variable of the environment says to the function shows in the model."""
+    code = UserCode(spec_of(module, "by_environment"))
+    cell = smallest_cell(code.bind()).params
+    first = read_code(code, cell)
+    monkeypatch.setenv("HEAD_OF_THE_NET", "sigmoid")
+    assert any("sigmoid" in line for line in code_differences(first, read_code(code, cell)))
+
+
+def test_a_dtype_policy_is_part_of_the_code(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets it: here the module, by what the environment says."""
+    codes = []
+    for policy in ("float32", "mixed_bfloat16"):
+        monkeypatch.setenv("POLICY", policy)
+        code = UserCode(spec_of(module, "good"))
+        codes.append(read_code(code, smallest_cell(code.bind()).params))
+    expected = "Keras' dtype_policy: the study has float32, here it is mixed_bfloat16"
+    assert expected in code_differences(codes[0], codes[1])
