@@ -1,0 +1,173 @@
+"""The image for real: built from the Dockerfile and run by podman, with every service of the compose file.
+
+Where no registry can be reached the base is a minimal Debian made on the spot, and Postgres is Debian's. The first run
+takes ten minutes, most of them for TensorFlow; later ones use its layers again.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine import Engine, NoEngineError, running_engine
+from project import POSTGRES, ROOT, VERSION, Project, kill_from_outside, open_to_others, running_project
+
+from fmnist_optuna import __version__
+
+pytestmark = pytest.mark.slow
+
+IMAGE = f"localhost/fmnist-optuna:{VERSION}"
+LOCKED_DOWN = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none", "--tmpfs=/tmp")
+AS_MODULE = ("-m", "fmnist_optuna", "spec", "example")
+LOOK = (
+    "import importlib.metadata as m, importlib.util as u, os; "
+    "print(os.getuid(), m.version('fmnist-optuna'), u.find_spec('pip'))"
+)
+CLAIMED = "SELECT cell_id FROM cells WHERE state = 'running' AND trial_id IS NOT NULL"
+DONE = "SELECT cell_id FROM cells WHERE state = 'done'"
+GRACE_SECONDS = 120.0  # stop_grace_period of the workers
+PACED_SECONDS = 2.0  # a second of sleep an epoch: a worker is in the middle of a cell whenever it is killed
+
+# A person's own folder: an architecture and a callback that no image contains.
+MY_MODELS = f"""\
+import time
+
+import keras
+
+
+def build(units, learning_rate):
+    model = keras.Sequential(
+        [
+            keras.layers.Input((28, 28), dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(units, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Pace(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep({PACED_SECONDS})
+
+
+def make_pace():
+    return Pace()
+"""
+MY_STUDY = """\
+name = "mine"
+[data]
+source = "synthetic"
+[model]
+architecture = "my_models:build"
+[grid]
+units = [8, 16]
+learning_rate = [0.01, 0.001]
+[training]
+max_epochs = 4
+callbacks = ["my_models:make_pace"]
+[pruner]
+name = "none"
+"""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Podman with the two images."""
+    try:
+        with running_engine() as engine:
+            engine.make_base()
+            engine.build(IMAGE, ROOT / "Dockerfile", ROOT)
+            engine.build(POSTGRES, Path(__file__).with_name("postgres.Dockerfile"), Path(__file__).parent)
+            yield engine
+    except NoEngineError as error:
+        pytest.skip(f"Containers cannot be run here: {error}.")
+
+
+def write_my_study(folder: Path) -> None:
+    """A folder as a person brings it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "my_models.py").write_text(MY_MODELS)
+    (folder / "mine.toml").write_text(MY_STUDY)
+
+
+def test_the_image_starts_without_any_right(engine: Engine) -> None:
+    """By its own ENTRYPOINT and CMD, as nobody in particular, without network and with nothing to write on but /tmp."""
+
+    def run(*arguments: str) -> str:
+        return engine.podman("run", "--rm", "--init", *LOCKED_DOWN, *arguments)
+
+    assert run(IMAGE, "--version").strip() == f"fmnist-optuna {__version__}"
+    assert "Usage: fmnist-optuna" in run(IMAGE)
+    assert run(IMAGE, "spec", "example") == run("--entrypoint=python", IMAGE, *AS_MODULE)
+    assert run("--entrypoint=python", IMAGE, "-c", LOOK).split() == ["10001", __version__, "None"]
+    assert json.loads(run(IMAGE, "spec", "check", "/study/smoke.toml", "--json"))["cells"] == 4
+
+
+def test_the_services_do_the_smoke_study(engine: Engine, tmp_path: Path) -> None:
+    """Postgres, init, two workers, dashboard; the winner is tested, and the reader's role cannot write."""
+    with running_project(engine, tmp_path, STUDY_FILE="/study/smoke.toml") as project:
+        project.wait_for(DONE, 4)
+        assert [engine.podman("wait", worker).strip() for worker in project.containers("worker")] == ["0", "0"]
+        ran = project.ask("run", "/study/smoke.toml", "--workers", "1")
+        assert ran["test_accuracy"] > 0.8
+        assert project.ask("verify")["ok"] is True
+        look_at_the_dashboard(project)
+        write_as_reader(project)
+
+
+def look_at_the_dashboard(project: Project) -> None:
+    """From this machine, healthy, with the study's trials."""
+    (dashboard,) = project.containers("dashboard")
+    project.engine.podman("healthcheck", "run", dashboard)
+    trials = json.loads(project.get("/api/studies/1"))["trials"]
+    assert [trial["state"] for trial in trials] == ["Complete"] * 4
+
+
+def write_as_reader(project: Project) -> None:
+    """With the dashboard's own secret, from its own container; refused even when it says that it wants to write."""
+    (dashboard,) = project.containers("dashboard")
+    write = (
+        "import psycopg; c = psycopg.connect(open('/run/secrets/reader_url').read(), autocommit=True); "
+        "print(c.execute('SELECT count(*) FROM cells').fetchone()[0]); "
+        "c.execute('SET default_transaction_read_only = off'); c.execute('DELETE FROM cells')"
+    )
+    done = project.engine.run_inside("podman", "exec", dashboard, "python", "-c", write)
+    assert (done.returncode, done.stdout) == (1, "4\n"), done.stderr
+    assert "InsufficientPrivilege" in done.stderr
+    assert project.engine.run_inside("podman", "exec", dashboard, "ls", "/run/secrets").stdout.split() == ["reader_url"]
+
+
+def test_one_container_is_enough_without_postgres(engine: Engine, tmp_path: Path) -> None:
+    """A study from a mounted folder; SQLite and weights on a volume; the next container knows them."""
+    write_my_study(tmp_path)
+    open_to_others(tmp_path)
+    on_disk = ("--rm", "--init", *LOCKED_DOWN, "--volume", f"{tmp_path}:/study:ro", "--volume", "work:/data", IMAGE)
+    ran = json.loads(engine.podman("run", *on_disk, "run", "/study/mine.toml", "--workers", "2", "--json"))
+    assert ran["test_accuracy"] > 0.5
+    assert json.loads(engine.podman("run", *on_disk, "verify", "--json"))["ok"] is True
+
+
+def test_killed_and_stopped_workers_lose_nothing(engine: Engine, tmp_path: Path) -> None:
+    """A study of the user's own from a mounted folder: one worker is killed, another stopped, both in mid-cell."""
+    write_my_study(tmp_path / "mine")
+    with running_project(engine, tmp_path, STUDY_FOLDER="./mine", STUDY_FILE="/study/mine.toml") as project:
+        project.wait_for(CLAIMED, 2)
+        killed, stopped = project.containers("worker")
+        kill_from_outside(engine, killed)
+        began = time.monotonic()
+        engine.podman("stop", "--time", f"{GRACE_SECONDS:.0f}", stopped)
+        assert time.monotonic() - began < GRACE_SECONDS / 2
+        assert engine.inspect(stopped)["State"]["ExitCode"] == 143
+        assert len(project.query(CLAIMED)) <= 2
+        engine.podman("start", stopped)
+        project.wait_for(DONE, 4)
+        verified = project.ask("verify")
+        assert verified["ok"] is True
+        assert project.query("SELECT sum(lost) FROM cells") == [["1"]]
+        assert project.query("SELECT sum(failures) FROM cells") == [["0"]]
+        assert project.ask("run", "/study/mine.toml", "--workers", "1")["test_accuracy"] > 0.5
