@@ -66,6 +66,13 @@ def test_what_the_services_refer_to_is_there(compose: dict[str, Any]) -> None:
                 assert value.rpartition("/")[2] in service["secrets"], f"{name}: {value}"
 
 
+def test_the_example_of_settings_lists_them_all() -> None:
+    """The lines of .env.example are the variables of the compose file, at their defaults."""
+    used = set(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / "docker-compose.yml").read_text()))
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    assert {tuple(line.split("=", 1)) for line in lines if not line.startswith("#")} == used
+
+
 def test_the_dashboard_is_for_this_machine_and_reads(compose: dict[str, Any]) -> None:
     """Its port is bound to the loopback, its volume read-only, its storage the reader's; it has a token."""
     dashboard = compose["services"]["dashboard"]

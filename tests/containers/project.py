@@ -21,6 +21,15 @@ VERSION = "test"
 DASHBOARD_PORT = "8090"  # not the default, so that it is seen to be taken from .env
 POSTGRES = "localhost/fmnist-postgres:test"
 OVERRIDE = f"services:\n  postgres:\n    image: {POSTGRES}\n"
+FETCH = """\
+import sys, urllib.error, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": sys.argv[2]})
+try:
+    answer = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode(), sep="\\n")
+"""
 STUDY_SECONDS = 180.0  # for what takes a quarter of it on two free cores
 POLL_SECONDS = 0.5
 
@@ -64,13 +73,13 @@ class Project:
         assert done.stdout.lstrip().startswith("{"), f"{command}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return json.loads(done.stdout)
 
-    def get(self, path: str) -> str:
-        """The page at the dashboard's published port."""
+    def get(self, path: str, token: str = "") -> tuple[int, str]:
+        """Status and body of a page at the dashboard's published port."""
         url = f"http://127.0.0.1:{DASHBOARD_PORT}{path}"
-        fetch = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
-        done = self.engine.run_inside(sys.executable, "-c", fetch, url)
+        done = self.engine.run_inside(sys.executable, "-c", FETCH, url, f"Bearer {token}")
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        status, _, body = done.stdout.partition("\n")
+        return int(status), body
 
     def containers(self, service: str) -> list[str]:
         """The ids of a service's containers, stopped ones too."""
