@@ -2,7 +2,12 @@
 
 import pexpect
 import pytest
-from shell import COMMAND, Shell
+from shell import COMMAND, Shell, two_at_a_time
+from small_study import create_study, make_spec
+from sqlalchemy import update
+
+from fmnist_optuna.study.schema import control
+from fmnist_optuna.study.storage import open_storage
 
 OTHERS = "studies/artifacts/of-another-study"
 
@@ -58,3 +63,26 @@ def test_delete_of_an_unknown_study_exits_3(smoke_copy: Shell) -> None:
     assert (answer.code, len(answer.errors)) == (3, 1)
     assert "smoky" in answer.errors[0]
     assert len(artifacts(smoke_copy)) == 4 + 2
+
+
+def test_an_unreadable_study_is_listed_named_and_removed(shell: Shell) -> None:
+    """`list` has it with the reason, a command that names it ends in one line, and the other study goes on."""
+    shell.database.parent.mkdir()
+    storage = open_storage(f"sqlite:///{shell.database}", create=True)
+    for name in ("small", "other"):
+        create_study(storage, make_spec(name=name))
+    with storage.write() as connection:
+        connection.execute(update(control).where(control.c.study_name == "small").values(spec='{"searcher": 1}'))
+    storage.close()
+    calls = {"list": ("list",), "list --json": ("list", "--json"), "unnamed": ("status",), "named": ("trials", "small")}
+    answers = two_at_a_time({name: lambda typed=typed: shell(*typed) for name, typed in calls.items()})
+    assert [answers[name].code for name in calls] == [0, 0, 0, 5]
+    assert "small cannot be read: its specification: unknown key searcher" in answers["list"].stdout
+    broken, whole = answers["list --json"].json["studies"]
+    assert broken.keys() == whole.keys()
+    assert (broken["study"], broken["data"], broken["cells"]["total"], whole["error"]) == ("small", None, 4, None)
+    assert answers["unnamed"].stdout.startswith("other ")
+    assert (answers["named"].stdout, answers["named"].stderr.splitlines()) == ("", answers["named"].errors)
+    assert answers["named"].errors[0].endswith("or remove it: fmnist-optuna delete small")
+    assert shell("delete", "small", "--yes").code == 0
+    assert [name for (name,) in shell.query("SELECT study_name FROM control")] == ["other"]
