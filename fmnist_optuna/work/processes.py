@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 def worker_context() -> BaseContext:
     """The start method of all our children: forkserver with everything heavy imported; spawn where there is none."""
-    prepare_training_environment()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -41,7 +40,7 @@ def warm_up() -> None:
     """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
     worker_context()
     if "forkserver" in multiprocessing.get_all_start_methods():
-        with _no_main_module(), _output_to(_output_file(SERVER)), _own_temporary_files():
+        with _no_main_module(), _output_to(_output_file(SERVER)), _training_environment():
             forkserver.ensure_running()
 
 
@@ -60,7 +59,7 @@ def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) ->
     )
     try:
         warm_up()
-        with _no_main_module():
+        with _no_main_module(), _training_environment():
             process.start()
     except (EOFError, OSError) as error:  # EOFError and ConnectionError when the server is gone
         raise WorkerFailedError(
@@ -119,20 +118,21 @@ def _output_to(file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_temporary_files() -> Iterator[None]:
-    """Let the server's children leave their temporary files where they go when this process ends.
+def _training_environment() -> Iterator[None]:
+    """Let a process that starts within this block find what TensorFlow reads; ours stays as the program has it.
 
-    TensorFlow writes modules there and removes them at exit, which a forked or killed child does not come to.
+    Temporary files go where they are removed when this process ends: TensorFlow writes modules there and removes them
+    at exit, which a forked or killed child does not come to.
     """
-    before = os.environ.get("TMPDIR")
+    before = dict(os.environ)
+    prepare_training_environment()
     os.environ["TMPDIR"] = str(temporary_folder())
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def temporary_folder() -> Path:

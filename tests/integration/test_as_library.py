@@ -18,10 +18,12 @@ def look():
 
 before = look()
 import small_study
+from fmnist_optuna.work.processes import Call
 from fmnist_optuna.study.session import Session
 storage = small_study.open_storage(sys.argv[1], create=True)
 session = Session(storage, small_study.create_study(storage), small_study.FAST, "tester")
 small_study.finish_everything(session)
+assert Call(os.getenv, "TF_CPP_MIN_LOG_LEVEL", doing="looking").result() == "3"
 assert len(session.study.trials) == small_study.N_CELLS
 names = ("environment", "loggers", "signals", "filters", "showwarning")
 print([name for name, then, now in zip(names, before, look()) if then != now])
