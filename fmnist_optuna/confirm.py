@@ -30,6 +30,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.trials import same_params
 from fmnist_optuna.work.environment import warn_of_environment
+from fmnist_optuna.work.fresh_seeds import check_seeds_in_child
 from fmnist_optuna.work.processes import Call, temporary_folder
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -149,22 +150,13 @@ def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], poi
     finished = [] if confirming is None else [run.params for run in confirming.history.finished()]
     if all(any(same_params(point, params) for params in finished) for point in points):
         return None
-    study_seed = session.record.spec.training.seed
-    cells = [
-        (
-            cell.params,
-            *(trial_seed(study_seed, make_cell({**cell.params, TRAINING_SEED: seed}).cell_id) for seed in (1, 2)),
-        )
-        for cell in leaders
-    ]
-    return Call(_check_seeds, session.record.spec, cells, doing="building the models under two seeds")
 
+    def seed_of(cell: FinishedCell, training_seed: int) -> int:
+        params = {**cell.params, TRAINING_SEED: training_seed}
+        return trial_seed(session.record.spec.training.seed, make_cell(params).cell_id)
 
-def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> str | None:
-    from fmnist_optuna.learning.initial_values import refuse_fixed_weights
-    from fmnist_optuna.learning.user_code import UserCode
-
-    return refuse_fixed_weights(UserCode(spec), cells)
+    cells = [(cell.params, seed_of(cell, 1), seed_of(cell, 2)) for cell in leaders]
+    return check_seeds_in_child(session.record.spec, cells)
 
 
 def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCell], is_wanted: bool) -> OfferedCode:

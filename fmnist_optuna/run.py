@@ -16,7 +16,7 @@ from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, Stoppe
 from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.data import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.learning.sharing import share_arrays
-from fmnist_optuna.log import LogFormat, bound_fields
+from fmnist_optuna.log import LogFormat, bound_fields, log_event
 from fmnist_optuna.results.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.settings import DEFAULT_STORAGE
@@ -29,10 +29,13 @@ from fmnist_optuna.study.storage import DEFAULT_PATIENCE_SECONDS, Storage, open_
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
 from fmnist_optuna.study.urls import check_url
 from fmnist_optuna.work.environment import warn_of_environment
+from fmnist_optuna.work.fresh_seeds import compare_seeds_in_child
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.processes import Call, temporary_folder, warm_up
 from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,14 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
         DataError: The data is missing or corrupt.
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification or other code.
+
+    A log record warns of a model that starts from the same weights whatever the seed.
     """
     check_url(options.storage, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
+    seeds = compare_seeds_in_child(spec)
     bound, code = prepare_in_child(spec).result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     storage = open_storage(  # after everything that may be refused, which leaves no file then
@@ -145,6 +151,8 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
         lease_seconds=options.timing.lease_seconds,
     )
     prepared = join(storage, bound, code, splits.fingerprint, data, options.timing)
+    if seeds is not None and (warning := seeds.result()) is not None:
+        log_event(logger, logging.WARNING, "seeds_fixed", study=bound.name, reason=warning)
     if not has_workers or prepared.session.history.counts().is_over:
         return prepared
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))

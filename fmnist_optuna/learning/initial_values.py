@@ -49,13 +49,16 @@ def read_initial_values(model: keras.Model) -> tuple[InitialValue, ...]:
     random = {
         id(generator.state): layer.name for layer in model._flatten_layers() for generator in layer._seed_generators
     }
-    return tuple(_read(variable, random.get(id(variable))) for variable in model.variables)
+    own = f"{model.name}/"  # which begins the paths in it
+    return tuple(
+        _read(variable, random.get(id(variable)), variable.path.removeprefix(own)) for variable in model.variables
+    )
 
 
-def _read(variable: keras.Variable, drawing_layer: str | None) -> InitialValue:
+def _read(variable: keras.Variable, drawing_layer: str | None, path: str) -> InitialValue:
     value = variable.numpy()
     return InitialValue(
-        layer=drawing_layer or variable.path.rpartition("/")[0] or variable.path,
+        layer=drawing_layer or path.rpartition("/")[0] or path,
         is_random_state=drawing_layer is not None,
         is_weight=bool(variable.trainable and value.size and np.any(value != value.flat[0])),
         digest=hash_value(variable),

@@ -20,7 +20,7 @@ from fmnist_optuna.learning.framework_settings import FrameworkSettings
 from fmnist_optuna.learning.initial_values import compare_seeds, refuse_fixed_weights
 from fmnist_optuna.learning.user_code import UserCode, forget_models
 from fmnist_optuna.learning.weights import hash_weights
-from fmnist_optuna.run import RunOptions
+from fmnist_optuna.run import RunOptions, prepare_study
 from fmnist_optuna.spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
@@ -396,6 +396,19 @@ def test_parts_that_no_seed_changes_are_named(
     if not is_all:
         assert ("hidden" if weights else "drop") in str(fixed.describe())
         assert refuse_fixed_weights(code, [({"kind": kind}, 1, 2)]) == fixed.describe()
+
+
+def test_run_warns_of_what_no_seed_changes(
+    make_module: MakeModule, sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, before any training, with what to do."""
+    spec = make_spec(make_module("user_seeded", SEEDS), kind=["seeded"])
+    prepare_study(spec, RunOptions(storage=sqlite_url), has_workers=False).session.storage.close()
+    reasons = [record.reason for record in caplog.records if getattr(record, "event", "") == "seeds_fixed"]
+    assert reasons == [
+        "user_seeded:net gives the same initial weights in hidden under every seed, so that fresh seeds vary less; "
+        "leave seeds to the study: no set_random_seed and no seed= in the function, and weights drawn in it by Keras."
+    ]
 
 
 def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sqlite_url: str, garments: Splits) -> None:

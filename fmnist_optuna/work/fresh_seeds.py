@@ -1,0 +1,44 @@
+"""Whether the seed of a trial decides its model's initial weights: asked of a child, which imports TensorFlow."""
+
+from collections.abc import Sequence
+
+from fmnist_optuna.grid import Params
+from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.work.processes import Call
+
+DOING = "building models under two seeds"
+
+
+def compare_seeds_in_child(spec: StudySpec) -> Call | None:
+    """A child whose result is a warning of what no seed changes in the smallest cell, or None; none for "dense"."""
+    if spec.model.architecture == "dense":  # it draws all that it draws from the seed
+        return None
+    return Call(_compare_seeds, spec, doing=DOING)
+
+
+def _compare_seeds(spec: StudySpec) -> str | None:
+    from fmnist_optuna.learning.initial_values import compare_seeds
+    from fmnist_optuna.learning.rehearsal import smallest_cell
+    from fmnist_optuna.learning.user_code import UserCode
+
+    code = UserCode(spec)
+    bound = code.bind()
+    seed = bound.training.seed
+    fixed = compare_seeds(code, [(smallest_cell(bound).params, seed, seed ^ 1)])
+    return None if fixed is None else fixed.describe()
+
+
+def check_seeds_in_child(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> Call:
+    """A child that refuses cells which start from equal weights under two seeds, or whose result is a warning or None.
+
+    Args:
+        cells: Parameters and two seeds, each.
+    """
+    return Call(_check_seeds, spec, cells, doing=DOING)
+
+
+def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> str | None:
+    from fmnist_optuna.learning.initial_values import refuse_fixed_weights
+    from fmnist_optuna.learning.user_code import UserCode
+
+    return refuse_fixed_weights(UserCode(spec), cells)
