@@ -58,26 +58,38 @@ def code_differences(stored: CodeRecord, given: CodeRecord) -> list[str]:
     Comments, docstrings and layout are no difference. Models are compared when both are of one cell and written by one
     version of Keras: another version writes the same model in other words, and the versions stand with each trial.
     """
-    lines: list[str] = []
-    for name in sorted(stored.sources.keys() | given.sources.keys()):
-        lines += _source_differences(name, stored.sources.get(name), given.sources.get(name))
-    for name in sorted(stored.settings.keys() | given.settings.keys()):
-        then, now = stored.settings.get(name, "nothing"), given.settings.get(name, "nothing")
-        if then != now:
-            lines.append(f"Keras' {name}: the study has {then}, here it is {now}")
-    if not lines and (stored.cell, stored.keras) == (given.cell, given.keras):
-        cell = ", ".join(f"{name} {value}" for name, value in sorted(given.cell.items()))
-        lines += _diff(f"model of {cell}", stored.model, given.model)
+    lines = [line for part in _compare(stored, given).values() for line in part]
     n_more = len(lines) - MAX_LINES
     return lines if n_more <= 0 else [*lines[:MAX_LINES], f"... and {n_more} more lines"]
 
 
-def _source_differences(name: str, stored: str | None, given: str | None) -> list[str]:
+def changed_parts(stored: CodeRecord, given: CodeRecord) -> list[str]:
+    """Names of what differs: `module my_models`, `Keras' floatx`, `model of units 4`."""
+    return list(_compare(stored, given))
+
+
+def _compare(stored: CodeRecord, given: CodeRecord) -> dict[str, list[str]]:
+    """Lines by the name of what differs."""
+    parts: dict[str, list[str]] = {}
+    for name in sorted(stored.sources.keys() | given.sources.keys()):
+        title = f"module {name}"
+        parts[title] = _source_differences(title, stored.sources.get(name), given.sources.get(name))
+    for name in sorted(stored.settings.keys() | given.settings.keys()):
+        then, now = stored.settings.get(name, "nothing"), given.settings.get(name, "nothing")
+        title = f"Keras' {name}"
+        parts[title] = [] if then == now else [f"{title}: the study has {then}, here it is {now}"]
+    if not any(parts.values()) and (stored.cell, stored.keras) == (given.cell, given.keras):
+        title = f"model of {', '.join(f'{name} {value}' for name, value in sorted(given.cell.items()))}"
+        parts[title] = _diff(title, stored.model, given.model)
+    return {title: lines for title, lines in parts.items() if lines}
+
+
+def _source_differences(title: str, stored: str | None, given: str | None) -> list[str]:
     if stored is None:
-        return [f"module {name}: the study has none, here it is used"]
+        return [f"{title}: the study has none, here it is used"]
     if given is None:
-        return [f"module {name}: the study has it, here it is not used"]
-    return [] if stored == given or _does_the_same(stored, given) else _diff(f"module {name}", stored, given)
+        return [f"{title}: the study has it, here it is not used"]
+    return [] if stored == given or _does_the_same(stored, given) else _diff(title, stored, given)
 
 
 def _does_the_same(first: str, second: str) -> bool:

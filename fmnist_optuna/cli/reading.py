@@ -142,20 +142,25 @@ def show(
 
     session = open_session(common, study)
     row = read_trial(session, trial)
-    files = kept_files(session.storage.artifacts, session.trials, session.trials.get_trial(row.trial_id))
+    stored = session.trials.get_trial(row.trial_id)
+    files, code = kept_files(session.storage.artifacts, session.trials, stored), stored.user_attrs.get("code")
     curve = session.history.curve(row.trial_id)
     log = session.storage.artifacts.parent / "logs" / f"{row.worker}.log"
     if as_json:
         epochs = [{name: value if value == value else None for name, value in vars(epoch).items()} for epoch in curve]
         log_file = str(log) if log.exists() else None
         answer = {"study": session.record.name, **trial_answer(row), "seed": row.seed, "log": log_file}
-        print_json({**answer, "files": {name: str(path) for name, path in files.items()}, "curve": epochs})
+        print_json(
+            {**answer, "code": code, "files": {name: str(path) for name, path in files.items()}, "curve": epochs}
+        )
         return
     out.print(f"trial {row.number} of {title(session.record)}: {row.state}{f', {row.reason}' if row.reason else ''}")
     out.print(f"  {show_params(row.params)}")
     out.print(f"  val accuracy {percent(row.value)}, {row.n_epochs} epochs in {row.seconds:.1f} s, seed {row.seed}")
     attempt = f"attempt {row.attempt} at cell {row.cell_id[:12]} by worker {row.worker}"
     out.print(f"  {'added by another program; it counts for nothing' if row.is_foreign else attempt}")
+    if code is not None:
+        out.print(f"  model code {code[:12]}")
     if row.error:
         out.print(f"  error: {row.error}", soft_wrap=True)
     if log.exists():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fmnist_optuna.learning.data import CLASS_NAMES
+from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.study.artifacts import weights_path
 from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.openings import Opening, Scores
@@ -75,7 +76,8 @@ def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, pu
         scores: Scores = Call(_score_weights, *arguments, doing="scoring the weights").result()
         return scores
 
-    return session.openings.open(cell.trial_id, sha256, purpose, score)
+    with explained_by_code(session, cell):
+        return session.openings.open(cell.trial_id, sha256, purpose, score)
 
 
 def _score_weights(*arguments: object) -> object:

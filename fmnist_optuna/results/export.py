@@ -25,6 +25,7 @@ import numpy as np
 
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.learning.data import CLASS_NAMES
+from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import Evaluation, open_weights, summarize
 from fmnist_optuna.results.model_card import write_card, write_confusion_matrix
@@ -95,7 +96,7 @@ def export_model(
     if target.exists():
         raise UsageError(f"--version must be new, but {target} exists; leave it out for the next one.")
     opening = open_weights(session, cell, data_dir, purpose="export")
-    with _whole_or_nothing(target) as folder:
+    with explained_by_code(session, cell), _whole_or_nothing(target) as folder:
         manifest = _write(session, cell, opening, folder, formats, data_dir)
     return Export(target, manifest, summarize(opening))
 
