@@ -31,8 +31,9 @@ from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.trials import same_params
 from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import check_seeds_in_child
-from fmnist_optuna.work.processes import Call, temporary_folder
+from fmnist_optuna.work.processes import Call
 from fmnist_optuna.work.splits import load_splits_of
+from fmnist_optuna.work.temporary import temporary_folder
 
 logger = logging.getLogger(__name__)
 

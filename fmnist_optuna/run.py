@@ -32,8 +32,12 @@ from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import compare_seeds_in_child
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
-from fmnist_optuna.work.processes import Call, temporary_folder, warm_up
+from fmnist_optuna.work.processes import Call, warm_up
 from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
+from fmnist_optuna.work.temporary import temporary_folder
+
+# Ctrl-C, the system's own, Ctrl-\\ and a closed terminal
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 logger = logging.getLogger(__name__)
 
@@ -212,8 +216,8 @@ def _offer_code(spec: StudySpec, cell: Params) -> OfferedCode:
 def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = None) -> StudyResult:
     """Create or resume a study, run it until every cell is done, and evaluate the winner on the test set.
 
-    On a finished study nothing is trained. In the main thread, SIGINT and SIGTERM end the training cleanly: the first
-    lets workers finish their epoch and give their cells back, the second ends them at once.
+    On a finished study nothing is trained. In the main thread, SIGINT, SIGTERM, SIGHUP and SIGQUIT end the training
+    cleanly: the first lets workers finish their epoch and give their cells back, the second ends them at once.
 
     Raises:
         StoppedError: The timeout or `stop` came before every cell was done.
@@ -344,13 +348,14 @@ def decorate_study(session: Session) -> None:
 
 @contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; outside the main thread they stay as they are."""
+    """Collect signals instead of dying of them; outside the main thread they stay as they are, as do ignored ones."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
     catch: Callable[[int, object], None] = lambda signum, _: caught.append(signum)  # noqa: E731
-    before = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signum for signum in STOPPING if signal.getsignal(signum) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, catch) for signum in heard}
     try:
         yield caught
     finally:

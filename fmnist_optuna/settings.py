@@ -22,6 +22,7 @@ TENSORFLOW = "tensorflow"
 DASHBOARD_TOKEN_FILE = "FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE"
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{24,200}", re.ASCII)  # what a URL, a header and a cookie take as it is
 MIN_TOKEN_CHARACTERS = 8  # different ones: a key that was held down is no token, random hexadecimal digits are
+SAFE_PATH, SET_BY_US = "PYTHONSAFEPATH", "fmnist-optuna"  # Python's variable, and its value where we set it
 DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, short enough to wait for
 
 

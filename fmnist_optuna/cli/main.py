@@ -1,5 +1,6 @@
 """The `fmnist-optuna` command: puts the groups of commands together. Heavy imports wait inside the commands."""
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import typer
 from fmnist_optuna import __version__
 from fmnist_optuna.cli import data, managing, reading, running, showing, spec, winning
 from fmnist_optuna.cli.options import say
+from fmnist_optuna.cli.streams import OutputError, flush_answers, prepare_streams
+from fmnist_optuna.learning.search_path import search_in
 from fmnist_optuna.log import configure_logging
 
 app = typer.Typer(
@@ -50,17 +53,31 @@ app.add_typer(spec.app, name="spec")
 
 def main() -> None:
     """Entry point of the console script."""
-    # A user's `my_models:build` is looked for in the current folder, which a console script leaves out.
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    prepare_streams()
+    with contextlib.suppress(OSError):  # a current folder that was deleted
+        search_in(Path.cwd())  # a user's `my_models:build` may be there
     configure_logging("text", logging.WARNING)  # until a command has read its options
     try:
-        sys.exit(app(standalone_mode=False))
+        status = flush_answers(_run())
+    except OutputError as error:
+        say(f"Error: {error}", logging.ERROR)
+        status = error.exit_status
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command; returns its exit status."""
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except SystemExit as error:
+        return int(error.code or 0)
+    except BrokenPipeError:  # while help was written
+        return 0
     except typer.TyperException as error:  # a wrong option or argument; without text, it has shown the help already
         if text := error.format_message().rstrip("."):
             where = getattr(getattr(error, "ctx", None), "command_path", "fmnist-optuna")
             say(f"Error: {text}; see `{where} -h`.", logging.ERROR)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except typer.Abort:  # Ctrl-C or the end of input at a question
         say("Aborted.", logging.ERROR)
-        sys.exit(1)
+        return 1

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import logging
-import os
 import re
 import signal
 import sys
@@ -11,15 +10,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmnist_optuna.cli.signals import EndedBySignal, end_in_order
+from fmnist_optuna.cli.streams import OutputError, discard_answers
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
+from fmnist_optuna.learning.search_path import search_in
 from fmnist_optuna.log import PERSON, LogFormat, configure_logging, silent_stderr
 from fmnist_optuna.settings import DATA, STORAGE, WORKERS, Settings, read_lease_seconds
 
 person = logging.getLogger(PERSON)
+
+if TYPE_CHECKING:
+    from fmnist_optuna.spec import StudySpec
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -66,6 +71,20 @@ class Common:
 def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
     """For the block in which TensorFlow is loaded: its greeting is neither an error nor JSON."""
     return silent_stderr() if common.is_for_machines else nullcontext()
+
+
+def read_study_file(path: Path) -> "StudySpec":
+    """Read a study file; its folder is then searched for the modules that it names, before the current folder.
+
+    Raises:
+        SpecError: As `read_spec`.
+    """
+    from fmnist_optuna.spec import read_spec
+
+    spec = read_spec(path)
+    if path.is_file():  # not a pipe, which has no folder
+        search_in(path.absolute().parent, Path.cwd())
+    return spec
 
 
 def parse_duration(text: str, option: str) -> float:
@@ -115,6 +134,7 @@ def command(
             quiet: bool,
             **arguments: Any,
         ) -> None:
+            end_in_order()
             given = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else None
             configure_logging(log_format, level if given is None else given)
             try:
@@ -123,6 +143,9 @@ def command(
                 function(common=common, **arguments)
             except (typer.Abort, typer.Exit):
                 raise
+            except EndedBySignal as ended:
+                say(f"Interrupted by {signal.Signals(ended.signum).name}.", logging.ERROR)
+                sys.exit(128 + ended.signum)
             except KeyboardInterrupt:
                 say("Interrupted.", logging.ERROR)
                 sys.exit(128 + signal.SIGINT)
@@ -179,8 +202,10 @@ def _read_common(storage: str | None, patience: str, log_format: LogFormat, log_
 def _report(error: Exception, debug: bool) -> int:
     """Print an error in one line, or with its traceback, and return the exit status."""
     if isinstance(error, BrokenPipeError):  # `... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_answers()
         return 0
+    if isinstance(error, OutputError):
+        discard_answers()
     ours = error if isinstance(error, FmnistOptunaError) else _translate(error)
     say(f"Error: {ours}", logging.ERROR, exception=error if debug else None)
     return ours.exit_status

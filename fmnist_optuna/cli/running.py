@@ -20,8 +20,10 @@ from fmnist_optuna.cli.options import (
     loading_tensorflow,
     parse_duration,
     parse_size,
+    read_study_file,
     say,
 )
+from fmnist_optuna.cli.signals import ENDING, handle_signals
 from fmnist_optuna.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -137,9 +139,9 @@ def _answer(result: Any, as_json: bool) -> None:
 
 def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> Any:
     """The study file with what the options say in its place."""
-    from fmnist_optuna.spec import StudySpec, parse_spec, read_spec
+    from fmnist_optuna.spec import StudySpec, parse_spec
 
-    spec = StudySpec() if study_file is None else read_spec(study_file)
+    spec = StudySpec() if study_file is None else read_study_file(study_file)
     content = spec.model_dump(mode="json", exclude_unset=True)
     if name is not None:
         content["name"] = name
@@ -252,6 +254,5 @@ def _leave_on_signal() -> tuple["LeaveRequest", list[int]]:
         if len(caught) > 1:
             os._exit(128 + signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, catch)
+    handle_signals(catch, signal.SIGINT, *ENDING)
     return leave, caught

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.options import Common, JsonFlag, command, say
+from fmnist_optuna.cli.options import Common, JsonFlag, command, read_study_file, say
 
 app = typer.Typer(help="Study files.", no_args_is_help=True)
 
@@ -64,9 +64,7 @@ def check(
     What would fail every trial fails here, with the same words. Larger cells are not tried: one that needs more memory
     than there is fails by itself, and the others go on.
     """
-    from fmnist_optuna.spec import read_spec
-
-    spec = read_spec(study_file)
+    spec = read_study_file(study_file)
 
     from fmnist_optuna.cli.answers import print_json
     from fmnist_optuna.grid import make_cells

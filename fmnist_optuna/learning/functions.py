@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fmnist_optuna.errors import SpecError, is_ctrl_c
+from fmnist_optuna.learning.search_path import check_name, describe_places
 from fmnist_optuna.learning.user_modules import USER_MODULES
 from fmnist_optuna.wording import describe_error
 
@@ -21,9 +22,15 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         SpecError: There is no such module or function, or the import fails.
     """
     module_name, _, function_name = name.partition(":")
+    check_name(module_name, key)
     claim = f"{key} must name an importable module, but {module_name}:"
     with as_spec_error(claim, when="when it is imported"), USER_MODULES.watching():
-        module = importlib.import_module(module_name)
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if not f"{module_name}.".startswith(f"{error.name}."):  # another, which the user's imports
+                raise
+            raise SpecError(f"{claim} there is no module {error.name} in {describe_places()}.") from error
     USER_MODULES.add(module_name)
     function = getattr(module, function_name, None)
     if not callable(function):

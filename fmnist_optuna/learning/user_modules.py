@@ -106,8 +106,13 @@ def is_users(module: ModuleType | None) -> bool:
         return False
     if spec.name.partition(".")[0] in (OWN_PACKAGE, "__main__"):
         return False
-    path = Path(spec.origin).resolve()
-    return INSTALLED_NAMES.isdisjoint(path.parts) and not any(path.is_relative_to(folder) for folder in LIBRARY)
+    return not is_installed(Path(spec.origin))
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file or folder belongs to Python's library or to installed packages."""
+    path = path.resolve()
+    return not INSTALLED_NAMES.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in LIBRARY)
 
 
 USER_MODULES = UserModules()  # of this process, as sys.modules is

@@ -35,8 +35,9 @@ from fmnist_optuna.study.artifacts import flush, weights_path
 from fmnist_optuna.study.history import FinishedCell
 from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.processes import Call, temporary_folder
+from fmnist_optuna.work.processes import Call
 from fmnist_optuna.work.splits import load_splits_of
+from fmnist_optuna.work.temporary import temporary_folder
 
 FORMATS = ("savedmodel", "keras")
 MANIFEST, CARD, PICTURE = "manifest.json", "MODEL_CARD.md", "confusion_matrix.png"

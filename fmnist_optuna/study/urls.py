@@ -60,7 +60,7 @@ def _broken_rule(url: URL, storage: str) -> str | None:
         return " with a path instead of file:"
     if re.match(r"[A-Za-z]:[\\/]|\\\\", path):
         return " with a path of this system"
-    if path.endswith(("/", "/.", "/..")) or path in (".", ".."):
+    if path.endswith(("/", "/.")):
         return " with a file, not a folder"
     return None
 

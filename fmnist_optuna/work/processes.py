@@ -2,12 +2,10 @@
 
 import contextlib
 import faulthandler
-import functools
 import itertools
 import multiprocessing
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -17,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
-from fmnist_optuna.settings import prepare_training_environment
+from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_environment
 from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
+from fmnist_optuna.work.temporary import temporary_folder, use_short_sockets
 
 PRELOADED = ["fmnist_optuna.work.preloaded"]
 SERVER = "server"  # names the file with what the server of all children says
@@ -31,6 +30,7 @@ def worker_context() -> BaseContext:
     """The start method of all our children: forkserver with everything heavy imported; spawn where there is none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    use_short_sockets()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
@@ -122,27 +122,19 @@ def _training_environment() -> Iterator[None]:
     """Let a process that starts within this block find what TensorFlow reads; ours stays as the program has it.
 
     Temporary files go where they are removed when this process ends: TensorFlow writes modules there and removes them
-    at exit, which a forked or killed child does not come to.
+    at exit, which a forked or killed child does not come to. And the server of all children is a `python -c`, which
+    would look for Python's own modules in the current folder first.
     """
     before = dict(os.environ)
     prepare_training_environment()
     os.environ["TMPDIR"] = str(temporary_folder())
+    os.environ[SAFE_PATH] = os.environ.get(SAFE_PATH) or SET_BY_US
     try:
         yield
     finally:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
-
-
-def temporary_folder() -> Path:
-    """A folder for this process and its children; it goes when this process ends."""
-    return Path(_temporary_folder().name)
-
-
-@functools.cache
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="fmnist-optuna-", ignore_cleanup_errors=True)
 
 
 @contextlib.contextmanager

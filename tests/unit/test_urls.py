@@ -44,7 +44,7 @@ def test_a_file_is_taken_by_its_path(url: str, path: str, monkeypatch: pytest.Mo
         (r"sqlite:///C:\studies\b.db", "of this system"),
         ("sqlite:///C:/b.db", "of this system"),
         ("sqlite:///a/", "not a folder"),
-        ("sqlite:///.", "not a folder"),
+        ("sqlite:///a/.", "not a folder"),
         ("sqlite:///~nobody-of-this-name/b.db", "known home folder"),
         ("sqlite:///a\nb.db", "control characters"),
         ("sqlite:///a%00b.db", "control characters"),

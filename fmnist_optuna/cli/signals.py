@@ -1,0 +1,38 @@
+"""What ends a command in order: it tidies up, says so in one line, and its exit status names the signal."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+# Of the system's session, of Ctrl-\\ and of a closed terminal; Ctrl-C is Python's.
+ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+
+
+class EndedBySignal(KeyboardInterrupt):
+    """A signal asks this process to end; what handles Ctrl-C handles it.
+
+    Args:
+        signum: Number of the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def end_in_order() -> None:
+    """Turn signals that would end this process on the spot into `EndedBySignal`; ignored ones (nohup) stay ignored."""
+    handle_signals(_raise, *ENDING)
+
+
+def handle_signals(handler: Callable[[int, object], object], *signals: int) -> None:
+    """Let a function answer signals, those aside that this process was told to ignore."""
+    if threading.current_thread() is threading.main_thread():
+        for signum in signals:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, handler)
+
+
+def _raise(signum: int, _frame: object) -> None:
+    signal.signal(signum, signal.SIG_DFL)  # the second ends at once
+    raise EndedBySignal(signum)
