@@ -70,7 +70,7 @@ class Common:
 
 def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
     """For the block in which TensorFlow is loaded: its greeting is neither an error nor JSON."""
-    return silent_stderr() if common.is_for_machines else nullcontext()
+    return silent_stderr() if common.is_for_machines and sys.stderr is not None else nullcontext()
 
 
 def read_study_file(path: Path) -> "StudySpec":
