@@ -1,12 +1,14 @@
 """Stored weights on the test images: each set is scored once, in a process of its own, and replayed ever after."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fmnist_optuna.grid import Params
 from fmnist_optuna.learning.data import CLASS_NAMES
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.study.artifacts import weights_path
@@ -45,6 +47,28 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
 
 
+@dataclass(frozen=True)
+class StoredWeights:
+    """The weights of a COMPLETE trial, and what was recorded of them.
+
+    Args:
+        trial: Its number.
+        seed: What its function draws beside its weights is the same from it.
+        path: Of the .weights.h5 file.
+        sha256: Of their content.
+        val_accuracy: 0..1.
+        environment: What they were trained in; None for a trial that recorded none.
+    """
+
+    trial: int
+    params: Params
+    seed: int
+    path: Path
+    sha256: str
+    val_accuracy: float
+    environment: Mapping[str, Any] | None
+
+
 def find_opening(session: Session, cell: FinishedCell) -> Opening | None:
     """The recorded opening of a finished cell's weights; nothing is scored."""
     return session.openings.find(_weights_sha256(session, cell))
@@ -62,7 +86,7 @@ def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, pu
         purpose: "winner", "confirmation" or "export"; kept with the opening.
 
     Raises:
-        MismatchError: The stored weights are missing or altered.
+        MismatchError: The stored weights are missing or altered, or do not score their recorded val_accuracy.
         DataError: The data is not that of the study.
     """
     trial = session.trials.get_trial(cell.trial_id)
@@ -70,9 +94,16 @@ def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, pu
 
     def score() -> Scores:
         record = session.record
-        weights = weights_path(session.storage.artifacts, session.trials, trial)
-        seed = int(trial.user_attrs["seed"])
-        arguments = (record.spec, cell.params, seed, weights, sha256, data_dir, record.data_fingerprint)
+        stored = StoredWeights(
+            trial=cell.trial_number,
+            params=cell.params,
+            seed=int(trial.user_attrs["seed"]),
+            path=weights_path(session.storage.artifacts, session.trials, trial),
+            sha256=sha256,
+            val_accuracy=float(cell.value or 0.0),
+            environment=trial.user_attrs.get("environment"),
+        )
+        arguments = (record.spec, stored, data_dir, record.data_fingerprint)
         scores: Scores = Call(_score_weights, *arguments, doing="scoring the weights").result()
         return scores
 

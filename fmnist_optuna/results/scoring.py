@@ -1,42 +1,72 @@
-"""Scores stored weights on the test images. Imports TensorFlow, so it runs in a process of its own."""
+"""Scores stored weights on the test images. Imports TensorFlow, so it runs in a process of its own.
 
+First the weights are scored on the validation images, as their training did in the end: the test set is opened only for
+a model that still is the one that was recorded.
+"""
+
+import math
 from pathlib import Path
 from typing import Literal
 
+import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_optuna.grid import Params
+from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.learning.cell_training import build_recorded
-from fmnist_optuna.learning.data import load_splits
+from fmnist_optuna.learning.data import Splits, load_splits
+from fmnist_optuna.learning.engine import ValidationPass
 from fmnist_optuna.learning.probabilities import predict_probabilities
 from fmnist_optuna.learning.weights import load_weights
+from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.work.environment import differences, read_environment
+
+# Images that another processor or version may answer otherwise, by rounding; in one environment there are none.
+ROUNDING_SHARE = 3 / 10_000
 
 
 def score_weights(
-    spec: StudySpec,
-    params: Params,
-    seed: int,
-    weights: Path,
-    weights_sha256: str,
-    data_dir: Path | None,
-    data_fingerprint: str,
+    spec: StudySpec, stored: StoredWeights, data_dir: Path | None, data_fingerprint: str
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Score one set of weights on the test images of a study.
 
     Args:
-        seed: Of the trial: what its function draws beside its weights is the same then.
+        stored: The weights, and what was recorded of them.
+        data_dir: Folder with the IDX files, or None for the search order.
 
     Returns:
         Probabilities float32 (n, 10) and labels uint8 (n,).
 
     Raises:
-        MismatchError: The weights are damaged or altered.
+        MismatchError: The weights are damaged or altered, or do not score the recorded val_accuracy any more.
         DataError: The data is not that of the study.
     """
     source: Literal["fashion-mnist", "synthetic"] = "synthetic" if spec.data.source == "synthetic" else "fashion-mnist"
     splits = load_splits(source, spec.data.n_validation, spec.data.split_seed, data_dir, data_fingerprint)
-    model = build_recorded(spec, params, seed)
-    load_weights(model, weights, weights_sha256)
+    model = build_recorded(spec, stored.params, stored.seed)
+    load_weights(model, stored.path, stored.sha256)
+    _check_val_accuracy(model, splits, stored, spec.model.architecture)
     return predict_probabilities(model, splits.test_images), splits.test_labels
+
+
+def _check_val_accuracy(model: keras.Model, splits: Splits, stored: StoredWeights, architecture: str) -> None:
+    labels = splits.validation_labels.astype(np.int32)
+    found = ValidationPass(model, tf.constant(splits.validation_images), tf.constant(labels))().accuracy
+    n_images = len(splits.validation_labels)
+    n_hits, n_recorded = round(found * n_images), round(stored.val_accuracy * n_images)
+    environment = read_environment()
+    changes = differences(stored.environment, environment) if stored.environment else ["nothing was recorded of it"]
+    is_same = all(change.startswith("git:") for change in changes)  # a revision says nothing of the arithmetic
+    if abs(n_hits - n_recorded) <= (0 if is_same else math.ceil(n_images * ROUNDING_SHARE)):
+        return
+    causes = f"the code of {architecture} was edited since"
+    if changes:
+        causes += f", or the environment is another ({'; '.join(changes)})"
+    raise MismatchError(
+        f"The stored weights of trial {stored.trial} must score their recorded val_accuracy, "
+        f"{stored.val_accuracy:.2%} ({n_recorded:,} of {n_images:,} validation images), but score {found:.2%} "
+        f"({n_hits:,}), so the test set stays closed; perhaps {causes}: bring back what the trial was trained with, "
+        "or train the study again under another name."
+    )

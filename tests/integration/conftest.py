@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.learning.engine import ResidentData
 
 N_TRAIN = 1_003  # 31 batches of 32 and a rest of 11
-N_VALIDATION = 300
+N_VALIDATION = 2_400  # all: what a trial scored is scored again before the test set is opened
 
 prepare_training_environment()  # before anything imports TensorFlow
 

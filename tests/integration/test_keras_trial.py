@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fmnist_optuna.learning.probabilities import predict_probabilities
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.learning.weights import hash_weights, load_weights
 from fmnist_optuna.results import evaluation
-from fmnist_optuna.results.evaluation import summarize, wilson_interval
+from fmnist_optuna.results.evaluation import StoredWeights, summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.spec import StudySpec, parse_spec
@@ -86,6 +87,19 @@ def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
     path = weights_path(session.storage.artifacts, session.trials, trial)
     load_weights(model, path, trial.user_attrs["weights_sha256"])
     return model
+
+
+def stored_weights(session: Session, trial: FrozenTrial, **changes: Any) -> StoredWeights:
+    stored = StoredWeights(
+        trial=trial.number,
+        params=trial.params,
+        seed=trial.user_attrs["seed"],
+        path=weights_path(session.storage.artifacts, session.trials, trial),
+        sha256=trial.user_attrs["weights_sha256"],
+        val_accuracy=trial.value or 0.0,
+        environment=trial.user_attrs["environment"],
+    )
+    return replace(stored, **changes)
 
 
 def share_of_hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
@@ -460,9 +474,124 @@ def test_no_complete_trial_no_winner(tmp_path: Path, garments: Splits) -> None:
 def test_other_data_is_not_scored(alone: Session) -> None:
     """Scoring on data of another fingerprint than the study's is refused."""
     (trial,) = all_trials(alone)
-    path = weights_path(alone.storage.artifacts, alone.trials, trial)
     with pytest.raises(DataError, match=f"must have the fingerprint {'0' * 64}"):
-        score_weights(alone.record.spec, trial.params, 0, path, trial.user_attrs["weights_sha256"], None, "0" * 64)
+        score_weights(alone.record.spec, stored_weights(alone, trial), None, "0" * 64)
+
+
+# The score of the stored weights is the trial's value
+
+CHANGED_AT_THE_END = """
+import keras
+import numpy as np
+
+def average():
+    weights = []
+    def keep(epoch, logs):
+        weights.append(callback.model.get_weights())
+    def put(logs):
+        callback.model.set_weights([np.mean(group, axis=0) for group in zip(*weights)])
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=keep, on_train_end=put)
+    return callback
+
+def own_stopping():
+    return keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
+
+def swap():
+    return keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+
+def averaging_net(learning_rate: float):
+    layers = [keras.layers.Flatten(), keras.layers.Rescaling(1 / 255), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential(layers)
+    optimizer = keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return model
+"""
+
+
+@pytest.mark.parametrize("callback", ["average", "own_stopping", "swap"])
+def test_value_is_scored_on_what_is_stored(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, make_module: MakeModule, callback: str
+) -> None:
+    """Whoever changes the weights when the training ends: the trial's value is that of the weights in its artifact."""
+    name = make_module("user_ends", CHANGED_AT_THE_END)
+    spec = make_spec(
+        {"learning_rate": [0.003]},
+        {"callbacks": [f"{name}:{callback}"]},
+        model={"architecture": f"{name}:averaging_net"},
+    )
+    if callback != "swap":  # use_ema needs the callback that swaps
+        spec = make_spec(
+            {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.003]}, {"callbacks": [f"{name}:{callback}"]}
+        )
+    session = open_study(tmp_path, spec, garments.fingerprint)
+    run_worker(session, few_garments)
+    (trial,) = all_trials(session)
+    images, labels = few_garments.validation_images.numpy(), few_garments.validation_labels.numpy()
+    assert share_of_hits(load_stored(session, trial), images, labels) == trial.value
+    if callback == "swap":
+        assert trial.value == max(trial.intermediate_values.values())
+    assert verify(session.storage, session.trials, session.record.study_id).ok
+    scores, _ = score_weights(session.record.spec, stored_weights(session, trial), None, garments.fingerprint)
+    assert scores.shape == (2_000, 10)
+
+
+EDITED = """
+import keras
+
+def net(hidden_size: int):
+    model = keras.Sequential([
+        keras.layers.Flatten(), keras.layers.Rescaling(1 / 255), keras.layers.Dense(hidden_size, "relu"),
+        keras.layers.Dense(10, "softmax")])
+    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
+    return model
+"""
+
+
+def test_edited_architecture_leaves_the_test_set_closed(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, make_module: MakeModule
+) -> None:
+    """A model that is no longer the trained one is not scored: exit status 6, both numbers, and no opening."""
+    name = make_module("user_edited", EDITED)
+    session = open_study(
+        tmp_path, make_spec({"hidden_size": [8]}, model={"architecture": f"{name}:net"}), garments.fingerprint
+    )
+    run_worker(session, few_garments)
+    (trial,) = all_trials(session)
+    make_module("user_edited", EDITED.replace("1 / 255", "1 / 16"))
+    with pytest.raises(MismatchError) as caught:
+        evaluate_winner(session, None)
+    assert caught.value.exit_status == 6
+    text = str(caught.value)
+    assert text.startswith(
+        "The stored weights of trial 0 must score their recorded val_accuracy, "
+        f"{trial.value:.2%} ({round(trial.value * 2_400):,} of 2,400 validation images), but score "
+    )
+    assert "so the test set stays closed; perhaps the code of user_edited:net was edited since" in text
+    assert session.openings.find(trial.user_attrs["weights_sha256"]) is None
+    make_module("user_edited", EDITED)
+    assert evaluate_winner(session, None).evaluation is not None
+
+
+@pytest.mark.parametrize(
+    ("n_off", "environment", "is_scored"),
+    [(0, {}, True), (1, {}, False), (1, {"cpu": "x"}, True), (2, {"cpu": "x"}, False)],
+)
+def test_rounding_is_allowed_in_another_environment_only(
+    alone: Session, garments: Splits, n_off: int, environment: dict[str, str], is_scored: bool
+) -> None:
+    """One environment gives exactly the recorded hits; another may differ by 3 images of 10,000, rounded up."""
+    (trial,) = all_trials(alone)
+    stored = stored_weights(
+        alone,
+        trial,
+        val_accuracy=(round(trial.value * 2_400) + n_off) / 2_400,
+        environment={**trial.user_attrs["environment"], **environment},
+    )
+    if is_scored:
+        score_weights(alone.record.spec, stored, None, garments.fingerprint)
+        return
+    with pytest.raises(MismatchError, match="must score their recorded val_accuracy"):
+        score_weights(alone.record.spec, stored, None, garments.fingerprint)
 
 
 # The numbers of an evaluation
