@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: compose-secrets run test test-slow test-image chaos chaos-slow lint types setup lock wheel clean help
+.PHONY: compose-secrets run test test-slow test-matrix test-image chaos chaos-slow lint types setup lock wheel clean help
 .PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
@@ -17,6 +17,9 @@ test: $(READY)           ## the tests
 
 test-slow: $(READY)      ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not chaos"
+
+test-matrix: $(READY)    ## what people bring, trained here and by stock fit; two minutes
+	$(BIN)/python -m pytest -m matrix -n logical --maxprocesses=4 tests/integration/test_training_matrix.py
 
 test-image: $(READY)     ## the image built and the compose file's services run by podman; ten minutes, then four; root
 	$(BIN)/python -m pytest -m slow tests/containers --durations=5
