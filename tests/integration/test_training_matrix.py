@@ -536,8 +536,7 @@ def _top3() -> keras.metrics.Metric:
 
 ROWS: dict[str, Row] = {**OPTIMIZERS, **LAYERS, **LOSSES, **METRICS, **MODELS, **CALLBACKS}
 IN_EVERY_SUITE = {
-    *("adam", "adam-overwritten-ema", "batch-normalization", "activity-regularizer", "compute-loss-without-training"),
-    *("metrics", "no-input", "without-training", "frozen-before-first-epoch", "around-tests", "reduce-without-metrics"),
+    *("adam", "compute-loss-without-training", "metrics", "without-training", "around-tests"),
     *(name for name, row in ROWS.items() if row.refused),
 }
 
