@@ -41,6 +41,7 @@ from fmnist_optuna.grid import (
 )
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
+Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter: a type, its possible values, or nothing
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
@@ -308,13 +309,16 @@ def _known_keys(path: list[Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def bind_parameters(spec: StudySpec, parameters: Mapping[str, type | None], required: frozenset[str]) -> StudySpec:
+def bind_parameters(
+    spec: StudySpec, parameters: Mapping[str, Declared], required: frozenset[str], variable: str | None = None
+) -> StudySpec:
     """Check a specification against what its architecture accepts and give every value its declared type.
 
     Args:
         parameters: Names that the architecture's function accepts, each with its declared type (bool, int, float or
-            str), or None where it declares none.
+            str) or its possible values, or None where it declares none.
         required: Names without a default.
+        variable: Such as "**kwargs", if the function has them.
 
     Returns:
         The same specification with grid and fixed arguments coerced (64.0 becomes 64 for an int, 0 becomes 0.0 for a
@@ -323,15 +327,10 @@ def bind_parameters(spec: StudySpec, parameters: Mapping[str, type | None], requ
     Raises:
         SpecError: An unknown parameter, a missing one, or a value of the wrong type.
     """
-    known = {**dict.fromkeys(OF_TRAINING, int), **parameters}
+    known: dict[str, Declared] = {**parameters, **dict.fromkeys(OF_TRAINING, int)}
     for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
         for name in names:
-            if name not in known or (place == "model" and name in OF_TRAINING):
-                accepted = ", ".join(sorted(known.keys() - {TRAINING_SEED}))
-                raise SpecError(
-                    f"study {spec.name}: {place}.{name} must be a parameter of {spec.model.architecture}, "
-                    f"which accepts {accepted}."
-                )
+            _check_name(spec, place, name, parameters, variable)
     if missing := sorted(required - set(spec.grid) - set(spec.model.arguments)):
         raise SpecError(
             f"study {spec.name}: {', '.join(missing)} must be given in [grid] or [model], "
@@ -349,7 +348,37 @@ def bind_parameters(spec: StudySpec, parameters: Mapping[str, type | None], requ
     return spec.model_copy(update={"grid": grid, "model": model})
 
 
-def _coerce(place: str, value: Value, declared: type | None) -> Value:
+def _check_name(
+    spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
+) -> None:
+    architecture = spec.model.architecture
+    if name in OF_TRAINING and name in parameters:
+        raise SpecError(
+            f"study {spec.name}: {place}.{name} must have one meaning, but it would be the training's and that of the "
+            f"parameter {name} of {architecture}; give the parameter another name."
+        )
+    if name in (parameters if place == "model" else parameters.keys() | OF_TRAINING):
+        return
+    accepted = ", ".join(sorted(parameters.keys() | ({BATCH_SIZE} if place == "grid" else set()))) or "none"
+    named = (
+        ""
+        if variable is None
+        else (
+            f" by name; its {variable} would take a misspelt name as well, so write each parameter out (a decorator "
+            "keeps those of its function by functools.wraps)"
+        )
+    )
+    raise SpecError(
+        f"study {spec.name}: {place}.{name} must be a parameter of {architecture}, which accepts {accepted}{named}."
+    )
+
+
+def _coerce(place: str, value: Value, declared: Declared) -> Value:
+    if isinstance(declared, tuple):
+        for choice in declared:
+            if canonical_json(choice) == canonical_json(value):
+                return choice
+        raise SpecError(f"{place} must be one of {', '.join(map(repr, declared))}, but got {value!r}.")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if declared is float and is_number:
         return float(value)

@@ -1,7 +1,5 @@
 """From the name of an architecture to a compiled Keras model: "dense", or a user's "package.module:function"."""
 
-import inspect
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +12,9 @@ from fmnist_optuna.grid import OF_TRAINING, Params
 from fmnist_optuna.learning.contract import check_steps
 from fmnist_optuna.learning.functions import as_spec_error, load_function
 from fmnist_optuna.learning.model import IMAGE_SHAPE, N_CLASSES, create_model
-from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.learning.signature import read_signature
+from fmnist_optuna.spec import Declared, StudySpec
 
-DECLARED_TYPES = (bool, int, float, str)
 N_PROBES = 4  # images of noise that a model is tried on
 
 
@@ -27,33 +25,27 @@ class Architecture:
     Args:
         name: As the study file has it.
         function: Takes the parameters by name.
-        parameters: Declared type by name; None where the function declares none of bool, int, float, str.
+        parameters: Declared type by name, as `Signature` has it.
         required: Names without a default.
+        variable: Such as "**kwargs", which accept any name and so declare none; None without.
     """
 
     name: str
     function: Callable[..., keras.Model]
-    parameters: dict[str, type | None]
+    parameters: dict[str, Declared]
     required: frozenset[str]
+    variable: str | None = None
 
 
 def load_architecture(name: str) -> Architecture:
     """Find an architecture by name; a user's module is imported.
 
     Raises:
-        SpecError: The module or function does not exist, or its import fails.
+        SpecError: The module or function does not exist, its import fails, or it cannot be called by name.
     """
     function = create_model if name == "dense" else load_function(name, "model.architecture")
-    signature = inspect.signature(function)
-    hints = _type_hints(function)
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    accepted = {p.name: p for p in signature.parameters.values() if p.kind in named}
-    return Architecture(
-        name=name,
-        function=function,
-        parameters={key: hints.get(key) for key in accepted},
-        required=frozenset(key for key, parameter in accepted.items() if parameter.default is parameter.empty),
-    )
+    signature = read_signature(function, name)
+    return Architecture(name, function, signature.parameters, signature.required, signature.variable)
 
 
 def build_model(architecture: Architecture, spec: StudySpec, params: Params) -> keras.Model:
@@ -115,11 +107,3 @@ def _call_model(model: keras.Model, name: str) -> Any:
 
 def _rule(name: str) -> str:
     return f"model.architecture must take uint8 images (n, 28, 28) and give (n, {N_CLASSES}), but {name}"
-
-
-def _type_hints(function: Callable[..., Any]) -> dict[str, type]:
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # annotations that do not resolve say nothing about types
-        hints = {}
-    return {name: hint for name, hint in hints.items() if hint in DECLARED_TYPES}

@@ -54,7 +54,8 @@ class UserCode:
         Raises:
             SpecError: An unknown parameter, a missing one, or a value of the wrong type.
         """
-        self.spec = bind_parameters(self.spec, self.architecture.parameters, self.architecture.required)
+        architecture = self.architecture
+        self.spec = bind_parameters(self.spec, architecture.parameters, architecture.required, architecture.variable)
         return self.spec
 
     def begin(self, seed: int) -> None:
