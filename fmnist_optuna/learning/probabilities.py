@@ -1,5 +1,6 @@
 """What a model's output is: probabilities, or logits that the softmax still has to be put on."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -8,17 +9,52 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.learning.batches import largest_image_bytes, trace_scoring
+from fmnist_optuna.learning.heads import reads_as_logits
 from fmnist_optuna.learning.model import IMAGE_SHAPE
 
-N_PROBES = 16  # images of noise: logits that are positive for all of them and all classes do not occur
+N_PROBES = 16  # images of noise
 
 
 def gives_logits(model: keras.Model) -> bool:
-    """Whether a model of ten classes ends without a softmax: its loss says so, or an output is below zero."""
-    if getattr(model.loss, "from_logits", False):
-        return True
+    """Whether the softmax still has to be put on the outputs of a model of ten classes.
+
+    Raises:
+        SpecError: Its end and its loss do not agree on what the outputs are.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
-    return bool(np.min(model(noise, training=False)) < 0)
+    outputs = keras.ops.convert_to_numpy(model(noise, training=False)).astype(np.float64)
+    return reads_as_logits(_last_activation(model), _takes_logits(model.loss), outputs)
+
+
+def _last_activation(model: keras.Model) -> str | None:
+    """Keras' name of the function that a model ends in; None for a function of the user's, or where none is seen."""
+    try:
+        last = model.outputs[0]._keras_history.operation
+    except (AttributeError, IndexError, TypeError):  # a subclass, which calls its layers in code
+        return None
+    if isinstance(last, keras.Model):
+        return _last_activation(last)
+    if isinstance(last, keras.layers.Activation | keras.layers.Dense | keras.layers.EinsumDense):
+        last = last.activation
+    name = getattr(last, "__name__", type(last).__name__.lower())  # a function, or the layer or operation Softmax
+    is_of_keras = type(last).__module__.startswith("keras.") or getattr(keras.activations, name, None) is last
+    return name if is_of_keras and hasattr(keras.activations, name) else None
+
+
+def _takes_logits(loss: Any) -> bool | None:
+    """What a loss says of the outputs; None for one that says nothing."""
+    if isinstance(loss, list | tuple | dict) and len(loss) == 1:
+        loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    said = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits"))
+    if said is None and callable(loss) and not isinstance(loss, keras.losses.Loss):
+        try:
+            parameter = inspect.signature(loss).parameters.get("from_logits")
+        except (TypeError, ValueError):
+            return None
+        said = None if parameter is None else parameter.default
+    return said if isinstance(said, bool) else None
 
 
 def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: bool) -> tf.Tensor:

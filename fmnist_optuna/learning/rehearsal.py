@@ -96,7 +96,7 @@ def _make_callbacks(code: UserCode, params: Params) -> None:
 
 
 def _check_loss(model: keras.Model, name: str, data: ResidentData) -> None:
-    """Meaning of the loss, before anything is traced: here the words can be plain."""
+    """Meaning of the loss and of the outputs, before anything is traced: here the words can be plain."""
     images, labels = data.validation_images, data.validation_labels
     compute_loss = bind_loss(model)
     output = model(images, training=False)
@@ -114,6 +114,7 @@ def _check_loss(model: keras.Model, name: str, data: ResidentData) -> None:
             f"model.architecture must have a finite loss before any training, but that of {name} is {loss} on drawn "
             "garments of 0 to 255."
         )
+    gives_logits(model)
 
 
 def _one_hot_message(model: keras.Model, name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_study import make_spec
 
-from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.errors import MismatchError, SpecError
 from fmnist_optuna.learning.data import Splits
 
 PARAMS = {"width": 8}
@@ -80,3 +80,38 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
     (tmp_path / "model").mkdir()
     with pytest.raises(MismatchError, match="register your own classes"):
         write_models(spec, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "expected"),
+    [
+        ("Dense(10, 'softmax')", "'sparse_categorical_crossentropy'", False),
+        ("Dense(10), keras.layers.Softmax()", f"{SPARSE}()", False),
+        ("Dense(10), keras.layers.Activation(lambda x: keras.ops.softmax(x))", f"{SPARSE}()", False),
+        ("Dense(10, 'softmax'), keras.layers.Reshape((10,))", f"{SPARSE}()", False),
+        ("Dense(10), keras.layers.Activation('linear', dtype='float32')", f"{SPARSE}(from_logits=True)", True),
+        ("Dense(10)", "functools.partial(keras.losses.sparse_categorical_crossentropy, from_logits=True)", True),
+        ("Dense(10, 'softmax')", f"{SPARSE}(from_logits=True)", None),
+        ("Dense(10)", "'sparse_categorical_crossentropy'", None),
+        ("Dense(10), keras.layers.Activation('softplus')", f"{SPARSE}()", None),
+        ("Dense(10, 'sigmoid')", "keras.losses.sparse_categorical_crossentropy", None),
+        ("Dense(10, 'relu')", "lambda y, p: 0.0 * p[:, 0]", None),
+    ],
+)
+def test_a_head_is_read_from_its_model(end: str, loss: str, expected: bool | None) -> None:
+    """Logits, probabilities, or refused: from the last layer and the loss, by names, objects and functions."""
+    import functools
+
+    import keras
+
+    from fmnist_optuna.learning.probabilities import gives_logits
+
+    names = {"keras": keras, "functools": functools}
+    layers = eval(f"[keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.{end}]", names)
+    model = keras.Sequential(layers)
+    model.compile("adam", eval(loss, names))
+    if expected is None:
+        with pytest.raises(SpecError, match="must end in probabilities"):
+            gives_logits(model)
+    else:
+        assert gives_logits(model) is expected
