@@ -144,6 +144,7 @@ def prediction_answer(prediction: Prediction, n_classes: int) -> dict[str, Any]:
                 "label": answer.ranking[0][0],
                 "probability": answer.ranking[0][1],
                 "inverted": answer.is_inverted,
+                "unclear_background": answer.is_mixed,
                 "top": [{"label": label, "probability": p} for label, p in answer.ranking[:n_classes]],
             }
             for answer in prediction.answers

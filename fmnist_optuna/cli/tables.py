@@ -202,6 +202,8 @@ def print_prediction(prediction: Prediction, n_classes: int) -> None:
     for answer in prediction.answers:
         ranking = ", ".join(f"{label} {percent(p)}" for label, p in answer.ranking[:n_classes])
         note = "   (inverted: it was dark on light)" if answer.is_inverted else ""
+        if answer.is_mixed:
+            note = "   (taken as light on dark, but its border is as much light as dark: invert it if it is the other)"
         out.print(f"{answer.name}: {ranking}{note}", soft_wrap=True)
 
 

@@ -21,11 +21,13 @@ class Answer:
     Args:
         name: File of the picture.
         is_inverted: Whether the picture was dark on light, and was turned round.
+        is_mixed: Whether its border is neither light nor dark, so that it was taken as light on dark.
         ranking: Labels with their probabilities, the most likely first.
     """
 
     name: str
     is_inverted: bool
+    is_mixed: bool
     ranking: tuple[tuple[str, float], ...]
 
 
@@ -106,7 +108,7 @@ def _ask(folder: Path, manifest: dict[str, Any], pictures: Sequence[Picture]) ->
     answer = {name: tensor.numpy() for name, tensor in serve(image=images).items()}
     labels = manifest.get("labels") or [str(index) for index in range(answer["probabilities"].shape[1])]
     return [
-        Answer(picture.name, picture.is_inverted, _rank(row, labels))
+        Answer(picture.name, picture.is_inverted, picture.is_mixed, _rank(row, labels))
         for picture, row in zip(pictures, answer["probabilities"], strict=True)
     ]
 

@@ -71,8 +71,30 @@ def test_a_tall_picture_gets_margins_of_its_background(tmp_path: Path) -> None:
         (GARMENT.astype(np.float32) / 255, 1),
         (GARMENT.astype(np.int64), 1),
         (np.stack([GARMENT] * 3, axis=-1), 1),
+        (GARMENT[..., None], 1),
+        (GARMENT[None], 1),
+        (np.stack([GARMENT] * 5), 5),
+        (np.stack([GARMENT] * 2)[..., None], 2),
+        (np.stack([np.stack([GARMENT] * 3, axis=-1)] * 2), 2),
+        (np.stack([np.stack([GARMENT] * 3)] * 2), 2),
+        (GARMENT[None, None], 1),
+        (np.dstack([*[GARMENT] * 3, np.full((28, 28), 255, np.uint8)]), 1),
     ],
-    ids=["bytes", "two", "shares", "integers", "colours"],
+    ids=[
+        "bytes",
+        "two",
+        "shares",
+        "integers",
+        "colours",
+        "channel",
+        "batch",
+        "five",
+        "batch and channel",
+        "colour batch",
+        "channels first",
+        "one of all",
+        "transparency",
+    ],
 )
 def test_arrays(tmp_path: Path, array: np.ndarray, n_pictures: int) -> None:
     np.save(tmp_path / "a.npy", array)
@@ -101,13 +123,86 @@ def test_what_is_no_picture_is_named(tmp_path: Path, name: str, content: bytes |
     assert str(file) in str(raised.value)
 
 
+def test_a_mask_is_black_and_white(tmp_path: Path) -> None:
+    """True and false, and floats of 0 and 1."""
+    for array in (GARMENT > 0, (GARMENT > 0).astype(np.float32)):
+        np.save(tmp_path / "a.npy", array)
+        assert np.array_equal(read_pictures(tmp_path / "a.npy")[0].pixels, np.where(GARMENT > 0, 255, 0))
+
+
+def test_pictures_of_one_array_have_one_scale(tmp_path: Path) -> None:
+    """One that is almost black beside a bright one stays almost black."""
+    np.save(tmp_path / "a.npy", np.stack([GARMENT * 1.0, (GARMENT > 0) * 1.0]))
+    bright, dark = read_pictures(tmp_path / "a.npy")
+    assert (bright.pixels.max(), dark.pixels.max()) == (200, 1)
+
+
 @pytest.mark.parametrize(
-    "array", [np.array(["a", "b"]), np.zeros((0, 28)), np.zeros(5), np.full((3, 3), np.nan), np.zeros((2, 2, 2, 2))]
+    ("array", "words"),
+    [
+        (np.array(["a", "b"]), "array of numbers"),
+        (np.zeros((0, 28)), "array of numbers"),
+        (np.zeros(5), "must have a shape"),
+        (np.zeros(784), r"rows of 28 x 28 pixels; save rows as array.reshape"),
+        (np.zeros((10, 784)), r"rows of 28 x 28 pixels"),
+        (np.zeros((3, 3)), "sides of at least 5"),
+        (np.zeros((28, 28, 2)), "must have a shape"),
+        (np.zeros((3, 28, 3)), "must have a shape"),
+        (np.zeros((2, 2, 2, 2)), "must have a shape"),
+        (np.zeros((1, 1, 28, 28, 1)), "must have a shape"),
+        (np.zeros((3, 28, 28)), r"3 grey pictures or one colour picture, channels first; save the first as array\["),
+        (np.zeros((4, 28, 28)), "4 grey pictures or one colour with transparency picture"),
+        (np.full((28, 28), np.nan), "finite"),
+        (GARMENT / 100 - 1, r"from -1 to 1, and their scale cannot be told; .*127.5"),
+        (GARMENT.view(np.int8), "their scale cannot be told"),
+        (GARMENT.astype(np.uint16) * 257, "cannot be told what is white"),
+        (GARMENT * 2.0, "cannot be told what is white"),
+        ((GARMENT > 0).astype(np.uint8), "from 0 to 1, and it cannot be told what is white"),
+        ((GARMENT > 0).astype(np.int64), "cannot be told what is white"),
+        (GARMENT / 150, "cannot be told what is white"),
+    ],
 )
-def test_arrays_that_are_no_pictures(tmp_path: Path, array: np.ndarray) -> None:
+def test_arrays_of_no_or_two_meanings(tmp_path: Path, array: np.ndarray, words: str) -> None:
+    """The meanings are named, and what to save."""
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(DataError, match=r"a\.npy must be a picture"):
+    with pytest.raises(DataError, match=rf"a\.npy must be a picture.*{words}"):
         read_pictures(tmp_path / "a.npy")
+
+
+def test_a_file_of_several_frames_is_refused(tmp_path: Path) -> None:
+    """An animation and a TIFF of pages."""
+    frames = [Image.fromarray(GARMENT), Image.fromarray(255 - GARMENT)]
+    for name in ("a.gif", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.raises(DataError, match="holds 2 pictures one after another"):
+            read_pictures(tmp_path / name)
+
+
+def test_sixteen_bits_are_scaled_by_their_format(tmp_path: Path) -> None:
+    """Half of 65,535 is grey; what never leaves the lowest eight bits has two readings."""
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(np.where(GARMENT > 0, 32_896, 0).astype(np.uint16))))
+    assert picture.pixels.max() == 128
+    with pytest.raises(DataError, match="cannot be told what is white"):
+        read_pictures(save(tmp_path, Image.fromarray(GARMENT.astype(np.uint16))))
+
+
+def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+    """As its EXIF says."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(np.rot90(GARMENT)).save(tmp_path / "a.png", exif=exif)
+    (picture,) = read_pictures(tmp_path / "a.png")
+    assert np.array_equal(picture.pixels, GARMENT)
+
+
+def test_a_border_of_two_halves_is_said(tmp_path: Path) -> None:
+    """Neither light nor dark: taken as light on dark, and marked."""
+    halves = np.where(np.arange(28) < 14, 255, 0) * np.ones((28, 1))
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(halves.astype(np.uint8))))
+    assert (picture.is_inverted, picture.is_mixed) == (False, True)
+    assert np.array_equal(picture.pixels, halves)
+    (garment,) = read_pictures(save(tmp_path, Image.fromarray(GARMENT)))
+    assert not garment.is_mixed
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
