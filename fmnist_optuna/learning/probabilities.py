@@ -23,7 +23,8 @@ def gives_logits(model: keras.Model) -> bool:
     """
     noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
     outputs = keras.ops.convert_to_numpy(model(noise, training=False)).astype(np.float64)
-    return reads_as_logits(_last_activation(model), _takes_logits(model.loss), outputs)
+    is_own = type(model).compute_loss not in (keras.Model.compute_loss, keras.Sequential.compute_loss)
+    return reads_as_logits(_last_activation(model), None if is_own else _takes_logits(model.loss), outputs)
 
 
 def _last_activation(model: keras.Model) -> str | None:

@@ -295,8 +295,8 @@ def test_module_that_fails_on_import(make_module: MakeModule) -> None:
         (
             {"hidden_size": [64], "dropout_rate": [0.2], "learning_rate": [0.1]},
             {"activation": "relu"},
-            "study mine: model.activation must be a parameter of dense, which accepts batch_size, dropout_rate, "
-            "hidden_size, learning_rate, n_hidden_layers.",
+            "study mine: model.activation must be a parameter of dense, which accepts dropout_rate, hidden_size, "
+            "learning_rate, n_hidden_layers.",
         ),
         (
             {"hidden_size": [64]},

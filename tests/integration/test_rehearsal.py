@@ -77,6 +77,9 @@ class CrashesAtTheEnd(keras.callbacks.Callback):
 
 def good(units): return net(units)
 def logits(units): return net(units, head=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+def forgotten(units): return net(units, head=None)
+def doubled(units): return net(units, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+def softplus(units): return net(units, head="softplus")
 def one_hot(units): return net(units, loss="categorical_crossentropy")
 def squared(units): return net(units, loss="mse")
 def binary(units): return net(units, loss=keras.losses.BinaryCrossentropy())
@@ -123,6 +126,13 @@ def spec_of(module: str, function: str, callback: str | None = None, **training:
 @pytest.mark.parametrize(
     ("function", "callback", "words"),
     [
+        (
+            "forgotten",
+            None,
+            "while its loss takes them for probabilities; end in a softmax, or give the loss from_logits=True",
+        ),
+        ("doubled", None, "sum to one, as probabilities do, and its loss takes them for logits"),
+        ("softplus", None, "a softplus, are no probabilities"),
         ("one_hot", None, "labels are integers from 0 to 9, not one-hot: use sparse_categorical_crossentropy"),
         ("squared", None, "has mse: labels are integers"),
         ("binary", None, "use sparse_categorical_crossentropy"),
