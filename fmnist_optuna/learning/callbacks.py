@@ -47,7 +47,7 @@ def make_callbacks(functions: Mapping[str, Callable[..., Any]], attempt: Attempt
 
     Raises:
         SpecError: A function raises, asks for something else, or returns no Keras callbacks, or some that an earlier
-            trial had, that have a batch hook (the epoch runs inside the graph), or that write outside the folder.
+            trial had, that have a hook which is not called, or that write outside the folder.
     """
     callbacks: list[keras.callbacks.Callback] = []
     for name, function in functions.items():

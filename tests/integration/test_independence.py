@@ -182,7 +182,7 @@ def test_patch_of_keras_is_made_once(make_module: MakeModule, monkeypatch: pytes
         assert Path.cwd() == tmp_path / "inner"
         forget_models()
     monkeypatch.chdir(tmp_path)
-    UserCode(StudySpec())
+    UserCode(make_spec(make_module("user_plain", PLAIN + "def net(): return compiled(head())"), training_seed=[0]))
     assert (keras.layers.Dense.call, keras.layers.Dense.get_config) == before
 
 
