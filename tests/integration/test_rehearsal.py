@@ -194,3 +194,13 @@ def test_a_dtype_policy_is_part_of_the_code(module: str, monkeypatch: pytest.Mon
         codes.append(read_code(code, smallest_cell(code.bind()).params))
     expected = "Keras' dtype_policy: the study has float32, here it is mixed_bfloat16"
     assert expected in code_differences(codes[0], codes[1])
+
+
+def test_variables_that_change_numbers_are_recorded_and_no_secret() -> None:
+    """Terraform's variables begin with TF_ too."""
+    from fmnist_optuna.learning.numerics import read_numerics
+
+    environ = {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_VAR_password": "x", "TF_TOKEN_a": "y"}
+    numerics = read_numerics(environ)
+    assert environ.items() & numerics.items() == {("TF_ENABLE_ONEDNN_OPTS", "0"), ("ONEDNN_MAX_CPU_ISA", "AVX2")}
+    assert (numerics["floatx"], numerics["jit"], numerics["deterministic_ops"]) == ("float32", "off", "False")
