@@ -21,7 +21,7 @@ test-slow: $(READY)      ## the tests that take minutes
 test-matrix: $(READY)    ## what people bring, trained here and by stock fit; two minutes
 	$(BIN)/python -m pytest -m matrix -n logical --maxprocesses=4 tests/integration/test_training_matrix.py
 
-test-image: $(READY)     ## the image built and the compose file's services run by podman; ten minutes, then four; root
+test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
 	$(BIN)/python -m pytest -m slow tests/containers --durations=5
 
 chaos: $(READY)          ## kills, stalls, outages and full disks, on SQLite and Postgres; five to seven minutes

@@ -175,7 +175,7 @@ class Builder:
         else:
             assert "--require-hashes" not in instruction.text
             done = subprocess.run(
-                ["/bin/sh", "-ec", self.place(instruction.text)], cwd=self.current, env=self.environment,
+                ["/bin/sh", "-c", self.place(instruction.text)], cwd=self.current, env=self.environment,
                 capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"RUN {instruction.text}\n{done.stdout}\n{done.stderr}"

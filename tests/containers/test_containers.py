@@ -1,7 +1,7 @@
 """The image for real: built from the Dockerfile and run by podman, with every service of the compose file.
 
-The base is a minimal Debian made on the spot, and Postgres is Debian's, so that no registry is needed. The first run
-takes ten minutes, most of them for TensorFlow; later ones use its layers again.
+The base is a minimal Debian made on the spot, and Postgres is Debian's, so that no registry is needed. The first
+run makes that base and fetches TensorFlow, eight minutes on a busy machine; later ones use the same layers again.
 """
 
 import json
