@@ -223,6 +223,7 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
         StoppedError: The timeout or `stop` came before every cell was done.
         InterruptedBySignalError: A signal did.
         WorkerFailedError: The workers crash again and again.
+        MismatchError: The workers die with every cell that is left.
         FmnistOptunaError: Whatever `prepare_study` raises.
     """
     observer = observer or Observer()

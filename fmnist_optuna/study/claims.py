@@ -48,6 +48,7 @@ class HeldCell:
     lease_until: float
     trial_id: int | None
     is_expired: bool
+    n_lost: int = 0  # earlier attempts that were lost or killed
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Ending:
         error: What went wrong, when the attempt is to blame.
         is_exception: Whether the error is an exception of the user's code: the same one twice fails the cell.
         is_stopped: Whether it was stopped on purpose, so that nothing counts.
+        is_blamed: Whether the cell was found to kill its workers, so that it fails at once.
     """
 
     trial_id: int
@@ -81,3 +83,4 @@ class Ending:
     error: str | None = None
     is_exception: bool = False
     is_stopped: bool = False
+    is_blamed: bool = False

@@ -6,6 +6,7 @@ of it closes a hole that an exhaustive search of a model found, so none is there
 - a change of a cell is one UPDATE with its cell_id and the expected token; no row means "not mine";
 - a token is made by the claimer and never used again; time is the database's;
 - nothing trains, reports or tells before its trial is bound to the cell;
+- a cell that comes back after a loss, a kill or a failure goes behind those that wait; one given back keeps its place;
 - a result is first told to Optuna, then copied from the trial to the cell, so whoever finds the cell later settles it
   the same way.
 
@@ -17,7 +18,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, Update, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import BindParameter, Row, Update, and_, bindparam, case, exists, func, or_, select, true, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.grid import Cell
@@ -51,7 +52,9 @@ class Ledger(StudyPart):
         Returns:
             How many were new.
         """
-        (first,) = connection.execute(select(func.count()).where(cells.c.study_id == self.study_id)).one()
+        (before,) = connection.execute(select(func.count()).where(cells.c.study_id == self.study_id)).one()
+        last = select(func.max(cells.c.position)).where(cells.c.study_id == self.study_id)
+        first = (connection.execute(last).scalar_one() or 0) + 1  # behind those that came back
         rows = [
             {
                 "study_id": self.study_id,
@@ -68,7 +71,7 @@ class Ledger(StudyPart):
         if rows:
             connection.execute(insert_or_ignore(self.storage, cells), rows)
         (after,) = connection.execute(select(func.count()).where(cells.c.study_id == self.study_id)).one()
-        return int(after - first)
+        return int(after - before)
 
     def claim(self, worker: str, generation: int) -> Claim | None:
         """Take the next waiting cell, or None when none waits or the study was stopped since `generation`."""
@@ -154,7 +157,7 @@ class Ledger(StudyPart):
         """
         statement = self._mine(cell_id, token)
         if ending.result == "FAIL":
-            return self._changes(statement.values(**_after_failure(ending)))
+            return self._changes(statement.values(**self._after_failure(ending)))
         done = statement.where(cells.c.trial_id == ending.trial_id).values(
             state="done",
             result=ending.result,
@@ -179,7 +182,7 @@ class Ledger(StudyPart):
     def give_back(self, cell_id: str, token: str, *, count_lost: bool) -> bool:
         """Let a cell without a trial wait again; one that lost its workers too often fails."""
         return self._changes(
-            self._mine(cell_id, token).values({**_WAIT_AGAIN, **(_count_lost() if count_lost else {})})
+            self._mine(cell_id, token).values({**_WAIT_AGAIN, **(self._count_lost() if count_lost else {})})
         )
 
     @retrying
@@ -212,6 +215,7 @@ class Ledger(StudyPart):
             cells.c.lease_until,
             cells.c.trial_id,
             (cells.c.lease_until < self.storage.now).label("is_expired"),
+            cells.c.lost,
         ).where(cells.c.study_id == self.study_id, cells.c.state == "running")
         if worker is not None:
             query = query.where(cells.c.worker == worker)
@@ -244,6 +248,52 @@ class Ledger(StudyPart):
         with self.storage.write() as connection:
             return connection.execute(statement).rowcount
 
+    def _after_failure(self, ending: Ending) -> dict[str, Any]:
+        """New values of a cell whose trial failed; the expressions read the row as it was before."""
+        if ending.is_stopped:
+            return _WAIT_AGAIN
+        if ending.is_blamed:
+            is_over: Any = true()
+            counted = {**self._count_lost(), "error": ending.error}
+        elif ending.error is None:
+            is_over = cells.c.lost + 1 >= MAX_LOST
+            counted = self._count_lost()
+        else:
+            counted = {"failures": cells.c.failures + 1, "error": ending.error, "position": self._behind()}
+            is_over = cells.c.failures + 1 >= MAX_FAILURES
+            if ending.is_exception:
+                is_over = or_(is_over, func.coalesce(cells.c.error, "") == ending.error)
+        keep = {"trial_id": ending.trial_id, "trial_number": ending.number}
+        return {
+            **_WAIT_AGAIN,
+            **counted,
+            "state": case((is_over, "failed"), else_="waiting"),
+            **{name: case((is_over, value), else_=None) for name, value in keep.items()},
+        }
+
+    def _count_lost(self) -> dict[str, Any]:
+        is_over = cells.c.lost + 1 >= MAX_LOST
+        return {
+            "lost": cells.c.lost + 1,
+            "state": case((is_over, "failed"), else_="waiting"),
+            "error": case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error),
+            "position": self._behind(),
+        }
+
+    def _behind(self) -> Any:
+        """The position behind all cells that wait, so that one that fails again and again lets the others go first.
+
+        Two that come back at once may get the same: any order between them will do.
+        """
+        waiting = cells.alias("waiting")
+        last = (
+            select(waiting.c.position)
+            .where(waiting.c.study_id == self.study_id, waiting.c.state == "waiting")
+            .order_by(waiting.c.position.desc())
+            .limit(1)
+        )
+        return func.coalesce(last.scalar_subquery() + 1, cells.c.position)
+
     def _mine(self, cell_id: str, token: str) -> Update:
         return update(cells).where(
             cells.c.study_id == self.study_id,
@@ -270,38 +320,8 @@ _WAIT_AGAIN: dict[str, Any] = {
 _CLAIMED = select(cells.c.cell_id, cells.c.params, cells.c.claims).where(cells.c.token == bindparam("token_"))
 
 
-def _after_failure(ending: Ending) -> dict[str, Any]:
-    """New values of a cell whose trial failed; the expressions read the row as it was before."""
-    if ending.is_stopped:
-        return _WAIT_AGAIN
-    if ending.error is None:
-        is_over: Any = cells.c.lost + 1 >= MAX_LOST
-        counted = _count_lost()
-    else:
-        counted = {"failures": cells.c.failures + 1, "error": ending.error}
-        is_over = cells.c.failures + 1 >= MAX_FAILURES
-        if ending.is_exception:
-            is_over = or_(is_over, func.coalesce(cells.c.error, "") == ending.error)
-    keep = {"trial_id": ending.trial_id, "trial_number": ending.number}
-    return {
-        **_WAIT_AGAIN,
-        **counted,
-        "state": case((is_over, "failed"), else_="waiting"),
-        **{name: case((is_over, value), else_=None) for name, value in keep.items()},
-    }
-
-
-def _count_lost() -> dict[str, Any]:
-    is_over = cells.c.lost + 1 >= MAX_LOST
-    return {
-        "lost": cells.c.lost + 1,
-        "state": case((is_over, "failed"), else_="waiting"),
-        "error": case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error),
-    }
-
-
 def _held(row: Row[Any]) -> HeldCell:
-    return HeldCell(row.cell_id, row.token, row.worker, row.lease_until, row.trial_id, bool(row.is_expired))
+    return HeldCell(row.cell_id, row.token, row.worker, row.lease_until, row.trial_id, bool(row.is_expired), row.lost)
 
 
 def _finite(value: float) -> float | None:

@@ -79,6 +79,11 @@ def host_identity() -> str:
     return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
 
 
+def machine_identity() -> str:
+    """The boot of this host: what its processes have in common, whatever container they are in."""
+    return _boot(host_identity())
+
+
 def _boot(host_id: str) -> str:
     return host_id.split("/")[0]
 

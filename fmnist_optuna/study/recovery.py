@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -15,9 +16,21 @@ from optuna.trial import FrozenTrial, TrialState
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.claims import Ending, HeldCell
+from fmnist_optuna.study.kills import (
+    EXIT_CODE,
+    IS_OOM,
+    MACHINE,
+    MIN_KILLS,
+    OOM_COUNTER,
+    Tally,
+    describe_blame,
+    has_oom_killed,
+    is_to_blame,
+    tally_trials,
+)
 from fmnist_optuna.study.ledger import Ledger
 from fmnist_optuna.study.optuna_storage import running_trials
-from fmnist_optuna.study.presence import Presence
+from fmnist_optuna.study.presence import Presence, machine_identity
 from fmnist_optuna.study.schema import CELL_ID, TOKEN
 from fmnist_optuna.study.trials import Reason, fail_trial
 
@@ -35,6 +48,7 @@ def read_ending(trial: FrozenTrial) -> Ending:
         error=trial.user_attrs.get("error"),
         is_exception=reason == "exception",
         is_stopped=reason == "stopped",
+        is_blamed=reason == "blamed",
     )
 
 
@@ -73,6 +87,28 @@ class LeaseWatch:
         self._first_seen.clear()
 
 
+@dataclass(frozen=True)
+class _Loss:
+    """Why an attempt ended without a word of its own.
+
+    Args:
+        exit_code: Of the process, if it was killed and somebody saw it end.
+        is_oom: Whether the kernel killed for want of memory during the attempt.
+    """
+
+    reason: Reason
+    error: str | None = None
+    exit_code: int | None = None
+    is_oom: bool = False
+
+
+def _fail_lost(trials: BaseStorage, trial_id: int, loss: _Loss) -> None:
+    attributes: dict[str, Any] = {} if loss.exit_code is None else {EXIT_CODE: loss.exit_code}
+    if loss.is_oom:
+        attributes[IS_OOM] = True
+    fail_trial(trials, trial_id, loss.reason, loss.error, attributes)
+
+
 class Recovery:
     """Takes over cells of dead holders and fails orphaned trials of one study.
 
@@ -99,19 +135,29 @@ class Recovery:
             self._n_outages = self._ledger.patience.n_outages
             self._watch.forget()
         expired = {cell.cell_id for cell in self._watch.expired(held)}
-        dead = [
-            cell
-            for cell in held
-            if cell.cell_id in expired or ((process := processes.get(cell.worker)) is not None and process.is_dead())
-        ]
-        return [cell.worker for cell in dead if self.requeue(cell, "lost")]
+        dead: list[tuple[HeldCell, Reason]] = []
+        for cell in held:
+            process = processes.get(cell.worker)
+            if process is not None and process.is_dead():
+                dead.append((cell, "killed"))
+            elif cell.cell_id in expired:
+                dead.append((cell, "lost"))
+        return [cell.worker for cell, reason in dead if self.requeue(cell, reason)]
 
-    def requeue_worker(self, worker: str, reason: Reason = "lost", error: str | None = None) -> int:
-        """Requeue what a worker held whose process was seen to end; returns how many cells."""
-        return sum(self.requeue(cell, reason, error) for cell in self._ledger.held_cells(worker))
+    def requeue_worker(
+        self, worker: str, reason: Reason = "lost", error: str | None = None, exit_code: int | None = None
+    ) -> list[str]:
+        """Requeue what a worker held whose process was seen to end; returns the cells."""
+        held = self._ledger.held_cells(worker)
+        return [cell.cell_id for cell in held if self.requeue(cell, reason, error, exit_code)]
 
-    def requeue(self, cell: HeldCell, reason: Reason, error: str | None = None) -> bool:
+    def requeue(self, cell: HeldCell, reason: Reason, error: str | None = None, exit_code: int | None = None) -> bool:
         """Take a cell over, fail its trial unless that turns out finished, and settle the cell by what the trial says.
+
+        Args:
+            reason: Of the trial; "killed" when the process of its worker, on this host, is known to be gone.
+            error: What went wrong, when the attempt is to blame.
+            exit_code: Of a killed worker, if somebody saw it end.
 
         Returns:
             Whether this call settled it; otherwise it changed meanwhile and is somebody else's.
@@ -123,18 +169,36 @@ class Recovery:
         log_event(logger, logging.WARNING, "cell_taken_over", cell=cell.cell_id, **how)
         if cell.trial_id is None:
             return self._ledger.give_back(cell.cell_id, token, count_lost=reason != "stopped")
-        return self._settle(cell.cell_id, token, cell.trial_id, reason, error)
+        return self._settle(cell, cell.trial_id, token, _Loss(reason, error, exit_code))
 
-    def _settle(self, cell_id: str, token: str, trial_id: int, reason: Reason, error: str | None) -> bool:
+    def _settle(self, cell: HeldCell, trial_id: int, token: str, loss: "_Loss") -> bool:
         patience = self._ledger.patience
-        patience.call(lambda: fail_trial(self._trials, trial_id, reason, error), "fail_trial")
         try:
+            if loss.reason == "killed":
+                loss = patience.call(lambda: self._judge(cell, trial_id, loss), "judge")
+            patience.call(lambda: _fail_lost(self._trials, trial_id, loss), "fail_trial")
             trial = patience.call(lambda: self._trials.get_trial(trial_id), "get_trial")
         except KeyError:  # somebody deleted the trial in the database
-            return self._ledger.give_back(cell_id, token, count_lost=True)
+            return self._ledger.give_back(cell.cell_id, token, count_lost=True)
         if trial.state == TrialState.FAIL:  # it may have stored its weights and died before it told
             remove_artifacts(self._ledger.storage.artifacts, self._trials, trial)
-        return self._ledger.settle(cell_id, token, read_ending(trial))
+        return self._ledger.settle(cell.cell_id, token, read_ending(trial))
+
+    def _judge(self, cell: HeldCell, trial_id: int, loss: "_Loss") -> "_Loss":
+        """Say whether the cell is to blame for this kill and those before it on this machine."""
+        trial = self._trials.get_trial(trial_id)
+        loss = replace(loss, is_oom=has_oom_killed(trial.user_attrs.get(OOM_COUNTER)))
+        if cell.n_lost + 1 < MIN_KILLS or trial.user_attrs.get(MACHINE) != machine_identity():
+            return loss
+        trials = self._trials.get_all_trials(self._ledger.study_id, deepcopy=False)
+        tallies = tally_trials(trials, machine_identity(), CELL_ID)
+        earlier = tallies.get(cell.cell_id, Tally())
+        own = Tally(  # what came before `retry` is forgiven
+            min(earlier.n_killed, cell.n_lost) + 1, earlier.n_through, min(earlier.n_oom, cell.n_lost) + loss.is_oom
+        )
+        if not is_to_blame(cell.cell_id, {**tallies, cell.cell_id: own}):
+            return loss
+        return replace(loss, reason="blamed", error=describe_blame(own, loss.exit_code))
 
     def sweep(self) -> int:
         """Fail running trials of ours that no running cell owns; returns how many.

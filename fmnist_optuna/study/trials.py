@@ -4,6 +4,7 @@ Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard 
 """
 
 import functools
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from fmnist_optuna.study.schema import CELL_ID, TOKEN
 INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
 FLOATS = ("dropout_rate", LEARNING_RATE)
 
-Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost"]
+Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost", "killed", "blamed"]
 
 
 class LedgerGridSampler(GridSampler):
@@ -163,16 +164,25 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
             raise RuntimeError(f"trial {trial.number} could not be finished") from error
 
 
-def fail_trial(storage: BaseStorage, trial_id: int, reason: Reason, error: str | None = None) -> None:
+def fail_trial(
+    storage: BaseStorage,
+    trial_id: int,
+    reason: Reason,
+    error: str | None = None,
+    attributes: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
     """Mark a trial FAIL with its reason; a finished or deleted one stays as it is.
 
     Args:
         error: What went wrong, when the attempt is to blame; it counts against the cell.
+        attributes: Further user attributes.
     """
     try:
         storage.set_trial_user_attr(trial_id, "reason", reason)
         if error is not None:
             storage.set_trial_user_attr(trial_id, "error", error)
+        for key, value in attributes.items():
+            storage.set_trial_user_attr(trial_id, key, value)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
         pass

@@ -19,6 +19,8 @@ from fmnist_optuna.grid import Params, trial_seed
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.study.artifacts import remove_artifacts
 from fmnist_optuna.study.claims import Claim, Epoch
+from fmnist_optuna.study.kills import MACHINE, OOM_COUNTER, read_oom_counter
+from fmnist_optuna.study.presence import machine_identity
 from fmnist_optuna.study.ranges import create_trial
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
@@ -177,6 +179,8 @@ def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
         "attempt": claim.attempt,
         "seed": seed,
         "environment": read_environment(),
+        MACHINE: machine_identity(),
+        OOM_COUNTER: read_oom_counter(),
     }
     if session.code is not None:
         attributes["code"] = session.code

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
@@ -19,11 +20,19 @@ from pathlib import Path
 
 import psutil
 
-from fmnist_optuna.errors import DataError, FmnistOptunaError, StorageError, UsageError, WorkerFailedError
+from fmnist_optuna.errors import (
+    DataError,
+    FmnistOptunaError,
+    MismatchError,
+    StorageError,
+    UsageError,
+    WorkerFailedError,
+)
 from fmnist_optuna.log import log_event, read_message
 from fmnist_optuna.study.history import RunningCell
 from fmnist_optuna.study.presence import Process
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import describe_exit
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.processes import start
@@ -34,6 +43,8 @@ TICK_SECONDS = 0.1  # between looks at the processes
 LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 LAST_WORDS_LINES = 3
+EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died
+GIVE_UP_DEATHS = 6  # of one cell's workers, without any cell finished in between
 GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
@@ -84,6 +95,7 @@ class Supervisor:
     _serial: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     _n_crashes: int = 0  # in a row, without a cell finished in between
+    _deaths: Counter[str] = field(default_factory=Counter)  # of workers by the cell they held, since then
     _n_settled: int = 0
     _next_start: float = 0.0
     _next_look: float = 0.0
@@ -106,7 +118,8 @@ class Supervisor:
         """Look once: reap, replace, enforce limits, heal; returns whether anything is left to wait for.
 
         Raises:
-            WorkerFailedError: Workers crash again and again without finishing a cell.
+            WorkerFailedError: Workers die again and again without holding a cell.
+            MismatchError: All cells that are left kill their workers.
             StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same.
         """
         has_buried = self._reap()
@@ -124,7 +137,7 @@ class Supervisor:
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)
-        if now >= self._next_start:
+        if now >= self._next_start and not self._has_given_up():
             self._fill_slots(n_waiting=counts["waiting"])
         return True
 
@@ -147,6 +160,7 @@ class Supervisor:
         if n_settled > self._n_settled:
             self._n_settled = n_settled
             self._n_crashes = 0
+            self._deaths.clear()
 
     def _reap(self) -> bool:
         ended = self._take_ended()
@@ -165,24 +179,53 @@ class Supervisor:
     def _bury(self, worker: _Worker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
         name, log = worker.order.worker_id, worker.order.log_file
-        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None:
-            self.session.recovery.requeue_worker(name, "stopped")
-            return
+        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not cell_is_running(self.session, worker):
+            return  # it gave back what it held
+        recovery = self.session.recovery
         if worker.killed_for is not None:
             log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)
-            self.session.recovery.requeue_worker(name, "limit", worker.killed_for)
+            held = recovery.requeue_worker(name, "limit", worker.killed_for)
         elif exit_code is not None and -exit_code in CRASH_SIGNALS:
             error = f"the process crashed with {signal.Signals(-exit_code).name}"
             log_event(logger, logging.WARNING, "worker_crashed", worker=name, error=error, log=log)
-            self.session.recovery.requeue_worker(name, "crash", error)
+            held = recovery.requeue_worker(name, "crash", error)
         else:
-            how = f"signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
-            log_event(logger, logging.WARNING, "worker_died", worker=name, error=how, log=log)
-            self.session.recovery.requeue_worker(name, "lost")
+            log_event(logger, logging.WARNING, "worker_died", worker=name, error=describe_exit(exit_code), log=log)
+            known = None if exit_code == EXIT_UNSEEN else exit_code
+            held = recovery.requeue_worker(name, "killed", exit_code=known)
         self.session.presence.leave(name)
-        if exit_code in FATAL_STATUS:
+        if exit_code == StorageError.exit_status or (exit_code in FATAL_STATUS and not held):
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(log)}")
-        self._back_off(log)
+        if held:
+            self._deaths.update(held)
+            self._back_off_cells(held)
+        else:
+            self._back_off(log)
+
+    def _back_off_cells(self, held: list[str]) -> None:
+        """Wait before a cell is tried once more; whatever waits was tried since, as it went behind that."""
+        n_deaths = max(self._deaths[cell_id] for cell_id in held)
+        if n_deaths > 1:
+            self._next_start = time.monotonic() + _delay(n_deaths)
+
+    def _has_given_up(self) -> bool:
+        """Whether a cell's workers died so often, without any cell finished in between, that it is tried no more.
+
+        It has gone behind all others each time, so whatever waits has been tried as well.
+
+        Raises:
+            MismatchError: Nothing else runs that might still be finished.
+        """
+        if max(self._deaths.values(), default=0) < GIVE_UP_DEATHS:
+            return False
+        if self._workers:
+            return True
+        cells = [f"{cell_id[:8]} ({n_deaths} times)" for cell_id, n_deaths in self._deaths.most_common()]
+        raise MismatchError(
+            f"study {self.session.record.name}: every cell left must be trained, but its worker dies each time: "
+            f"{', '.join(cells)}; often for want of memory, see --memory-limit. `fmnist-optuna trials` shows them; run "
+            "it again to try them again."
+        )
 
     def _back_off(self, log_file: Path | None) -> None:
         self._n_crashes += 1
@@ -192,8 +235,7 @@ class Supervisor:
                 f"{log_file} ends: {_last_words(log_file)}"
             )
         if self._n_crashes > 1:
-            delay = min(FIRST_BACKOFF_SECONDS * 2 ** (self._n_crashes - 2), LONGEST_BACKOFF_SECONDS)
-            self._next_start = time.monotonic() + delay
+            self._next_start = time.monotonic() + _delay(self._n_crashes)
 
     def _enforce_limits(self) -> None:
         running = {cell.worker: cell for cell in self.session.history.running()} if self.limits.trial_seconds else {}
@@ -256,6 +298,11 @@ def _run_worker_process(order: WorkerOrder) -> None:
     from fmnist_optuna.work.worker import run_worker_process
 
     run_worker_process(order)
+
+
+def _delay(n_times: int) -> float:
+    """Seconds to wait before something is tried again that has gone wrong so many times in a row, >= 2."""
+    return float(min(FIRST_BACKOFF_SECONDS * 2 ** (n_times - 2), LONGEST_BACKOFF_SECONDS))
 
 
 def cell_is_running(session: Session, worker: _Worker) -> bool:

@@ -38,3 +38,49 @@ def test_a_worker_beyond_the_memory_limit_is_killed_and_the_study_can_go_on(shel
     assert answer.code in (1, 6)  # by how far the attempts came: no worker finishes a cell, or the cell fails first
     assert "memory limit of 200 MiB exceeded with" in answer.stderr
     assert shell("status", "--json").json["cells"]["running"] == 0
+
+
+KILLER = """
+import os
+
+from keras import Sequential, layers, losses
+
+
+def build(hidden_size: int, learning_rate: float = 0.01):
+    if hidden_size == 12:
+        os.kill(os.getpid(), 9)
+    model = Sequential([layers.Input((28, 28)), layers.Flatten(), layers.Dense(hidden_size), layers.Dense(10)])
+    model.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+"""
+KILLING = """
+name = "killing"
+[data]
+source = "synthetic"
+n_validation = 12000
+[model]
+architecture = "killer:build"
+[grid]
+hidden_size = [8, 12, 16, 20, 24, 28]
+[training]
+batch_size = 2000
+max_epochs = 1
+[pruner]
+name = "none"
+"""
+
+
+def test_one_cell_that_kills_its_worker_fails_alone(shell: Shell) -> None:
+    """The others finish first; three kills are evidence enough, and the run ends with a winner and exit status 6."""
+    shell.write("killer.py", KILLER)
+    answer = shell("run", shell.write("killing.toml", KILLING), "--workers", "1")
+    assert answer.code == 6, answer.stderr
+    cause = (
+        "its worker was killed by signal 9 (SIGKILL) three times while other cells finished; often for want of memory, "
+        "see --memory-limit"
+    )
+    assert f"failed: hidden_size 12: {cause}" in answer.stderr
+    assert shell("status", "--json").json["cells"]["complete"] == 5
+    attempts = shell("trials", "--json").json["trials"]
+    killed = [attempt["number"] for attempt in attempts if attempt["reason"] in ("killed", "blamed")]
+    assert sorted(killed)[1:] == [6, 7]  # once at its place, then behind the others

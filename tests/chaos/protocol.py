@@ -212,7 +212,7 @@ class Model:
         yield "copy", cell, state.trials, self._then("copy", actor, home) if home is WORKER_HOME else home
 
     def _wait(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        """Settle a failure, or give a cell without a trial back: it waits, or it has failed too often."""
+        """Settle a failure, or give a cell without a trial back: it waits, failed too often, or kills its workers."""
         _, cell, trials, _ = state
         if self._is_mine(cell, actor, Clause.SETTLE_UNDER_TOKEN):
             yield "wait", Cell(), trials, home

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -218,7 +219,10 @@ class RealCell:
         return True
 
     def _fail_for_good(self, move: Move, actor: Actor, then: Actor) -> bool:
-        set_cell(self.session.storage, self.cell_id, failures=MAX_FAILURES - 1, lost=MAX_LOST - 1, error=None)
+        if actor.trial and move.number == REQUEUERS[0]:  # one of them finds that the cell kills its workers
+            self.endings[move.number] = replace(self.endings[move.number], is_blamed=True, error="was killed")
+        else:
+            set_cell(self.session.storage, self.cell_id, failures=MAX_FAILURES - 1, lost=MAX_LOST - 1, error=None)
         self._settle(move, actor)
         return True
 

@@ -80,7 +80,7 @@ def survive(session: Session) -> None:
     for cell in session.ledger.held_cells():  # a healer that died is no worker: its short lease runs out
         assert cell.worker.endswith("(recovery)")
         expire(session.storage, cell.cell_id)
-        assert session.recovery.requeue(cell, "lost")
+        assert session.recovery.requeue(cell, "killed", exit_code=-9)
     while session.ledger.counts()["waiting"]:
         attempt(session)
     session.recovery.sweep()

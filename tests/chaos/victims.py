@@ -91,7 +91,7 @@ def attempt(session: Session, ending: Ending = "complete") -> bool:
 def requeue(session: Session) -> None:
     """Take every held cell for that of a dead worker."""
     for cell in session.ledger.held_cells():
-        session.recovery.requeue(cell, "lost")
+        session.recovery.requeue(cell, "killed", exit_code=-9)
 
 
 def sweep(session: Session) -> None:

@@ -26,6 +26,7 @@ from small_study import (
     make_spec,
     open_session,
     read_cell,
+    set_cell,
     stub_objective,
     value_of,
 )
@@ -106,23 +107,17 @@ def test_an_exit_in_the_users_code_ends_the_attempt_only(session: Session) -> No
 @ON_SQLITE
 def test_the_same_exception_twice_fails_the_cell(session: Session) -> None:
     """And the next claim is another cell."""
-    claims = [attempt(session, boom) for _ in range(2)]
-    assert claims[0].cell_id == claims[1].cell_id
-    assert cell_after(session, claims[1]) == (
-        "failed",
-        None,
-        None,
-        2,
-        0,
-        BOOM,
-    )
-    assert claim_cell(session).cell_id != claims[0].cell_id
+    claim = attempt(session, boom)
+    set_cell(session.storage, claim.cell_id, position=0)  # it would be behind the others
+    assert attempt(session, boom).cell_id == claim.cell_id
+    assert cell_after(session, claim) == ("failed", None, None, 2, 0, BOOM)
+    assert claim_cell(session).cell_id != claim.cell_id
 
 
 @ON_SQLITE
 def test_an_exception_once_and_then_a_result_is_a_result(session: Session) -> None:
     """The failure stays counted, its error is gone."""
-    attempt(session, boom)
+    set_cell(session.storage, attempt(session, boom).cell_id, position=0)
     claim = attempt(session, stub_objective)
     assert cell_after(session, claim) == ("done", "COMPLETE", value_of(claim.params), 1, 0, None)
 

@@ -31,7 +31,7 @@ from sqlalchemy import func, select
 from fmnist_optuna.grid import make_cell
 from fmnist_optuna.study.claims import Claim, Ending, HeldCell
 from fmnist_optuna.study.ledger import MAX_FAILURES, MAX_LOST, Ledger
-from fmnist_optuna.study.schema import epochs
+from fmnist_optuna.study.schema import cells, epochs
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.storage import Storage
 from fmnist_optuna.study.studies import create_or_join, ordered_cells, raise_generation
@@ -57,6 +57,7 @@ def fail_once(session: Session, error: str | None, reason: str = "exception") ->
     claim = claim_cell(session)
     assert session.ledger.bind(claim, 10_000 + claim.attempt, claim.attempt)
     assert session.ledger.settle(claim.cell_id, claim.token, failed(10_000 + claim.attempt, error, reason))
+    set_cell(session.storage, claim.cell_id, position=0)  # it would be behind the others
     return claim
 
 
@@ -344,6 +345,31 @@ def test_a_cell_fails_when_it_lost_its_worker_a_hundred_times(session: Session, 
         assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
     row = read_cell(session.storage, claim.cell_id)
     assert (row.state, row.lost, row.failures, row.error) == ("failed", MAX_LOST, 0, "lost its worker 100 times")
+
+
+@pytest.mark.parametrize("reason", ["lost", "exception", "unbound", "stopped", "given back"])
+def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, reason: str) -> None:
+    """After a loss, a kill or a failure, so that one bad cell keeps no other waiting; one given back keeps its place."""
+    claim = claim_cell(session)
+    if reason in ("unbound", "given back"):
+        assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=reason == "unbound")
+    else:
+        assert session.ledger.bind(claim, 10_001, 1)
+        error = "ValueError: bad" if reason == "exception" else None
+        assert session.ledger.settle(claim.cell_id, claim.token, failed(10_001, error, reason))
+    order = [claim_cell(session).cell_id for _ in range(N_CELLS)]
+    assert order.index(claim.cell_id) == (0 if reason in ("stopped", "given back") else N_CELLS - 1)
+
+
+def test_cells_of_a_larger_grid_wait_behind_those_that_came_back(session: Session) -> None:
+    """Their positions are free."""
+    fail_once(session, None, "lost")
+    set_cell(session.storage, claim_cell(session).cell_id, position=N_CELLS + 7)
+    create_or_join(session.storage, make_spec({**GRID, "dropout_rate": [0.0, 0.5, 0.75]}), FINGERPRINT, FAST)
+    with session.storage.read() as connection:
+        positions = connection.execute(select(cells.c.position, cells.c.params)).all()
+    assert len({row.position for row in positions}) == N_CELLS + 2
+    assert min(row.position for row in positions if "0.75" in row.params) > N_CELLS + 7
 
 
 def test_a_lost_attempt_is_no_failure(session: Session) -> None:

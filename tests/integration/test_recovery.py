@@ -117,17 +117,17 @@ def test_the_error_that_a_supervisor_saw_counts_against_the_cell(session: Sessio
     """A time limit is a failure of the attempt, a kill from outside is not."""
     claim = claim_cell(session)
     begin_trial(session, claim)
-    assert session.recovery.requeue_worker(session.name, "limit", "took longer than 60 s") == 1
+    assert session.recovery.requeue_worker(session.name, "limit", "took longer than 60 s") == [claim.cell_id]
     assert found(session, claim) == ("waiting", None, None, 0, 1, "took longer than 60 s")
 
 
 @ON_SQLITE
 def test_only_the_cells_of_the_worker_are_requeued(session: Session) -> None:
     """Another worker's cell stays as it is."""
-    claim_cell(session)
+    claim = claim_cell(session)
     other = session.ledger.claim("other", session.record.generation)
     assert other is not None
-    assert session.recovery.requeue_worker(session.name) == 1
+    assert session.recovery.requeue_worker(session.name) == [claim.cell_id]
     assert [cell.token for cell in session.ledger.held_cells()] == [other.token]
 
 

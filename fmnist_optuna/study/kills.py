@@ -1,0 +1,164 @@
+"""Whether a cell is to blame when the processes that train it are killed, or whether kills come from outside.
+
+Nobody tells who sent a signal 9: the system for want of memory, a person, a test that kills at random. What can be
+known is who was hit. Kills from outside hit any attempt; a cell that needs more memory than there is dies each time,
+while the others come through. So the attempts on one machine are counted by cell, and a cell is to blame once it was
+killed at least three times, never came through, and it is improbable that kills from outside would have picked out just
+the cells that never do. Where the kernel counts its kills for want of memory, and counted one in each of the attempts,
+that is evidence as well. Everything is read from trials, so it outlives the processes. Knows no Keras.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from fmnist_optuna.wording import describe_exit
+
+MACHINE = "machine"  # attributes of a trial: where it runs, and the kernel's count of kills when it began
+OOM_COUNTER = "oom_counter"
+EXIT_CODE = "exit_code"  # of a killed one: as multiprocessing has it, if known; whether the kernel counted a kill
+IS_OOM = "killed_for_memory"
+MIN_KILLS = 3
+# How improbable kills from outside must be: as long as no other cell was ever hit, and once one was.
+IMPROBABLE = 1 / 25
+VERY_IMPROBABLE = 1e-6
+RARITY = 8  # by how much less probable each further cell is that kills its workers
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+WHOLE_MACHINE = Path("/proc/vmstat")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the attempts at one cell ended on one machine.
+
+    Args:
+        n_killed: By a signal from somewhere.
+        n_through: By themselves: with a result, an exception, or a limit of ours.
+        n_oom: Killed ones during which the kernel killed for want of memory.
+    """
+
+    n_killed: int = 0
+    n_through: int = 0
+    n_oom: int = 0
+
+
+def is_to_blame(cell_id: str, tallies: Mapping[str, Tally]) -> bool:
+    """Whether a cell is to blame for the kills of its attempts.
+
+    Compares two readings of the tallies: kills come from outside and hit each attempt with one probability; or the
+    cells that never came through are killed each time, and the others with a probability of their own. The likelihood
+    of the first over that of the second, times the number of ways to pick out so many cells, is the chance of an error.
+
+    Args:
+        cell_id: Of the cell.
+        tallies: Of all cells that were tried on this machine.
+    """
+    own = tallies.get(cell_id, Tally())
+    if own.n_killed < MIN_KILLS or own.n_through:
+        return False
+    suspects = [tally for tally in tallies.values() if tally.n_killed >= MIN_KILLS - 1 and not tally.n_through]
+    n_through = sum(tally.n_through for tally in tallies.values())
+    n_suspected = sum(tally.n_killed for tally in suspects)
+    n_others = sum(tally.n_killed for tally in tallies.values()) - n_suspected
+    if own.n_oom >= MIN_KILLS and n_others == 0:
+        return True
+    outside = _log_likelihood(n_suspected + n_others, n_through)
+    guilty = _log_likelihood(n_others, n_through)
+    ways = math.log(math.comb(len(tallies), len(suspects)))
+    allowed = math.log(VERY_IMPROBABLE if n_others else IMPROBABLE)
+    allowed += 2 * math.log(MIN_KILLS / own.n_killed)  # each further kill is another look, and another chance to err
+    allowed -= (len(suspects) - 1) * math.log(RARITY)
+    return outside - guilty + ways <= allowed
+
+
+def _log_likelihood(n_killed: int, n_through: int) -> float:
+    """Of so many attempts killed and through, at the probability that fits them best."""
+    n = n_killed + n_through
+    return sum(count * math.log(count / n) for count in (n_killed, n_through) if count)
+
+
+def tally_trials(trials: Iterable[FrozenTrial], machine: str, cell_id_key: str) -> dict[str, Tally]:
+    """Count how finished trials ended on one machine, by cell.
+
+    Args:
+        trials: Of the study, others' included.
+        machine: What `MACHINE` says on those that count.
+        cell_id_key: System attribute with the cell of a trial.
+    """
+    tallies: dict[str, Tally] = {}
+    for trial in trials:
+        if trial.user_attrs.get(MACHINE) != machine or cell_id_key not in trial.system_attrs:
+            continue
+        cell_id = str(trial.system_attrs[cell_id_key])
+        tallies[cell_id] = _add(tallies.get(cell_id, Tally()), trial)
+    return tallies
+
+
+def _add(tally: Tally, trial: FrozenTrial) -> Tally:
+    reason = trial.user_attrs.get("reason")
+    if trial.state == TrialState.FAIL and reason in ("killed", "blamed"):
+        is_oom = bool(trial.user_attrs.get(IS_OOM))
+        return Tally(tally.n_killed + 1, tally.n_through, tally.n_oom + is_oom)
+    if trial.state.is_finished() and reason not in ("lost", "stopped"):
+        return Tally(tally.n_killed, tally.n_through + 1, tally.n_oom)
+    return tally
+
+
+def describe_blame(tally: Tally, exit_code: int | None) -> str:
+    """Why a cell failed for kills, in words.
+
+    Args:
+        tally: Of the cell.
+        exit_code: How its last worker ended; None when nobody saw it.
+    """
+    how = "its worker died" if exit_code is None else f"its worker {describe_exit(exit_code).partition(',')[0]}"
+    times = "three times" if tally.n_killed == MIN_KILLS else f"{tally.n_killed} times"
+    if tally.n_oom >= MIN_KILLS:
+        return f"{how} {times}, when the system killed for want of memory; see --memory-limit"
+    return f"{how} {times} while other cells finished; often for want of memory, see --memory-limit"
+
+
+def read_oom_counter() -> dict[str, Any] | None:
+    """The kernel's count of processes killed for want of memory, in this process's cgroup or on the machine.
+
+    Returns:
+        File and count, to be compared by `has_oom_killed`; None where nothing counts.
+    """
+    for file in (*_cgroup_files(), WHOLE_MACHINE):
+        if (count := _read_count(file)) is not None:
+            return {"file": str(file), "count": count}
+    return None
+
+
+def has_oom_killed(before: Mapping[str, Any] | None) -> bool:
+    """Whether the kernel has killed for want of memory since the counter was read."""
+    count = None if before is None else _read_count(Path(str(before["file"])))
+    return count is not None and before is not None and count > int(before["count"])
+
+
+def _cgroup_files() -> list[Path]:
+    try:
+        lines = OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        return []
+    groups = [line.split(":", 2)[1:] for line in lines if line.count(":") >= 2]
+    unified = [CGROUPS / path.lstrip("/") / "memory.events" for names, path in groups if names == ""]
+    legacy = [
+        CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control"
+        for names, path in groups
+        if "memory" in names.split(",")
+    ]
+    return unified + legacy
+
+
+def _read_count(file: Path) -> int | None:
+    try:
+        fields = dict(line.split(maxsplit=1) for line in file.read_text().splitlines() if " " in line)
+        return int(fields["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return None
