@@ -349,7 +349,7 @@ def test_a_cell_fails_when_it_lost_its_worker_a_hundred_times(session: Session, 
 
 @pytest.mark.parametrize("reason", ["lost", "exception", "unbound", "stopped", "given back"])
 def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, reason: str) -> None:
-    """After a loss, a kill or a failure, so that one bad cell keeps no other waiting; one given back keeps its place."""
+    """After a loss, a kill or a failure, as one bad cell must keep no other waiting; one given back keeps its place."""
     claim = claim_cell(session)
     if reason in ("unbound", "given back"):
         assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=reason == "unbound")
