@@ -11,7 +11,7 @@ import typer
 from fmnist_optuna import __version__
 from fmnist_optuna.cli import data, managing, reading, running, showing, spec, winning
 from fmnist_optuna.cli.options import say
-from fmnist_optuna.cli.streams import OutputError, flush_answers, prepare_streams
+from fmnist_optuna.cli.streams import OutputError, discard_answers, flush_answers, prepare_streams
 from fmnist_optuna.learning.search_path import search_in
 from fmnist_optuna.log import configure_logging
 
@@ -60,6 +60,7 @@ def main() -> None:
     try:
         status = flush_answers(_run())
     except OutputError as error:
+        discard_answers()
         say(f"Error: {error}", logging.ERROR)
         status = error.exit_status
     sys.exit(status)

@@ -217,6 +217,8 @@ def _translate(error: Exception) -> FmnistOptunaError:
 
     if is_outage(error):
         return StorageError(f"The storage must answer, but {first_line(error)}.")
+    if isinstance(error, UnicodeEncodeError):
+        return UsageError(f"Names must be text in the locale's encoding, but got {str(error.object)!a:.100}.")
     return FmnistOptunaError(f"Unexpected {type(error).__name__}: {error}; --debug shows where.")
 
 
