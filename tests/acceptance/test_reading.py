@@ -64,7 +64,8 @@ def test_every_text_says_synthetic(answers: dict[str, Answer], question: str) ->
 def test_status_json_has_the_stable_keys(answers: dict[str, Answer]) -> None:
     """`status --json` is schema 1, with four complete cells and no worker left."""
     status = answers["status --json"].json
-    assert set(status) == {"schema", "study", "storage", "data", "cells", "workers", "best", "elapsed_seconds"}
+    keys = {"schema", "study", "storage", "data", "cells", "workers", "best", "elapsed_seconds", "foreign_trials"}
+    assert (set(status), status["foreign_trials"]) == (keys, 0)
     assert (status["schema"], status["study"], status["storage"]) == (1, "smoke", "sqlite:///studies/studies.db")
     assert status["cells"] == {
         "total": 4, "waiting": 0, "running": 0, "done": 4, "complete": 4, "pruned": 0, "failed": 0,
