@@ -367,6 +367,12 @@ def callback(make: Callable[[Path], Any], **row: Any) -> Row:
     return Row(**{"model": lambda: net(L.Dropout(0.2)), "callbacks": several, **row})
 
 
+def schedule_free() -> keras.Model:
+    model = net(L.Dropout(0.2), optimizer=O.ScheduleFreeAdamW(0.003))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
 OPTIMIZERS = {
     "adam": optimizer(lambda: O.Adam(0.003)),
     "adam-amsgrad": optimizer(lambda: O.Adam(0.003, amsgrad=True)),
@@ -389,7 +395,8 @@ OPTIMIZERS = {
     "lamb": optimizer(lambda: O.Lamb(0.003)),
     "lion": optimizer(lambda: O.Lion(0.0003), tolerance=2e-2),  # by the sign of a gradient: one that is 0 by rounding
     "muon": optimizer(lambda: O.Muon(0.003)),
-    "schedule-free": optimizer(lambda: O.ScheduleFreeAdamW(0.003)),
+    # Unless it is built before, `fit` of Keras 3.15 begins its averages at zero instead of at the weights.
+    "schedule-free": optimizer(lambda: O.ScheduleFreeAdamW(0.003), like=schedule_free),
     "loss-scaling": optimizer(lambda: O.LossScaleOptimizer(O.Adam(0.003))),
 }
 LAYERS = {
