@@ -1,6 +1,7 @@
 """The `fmnist-optuna` command: puts the groups of commands together. Heavy imports wait inside the commands."""
 
 import contextlib
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ from fmnist_optuna.cli.options import say
 from fmnist_optuna.cli.streams import OutputError, discard_answers, flush_answers, prepare_streams
 from fmnist_optuna.learning.search_path import search_in
 from fmnist_optuna.log import configure_logging
+
+# New objects before the garbage collector looks at them. What a command imports stays to its end, so looking at it 70
+# times, as Python's 700 has it, is in vain: a fifth of the time of a short command (measured 2026-11).
+COLLECT_AFTER = 50_000
 
 app = typer.Typer(
     name="fmnist-optuna",
@@ -53,6 +58,7 @@ app.add_typer(spec.app, name="spec")
 
 def main() -> None:
     """Entry point of the console script."""
+    gc.set_threshold(COLLECT_AFTER)
     prepare_streams()
     with contextlib.suppress(OSError):  # a current folder that was deleted
         search_in(Path.cwd())  # a user's `my_models:build` may be there
