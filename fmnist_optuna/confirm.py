@@ -176,7 +176,7 @@ def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCel
     for fingerprint in sorted(used & accepted.keys()):
         lines = code_differences(accepted[fingerprint].code, offered.code)
         if lines and not is_wanted:
-            raise JoinRefusedError(describe_refusal(record.name, lines, "fmnist-optuna confirm --accept-code"))
+            raise JoinRefusedError(describe_refusal(record.name, lines, "confirm"))
         warn_of_environment(record.name, accepted[fingerprint].environment, offered.environment)
     return replace(offered, is_wanted=is_wanted)
 

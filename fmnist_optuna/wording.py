@@ -1,4 +1,4 @@
-"""How things are said to people, each in one place. Imports nothing of ours.
+"""How things are said to people, each in one place.
 
 An error that passes through Keras and TensorFlow is wrapped: in the list of frames that autograph adds, in Keras' list
 of a layer's arguments, in the node of a graph. `describe_error` takes the wrapping off and says where in the user's own
@@ -9,17 +9,15 @@ out, as the same text twice fails a cell.
 import re
 import signal
 import sys
-import sysconfig
 import traceback
 from pathlib import Path
+
+from fmnist_optuna.origins import INSTALLED_FOLDERS, PACKAGE, is_users
 
 LONGEST = 500  # characters of a described error
 LONGEST_OUTER = 200  # of an error that has another as its cause, which is to be seen as well
 N_LAST_WORDS = 3  # lines
 DEEPEST = 5  # causes of causes, and wrappings in wrappings, that are followed
-PACKAGE = Path(__file__).resolve().parent
-STANDARD_LIBRARY = tuple({Path(sysconfig.get_paths()[key]).resolve() for key in ("stdlib", "platstdlib")})
-INSTALLED = ("site-packages", "dist-packages")
 ENGINES = ("tensorflow", "keras", "numpy", "optuna", "absl", "h5py", "scipy")  # never what a user means by his own code
 
 Place = tuple[str, int]  # file and line
@@ -87,7 +85,7 @@ def find_last_words(output: str) -> str:
     fatal = output.rfind("Fatal Python error: ")
     if fatal >= 0:
         lines = output[fatal:].splitlines()
-        place = next((place for place in _frames(output[fatal:]) if is_users_code(place[0])), None)
+        place = next((place for place in _frames(output[fatal:]) if _is_users_code(place[0])), None)
         return _cut(_plain(lines[0]), LONGEST) + _where(place)
     lines = [line for line in output.splitlines() if line.strip() and not _NO_WORDS.match(line)]
     return _cut(" | ".join(_plain(_COLOURS.sub("", line)) for line in lines[-N_LAST_WORDS:]), LONGEST)
@@ -190,25 +188,21 @@ def _raised_at(error: BaseException) -> Place | None:
 def _innermost(frames: list[Place]) -> Place | None:
     """The last frame of the user's own code that ours called; without one, the last of a package that he installed."""
     first = next((index for index, (file, _) in enumerate(frames) if Path(file).is_relative_to(PACKAGE)), 0)
-    own = [place for place in frames[first:] if is_users_code(place[0])]
+    own = [place for place in frames[first:] if _is_users_code(place[0])]
     installed = [place for place in frames[first:] if _is_installed(place[0])]
     return own[-1] if own else installed[-1] if installed else None
 
 
-def is_users_code(file: str) -> bool:
-    """Whether a source file is neither of Python, nor installed, nor ours, nor written by autograph."""
+def _is_users_code(file: str) -> bool:
+    """Whether a frame's file is the user's, rather than one that Python or autograph made up."""
     path = Path(file)
-    if file.startswith("<") or path.name.startswith("__autograph_generated_file"):
-        return False
-    path = path.resolve()
-    of_others = (PACKAGE, *STANDARD_LIBRARY)
-    return not any(path.is_relative_to(root) for root in of_others) and not set(INSTALLED) & set(path.parts)
+    return not file.startswith("<") and not path.name.startswith("__autograph_generated_file") and is_users(path)
 
 
 def _is_installed(file: str) -> bool:
     """Whether a source file belongs to an installed package other than ours and those that train."""
     parts = Path(file).resolve().parts
-    packages = [parts[index + 1] for index, part in enumerate(parts[:-1]) if part in INSTALLED]
+    packages = [parts[index + 1] for index, part in enumerate(parts[:-1]) if part in INSTALLED_FOLDERS]
     return bool(packages) and packages[-1] not in (PACKAGE.name, *ENGINES)
 
 

@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.user_modules import is_installed
+from fmnist_optuna.origins import is_installed
 
 _added: list[str] = []  # entries of sys.path
 

@@ -5,11 +5,9 @@ user's. Nothing is imported here: modules that are not loaded yet are found and 
 """
 
 import ast
-import functools
 import hashlib
 import importlib.util
 import sys
-import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
@@ -17,7 +15,8 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-INSTALLED = {"site-packages", "dist-packages"}  # folders of pip and of Debian
+from fmnist_optuna.origins import is_users
+
 RECORDED = {"fmnist_optuna", "keras", "tensorflow", "numpy", "optuna"}  # their versions stand with every trial
 PYC_HEADER = 16  # bytes in front of the code: magic number, flags, time and size of the source (PEP 552)
 
@@ -52,13 +51,6 @@ def read_sources(names: Iterable[str]) -> dict[str, str]:
     return sources
 
 
-@functools.cache
-def _library_folders() -> tuple[Path, ...]:
-    named = sysconfig.get_paths()
-    standard = [Path(named[key]).resolve() for key in ("stdlib", "platstdlib")]
-    return (*standard, Path(__file__).resolve().parent.parent)
-
-
 def _find_spec(name: str) -> ModuleSpec | None:
     loaded = getattr(sys.modules.get(name), "__spec__", None)
     if loaded is not None:
@@ -82,14 +74,7 @@ def _is_users(spec: ModuleSpec, own: set[str]) -> bool:
         return True
     # A namespace package has no file, only the folders that make it up.
     places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-    return bool(places) and not any(_is_installed(Path(place)) for place in places)
-
-
-def _is_installed(place: Path) -> bool:
-    if INSTALLED & set(place.parts):
-        return True
-    resolved = place.resolve()
-    return any(resolved.is_relative_to(folder) for folder in _library_folders())
+    return bool(places) and all(is_users(Path(place)) for place in places)
 
 
 def _read_text(spec: ModuleSpec) -> str | None:

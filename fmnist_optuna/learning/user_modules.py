@@ -10,24 +10,14 @@ executed is what was first read: a file that is edited while a study runs change
 
 import contextlib
 import importlib.util
-import site
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-OWN_PACKAGE = __name__.partition(".")[0]
-INSTALLED_NAMES = frozenset({"site-packages", "dist-packages"})
-LIBRARY = tuple(
-    Path(folder).resolve()
-    for folder in {
-        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        *site.getsitepackages(),
-    }
-)
+from fmnist_optuna import origins
 
 
 class UserModules:
@@ -104,15 +94,7 @@ def is_users(module: ModuleType | None) -> bool:
     spec = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec) or not isinstance(spec.loader, SourceFileLoader) or not spec.origin:
         return False
-    if spec.name.partition(".")[0] in (OWN_PACKAGE, "__main__"):
-        return False
-    return not is_installed(Path(spec.origin))
-
-
-def is_installed(path: Path) -> bool:
-    """Whether a file or folder belongs to Python's library or to installed packages."""
-    path = path.resolve()
-    return not INSTALLED_NAMES.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in LIBRARY)
+    return spec.name != "__main__" and origins.is_users(Path(spec.origin))
 
 
 USER_MODULES = UserModules()  # of this process, as sys.modules is

@@ -6,7 +6,7 @@ Owns the rows of `codes`. What a code is, and what counts as a difference, is in
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import inspect, select
 from sqlalchemy.engine import Connection
@@ -113,11 +113,13 @@ def join_code(connection: Connection, storage: Storage, study_id: int, name: str
     return _list(connection, study_id)[-1]
 
 
-def describe_refusal(name: str, lines: list[str], command: str = "fmnist-optuna run --accept-code") -> str:
-    """What a person is told whose code is not that of the study; `command` would go on all the same."""
+def describe_refusal(name: str, lines: list[str], command: Literal["run", "confirm"] = "run") -> str:
+    """What a person is told whose code is not that of the study, or of the cells that `command` would train again."""
+    made = "was made" if command == "run" else "the cells to confirm were trained"
+    another = ", choose another name (--name NEW)," if command == "run" else ""
     return (
-        f"study {name}: was made with other code.\n"
+        f"study {name}: {made} with other code.\n"
         + "".join(f"  {line}\n" for line in lines)
-        + "Bring that code back, choose another name (--name NEW), or go on with this code beside the results so far: "
-        "fmnist-optuna run --accept-code"
+        + f"Bring that code back{another} or go on with this code beside the results so far: "
+        f"fmnist-optuna {command} --accept-code"
     )

@@ -6,7 +6,7 @@ Run by waiting workers and by the supervisor; every statement may be repeated or
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,8 +127,12 @@ class Recovery:
         self._watch = LeaseWatch(ledger.timing.renewal_seconds)
         self._n_outages = ledger.patience.n_outages
 
-    def requeue_dead(self) -> list[str]:
-        """Requeue the cells whose holder is dead on this host or whose lease has expired; returns the holders."""
+    def requeue_dead(self, watched: Collection[str] = ()) -> list[str]:
+        """Requeue the cells whose holder is dead on this host or whose lease has expired; returns the holders.
+
+        Args:
+            watched: Workers whose end the caller sees, and how they ended: of these only an expired lease counts.
+        """
         held = self._ledger.held_cells(as_writer=True)
         processes = self._presence.processes() if held else {}
         if self._ledger.patience.n_outages != self._n_outages:  # since the last look, whatever failed
@@ -137,7 +141,7 @@ class Recovery:
         expired = {cell.cell_id for cell in self._watch.expired(held)}
         dead: list[tuple[HeldCell, Reason]] = []
         for cell in held:
-            process = processes.get(cell.worker)
+            process = None if cell.worker in watched else processes.get(cell.worker)
             if process is not None and process.is_dead():
                 dead.append((cell, "killed"))
             elif cell.cell_id in expired:

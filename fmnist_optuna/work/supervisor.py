@@ -149,7 +149,7 @@ class Supervisor:
 
     def _heal(self) -> None:
         """Requeue cells of dead holders; a worker of ours that lost its cell to its own silence hangs and must go."""
-        holders = self.session.recovery.requeue_dead()
+        holders = self.session.recovery.requeue_dead({worker.order.worker_id for worker in self._workers})
         for worker in self._workers:
             if worker.order.worker_id in holders:
                 order = worker.order

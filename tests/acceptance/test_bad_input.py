@@ -270,7 +270,7 @@ def model(name: str, *words: str) -> Case:
 
 
 OWN_MODELS = {
-    "no module": model("nowhere:build", "model.architecture", "nowhere", "No module named"),
+    "no module": model("nowhere:build", "model.architecture", "nowhere", "there is no module nowhere in"),
     "no function": model("models:build", "model.architecture", "models", "no function build"),
     "raises": model("models:raises", "models:raises(hidden_size=16", "ValueError: no such layer"),
     "not compiled": model("models:not_compiled", "compiled", "models:not_compiled"),

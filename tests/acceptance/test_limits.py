@@ -82,5 +82,5 @@ def test_one_cell_that_kills_its_worker_fails_alone(shell: Shell) -> None:
     assert f"failed: hidden_size 12: {cause}" in answer.stderr
     assert shell("status", "--json").json["cells"]["complete"] == 5
     attempts = shell("trials", "--json").json["trials"]
-    killed = [attempt["number"] for attempt in attempts if attempt["reason"] in ("killed", "blamed")]
+    killed = [attempt["trial"] for attempt in attempts if attempt["reason"] in ("killed", "blamed")]
     assert sorted(killed)[1:] == [6, 7]  # once at its place, then behind the others

@@ -13,6 +13,7 @@ from fmnist_optuna.learning.architecture import build_model, load_architecture
 from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
 from fmnist_optuna.learning.model import create_model
 from fmnist_optuna.learning.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.learning.search_path import describe_places
 from fmnist_optuna.learning.user_code import UserCode
 from fmnist_optuna.spec import StudySpec, parse_spec
 
@@ -208,8 +209,8 @@ def test_smallest_cell_is_built() -> None:
     [
         (
             "no_such_module_here:net",
-            "model.architecture must name an importable module, but no_such_module_here: ModuleNotFoundError: "
-            "No module named 'no_such_module_here'.",
+            "model.architecture must name an importable module, but no_such_module_here: there is no module "
+            f"no_such_module_here in {describe_places()}.",
         ),
         (
             "user_architectures:missing",

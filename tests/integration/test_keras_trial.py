@@ -253,13 +253,13 @@ def test_diverging_trial(tmp_path: Path, garments: Splits, few_garments: Residen
     [
         (
             {"training": {"callbacks": ["user_fragile:TooWide"]}},
-            "RuntimeError: nine units are too many",
+            "RuntimeError: nine units are too many and a second line (user_fragile.py, line 16)",
             2,
         ),
         (
             {"model": {"architecture": "user_fragile:picky"}},
             "SpecError: model.architecture must return a model, but user_fragile:picky(hidden_size=9) raised "
-            "ValueError: nine units are too many.",
+            "ValueError: nine units are too many (user_fragile.py, line 10).",
             0,
         ),
     ],
