@@ -98,6 +98,7 @@ class FixedParts:
 
 
 _REMEDY = "leave seeds to the study: no set_random_seed and no seed= in the function, and weights drawn in it by Keras"
+_UNSEEDED = "so that no trial can be reproduced; draw numbers by Keras, random or np.random, which each trial seeds"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -144,6 +145,21 @@ def compare_seeds(code: UserCode, cells: Sequence[tuple[Params, int, int]]) -> F
             return fixed
         found += [fixed] if fixed.describe() else []
     return found[0] if found else None
+
+
+def describe_unseeded(code: UserCode, params: Params, seed: int) -> str | None:
+    """One line for a person if the model of a cell begins otherwise under one and the same seed; None if it does not.
+
+    Raises:
+        SpecError: The model cannot be built.
+    """
+    first, second = (read_initial_values(build_cell(code, params, seed)) for _ in range(2))
+    if [value.layer for value in first] != [value.layer for value in second]:
+        return f"{code.architecture.name} gives other layers each time it is called, {_UNSEEDED}."
+    changed = _distinct(then.layer for then, now in zip(first, second, strict=True) if then.digest != now.digest)
+    if not changed:
+        return None
+    return f"{code.architecture.name} gives other initial values in {_list(changed)} under the same seed, {_UNSEEDED}."
 
 
 def refuse_fixed_weights(code: UserCode, cells: Sequence[tuple[Params, int, int]]) -> str | None:

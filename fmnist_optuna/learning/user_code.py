@@ -37,6 +37,7 @@ class UserCode:
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
         self._folder = Path.cwd()
+        self._environment = dict(os.environ)
         USER_MODULES.forget()
         clear_session()
         _pristine_settings().set_back()
@@ -64,8 +65,8 @@ class UserCode:
         """Start from the state that a fresh process has after the import, with the modules imported from this seed.
 
         Nothing that an earlier model's function or callbacks changed is left: settings of Keras, TensorFlow and NumPy,
-        random generators, the current folder, patches of Keras, and variables of the user's modules, which are
-        executed anew.
+        random generators, the current folder, variables of the environment, patches of Keras, and variables of the
+        user's modules, which are executed anew.
 
         Args:
             seed: Of the cell; set before the modules are executed, and again after it.
@@ -79,7 +80,7 @@ class UserCode:
         self._settings.unregister()
         if self._keras is not None:
             self._keras.set_back()
-        os.chdir(self._folder)
+        self._set_back_process()
         try:
             self.architecture, self.callbacks = self._load(seed)
         except SpecError as error:
@@ -94,6 +95,17 @@ class UserCode:
         """Keep nothing of the model that began last, and have the settings as they were before it."""
         forget_models()
         self._settings.set_back()
+        self._set_back_process()
+
+    def _set_back_process(self) -> None:
+        """The current folder and the environment as they were before the user's modules were imported."""
+        os.chdir(self._folder)
+        for name in os.environ.keys() | self._environment.keys():
+            value = self._environment.get(name)
+            if value is None:
+                del os.environ[name]
+            elif os.environ.get(name) != value:
+                os.environ[name] = value
 
     def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
         keras.utils.set_random_seed(seed)

@@ -70,8 +70,10 @@ def is_to_blame(cell_id: str, tallies: Mapping[str, Tally]) -> bool:
     outside = _log_likelihood(n_suspected + n_others, n_through)
     guilty = _log_likelihood(n_others, n_through)
     ways = math.log(math.comb(len(tallies), len(suspects)))
-    allowed = math.log(VERY_IMPROBABLE if n_others else IMPROBABLE)
-    allowed += 2 * math.log(MIN_KILLS / own.n_killed)  # each further kill is another look, and another chance to err
+    # With others hit as well, each further kill is another look and another chance to err. With none, it is not: the
+    # cells that are killed so often are among those that were killed less often.
+    n_looks = own.n_killed / MIN_KILLS if n_others else 1
+    allowed = math.log(VERY_IMPROBABLE if n_others else IMPROBABLE) - 2 * math.log(n_looks)
     allowed -= (len(suspects) - 1) * math.log(RARITY)
     return outside - guilty + ways <= allowed
 

@@ -1,4 +1,4 @@
-"""Whether the seed of a trial decides its model's initial weights: asked of a child, which imports TensorFlow."""
+"""Whether the seed of a trial, and it alone, decides its model's initial weights: asked of a child with TensorFlow."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,25 @@ DOING = "building models under two seeds"
 
 
 def compare_seeds_in_child(spec: StudySpec) -> Call | None:
-    """A child whose result is a warning of what no seed changes in the smallest cell, or None; none for "dense"."""
+    """A child that looks at the smallest cell's model; none for "dense".
+
+    Its result is a warning of what the seed does not decide or does not change, or None.
+    """
     if spec.model.architecture == "dense":  # it draws all that it draws from the seed
         return None
     return Call(_compare_seeds, spec, doing=DOING)
 
 
 def _compare_seeds(spec: StudySpec) -> str | None:
-    from fmnist_optuna.learning.initial_values import compare_seeds
+    from fmnist_optuna.learning.initial_values import compare_seeds, describe_unseeded
     from fmnist_optuna.learning.rehearsal import smallest_cell
     from fmnist_optuna.learning.user_code import UserCode
 
     code = UserCode(spec)
     bound = code.bind()
-    seed = bound.training.seed
-    fixed = compare_seeds(code, [(smallest_cell(bound).params, seed, seed ^ 1)])
-    return None if fixed is None else fixed.describe()
+    seed, params = bound.training.seed, smallest_cell(bound).params
+    fixed = compare_seeds(code, [(params, seed, seed ^ 1)])
+    return describe_unseeded(code, params, seed) if fixed is None else fixed.describe()
 
 
 def check_seeds_in_child(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> Call:

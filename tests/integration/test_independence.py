@@ -17,7 +17,7 @@ from fmnist_optuna.learning.cell_training import build_cell, train_cell
 from fmnist_optuna.learning.data import Splits
 from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.framework_settings import FrameworkSettings
-from fmnist_optuna.learning.initial_values import compare_seeds, refuse_fixed_weights
+from fmnist_optuna.learning.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
 from fmnist_optuna.learning.user_code import UserCode, forget_models
 from fmnist_optuna.learning.weights import hash_weights
 from fmnist_optuna.run import RunOptions, prepare_study
@@ -76,6 +76,7 @@ def make_data(n_train: int = 70, n_validation: int = 40) -> ResidentData:
 KEPT_IN_VARIABLES = (
     PLAIN
     + """
+import os
 import random
 import numpy as np
 
@@ -91,8 +92,9 @@ stopper = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0)
 
 def net(width):
     calls.append(width)
+    os.environ["CALLS"] = str(int(os.environ.get("CALLS", 0)) + 1)
     shift = keras.initializers.Constant(numbers.normal() + drawn + float(keras.random.normal((), seed=generator)))
-    noise = keras.layers.GaussianNoise(0.1 * len(calls))
+    noise = keras.layers.GaussianNoise(0.1 * len(calls) * int(os.environ["CALLS"]))
     return compiled(keras.layers.Dense(width, kernel_initializer=initializer, bias_initializer=shift), noise, hidden,
                     keras.layers.BatchNormalization(), head(), optimizer=optimizer)
 
@@ -102,12 +104,12 @@ def stopping():
 )
 
 
-def train_in_order(spec: StudySpec, widths: list[int]) -> dict[int, tuple[str, float]]:
-    """Train cells one after another in this process; for each, the hash of its weights and its last training loss."""
-    code, results = UserCode(spec), {}
+def train_in_order(spec: StudySpec, widths: list[int]) -> list[tuple[str, float]]:
+    """Train cells one after another in this process; of each, the hash of its weights and its last training loss."""
+    code, results = UserCode(spec), []
     for width in widths:
         model, result = train_cell(code, {"width": width}, 100 + width, make_data(), [])
-        results[width] = hash_weights(model), result.epochs[-1].train_loss
+        results.append((hash_weights(model), result.epochs[-1].train_loss))
         forget_models()
     return results
 
@@ -116,10 +118,10 @@ def test_results_do_not_depend_on_the_order(make_module: MakeModule) -> None:
     """Layers, optimizers, generators, counters and callbacks in a module's variables begin anew for each cell."""
     spec = make_spec(make_module("user_variables", KEPT_IN_VARIABLES), ("stopping",), width=[3, 5])
     alone = Call(train_in_order, spec, [5], doing="training")  # in a process of its own
-    forward, backward = train_in_order(spec, [3, 5]), train_in_order(spec, [5, 3])
-    assert forward == backward
-    assert alone.result() == {5: forward[5]}
-    assert forward[3] != forward[5]
+    first, second, third = train_in_order(spec, [3, 5, 3])
+    assert first == third
+    assert alone.result() == [second]
+    assert first != second
 
 
 def test_what_was_read_first_is_executed(make_module: MakeModule) -> None:
@@ -396,6 +398,27 @@ def test_parts_that_no_seed_changes_are_named(
     if not is_all:
         assert ("hidden" if weights else "drop") in str(fixed.describe())
         assert refuse_fixed_weights(code, [({"kind": kind}, 1, 2)]) == fixed.describe()
+
+
+UNSEEDED = (
+    PLAIN
+    + """
+import random
+import numpy as np
+def net(kind):
+    draws = {"own": np.random.default_rng().normal, "set": np.random.normal}
+    bias = keras.initializers.Constant(draws[kind]() + random.random())
+    return compiled(keras.layers.Dense(2, bias_initializer=bias, name="hidden"), head())
+"""
+)
+
+
+def test_numbers_that_no_seed_decides_are_named(make_module: MakeModule) -> None:
+    """A generator of the user's own without a seed; NumPy's and Python's are set before each trial."""
+    code = UserCode(make_spec(make_module("user_unseeded", UNSEEDED), kind=["own", "set"]))
+    assert describe_unseeded(code, {"kind": "set"}, 1) is None
+    found = describe_unseeded(code, {"kind": "own"}, 1)
+    assert str(found).startswith("user_unseeded:net gives other initial values in hidden under the same seed, so that")
 
 
 def test_run_warns_of_what_no_seed_changes(
