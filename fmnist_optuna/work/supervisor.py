@@ -28,6 +28,7 @@ from fmnist_optuna.errors import (
     UsageError,
     WorkerFailedError,
 )
+from fmnist_optuna.grid import make_cell
 from fmnist_optuna.log import log_event, read_message
 from fmnist_optuna.study.history import RunningCell
 from fmnist_optuna.study.presence import Process
@@ -220,7 +221,11 @@ class Supervisor:
             return False
         if self._workers:
             return True
-        cells = [f"{cell_id[:8]} ({n_deaths} times)" for cell_id, n_deaths in self._deaths.most_common()]
+        params = {make_cell(cell.params).cell_id: cell.params for cell in self.session.history.grid()}
+        cells = [
+            f"{' '.join(f'{name} {value}' for name, value in params[cell_id].items())} ({n_deaths} times)"
+            for cell_id, n_deaths in self._deaths.most_common()
+        ]
         raise MismatchError(
             f"study {self.session.record.name}: every cell left must be trained, but its worker dies each time: "
             f"{', '.join(cells)}; often for want of memory, see --memory-limit. `fmnist-optuna trials` shows them; run "
