@@ -13,7 +13,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -54,10 +54,10 @@ class UserModules:
             if vars(sys.modules.get(parent, ModuleType(""))).get(child) is module:
                 delattr(sys.modules[parent], child)  # `from parent import child` looks there first
             loader = module.__spec__.loader  # type: ignore[union-attr]
-            if isinstance(loader, SourceFileLoader):
+            if isinstance(loader, SourceFileLoader | SourcelessFileLoader):
                 self._keep(name, loader)
 
-    def _keep(self, name: str, loader: SourceFileLoader) -> None:
+    def _keep(self, name: str, loader: SourceFileLoader | SourcelessFileLoader) -> None:
         with contextlib.suppress(Exception):  # the file may be gone by now: then the import will say so
             code = loader.get_code(name)
             if code is not None:
@@ -92,7 +92,9 @@ class _KeptLoader(SourceFileLoader):
 def is_users(module: ModuleType | None) -> bool:
     """Whether a module is one of the user's own: a Python file outside Python's library and installed packages."""
     spec = getattr(module, "__spec__", None)
-    if not isinstance(spec, ModuleSpec) or not isinstance(spec.loader, SourceFileLoader) or not spec.origin:
+    if not isinstance(spec, ModuleSpec) or not spec.origin:
+        return False
+    if not isinstance(spec.loader, SourceFileLoader | SourcelessFileLoader):  # an extension is loaded once a process
         return False
     return spec.name != "__main__" and origins.is_users(Path(spec.origin))
 

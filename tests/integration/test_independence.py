@@ -1,5 +1,7 @@
 """No trial meets what another left: settings, modules, seeds, layers, callbacks and files of the user's."""
 
+import importlib
+import py_compile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from fmnist_optuna.learning.engine import ResidentData
 from fmnist_optuna.learning.framework_settings import FrameworkSettings
 from fmnist_optuna.learning.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
 from fmnist_optuna.learning.user_code import UserCode, forget_models
+from fmnist_optuna.learning.user_modules import USER_MODULES
 from fmnist_optuna.learning.weights import hash_weights
 from fmnist_optuna.run import RunOptions, prepare_study
 from fmnist_optuna.spec import StudySpec, parse_spec
@@ -134,6 +137,19 @@ def test_what_was_read_first_is_executed(make_module: MakeModule) -> None:
         Path(str(code.architecture.function.__globals__["__file__"])).write_text(source.replace("3", f"{size}  # new"))
         forget_models()
     assert sizes == [3, 3]
+
+
+def test_module_without_source_begins_anew_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a compiled file alone, Python's import makes a module of another kind."""
+    (tmp_path / "text.py").write_text("calls = []")
+    py_compile.compile(str(tmp_path / "text.py"), cfile=str(tmp_path / "user_compiled.pyc"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for _ in range(3):
+        with USER_MODULES.watching():
+            calls = importlib.import_module("user_compiled").calls
+        calls.append(1)
+        USER_MODULES.forget()
+    assert calls == [1]
 
 
 def test_module_that_cannot_begin_anew_is_refused(make_module: MakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
