@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,19 @@ N_TRAIN = 1_003  # 31 batches of 32 and a rest of 11
 N_VALIDATION = 2_400  # all: what a trial scored is scored again before the test set is opened
 
 prepare_training_environment()  # before anything imports TensorFlow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings_as_they_were() -> Iterator[None]:
+    """No file of tests meets the settings of Keras that another has left."""
+    yield
+    if "keras" in sys.modules:
+        import keras
+
+        keras.config.set_dtype_policy("float32")
+        keras.config.set_floatx("float32")
+        keras.config.set_epsilon(1e-7)
+        keras.config.set_image_data_format("channels_last")
 
 
 @pytest.fixture(scope="session")

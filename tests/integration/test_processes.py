@@ -12,7 +12,7 @@ import pytest
 from small_study import make_spec
 
 from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, WorkerFailedError
-from fmnist_optuna.results.dashboard import DashboardProcess
+from fmnist_optuna.results.dashboard_process import DashboardProcess
 from fmnist_optuna.run import prepare_in_child
 from fmnist_optuna.work import processes
 from fmnist_optuna.work.processes import Call, start, warm_up
