@@ -62,8 +62,9 @@ def dashboard(
 ) -> None:
     """Show the studies of the storage in a browser, by optuna-dashboard, until Ctrl-C; read-only.
 
-    With --writable, or a --host that others reach, it asks for a token: part of the link that is printed, or that of
-    the file FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE.
+    With --writable, or a --host that others reach, it asks for a token, and prints a link that has it.
+
+    FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE names a file with a token of your own, which is then not printed.
     """
     from fmnist_optuna.results.access import make_access
     from fmnist_optuna.results.address import LOOPBACK, check_address
@@ -76,7 +77,7 @@ def dashboard(
     access = make_access(host, allow_host or (), token, is_writable)
     session = open_session(common, study) if study is not None else None
     storage = open_storage_of(common) if session is None else session.storage
-    server = Dashboard(make_application(storage, access), host, port)
+    server = Dashboard(make_application(storage, access), host, port, is_writable=is_writable)
     address = server.address if session is None else f"{server.address}/studies/{session.record.study_id}"
     link = address if access.token is None else f"{address}?token={access.token}"
     # Logs may keep what is printed, and whoever named a file knows its token.

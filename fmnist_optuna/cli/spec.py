@@ -61,8 +61,7 @@ def check(
 ) -> None:
     """Check a study file, its architecture and its callbacks, by training the smallest cell twice for a few steps.
 
-    What would fail every trial fails here, with the same words. Larger cells are not tried: one that needs more memory
-    than there is fails by itself, and the others go on.
+    What would fail every trial fails here, with the same words; larger cells are not tried.
     """
     spec = read_study_file(study_file)
 

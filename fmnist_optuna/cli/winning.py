@@ -126,8 +126,7 @@ def export(
 ) -> None:
     """Write the winner's stored weights as a model that other programs load; nothing is trained.
 
-    The model must give the recorded answers on all test images in a fresh process; otherwise nothing is left, and the
-    exit status is 6.
+    It must give the recorded answers on all test images in a fresh process; else nothing is left, and it exits 6.
     """
     from fmnist_optuna.cli.answers import print_json
     from fmnist_optuna.cli.tables import print_export

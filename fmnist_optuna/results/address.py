@@ -38,7 +38,8 @@ def check_address(host: str, port: int) -> str:
             f"--port must be one that this user may listen at, from {FIRST_FREE_PORT} on, but {port}: {error.strerror}."
         ) from error
     except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
+        # A link-local address without its zone is invalid, a zone that no interface has cannot be resolved.
+        if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
             raise _no_address(host) from error
         raise UsageError(
             f"--host and --port must be free to listen at, but {host}:{port}: {error.strerror or error}; "

@@ -19,6 +19,7 @@ from fmnist_optuna.study.storage import Storage
 N_THREADS = 4  # one slow page of a large study must not hold up the others
 MAX_HEADER_BYTES = 32 * 2**10
 MAX_BODY_BYTES = 64 * 2**20  # of a request: an uploaded artifact of 48 MB, as the page encodes it
+MAX_BODY_BYTES_READ_ONLY = 2**10  # what reads has no body, and the server keeps one before a token is checked
 OF_THE_FILE = ("content-length", "etag", "last-modified")
 # The page offers what a read-only server refuses; nothing of it is shown.
 CHANGING_ICONS = ("AddBox", "Delete", "DriveFileRenameOutline", "Edit", "UploadFile")
@@ -70,17 +71,19 @@ class Dashboard:
     Args:
         host: Address to bind to; 127.0.0.1 is reached from this machine alone.
         port: 0 for any that is free.
+        is_writable: Whether requests may bring something.
 
     Raises:
         UsageError: The port is taken, or the host is none of ours.
     """
 
-    def __init__(self, application: Application, host: str, port: int) -> None:
+    def __init__(self, application: Application, host: str, port: int, *, is_writable: bool = False) -> None:
         number = check_address(host, port)
         try:
             self._server = waitress.create_server(
                 application, host=number, port=port, threads=N_THREADS, ident=None,
-                max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=MAX_BODY_BYTES,
+                max_request_header_size=MAX_HEADER_BYTES,
+                max_request_body_size=MAX_BODY_BYTES if is_writable else MAX_BODY_BYTES_READ_ONLY,
             )  # fmt: skip
         except OSError as error:
             raise UsageError(

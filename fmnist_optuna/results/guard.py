@@ -10,7 +10,6 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -129,12 +128,10 @@ class Guard:
         )
 
     def _has_session(self, environ: Environ, cookie: str) -> bool:
-        try:
-            cookies = SimpleCookie(environ.get("HTTP_COOKIE", ""))
-        except CookieError:
-            return False
-        value = cookies[cookie].value if cookie in cookies else ""
-        return secrets.compare_digest(value.encode(), self._session.encode())
+        # By hand: other servers on this machine set cookies for its names too, and `http.cookies` gives up at some.
+        pairs = (pair.strip().partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";"))
+        values = [value.encode(errors="replace") for name, _, value in pairs if name == cookie]
+        return any(secrets.compare_digest(value, self._session.encode()) for value in values)
 
     def _enter(
         self, tokens: TokenCheck, environ: Environ, start: StartResponse, cookie: str, has_session: bool

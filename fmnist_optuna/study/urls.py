@@ -62,6 +62,10 @@ def _broken_rule(url: URL, storage: str) -> str | None:
         return " with a path of this system"
     if path.endswith(("/", "/.")):
         return " with a file, not a folder"
+    if path != path.strip():  # as a line of an environment file may end
+        return " without spaces at its ends"
+    if re.search(r"/~(/|$)|(^|/)\$\{?[A-Za-z_]", path):
+        return " with ~ at its beginning alone and without $, as no shell has expanded it"
     return None
 
 

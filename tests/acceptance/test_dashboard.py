@@ -88,7 +88,7 @@ def start(storage: Storage) -> Iterator[Callable[[Access], Running]]:
     servers: list[Dashboard] = []
 
     def start(access: Access) -> Running:
-        server = Dashboard(make_application(storage, access), LOOPBACK, 0)
+        server = Dashboard(make_application(storage, access), LOOPBACK, 0, is_writable=access.is_writable)
         threading.Thread(target=serve, args=[server], daemon=True).start()
         servers.append(server)
         return Running(server.port)
@@ -171,6 +171,14 @@ OTHER_REQUESTS: list[tuple[str, str, str | None, list[str], int]] = [
     ("GET", "/api/studies", "localhost", ["Content-Length: -1"], 400),
     ("GET", "/api/studies", "localhost", ["X: " + 32_700 * "x"], 431),
     ("GET", "/api/studies", "localhost", ["Transfer-Encoding: gzip"], 501),
+    ("POST", "/api/studies", "localhost", ["Content-Length: 2000"], 413),
+    ("GET", "/api/studies", "localhost", ["Upgrade: websocket", "Sec-WebSocket-Version: 13"], 200),
+    ("GET", "/dashboard?token=x", "localhost", [], 200),
+    ("get", "/api/studies", "localhost", [], 400),
+    ("GET", "/api/studies", "0.0.0.0", [], 421),
+    ("GET", "/api/studies", "[::]", [], 421),
+    ("GET", "/api/studies", "[::1%25lo]", [], 421),
+    ("GET", "/api/studies", "localhost,evil.example", [], 421),
 ]
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -237,6 +245,10 @@ TOKEN_REQUESTS: list[tuple[str, str, list[str], int]] = [
     ("GET", "/api/studies", [BEARER.replace("Bearer", "Basic")], 401),
     ("GET", "/api/studies", [f"X-Forwarded-Authorization: Bearer {TOKEN}"], 401),
     ("GET", "/api/studies", [COOKIE], 200),
+    ("GET", "/api/studies", [COOKIE.replace("Cookie: ", 'Cookie: a={"b": 1}; c:d/e=f g;; h; ')], 200),
+    ("GET", "/api/studies", [f"{COOKIE}; fmnist_optuna_PORT=other"], 200),
+    ("GET", "/api/studies", ["Cookie: fmnist_optuna_PORT="], 401),
+    ("GET", "/api/studies", [COOKIE.replace("Cookie:", "X-Cookie:")], 401),
     ("GET", "/api/studies", [COOKIE.replace("SESSION", TOKEN)], 401),
     ("GET", "/api/studies", [COOKIE.replace("PORT", "80")], 401),
     ("GET", "/api/studies", ["Cookie: ;=;\xff"], 401),

@@ -3,7 +3,6 @@
 The rows that train share one run of one cell, which meets several oddities at once.
 """
 
-import re
 import shlex
 import shutil
 import signal
@@ -52,35 +51,20 @@ ASCII: dict[str, str | None] = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", 
 TABLE = {
     # Standard streams
     "stdout closed": Row("$F spec example >&-"),
-    "stderr closed": Row("$F spec example 2>&-", words="[grid]"),
-    "stdin closed": Row("$F spec example <&-", words="[grid]"),
     "everything closed": Row("$F spec example <&- >&- 2>&-"),
     "stdout full": Row("$F spec example > /dev/full", 1, "Standard output must take the answer"),
-    "stdout full, with help": Row("$F --help > /dev/full", 1, "Standard output must take the answer"),
-    "stderr full": Row("$F spec example 2> /dev/full", words="[grid]"),
     "stdout a pipe that is gone": Row("$F spec example | true", 0),
     "ascii": Row("$F trials", words="######", variables=ASCII),
-    "latin-1 help": Row("$F run --help", words="--workers", variables={"PYTHONIOENCODING": "latin-1"}),
     "ascii, an error with other characters": Row("$F trials grün", 2, "locale's encoding", ASCII),
     # Width, colour, and Python's own variables
-    "no columns": Row("$F spec example", words="[grid]", variables={"COLUMNS": "0"}),
     "columns that are no number": Row("$F --help", words="Usage", variables={"COLUMNS": "²", "TERMINAL_WIDTH": "x"}),
-    "twenty columns": Row("$F spec example", words="[grid]", variables={"COLUMNS": "20"}),
-    "a dumb terminal": Row("$F spec example", words="[grid]", variables={"TERM": "dumb", "NO_COLOR": "1"}),
     "warnings are errors": Row("$F trials", words="COMPLETE", variables={"PYTHONWARNINGS": "error"}),
-    "optimized": Row("$F spec example", words="[grid]", variables={"PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "1"}),
-    "safe path": Row("$F spec example", words="[grid]", variables={"PYTHONSAFEPATH": "1"}),
-    "no number of workers": Row("$F run", 2, "FMNIST_OPTUNA_WORKERS", {"FMNIST_OPTUNA_WORKERS": "many"}),
     # Folders
     "no home": Row("$F spec example", words="[grid]", variables={"HOME": None, "XDG_CACHE_HOME": None}),
-    "a home that is no folder": Row("$F spec example", words="[grid]", variables={"HOME": "/dev/null"}),
     "a current folder that was deleted": Row("mkdir x && cd x && rmdir ../x && $F --help", words="Usage"),
     "few files": Row("ulimit -n 64; $F trials", words="COMPLETE"),
     # Files in the current folder
     "shadows": Row("$F trials", words="COMPLETE", files={f"{name}.py": BREAKS.encode() for name in SHADOWED}),
-    "shadows of all": Row(
-        "$F --help", words="Usage", files={f"{m}.py": BREAKS.encode() for m in ("types", "functools")}
-    ),
     "shadows of python -m": Row(
         "$PYTHON -m fmnist_optuna spec example",
         words="[grid]",
@@ -88,16 +72,34 @@ TABLE = {
     ),
     # Study files
     "UTF-16": Row("$F run x.toml", 2, "must be UTF-8, but is UTF-16", files={"x.toml": SMALL.encode("utf-16")}),
-    "latin-1 study file": Row("$F run x.toml", 2, "byte 0xe4 in line 1", files={"x.toml": "# ä".encode("latin-1")}),
-    "a folder as study file": Row("$F run .", 2, "must be a readable study file"),
     # Storage
     "an asynchronous driver": storage("sqlite+aiosqlite:///x.db", "without another driver"),
     "a file URI": storage("sqlite:///file:x.db?uri=true", "without ? and parameters"),
     "a home": Row("$F trials --storage sqlite:///~/studies/studies.db", words="COMPLETE", variables={"HOME": "."}),
     # Addresses
     "no address": Row("$F dashboard --host 256.1.1.1", 2, "--host must be an address of this machine"),
-    "an empty address": Row("$F dashboard --host ''", 2, "--host must be an address of this machine"),
     "a port in use, at the start of a run": Row("$F run --dashboard --dashboard-port $TAKEN", 2, "must be free"),
+}
+# Kin of the rows above.
+MORE = {
+    "stderr closed": Row("$F spec example 2>&-", words="[grid]"),
+    "stdin closed": Row("$F spec example <&-", words="[grid]"),
+    "stdout full, with help": Row("$F --help > /dev/full", 1, "Standard output must take the answer"),
+    "stderr full": Row("$F spec example 2> /dev/full", words="[grid]"),
+    "latin-1 help": Row("$F run --help", words="--workers", variables={"PYTHONIOENCODING": "latin-1"}),
+    "no columns": Row("$F spec example", words="[grid]", variables={"COLUMNS": "0"}),
+    "twenty columns": Row("$F spec example", words="[grid]", variables={"COLUMNS": "20"}),
+    "a dumb terminal": Row("$F spec example", words="[grid]", variables={"TERM": "dumb", "NO_COLOR": "1"}),
+    "optimized": Row("$F spec example", words="[grid]", variables={"PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "1"}),
+    "safe path": Row("$F spec example", words="[grid]", variables={"PYTHONSAFEPATH": "1"}),
+    "no number of workers": Row("$F run", 2, "FMNIST_OPTUNA_WORKERS", {"FMNIST_OPTUNA_WORKERS": "many"}),
+    "a home that is no folder": Row("$F spec example", words="[grid]", variables={"HOME": "/dev/null"}),
+    "shadows of all": Row(
+        "$F --help", words="Usage", files={f"{m}.py": BREAKS.encode() for m in ("types", "functools")}
+    ),
+    "latin-1 study file": Row("$F run x.toml", 2, "byte 0xe4 in line 1", files={"x.toml": "# ä".encode("latin-1")}),
+    "a folder as study file": Row("$F run .", 2, "must be a readable study file"),
+    "an empty address": Row("$F dashboard --host ''", 2, "--host must be an address of this machine"),
 }
 
 
@@ -120,32 +122,47 @@ def ask(row: Row, shell: Shell, taken_port: int) -> tuple[Answer, set[str]]:
     return Answer(done.returncode, done.stdout, done.stderr), shell.files() - before
 
 
-@pytest.fixture(scope="module")
-def answers(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Answer, set[str]]]:
+def ask_all(table: Mapping[str, Row], smoke: FinishedStudy, folder: Path) -> dict[str, tuple[Answer, set[str]]]:
     """The answers of all rows, each from a folder of its own, two at a time."""
-    folder = tmp_path_factory.mktemp("environments")
 
     def call(name: str, port: int) -> tuple[Answer, set[str]]:
         shutil.copytree(smoke.shell.folder, folder / name)
-        return ask(TABLE[name], Shell(folder / name), port)
+        return ask(table[name], Shell(folder / name), port)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        return two_at_a_time({name: lambda name=name: call(name, port) for name in TABLE})
+        return two_at_a_time({name: lambda name=name: call(name, port) for name in table})
 
 
-@pytest.mark.parametrize("name", list(TABLE))
-def test_a_row_works_or_says_why_not(answers: dict[str, tuple[Answer, set[str]]], name: str) -> None:
+def check(row: Row, answer: Answer, made: set[str]) -> None:
     """Its exit status, its one line or its answer, no traceback, and no file that was not there."""
-    row, (answer, made) = TABLE[name], answers[name]
     assert answer.code == row.code, answer
     assert "Traceback" not in answer.stderr
     assert made == set()
     if row.code and row.words:
         (line,) = answer.errors
-        assert re.search(row.words if "|" in row.words else re.escape(row.words), line)
+        assert row.words in line
     else:
         assert row.words in answer.stdout
+
+
+@pytest.fixture(scope="module")
+def answers(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Answer, set[str]]]:
+    """The answers of the table."""
+    return ask_all(TABLE, smoke, tmp_path_factory.mktemp("environments"))
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_a_row_works_or_says_why_not(answers: dict[str, tuple[Answer, set[str]]], name: str) -> None:
+    """As `check` has it."""
+    check(TABLE[name], *answers[name])
+
+
+@pytest.mark.slow
+def test_more_rows_work_or_say_why_not(smoke: FinishedStudy, tmp_path: Path) -> None:
+    """As `check` has it."""
+    for name, answer in ask_all(MORE, smoke, tmp_path).items():
+        check(MORE[name], *answer)
 
 
 # One run that meets much at once
@@ -217,7 +234,8 @@ def test_a_module_that_is_not_found_is_told_with_where(odd: tuple[Shell, Path, A
     assert (taken.code, len(taken.errors)) == (2, 1)
     assert "random is Python's; rename" in taken.errors[0]
     assert (missing.code, len(missing.errors)) == (2, 1)
-    assert f"there is no module nowhere in {shell.folder}" in missing.errors[0].replace("/private", "")
+    assert "there is no module nowhere in " in missing.errors[0]  # an editable install's own folder may come first
+    assert str(shell.folder) in missing.errors[0]
 
 
 def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, list[Path], list[object]]:

@@ -22,8 +22,8 @@ COMMON = (
 )
 OPTIONS: dict[str, tuple[str, ...]] = {
     "run": ("--workers", "--data", "--data-dir", "--mirror", "--pruner", "--name", "--timeout", "--trial-timeout",
-            "--memory-limit", "--json"),
-    "init": ("--data", "--data-dir", "--pruner", "--name", "--json"),
+            "--memory-limit", "--accept-code", "--dashboard", "--dashboard-port", "--json"),
+    "init": ("--data", "--data-dir", "--pruner", "--name", "--accept-code", "--json"),
     "worker": ("--data-dir", "--memory-limit"),
     "status": ("--watch", "--json"),
     "trials": ("--csv", "--json"),
@@ -31,7 +31,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "best": ("--json",),
     "verify": ("--json",),
     "list": ("--json",),
-    "confirm": ("--top", "--seeds", "--workers", "--data-dir", "--mirror", "--timeout", "--json"),
+    "confirm": ("--top", "--seeds", "--workers", "--data-dir", "--mirror", "--timeout", "--accept-code", "--json"),
     "reproduce": ("--data-dir", "--json"),
     "export": ("--trial", "--format", "--out", "--version", "--data-dir", "--json"),
     "predict": ("--top", "--json"),

@@ -34,7 +34,21 @@ def test_an_address_of_ipv6_is_taken(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "256.1.1.1", "1.2.3", "127.1", "0x7f.1", "203.0.113.7", "255.255.255.255", "a b", "[", "x" * 300, "a..b"],
+    [
+        "",
+        "256.1.1.1",
+        "1.2.3",
+        "127.1",
+        "0x7f.1",
+        "203.0.113.7",
+        "255.255.255.255",
+        "a b",
+        "[",
+        "x" * 300,
+        "a..b",
+        "fe80::1",
+        "::1%nowhere",
+    ],
 )
 def test_any_other_address_is_refused_in_one_line(host: str) -> None:
     """Malformed, of another machine, or empty, which could mean here alone as well as everywhere."""

@@ -19,6 +19,7 @@ from fmnist_optuna.study.urls import check_url, parse_url
         ("sqlite:///a%20b%2525.db", "a b%25.db"),
         ("sqlite:///~/b.db", "/home/ada/b.db"),
         ("sqlite:///a~/~.db", "a~/~.db"),
+        ("sqlite:///a$b/$1.db", "a$b/$1.db"),
     ],
 )
 def test_a_file_is_taken_by_its_path(url: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,10 @@ def test_a_file_is_taken_by_its_path(url: str, path: str, monkeypatch: pytest.Mo
         ("sqlite:///a/", "not a folder"),
         ("sqlite:///a/.", "not a folder"),
         ("sqlite:///~nobody-of-this-name/b.db", "known home folder"),
+        ("sqlite:///a/~/b.db", "~ at its beginning alone"),
+        ("sqlite:///$HOME/b.db", "without $"),
+        ("sqlite:////data/${NAME}/b.db", "without $"),
+        ("sqlite:///b.db ", "spaces at its ends"),
         ("sqlite:///a\nb.db", "control characters"),
         ("sqlite:///a%00b.db", "control characters"),
         ("sqlite:///a\0b.db", "control characters"),
