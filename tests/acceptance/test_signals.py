@@ -54,7 +54,7 @@ def interrupt(folder: Path, pace_seconds: float, wait_for: str, *signals: int, t
 
 def kill_worker(folder: Path) -> tuple[Shell, Answer]:
     """Kill the worker in its first trial, then let the run end at full pace."""
-    shell = make_paced(folder, 1.0)
+    shell = make_paced(folder, 60.0)
     with shell.start(*RUN) as run:
         shell.wait_for("SELECT * FROM epochs")
         (worker,) = shell("status", "--json").json["workers"]
