@@ -1,5 +1,6 @@
 """The studies of a storage in a browser: optuna-dashboard behind a real WSGI server and a guard."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -91,6 +92,7 @@ class Dashboard:
                 "--port 0 takes any free one."
             ) from error
         self._server.channel_class = _Channel
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a page that asks for five things is no news
         self.host, self.port = host, int(self._server.effective_port)
 
     @property
