@@ -88,7 +88,7 @@ def _make(root: str) -> Path:
         raise StorageError(
             f"Temporary files must have a folder that can be written, but {error.strerror or error}; set TMPDIR."
         ) from error
-    _sweep(made.parent)
+    _sweep(made)
     return made
 
 
@@ -106,11 +106,11 @@ def _hold(lock: Path) -> None:
     fcntl.flock(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW), fcntl.LOCK_SH)
 
 
-def _sweep(root: Path) -> None:
-    """Remove the folders of processes that were killed."""
-    for folder in root.glob(f"{PREFIX}*"):
+def _sweep(own: Path) -> None:
+    """Remove the folders of processes that were killed, beside our own."""
+    for folder in own.parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # somebody else's, or another process is just removing it
-            if _is_left(folder):
+            if folder != own and _is_left(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

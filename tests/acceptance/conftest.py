@@ -34,8 +34,9 @@ def _smoke(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     with (common / "trained.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not answer.exists():
-            trained.mkdir()
-            temporary.mkdir()
+            for folder in (trained, temporary):
+                shutil.rmtree(folder, ignore_errors=True)  # of another process, whose run took too long
+                folder.mkdir()
             shell = Shell(trained, {"TMPDIR": str(temporary)})
             shell.write("smoke.toml", SMOKE)
             answer.write_text(json.dumps(asdict(shell("run", "smoke.toml", "--workers", "2"))))
