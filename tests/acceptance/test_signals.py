@@ -146,7 +146,7 @@ def test_a_killed_worker_is_replaced_and_the_study_ends(scenarios: Scenarios) ->
     assert answer.code == 0, answer.stderr
     told = attempts(shell)
     assert sorted(attempt[0] for attempt in told) == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert ("FAIL", "lost", 1) in told
+    assert ("FAIL", "killed", 1) in told
     assert ("COMPLETE", None, 2) in told
     assert shell("verify").code == 0
 
