@@ -210,7 +210,7 @@ def test_smallest_cell_is_built() -> None:
         (
             "no_such_module_here:net",
             "model.architecture must name an importable module, but no_such_module_here: there is no module "
-            f"no_such_module_here in {describe_places()}.",
+            "no_such_module_here in PLACES.",
         ),
         (
             "user_architectures:missing",
@@ -262,7 +262,7 @@ def test_refused_architectures(user: str, architecture: str, text: str) -> None:
     module, _, function = architecture.partition(":")
     with pytest.raises(SpecError) as caught:
         prepare_spec(user_spec(module, function))
-    assert str(caught.value) == text
+    assert str(caught.value) == text.replace("PLACES", describe_places())
 
 
 @pytest.mark.parametrize("function", ["unflattened", "two_outputs", "flat_input"])
