@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import OF_TRAINING, Params
@@ -16,6 +17,7 @@ from fmnist_optuna.learning.signature import read_signature
 from fmnist_optuna.spec import Declared, StudySpec
 
 N_PROBES = 4  # images of noise that a model is tried on
+BATCH_TOLERANCE = 0.02  # of the largest output: half precision rounds otherwise in another batch
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _build_weights(model: keras.Model, name: str) -> None:
 
 
 def _check_answers(model: keras.Model, name: str) -> None:
-    """Refuse a model of another output, or one that answers differently each time."""
+    """Refuse a model of another output, or one whose answer to an image depends on chance or on other images."""
     output, again = _call_model(model, name), _call_model(model, name)
     shape = tuple(getattr(output, "shape", ()))
     if shape != (N_PROBES, N_CLASSES):
@@ -97,10 +99,20 @@ def _check_answers(model: keras.Model, name: str) -> None:
             "model.architecture must give the same answers to the same images outside of training, but "
             f"{name} gives others each time; leave dropout and noise to training=True."
         )
+    together, alone = (_as_numbers(answers)[0] for answers in (output, _call_model(model, name, 1)))
+    if not np.allclose(alone, together, rtol=0, atol=BATCH_TOLERANCE * np.abs(together).max(), equal_nan=True):
+        raise SpecError(
+            "model.architecture must answer each image by itself outside of training, but the answers of "
+            f"{name} depend on the other images of a batch; leave means over a batch to training=True."
+        )
 
 
-def _call_model(model: keras.Model, name: str) -> Any:
-    noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
+def _as_numbers(output: Any) -> NDArray[np.float64]:
+    return np.asarray(keras.ops.convert_to_numpy(output), np.float64)
+
+
+def _call_model(model: keras.Model, name: str, n_images: int = N_PROBES) -> Any:
+    noise = np.random.default_rng(0).integers(0, 256, (n_images, *IMAGE_SHAPE), dtype=np.uint8)
     with as_spec_error(f"{_rule(name)} raised"):
         return model(noise, training=False)
 

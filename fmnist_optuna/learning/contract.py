@@ -15,6 +15,9 @@ STEPS = (
     *("train_step", "test_step", "make_train_function", "make_test_function"),
     *("compute_metrics", "get_metrics_result", "_compute_loss"),
 )
+# Taken before any code of the user's is imported, which may put others in their place.
+STOCK_STEPS = {step: getattr(keras.Model, step) for step in STEPS}
+STOCK_LOSS = keras.Model.compute_loss
 
 
 def check_steps(model: keras.Model, call: str) -> None:
@@ -26,13 +29,12 @@ def check_steps(model: keras.Model, call: str) -> None:
     Raises:
         SpecError: It does.
     """
-    for step in STEPS:
-        if step in vars(model) or getattr(type(model), step) is not getattr(keras.Model, step):
-            raise SpecError(
-                f"model.architecture must leave {step} to Keras, as an epoch is one graph of its own, but {call} "
-                f"returned a {type(model).__name__} with a {step} of its own; put what it does into compute_loss, "
-                "add_loss, a layer or a callback."
-            )
+    if (step := find_own_step(model)) is not None:
+        raise SpecError(
+            f"model.architecture must leave {step} to Keras, as an epoch is one graph of its own, but {call} "
+            f"returned a {type(model).__name__} with a {step} of its own; put what it does into compute_loss, "
+            "add_loss, a layer or a callback."
+        )
     if model.run_eagerly:
         raise SpecError(
             f"model.architecture must compile without run_eagerly, as an epoch is one graph, but {call} returned a "
@@ -51,6 +53,19 @@ def check_steps(model: keras.Model, call: str) -> None:
         )
 
 
+def find_own_step(model: keras.Model) -> str | None:
+    """Name of a part of `fit` that the model, its class or a patch of Keras itself replaces."""
+    for step, stock in STOCK_STEPS.items():
+        if step in vars(model) or getattr(type(model), step) is not stock:
+            return step
+    return None
+
+
+def has_own_loss(model: keras.Model) -> bool:
+    """Whether `compute_loss` is the user's, so that what the model was compiled with need not be its loss."""
+    return getattr(model.compute_loss, "__func__", None) is not STOCK_LOSS
+
+
 def check_averaging(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Refuse an optimizer that averages weights only for the end of `fit`: the weights kept are those of an epoch.
 
@@ -59,7 +74,7 @@ def check_averaging(model: keras.Model, callbacks: Sequence[keras.callbacks.Call
     """
     if any(isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in callbacks):
         return
-    for optimizer in _optimizers(model.optimizer):
+    for optimizer in optimizers_of(model.optimizer):
         if getattr(optimizer, "use_ema", False) and optimizer.ema_overwrite_frequency is None:
             raise SpecError(
                 f"An optimizer with use_ema must say when its averages are used, but {type(optimizer).__name__} has "
@@ -69,9 +84,9 @@ def check_averaging(model: keras.Model, callbacks: Sequence[keras.callbacks.Call
             )
 
 
-def _optimizers(optimizer: Any) -> Iterator[Any]:
+def optimizers_of(optimizer: Any) -> Iterator[Any]:
     """The optimizer, and those inside of it."""
     yield optimizer
     inner = getattr(optimizer, "inner_optimizer", None)
     for part in [*([] if inner is None else [inner]), *getattr(optimizer, "optimizers", [])]:
-        yield from _optimizers(part)
+        yield from optimizers_of(part)

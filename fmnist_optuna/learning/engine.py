@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.learning.adam import fused
 from fmnist_optuna.learning.batches import largest_image_bytes, sum_over_batches, trace_scoring
+from fmnist_optuna.learning.contract import find_own_step, optimizers_of
 
 
 def use_one_thread() -> None:
@@ -84,6 +85,7 @@ class TrainingPass:
         self._n_images = int(data.train_images.shape[0])
         self._batch_size = min(batch_size, self._n_images)
         self._graph: Any = None
+        self._compiled_with = model._loss_tracker  # compile() makes a new one each time
         self._traced_with: list[Any] = []
         model.optimizer.build(model.trainable_variables)
 
@@ -97,18 +99,29 @@ class TrainingPass:
             SpecError: The model's loss is not one number a batch, or what the graph was traced with was exchanged.
         """
         if self._graph is None:
+            self._check_steps()
             with fused(self._model.optimizer):
                 self._graph = self._trace()
             self._traced_with = _parts(self._model)
         elif not _are_same(self._traced_with, _parts(self._model)):
             raise SpecError(
-                "training.callbacks must leave the optimizer, compile() and what is trainable as they are from the "
-                f"first epoch on, as an epoch is one graph, but they were changed before epoch {epoch + 1}; "
-                "change them in on_train_begin."
+                "training.callbacks must leave the optimizer and what is trainable as they are from the first epoch "
+                f"on, as an epoch is one graph, but they were changed before epoch {epoch + 1}; change them in "
+                "on_train_begin."
             )
         order = np.random.default_rng([seed, epoch]).permutation(self._n_images).astype(np.int32)
         loss, hits = self._graph(tf.constant(order))
         return Score(float(loss.numpy()) / self._n_images, int(hits.numpy()) / self._n_images)
+
+    def _check_steps(self) -> None:
+        """Refuse what callbacks changed before the first epoch and an epoch would pass over."""
+        is_same = self._model._loss_tracker is self._compiled_with
+        step = find_own_step(self._model) if is_same else "compile()"
+        if step is not None:
+            raise SpecError(
+                f"training.callbacks must leave {step} as it is, as an epoch is one graph of its own, but a callback "
+                "changed it before the first epoch; let the architecture compile the model."
+            )
 
     def _trace(self) -> Any:
         """A concrete function from a shuffled order (n,) int32 to summed loss and hits."""
@@ -254,8 +267,8 @@ def _count_hits(output: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 def _parts(model: keras.Model) -> list[Any]:
     """What a traced epoch holds on to; compile() makes a new loss tracker each time."""
-    rate = getattr(model.optimizer, "_learning_rate", None)
-    return [model.optimizer, rate, model._loss_tracker, *model.trainable_weights]
+    rates = [getattr(optimizer, "_learning_rate", None) for optimizer in optimizers_of(model.optimizer)]
+    return [model.optimizer, *rates, model._loss_tracker, *model.trainable_weights]
 
 
 def _are_same(first: list[Any], second: list[Any]) -> bool:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.learning.batches import largest_image_bytes, trace_scoring
+from fmnist_optuna.learning.contract import has_own_loss
 from fmnist_optuna.learning.heads import reads_as_logits
 from fmnist_optuna.learning.model import IMAGE_SHAPE
 
@@ -23,8 +24,8 @@ def gives_logits(model: keras.Model) -> bool:
     """
     noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
     outputs = keras.ops.convert_to_numpy(model(noise, training=False)).astype(np.float64)
-    is_own = type(model).compute_loss not in (keras.Model.compute_loss, keras.Sequential.compute_loss)
-    return reads_as_logits(_last_activation(model), None if is_own else _takes_logits(model.loss), outputs)
+    from_logits = None if has_own_loss(model) else _takes_logits(model.loss)
+    return reads_as_logits(_last_activation(model), from_logits, outputs)
 
 
 def _last_activation(model: keras.Model) -> str | None:

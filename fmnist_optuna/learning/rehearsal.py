@@ -17,6 +17,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.grid import BATCH_SIZE, Cell, Params, make_cells, trial_seed
 from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
 from fmnist_optuna.learning.cell_training import build_cell, train_cell
+from fmnist_optuna.learning.contract import has_own_loss
 from fmnist_optuna.learning.engine import ResidentData, bind_loss
 from fmnist_optuna.learning.functions import as_spec_error
 from fmnist_optuna.learning.model import N_CLASSES
@@ -140,7 +141,7 @@ def _takes_labels_for_numbers(model: keras.Model, dtype: Any) -> bool:
     Such a loss broadcasts a label against ten answers: it trains, to nothing. A `compute_loss` of the model's own may
     look at more than the answers, so it is believed.
     """
-    if type(model).compute_loss not in (keras.Model.compute_loss, keras.Sequential.compute_loss):
+    if has_own_loss(model):
         return False
     label = N_CLASSES - 1
     answer = np.full((2, N_CLASSES), (1 - SURE) / (N_CLASSES - 1), np.float32)

@@ -213,6 +213,14 @@ class VectorLoss(keras.Model):
         return keras.losses.sparse_categorical_crossentropy(y, y_pred)
 
 
+def own_loss_on_instance() -> keras.Model:
+    """Its loss is on the instance, so that what it was compiled with says nothing of its logits."""
+    model = net(head=None)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compute_loss = lambda x=None, y=None, y_pred=None, sample_weight=None, training=True: loss(y, y_pred)
+    return model
+
+
 class FocalLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         share = keras.ops.sum(keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 10) * y_pred, axis=-1)
@@ -224,6 +232,28 @@ def smoothed(y_true: Any, y_pred: Any) -> Any:
     return keras.losses.categorical_crossentropy(
         keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 10), y_pred, label_smoothing=0.1
     )
+
+
+# Metrics
+
+
+class SparseF1(keras.metrics.F1Score):
+    """Makes its variables in its first update; its result is one number a class."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        labels = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")
+        return super().update_state(keras.ops.one_hot(labels, 10), y_pred, sample_weight)
+
+
+class Several(keras.metrics.Mean):
+    """Its result has names of its own."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().update_state(keras.ops.max(y_pred, axis=-1))
+
+    def result(self) -> Any:
+        mean = super().result()
+        return {"sure": mean, "unsure": 1 - mean}
 
 
 # Steps that are refused
@@ -264,6 +294,12 @@ def patched() -> keras.Model:
     model = functional()
     model.train_step = lambda data: {}
     return model
+
+
+def patched_keras() -> keras.Model:
+    """Keras itself is patched; the fixture after each test takes it back."""
+    keras.Model.test_step = lambda self, data: {}
+    return functional()
 
 
 # Callbacks
@@ -307,6 +343,24 @@ class Recompiles(C.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if epoch == 1:
             self.model.compile("sgd", LOSS)
+
+
+class CompilesBefore(C.Callback):
+    """What `fit` would end on: it has made its train function by then."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.model.compile("sgd", LOSS, metrics=["accuracy"])
+
+
+class StepsBefore(C.Callback):
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.model.train_step = lambda data: {}
+
+
+class InnerRateLater(C.Callback):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 1:
+            self.model.optimizer.learning_rate = O.schedules.CosineDecay(0.01, 60)
 
 
 class BatchHook(C.Callback):
@@ -434,6 +488,7 @@ LOSSES = {
     "compute-loss-keywords": Row(lambda: functional(KeywordLoss)),
     "compute-loss-short": Row(lambda: functional(ShortLoss), like=lambda: functional(OldLoss)),
     "compute-loss-tracker": Row(lambda: functional(OwnTracker, metrics=None), logs=["entropy", "val_entropy"]),
+    "compute-loss-on-instance": Row(own_loss_on_instance),
     "compute-loss-vector": Row(lambda: functional(VectorLoss), refused=r"that of VectorLoss is one of shape \(64,\)"),
 }
 METRICS = {
@@ -447,6 +502,15 @@ METRICS = {
     ),
     "class-metric": Row(
         lambda: net(metrics=[keras.metrics.SparseCategoricalAccuracy()]), logs=["val_sparse_categorical_accuracy"]
+    ),
+    "metric-of-classes": Row(lambda: net(metrics=["accuracy", SparseF1(name="f1")]), logs=["val_f1"]),
+    "metric-of-several": Row(
+        lambda: net(metrics=["accuracy", Several()]),
+        lambda folder: [C.EarlyStopping("val_sure", mode="max", patience=3)],
+        logs=["val_sure", "val_unsure"],
+    ),
+    "metric-of-one-hot": Row(
+        lambda: net(metrics=["AUC"]), refused=r"A metric must take integer labels \(n,\) .*, but AUC raised ValueError"
     ),
     "layer-metric": layer(lambda: [Tracks()], logs=["size", "val_size"]),
     "other-accuracy": Row(
@@ -470,10 +534,14 @@ MODELS = {
     "compute-metrics": Row(lambda: functional(ComputeMetrics), refused="leave compute_metrics to Keras"),
     "make-train-function": Row(lambda: functional(MakeTrainFunction), refused="leave make_train_function to Keras"),
     "patched": Row(patched, refused="leave train_step to Keras"),
+    "patched-keras": Row(patched_keras, refused="leave test_step to Keras"),
     "eager": Row(lambda: net(run_eagerly=True), refused="must compile without run_eagerly"),
     "jit": Row(lambda: net(jit_compile=True), refused="must compile without jit_compile"),
     "nothing-to-train": Row(untrainable, refused="with weights to train"),
     "random-answers": Row(lambda: net(AlwaysNoisy()), refused="must give the same answers"),
+    "batch-answers": Row(
+        lambda: net(L.Lambda(lambda x: x - keras.ops.mean(x, axis=0))), refused="must answer each image by itself"
+    ),
     "ema": optimizer(lambda: O.Adam(0.003, use_ema=True), refused="must say when its averages are used, but Adam"),
 }
 CALLBACKS = {
@@ -519,6 +587,13 @@ CALLBACKS = {
         lambda _: [AddsToLogs(), C.ReduceLROnPlateau("val_auc")], refused="ReduceLROnPlateau monitors val_auc"
     ),
     "recompiles": callback(lambda _: Recompiles(), refused="but they were changed before epoch 2"),
+    "compiles-before": callback(lambda _: CompilesBefore(), refused=r"must leave compile\(\) as it is"),
+    "steps-before": callback(lambda _: StepsBefore(), refused="must leave train_step as it is"),
+    "inner-rate-later": callback(
+        lambda _: InnerRateLater(),
+        model=lambda: net(optimizer=O.LossScaleOptimizer(O.Adam(0.003))),
+        refused="but they were changed before epoch 2",
+    ),
     "batch-hook": callback(lambda _: BatchHook(), refused="returned BatchHook with on_train_batch_end"),
     "test-batch-hook": callback(lambda _: TestBatchHook(), refused="returned TestBatchHook with on_test_batch_begin"),
     "terminate-on-nan": callback(lambda _: C.TerminateOnNaN(), refused="returned TerminateOnNaN with on_batch_end"),
@@ -617,7 +692,8 @@ def data(arrays: Arrays) -> ResidentData:
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(keras.Model, "test_step", keras.Model.test_step)  # which a row replaces
     yield
     keras.backend.clear_session(free_memory=False)
 
