@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -105,10 +105,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def module(make_module: MakeModule) -> Iterator[str]:
-    """The user's module; the dtype policy that it sets is not left to the tests of other files."""
-    yield make_module("rehearsed", SOURCE)
-    keras.config.set_dtype_policy("float32")
+def module(make_module: MakeModule) -> str:
+    """The user's module."""
+    return make_module("rehearsed", SOURCE)
 
 
 def spec_of(module: str, function: str, callback: str | None = None, **training: Any) -> StudySpec:
