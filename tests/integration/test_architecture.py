@@ -184,7 +184,7 @@ def test_unresolved_annotations_declare_nothing(user: str) -> None:
 def test_values_take_their_declared_types(user: str) -> None:
     """64.0 becomes 64 for an int, 1 becomes 1.0 for a float, in grid and fixed arguments; batch_size is an int."""
     grid = {"hidden_size": [4.0, 8], "batch_size": [16.0]}
-    bound = prepare_spec(user_spec(user, "net", grid, learning_rate=1, activation="tanh", bias=False))
+    bound = UserCode(user_spec(user, "net", grid, learning_rate=1, activation="tanh", bias=False)).bind()
     assert bound.grid == {"hidden_size": (4, 8), "batch_size": (16,)}
     assert bound.model.arguments == {"learning_rate": 1.0, "activation": "tanh", "bias": False}
     values = [*bound.grid["hidden_size"], *bound.grid["batch_size"], bound.model.arguments["learning_rate"]]
@@ -393,7 +393,7 @@ def test_callbacks_with_epoch_hooks(
     user_callbacks: Callable[[str], StudySpec], tmp_path: Path, function: str, n_callbacks: int
 ) -> None:
     """A function may return one callback or a list; Keras' own that act once an epoch are accepted, fresh each time."""
-    code = UserCode(prepare_spec(user_callbacks(function)))
+    code = UserCode(user_callbacks(function))
     first, second = (make_callbacks(code.callbacks, Attempt(0, {}, tmp_path)) for _ in range(2))
     assert len(first) == n_callbacks
     assert not {id(callback) for callback in first} & {id(callback) for callback in second}
