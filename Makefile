@@ -6,14 +6,17 @@ READY := $(VENV)/.ready
 BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: compose-secrets run test test-slow test-matrix test-image chaos chaos-slow lint types setup lock wheel clean help
+.PHONY: compose-secrets run test test-more test-slow test-matrix test-image chaos chaos-slow lint types setup lock wheel clean help
 .PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
 
 test: $(READY)           ## the tests
-	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
+
+test-more: $(READY)      ## further whole commands, and random histories of the ledger; four minutes
+	$(BIN)/python -m pytest -m more -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)      ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not chaos"

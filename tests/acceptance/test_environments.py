@@ -220,6 +220,7 @@ def test_a_run_meets_much_at_once(odd: tuple[Shell, Path, Answer]) -> None:
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.more
 def test_a_module_that_is_not_found_is_told_with_where(odd: tuple[Shell, Path, Answer]) -> None:
     """A name of Python's own is told as taken; both in one line."""
     shell, _, _ = odd
@@ -257,6 +258,7 @@ def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, l
     return code, list((folder / "temporary").iterdir()), shell.query("SELECT * FROM cells WHERE state = 'running'")
 
 
+@pytest.mark.more
 def test_a_closed_terminal_leaves_nothing(tmp_path: Path) -> None:
     """SIGHUP to the whole group: exit 129, the cell is given back, no temporary file is left."""
     assert left_by(signal.SIGHUP, tmp_path / "hup") == (129, [], [])

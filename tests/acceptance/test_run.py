@@ -207,6 +207,7 @@ def fail_and_retry(folder: Path) -> tuple[Shell, list[Answer]]:
     return shell, [run, shell("status", "--json"), shell("retry"), shell("status", "--json")]
 
 
+@pytest.mark.more
 def test_two_runs_at_once_share_one_study(scenarios: Scenarios) -> None:
     """Both end with the same winner, each cell has one result, and the test set was opened once."""
     shell, answers = scenarios.two_runs
@@ -217,6 +218,7 @@ def test_two_runs_at_once_share_one_study(scenarios: Scenarios) -> None:
     assert len(shell.query("SELECT * FROM openings")) == 1
 
 
+@pytest.mark.more
 def test_a_model_that_fails_for_one_cell_exits_6_with_its_error(scenarios: Scenarios) -> None:
     """The cell fails for good and is named with its exception; the other has its result and is the winner."""
     failed, status, _, _ = scenarios.failed[1]
@@ -230,6 +232,7 @@ def test_a_model_that_fails_for_one_cell_exits_6_with_its_error(scenarios: Scena
     }  # fmt: skip
 
 
+@pytest.mark.more
 def test_retry_lets_failed_cells_wait_again(scenarios: Scenarios) -> None:
     """`retry` touches the failed cell alone; it trains nothing and names the next command."""
     _, _, retried, status = scenarios.failed[1]

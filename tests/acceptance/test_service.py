@@ -154,6 +154,7 @@ def make_reader(url: str, folder: Path) -> str:
     return reader.render_as_string(hide_password=False)
 
 
+@pytest.mark.more
 def test_the_four_roles_do_a_study_together(tmp_path: Path, empty_postgres_url: str, compose: dict[str, Any]) -> None:
     """Postgres with a reader's role, init, two workers, a dashboard that cannot write; then the winner."""
     study = tmp_path / "small.toml"

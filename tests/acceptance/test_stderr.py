@@ -15,6 +15,7 @@ CHATTY = {  # each has something to say on a finished study, and answers all the
 }
 
 
+@pytest.mark.more
 def test_quiet_commands_say_nothing_but_errors(smoke_copy: Shell) -> None:
     """No progress, no hint, no record: `worker` keeps to it as all do; an error is one line."""
     answers = two_at_a_time({name: lambda typed=typed: smoke_copy(*typed, "-q") for name, typed in CHATTY.items()})

@@ -72,6 +72,7 @@ def has(*words: str) -> Callable[[list[str]], bool]:
     return lambda lines: all(any(word in line for line in lines) for word in words)
 
 
+@pytest.mark.more
 def test_the_live_view_shows_the_bar_the_worker_and_the_best_and_ends_with_the_winner(run: Terminal) -> None:
     """A bar over the cells, a line for each worker with its curve, the best so far; then only the answer stands."""
     lines = run.wait_for(has("0/2 cells", "worker", "best so far: none yet"))

@@ -239,6 +239,7 @@ def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
     assert "differ from epoch 2 on" in answer.stdout
 
 
+@pytest.mark.more
 def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) -> None:
     change(smoke_copy, "UPDATE epochs SET val_loss = val_loss + 1e-9")
     key = "UPDATE trial_user_attributes SET value_json = json_set(value_json, '$.tensorflow', ?) WHERE key = ?"
@@ -249,6 +250,7 @@ def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) 
     assert difference.startswith("tensorflow: then 2.0.0, now ")
 
 
+@pytest.mark.more
 def test_weights_with_another_byte_are_not_exported(smoke_copy: Shell) -> None:
     """Their hash is named, and nothing is left."""
     for file in (smoke_copy.folder / "studies" / "artifacts").iterdir():
@@ -261,6 +263,7 @@ def test_weights_with_another_byte_are_not_exported(smoke_copy: Shell) -> None:
     assert not (smoke_copy.folder / "models").exists()
 
 
+@pytest.mark.more
 def test_a_model_with_other_answers_is_not_exported(smoke_copy: Shell) -> None:
     """The gate compares with what was recorded; what was recorded is altered here."""
     import io

@@ -78,6 +78,7 @@ def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
     assert confirmation.test is None  # nothing was opened
 
 
+@pytest.mark.more
 def test_an_unfinished_confirmation_says_nothing(session: Session) -> None:
     finish_everything(session)
     assert find_confirmation(session) is None

@@ -237,6 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert found.ok, found.problems
 
 
+@pytest.mark.more
 def test_no_history_doubles_or_loses_a_result() -> None:
     """Forty random histories of up to 480 steps; a failing one is printed as a program."""
     run_state_machine_as_test(

@@ -173,6 +173,7 @@ print(json.dumps([test_training.curve(result), sha256]))
 """
 
 
+@pytest.mark.more
 def test_same_seed_same_run_in_another_process(few_garments: ResidentData) -> None:
     """Another process on this machine gets the same curve and weights from the same seed."""
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(Path(__file__).parent)]
