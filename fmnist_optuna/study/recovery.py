@@ -175,7 +175,7 @@ class Recovery:
             return self._ledger.give_back(cell.cell_id, token, count_lost=reason != "stopped")
         return self._settle(cell, cell.trial_id, token, _Loss(reason, error, exit_code))
 
-    def _settle(self, cell: HeldCell, trial_id: int, token: str, loss: "_Loss") -> bool:
+    def _settle(self, cell: HeldCell, trial_id: int, token: str, loss: _Loss) -> bool:
         patience = self._ledger.patience
         try:
             if loss.reason == "killed":
@@ -188,7 +188,7 @@ class Recovery:
             remove_artifacts(self._ledger.storage.artifacts, self._trials, trial)
         return self._ledger.settle(cell.cell_id, token, read_ending(trial))
 
-    def _judge(self, cell: HeldCell, trial_id: int, loss: "_Loss") -> "_Loss":
+    def _judge(self, cell: HeldCell, trial_id: int, loss: _Loss) -> _Loss:
         """Say whether the cell is to blame for this kill and those before it on this machine."""
         trial = self._trials.get_trial(trial_id)
         loss = replace(loss, is_oom=has_oom_killed(trial.user_attrs.get(OOM_COUNTER)))
