@@ -26,8 +26,8 @@ def train(way: str, width: int, batch_size: int) -> None:
     prepare_training_environment()
     import keras
 
-    from fmnist_optuna.learning.training import ResidentData, use_one_thread
-    from fmnist_optuna.learning.training import train as train_here
+    from fmnist_optuna.training.loop import ResidentData, use_one_thread
+    from fmnist_optuna.training.loop import train as train_here
 
     use_one_thread()
     layers = [keras.Input((28, 28), dtype="uint8"), keras.layers.Reshape((28, 28, 1)), keras.layers.Rescaling(1 / 255)]

@@ -5,7 +5,7 @@
 
 floor   what an epoch of 48,000 images cannot do without: the kernels of a step (`kernels.py`), each timed alone, its
         operands as near as its last turn left them, times the steps; and one forward over 12,000. One thread.
-engine  the whole epoch of `fmnist_optuna.learning.engine` on the real model, in the same process.
+engine  the whole epoch of `fmnist_optuna.training.engine` on the real model, in the same process.
 
 A kernel runs as often as an epoch has steps, inside one compiled loop; the same loop without the kernel is subtracted.
 Kernels and engine take turns, and medians are given. What the engine has and the floor has not: reading variables,
@@ -36,10 +36,10 @@ from databases import describe_machine
 from kernels import DROPOUT_RATE, GROUPS, compile_empty_loop, compile_loop, compile_validation, make_kernels
 from tables import print_machine, print_table
 
-from fmnist_optuna.learning.data import find_data_dir, load_splits
-from fmnist_optuna.learning.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
-from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.data.source import find_data_dir, load_splits
 from fmnist_optuna.settings import DATA
+from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
 
 HIDDEN_SIZES = (64, 128, 256, 512, 1024)
 BATCH_SIZES = (32, 128, 512)

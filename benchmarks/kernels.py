@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fmnist_optuna.learning.batches import SCORING_BATCH
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.model import N_CLASSES
+from fmnist_optuna.training.batches import SCORING_BATCH
+from fmnist_optuna.training.dense import N_CLASSES
+from fmnist_optuna.training.engine import ResidentData
 
 GROUPS = ("GEMM", "Adam", "random", "gather", "small")
 N_PIXELS = 28 * 28

@@ -27,9 +27,9 @@ from optuna.trial import TrialState
 from stub_workers import CELLS_PER_SIZE, StubStudy, load_stock_study, our_worker, run_workers, stock_worker
 from tables import print_machine, print_table, yes_or_no
 
-from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
 
@@ -100,7 +100,7 @@ def measure_once(
 
 
 def measure_ours(study: StubStudy, n_workers: int) -> dict[str, Any]:
-    storage = open_storage(study.url, create=True)
+    storage = create_storage(study.url)
     record, _ = create_or_join(storage, study.spec, FINGERPRINT, Timing())
     storage.close()  # nothing open is forked
     row = summarise(run_workers(our_worker, study, n_workers))

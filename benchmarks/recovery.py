@@ -33,8 +33,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "acceptance"))
 
 from shell import PACE, Shell, Started, kill
 
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS, LEASE_SECONDS
-from fmnist_optuna.study.claims import Timing
 
 T = TypeVar("T")
 

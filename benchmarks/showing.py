@@ -22,12 +22,13 @@ import psutil
 from playwright.sync_api import sync_playwright
 from stub_workers import StubStudy, accuracy
 
-from fmnist_optuna.grid import Params
-from fmnist_optuna.study.claims import Epoch, Timing
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.bridge.trials import Outcome, TrialState
+from fmnist_optuna.ledger.records import Epoch, Timing
+from fmnist_optuna.ledger.storage import open_storage
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import create_or_join
-from fmnist_optuna.study.trials import Outcome, TrialState
 from fmnist_optuna.work.attempt import RunningTrial
 from fmnist_optuna.work.loop import LeaveRequest, work
 
@@ -58,7 +59,7 @@ def fill(folder: Path, n_cells: int, n_done: int | None = None) -> str:
     folder.mkdir()
     url = f"sqlite:///{folder / 'studies.db'}"
     study = StubStudy(url, n_cells, N_EPOCHS, 0.0, 0, "median")
-    storage = open_storage(url, create=True)
+    storage = create_storage(url)
     record = create_or_join(storage, study.spec, FINGERPRINT, Timing())[0]
     session = Session(storage, record, Timing(), "filler")
     leave = LeaveRequest()

@@ -20,13 +20,13 @@ from clocks import Clock, Report, put_clocks_on
 from optuna.samplers import GridSampler
 from optuna.trial import TrialState
 
-from fmnist_optuna.grid import LEARNING_RATES, MAX_INTEGER, Params
-from fmnist_optuna.spec import DataSpec, PrunerSpec, StudySpec
-from fmnist_optuna.study.claims import Epoch, Timing
+from fmnist_optuna.bridge.trials import Outcome, make_pruner
+from fmnist_optuna.ledger.records import Epoch, Timing
+from fmnist_optuna.ledger.storage import open_storage
+from fmnist_optuna.search.cell import LEARNING_RATES, MAX_INTEGER, Params
+from fmnist_optuna.spec.study_spec import DataSpec, PrunerSpec, StudySpec
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.study.trials import Outcome, make_pruner
 from fmnist_optuna.work.attempt import RunningTrial
 from fmnist_optuna.work.loop import LeaveRequest, work
 

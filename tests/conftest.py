@@ -104,9 +104,9 @@ VERSION_TABLES = {"schema_version", "version_info", "alembic_version"}
 
 
 def _make_schema(url: str) -> None:
-    from fmnist_optuna.study.storage import open_storage
+    from fmnist_optuna.bridge.storage import create_storage
 
-    open_storage(url, create=True).close()
+    create_storage(url).close()
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,15 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Row, select, update
 
-from fmnist_optuna.spec import StudySpec, parse_spec
-from fmnist_optuna.study import ranges
-from fmnist_optuna.study.claims import Claim, Epoch, Timing
+from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.records import Claim, Epoch, Timing
+from fmnist_optuna.ledger.storage import Storage, open_storage
+from fmnist_optuna.ledger.tables import cells
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.study import new_trial
 from fmnist_optuna.study.recovery import read_ending
-from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.studies import StudyRecord, create_or_join, find_study
-from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.work.attempt import RunningTrial
 
 STUDY = "small"
@@ -65,7 +65,7 @@ def claim_cell(session: Session) -> Claim:
 
 def create_trial(session: Session, claim: Claim) -> tuple[int, int]:
     """The RUNNING trial of a claim, not yet bound; returns its id and number."""
-    trial_id = ranges.create_trial(session, claim.cell_id, claim.token, claim.params, {})
+    trial_id = new_trial.create_trial(session, claim.cell_id, claim.token, claim.params, {})
     return trial_id, session.trials.get_trial(trial_id).number
 
 

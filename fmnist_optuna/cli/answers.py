@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmnist_optuna.confirm import ConfirmedStudy
-    from fmnist_optuna.results.prediction import Prediction
+    from fmnist_optuna.confirming import ConfirmedStudy
+    from fmnist_optuna.export.prediction import Prediction
+    from fmnist_optuna.ledger.progress import CellCounts
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
-    from fmnist_optuna.study.history import CellCounts
     from fmnist_optuna.study.leaderboard import TrialRow
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy

@@ -10,7 +10,7 @@ app = typer.Typer(help="The data set on disk, with checksums.", no_args_is_help=
 
 def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> None:
     """Download Fashion-MNIST, checked by SHA-256, unless it is there."""
-    from fmnist_optuna.learning.data import fetch as fetch_files
+    from fmnist_optuna.data.source import fetch as fetch_files
 
     folder = fetch_files(data_dir, tuple(mirror or ()))
     print(folder)
@@ -20,7 +20,7 @@ def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> N
 def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
     """Check the four files against their SHA-256; exit 4 when one is missing or corrupt."""
     from fmnist_optuna.cli.answers import print_json
-    from fmnist_optuna.learning.data import find_data_dir, verify_files
+    from fmnist_optuna.data.source import find_data_dir, verify_files
 
     is_given = data_dir is not None and data_dir.is_dir()  # then a missing file is one of the lines
     folder = data_dir if is_given else find_data_dir(data_dir)

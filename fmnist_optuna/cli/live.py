@@ -12,11 +12,11 @@ from rich.text import Text
 
 from fmnist_optuna.cli.options import Common, say
 from fmnist_optuna.cli.tables import percent, running_table, show_counts, show_params, title
+from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
-from fmnist_optuna.learning.data import ResolvedData
-from fmnist_optuna.run import Observer
-from fmnist_optuna.study.history import FinishedCell
-from fmnist_optuna.study.remaining import RemainingTime
+from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.pages.time_left import RemainingTime
+from fmnist_optuna.running import Observer
 from fmnist_optuna.study.session import Session
 
 REFRESH_SECONDS = 0.5

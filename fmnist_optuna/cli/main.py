@@ -13,8 +13,8 @@ from fmnist_optuna import __version__
 from fmnist_optuna.cli import data, managing, reading, running, showing, spec, winning
 from fmnist_optuna.cli.options import say
 from fmnist_optuna.cli.streams import OutputError, discard_answers, flush_answers, prepare_streams
-from fmnist_optuna.learning.search_path import search_in
 from fmnist_optuna.log import configure_logging
+from fmnist_optuna.user_modules.search_path import search_in
 
 # New objects before the garbage collector looks at them. What a command imports stays to its end, so looking at it 70
 # times, as Python's 700 has it, is in vain: a fifth of the time of a short command (measured 2026-11).

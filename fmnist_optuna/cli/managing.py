@@ -41,8 +41,8 @@ def delete(
 ) -> None:
     """Remove a study with its trials, curves, openings, weights and confirmation."""
     from fmnist_optuna.cli.tables import show_counts
-    from fmnist_optuna.spec import CONFIRMATION
-    from fmnist_optuna.study.history import History
+    from fmnist_optuna.ledger.progress import History
+    from fmnist_optuna.spec.study_spec import CONFIRMATION
     from fmnist_optuna.study.studies import delete_study, find_readable_or_not, list_studies
 
     storage = open_storage_of(common)

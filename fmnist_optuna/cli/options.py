@@ -17,14 +17,14 @@ import typer
 from fmnist_optuna.cli.signals import EndedBySignal, end_in_order
 from fmnist_optuna.cli.streams import OutputError, discard_answers
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
-from fmnist_optuna.learning.search_path import search_in
 from fmnist_optuna.log import PERSON, LogFormat, configure_logging, silent_stderr
 from fmnist_optuna.settings import DATA, STORAGE, WORKERS, Settings, read_lease_seconds
+from fmnist_optuna.user_modules.search_path import search_in
 
 person = logging.getLogger(PERSON)
 
 if TYPE_CHECKING:
-    from fmnist_optuna.spec import StudySpec
+    from fmnist_optuna.spec.study_spec import StudySpec
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -79,7 +79,7 @@ def read_study_file(path: Path) -> "StudySpec":
     Raises:
         SpecError: As `read_spec`.
     """
-    from fmnist_optuna.spec import read_spec
+    from fmnist_optuna.spec.study_spec import read_spec
 
     spec = read_spec(path)
     if path.is_file():  # not a pipe, which has no folder
@@ -212,8 +212,8 @@ def _report(error: Exception, debug: bool) -> int:
 
 
 def _translate(error: Exception) -> FmnistOptunaError:
-    from fmnist_optuna.study.retry import is_outage
-    from fmnist_optuna.study.storage import first_line
+    from fmnist_optuna.ledger.outages import is_outage
+    from fmnist_optuna.ledger.storage import first_line
 
     if is_outage(error):
         return StorageError(f"The storage must answer, but {first_line(error)}.")

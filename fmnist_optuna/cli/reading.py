@@ -11,8 +11,8 @@ from fmnist_optuna.cli.options import Common, JsonFlag, StudyName, command
 from fmnist_optuna.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
+    from fmnist_optuna.ledger.storage import Storage
     from fmnist_optuna.study.session import Session
-    from fmnist_optuna.study.storage import Storage
 
 WATCH_SECONDS = 1.0
 
@@ -29,14 +29,14 @@ def add_to(app: typer.Typer) -> None:
 
 def open_storage_of(common: Common) -> "Storage":
     """The storage that a reading command is about; it must be there."""
-    from fmnist_optuna.study.storage import open_storage
+    from fmnist_optuna.ledger.storage import open_storage
 
     return open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
 
 
 def open_session(common: Common, study: str | None) -> "Session":
     """The study that a reading command is about."""
-    from fmnist_optuna.study.claims import Timing
+    from fmnist_optuna.ledger.records import Timing
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.studies import find_study
 
@@ -135,9 +135,9 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one trial: parameters, curve, error, log, and what its callbacks wrote."""
+    from fmnist_optuna.artifacts.folder import kept_files
     from fmnist_optuna.cli.answers import print_json, trial_answer
     from fmnist_optuna.cli.tables import out, percent, print_curve, show_params, title
-    from fmnist_optuna.study.artifacts import kept_files
     from fmnist_optuna.study.leaderboard import read_trial
 
     session = open_session(common, study)
@@ -208,7 +208,7 @@ def list_(common: Common, as_json: JsonFlag = False) -> None:
     """List the studies of the storage."""
     from fmnist_optuna.cli.answers import print_json, study_answer
     from fmnist_optuna.cli.tables import print_studies
-    from fmnist_optuna.study.history import History
+    from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.studies import list_studies
 
     storage = open_storage_of(common)

@@ -24,7 +24,7 @@ from fmnist_optuna.cli.options import (
     say,
 )
 from fmnist_optuna.cli.signals import ENDING, handle_signals
-from fmnist_optuna.cores import usable_cores
+from fmnist_optuna.processes.cores import usable_cores
 
 if TYPE_CHECKING:
     from fmnist_optuna.work.loop import LeaveRequest
@@ -85,8 +85,8 @@ def run(
     Ctrl-C stops cleanly and a second run goes on.
     """
     from fmnist_optuna.cli.live import make_observer
-    from fmnist_optuna.run import RunOptions, run_study
-    from fmnist_optuna.study.claims import Timing
+    from fmnist_optuna.ledger.records import Timing
+    from fmnist_optuna.running import RunOptions, run_study
     from fmnist_optuna.work.limits import Limits
 
     options = RunOptions(
@@ -139,7 +139,7 @@ def _answer(result: Any, as_json: bool) -> None:
 
 def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> Any:
     """The study file with what the options say in its place."""
-    from fmnist_optuna.spec import StudySpec, parse_spec
+    from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 
     spec = StudySpec() if study_file is None else read_study_file(study_file)
     content = spec.model_dump(mode="json", exclude_unset=True)
@@ -166,8 +166,8 @@ def init(
     """Create schema, study and cells once, and train nothing; start workers wherever you like afterwards."""
     from fmnist_optuna.cli.answers import print_json, status_answer
     from fmnist_optuna.cli.tables import out, show_counts, title
-    from fmnist_optuna.run import RunOptions, decorate_study, prepare_study
-    from fmnist_optuna.study.claims import Timing
+    from fmnist_optuna.ledger.records import Timing
+    from fmnist_optuna.running import RunOptions, decorate_study, prepare_study
 
     options = RunOptions(
         storage=common.storage,
@@ -202,10 +202,10 @@ def worker(
     import uuid
 
     from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
+    from fmnist_optuna.ledger.progress import History
+    from fmnist_optuna.ledger.records import Timing
+    from fmnist_optuna.ledger.storage import open_storage
     from fmnist_optuna.settings import prepare_training_environment
-    from fmnist_optuna.study.claims import Timing
-    from fmnist_optuna.study.history import History
-    from fmnist_optuna.study.storage import open_storage
     from fmnist_optuna.study.studies import find_study, find_study_or_none
     from fmnist_optuna.work.order import WorkerOrder
 

@@ -39,7 +39,7 @@ def report(
     data_dir: DataDir = None,
 ) -> None:
     """Write one HTML page that tells the story of a study; it opens from disk, offline."""
-    from fmnist_optuna.results.report import default_file, write_report
+    from fmnist_optuna.pages.report import default_file, write_report
 
     session = open_session(common, study)
     file = out or default_file(session.record.name)
@@ -66,9 +66,9 @@ def dashboard(
 
     FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE names a file with a token of your own, which is then not printed.
     """
-    from fmnist_optuna.results.access import make_access
-    from fmnist_optuna.results.address import LOOPBACK, check_address
-    from fmnist_optuna.results.dashboard import Dashboard, make_application
+    from fmnist_optuna.pages.access import make_access
+    from fmnist_optuna.pages.address import LOOPBACK, check_address
+    from fmnist_optuna.pages.dashboard import Dashboard, make_application
     from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, read_dashboard_token
 
     host = LOOPBACK if host is None else host  # an empty one is refused, as it may mean here alone or everywhere

@@ -66,8 +66,8 @@ def check(
     spec = read_study_file(study_file)
 
     from fmnist_optuna.cli.answers import print_json
-    from fmnist_optuna.grid import make_cells
-    from fmnist_optuna.run import prepare_in_child
+    from fmnist_optuna.running import prepare_in_child
+    from fmnist_optuna.search.cell import make_cells
 
     bound, _ = prepare_in_child(spec).result()
     n_cells = len(make_cells(bound.grid))

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from fmnist_optuna.grid import Params
+from fmnist_optuna.search.cell import Params
 
 if TYPE_CHECKING:
-    from fmnist_optuna.confirm import ConfirmedStudy
+    from fmnist_optuna.confirming import ConfirmedStudy
+    from fmnist_optuna.export.folder import Export
+    from fmnist_optuna.export.prediction import Prediction
+    from fmnist_optuna.ledger.progress import CellCounts, RunningCell
+    from fmnist_optuna.ledger.records import Epoch
     from fmnist_optuna.results.confirmation import Confirmation
     from fmnist_optuna.results.evaluation import Evaluation
-    from fmnist_optuna.results.export import Export
-    from fmnist_optuna.results.prediction import Prediction
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
-    from fmnist_optuna.study.claims import Epoch
-    from fmnist_optuna.study.history import CellCounts, RunningCell
     from fmnist_optuna.study.leaderboard import TrialRow
     from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification

@@ -21,8 +21,8 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.reading import open_session
 from fmnist_optuna.cli.running import AcceptCode
-from fmnist_optuna.cores import usable_cores
 from fmnist_optuna.errors import DataError, FmnistOptunaError, MismatchError, UsageError
+from fmnist_optuna.processes.cores import usable_cores
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,9 +56,9 @@ def confirm(
     from fmnist_optuna.cli.answers import confirmation_answer, print_json
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.cli.tables import print_confirmation
-    from fmnist_optuna.confirm import confirm_study
-    from fmnist_optuna.run import RunOptions
-    from fmnist_optuna.study.claims import Timing
+    from fmnist_optuna.confirming import confirm_study
+    from fmnist_optuna.ledger.records import Timing
+    from fmnist_optuna.running import RunOptions
 
     session = open_session(common, study)
     options = RunOptions(
@@ -130,7 +130,7 @@ def export(
     """
     from fmnist_optuna.cli.answers import print_json
     from fmnist_optuna.cli.tables import print_export
-    from fmnist_optuna.results.export import FORMATS, export_model
+    from fmnist_optuna.export.folder import FORMATS, export_model
 
     formats = tuple(dict.fromkeys(part.strip() for part in format_.split(",")))
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -154,7 +154,7 @@ def predict(
     """Name what pictures show, by an exported model; any size and colour will do."""
     from fmnist_optuna.cli.answers import prediction_answer, print_json
     from fmnist_optuna.cli.tables import print_prediction
-    from fmnist_optuna.results.prediction import predict as predict_files
+    from fmnist_optuna.export.prediction import predict as predict_files
     from fmnist_optuna.settings import prepare_training_environment
 
     prepare_training_environment()

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fmnist_optuna.code import CodeRecord, changed_parts
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError, SpecError
-from fmnist_optuna.grid import Params
-from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.study.codes import list_codes
-from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.ledger.codes import list_codes
+from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.processes.children import Call
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.code import CodeRecord, changed_parts
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.processes import Call
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def find_changed_parts(session: Session, cell: FinishedCell) -> list[str]:
 
 
 def _read_code(spec: StudySpec, cell: Params) -> CodeRecord:
-    from fmnist_optuna.learning.code import read_code
-    from fmnist_optuna.learning.user_code import UserCode
+    from fmnist_optuna.training.code import read_code
+    from fmnist_optuna.training.user_code import UserCode
 
     return read_code(UserCode(spec), cell)

@@ -1,7 +1,7 @@
 """What fresh seeds say of a study's best cells: means with intervals, and the one-standard-error choice.
 
 A confirmation is a study of its own, `<name>/confirm`, whose cells are the best points of the grid times seeds. It is
-read here; `fmnist_optuna.confirm` trains it.
+read here; `fmnist_optuna.confirming` trains it.
 """
 
 import math
@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_optuna.grid import TRAINING_SEED, Params, canonical_json
+from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.results.evaluation import find_opening, open_weights
-from fmnist_optuna.spec import CONFIRMATION
-from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
+from fmnist_optuna.spec.study_spec import CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
 

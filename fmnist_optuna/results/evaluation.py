@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fmnist_optuna.grid import Params
-from fmnist_optuna.learning.data import CLASS_NAMES
+from fmnist_optuna.artifacts.folder import weights_path
+from fmnist_optuna.data.source import CLASS_NAMES
+from fmnist_optuna.ledger.openings import Opening, Scores
+from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.changed_code import explained_by_code
-from fmnist_optuna.study.artifacts import weights_path
-from fmnist_optuna.study.history import FinishedCell
-from fmnist_optuna.study.openings import Opening, Scores
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.processes import Call
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 

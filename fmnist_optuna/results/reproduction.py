@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from fmnist_optuna.code import CodeRecord, code_differences
-from fmnist_optuna.grid import Params
-from fmnist_optuna.learning.data import load_splits
-from fmnist_optuna.learning.sharing import NAMES
+from fmnist_optuna.data.sharing import NAMES
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.ledger.codes import list_codes
+from fmnist_optuna.ledger.records import Epoch
+from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.winner import finished_cell
-from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.study.claims import Epoch
-from fmnist_optuna.study.codes import list_codes
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.code import CodeRecord, code_differences
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.environment import differences
-from fmnist_optuna.work.processes import Call
 
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -122,10 +122,10 @@ def _train_again(
     """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs."""
     import keras
 
-    from fmnist_optuna.learning.cell_training import train_cell
-    from fmnist_optuna.learning.engine import ResidentData
-    from fmnist_optuna.learning.user_code import UserCode
-    from fmnist_optuna.learning.weights import hash_weights
+    from fmnist_optuna.training.cell_training import train_cell
+    from fmnist_optuna.training.engine import ResidentData
+    from fmnist_optuna.training.user_code import UserCode
+    from fmnist_optuna.training.weights import hash_weights
     from fmnist_optuna.work.preparation import offer_code
 
     named = cast(Literal["fashion-mnist", "synthetic"], source)

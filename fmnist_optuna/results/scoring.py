@@ -13,14 +13,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fmnist_optuna.data.source import Splits, load_splits
 from fmnist_optuna.errors import MismatchError
-from fmnist_optuna.learning.cell_training import build_recorded
-from fmnist_optuna.learning.data import Splits, load_splits
-from fmnist_optuna.learning.engine import ValidationPass
-from fmnist_optuna.learning.probabilities import predict_probabilities
-from fmnist_optuna.learning.weights import load_weights
 from fmnist_optuna.results.evaluation import StoredWeights
-from fmnist_optuna.spec import StudySpec
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.training.cell_training import build_recorded
+from fmnist_optuna.training.engine import ValidationPass
+from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.environment import differences, read_environment
 
 # Images that another processor or version may answer otherwise, by rounding; in one environment there are none.

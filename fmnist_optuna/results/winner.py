@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 from fmnist_optuna.errors import NotFoundError, UsageError
-from fmnist_optuna.grid import Params
+from fmnist_optuna.ledger.openings import Opening
+from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
-from fmnist_optuna.study.history import FinishedCell
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.leaderboard import read_trial
-from fmnist_optuna.study.openings import Opening
 from fmnist_optuna.study.session import Session
 
 

@@ -1,1 +1,1 @@
-"""The Optuna side: storage, ledger, history. Knows no Keras."""
+"""One study over the ledger and Optuna: creating, joining, healing, verifying, deleting it. Knows no Keras."""

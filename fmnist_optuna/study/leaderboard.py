@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from fmnist_optuna.bridge.trials import is_foreign
 from fmnist_optuna.errors import NotFoundError
-from fmnist_optuna.grid import Params
-from fmnist_optuna.study.schema import CELL_ID
+from fmnist_optuna.ledger.tables import CELL_ID
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.trials import is_foreign
 
 
 @dataclass(frozen=True)

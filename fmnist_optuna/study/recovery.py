@@ -13,9 +13,14 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_optuna.artifacts.folder import remove_artifacts
+from fmnist_optuna.bridge.storage import running_trials
+from fmnist_optuna.bridge.trials import Reason, fail_trial
+from fmnist_optuna.ledger.cells import Ledger
+from fmnist_optuna.ledger.holders import Presence, machine_identity
+from fmnist_optuna.ledger.records import Ending, HeldCell
+from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.log import log_event
-from fmnist_optuna.study.artifacts import remove_artifacts
-from fmnist_optuna.study.claims import Ending, HeldCell
 from fmnist_optuna.study.kills import (
     EXIT_CODE,
     IS_OOM,
@@ -28,11 +33,6 @@ from fmnist_optuna.study.kills import (
     is_to_blame,
     tally_trials,
 )
-from fmnist_optuna.study.ledger import Ledger
-from fmnist_optuna.study.optuna_storage import running_trials
-from fmnist_optuna.study.presence import Presence, machine_identity
-from fmnist_optuna.study.schema import CELL_ID, TOKEN
-from fmnist_optuna.study.trials import Reason, fail_trial
 
 logger = logging.getLogger(__name__)
 

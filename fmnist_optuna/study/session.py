@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.grid import Grid, Params, newest_grid_with
-from fmnist_optuna.study.claims import Timing
-from fmnist_optuna.study.history import History
-from fmnist_optuna.study.ledger import Ledger
-from fmnist_optuna.study.openings import Openings
-from fmnist_optuna.study.presence import Presence
-from fmnist_optuna.study.storage import Storage
+from fmnist_optuna.ledger.cells import Ledger
+from fmnist_optuna.ledger.holders import Presence
+from fmnist_optuna.ledger.openings import Openings
+from fmnist_optuna.ledger.progress import History
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.search.cell import Grid, Params, newest_grid_with
 from fmnist_optuna.study.studies import StudyRecord
 
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
 
+    from fmnist_optuna.bridge.trials import LedgerGridSampler
     from fmnist_optuna.study.recovery import Recovery
-    from fmnist_optuna.study.trials import LedgerGridSampler
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Session:
     @cached_property
     def trials(self) -> "BaseStorage":
         """Optuna's storage over the same engine."""
-        from fmnist_optuna.study.optuna_storage import open_optuna
+        from fmnist_optuna.bridge.storage import open_optuna
 
         return self.storage.patience.call(lambda: open_optuna(self.storage), "open_optuna")
 
@@ -56,7 +56,7 @@ class Session:
         """The study as Optuna has it."""
         import optuna
 
-        from fmnist_optuna.study.trials import make_pruner, make_sampler
+        from fmnist_optuna.bridge.trials import make_pruner, make_sampler
 
         def load() -> optuna.Study:
             return optuna.load_study(
@@ -97,7 +97,7 @@ class Session:
 
     def sampler_for(self, params: Params, grids: "Sequence[Grid]") -> "LedgerGridSampler":
         """The sampler of the newest of the accepted grids that has this point; made once a grid, as none ever goes."""
-        from fmnist_optuna.study.trials import make_sampler
+        from fmnist_optuna.bridge.trials import make_sampler
 
         index = newest_grid_with(params, grids)
         if index not in self._samplers:

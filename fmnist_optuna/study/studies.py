@@ -13,13 +13,13 @@ from sqlalchemy import Row, delete, or_, select, update
 
 from fmnist_optuna import __version__
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UnreadableStudyError, UsageError
-from fmnist_optuna.grid import Cell, Params, make_cell, make_cells
-from fmnist_optuna.spec import CONFIRMATION, StudySpec, differences, restore_spec
-from fmnist_optuna.study.claims import Timing
-from fmnist_optuna.study.codes import OfferedCode, join_code
-from fmnist_optuna.study.ledger import Ledger
-from fmnist_optuna.study.schema import cells, codes, control, epochs, openings, workers
-from fmnist_optuna.study.storage import Storage, insert_or_ignore, upgrade_schema
+from fmnist_optuna.ledger.cells import Ledger
+from fmnist_optuna.ledger.codes import OfferedCode, join_code
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.storage import Storage, insert_or_ignore, upgrade_schema
+from fmnist_optuna.ledger.tables import cells, codes, control, epochs, openings, workers
+from fmnist_optuna.search.cell import Cell, Params, make_cell, make_cells
+from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, differences, restore_spec
 
 N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
 
@@ -98,8 +98,8 @@ def create_or_join(
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     import optuna
 
-    from fmnist_optuna.study.optuna_storage import open_optuna
-    from fmnist_optuna.study.trials import make_pruner, make_sampler
+    from fmnist_optuna.bridge.storage import open_optuna
+    from fmnist_optuna.bridge.trials import make_pruner, make_sampler
 
     trials = open_optuna(storage)
     study = optuna.create_study(
@@ -122,7 +122,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
 def _seed(
     ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint: str, code: OfferedCode | None
 ) -> tuple[StudyRecord, int]:
-    from fmnist_optuna.study.ranges import store_ranges
+    from fmnist_optuna.bridge.ranges import store_ranges
 
     storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
@@ -163,7 +163,7 @@ def _seed(
 
 def ordered_cells(spec: StudySpec) -> list[Cell]:
     """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
-    from fmnist_optuna.study.trials import make_sampler
+    from fmnist_optuna.bridge.trials import make_sampler
 
     sampler = make_sampler(spec.grid)
     return sorted(make_cells(spec.grid), key=lambda cell: sampler.grid_id(cell.params))
@@ -191,7 +191,7 @@ def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
     """Optuna refuses new choices of a categorical parameter, so a grid of strings cannot grow."""
     from optuna.distributions import check_distribution_compatibility
 
-    from fmnist_optuna.study.trials import make_distributions
+    from fmnist_optuna.bridge.trials import make_distributions
 
     lines = []
     accepted = record.grids or (record.spec.grid,)
@@ -325,8 +325,8 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
     """Remove a study with its trials, curves, openings and weights; workers that still run find no cell and leave."""
     import optuna
 
-    from fmnist_optuna.study.artifacts import remove_artifacts
-    from fmnist_optuna.study.optuna_storage import open_optuna
+    from fmnist_optuna.artifacts.folder import remove_artifacts
+    from fmnist_optuna.bridge.storage import open_optuna
 
     trials = open_optuna(storage)
     try:

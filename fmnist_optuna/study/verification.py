@@ -9,10 +9,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, select
 
-from fmnist_optuna.grid import decode_params
-from fmnist_optuna.study.schema import CELL_ID, TOKEN, cells
-from fmnist_optuna.study.storage import Storage
-from fmnist_optuna.study.trials import is_foreign, same_params
+from fmnist_optuna.bridge.trials import is_foreign, same_params
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, cells
+from fmnist_optuna.search.cell import decode_params
 
 MAX_READS = 20
 READ_PAUSE_SECONDS = 0.25

@@ -1,1 +1,1 @@
-"""Where the two sides meet: attempts, workers, their supervisor."""
+"""Workers: one attempt at one cell, the loop around it, the processes and who supervises them."""

@@ -14,17 +14,17 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
+from fmnist_optuna.artifacts.folder import remove_artifacts
+from fmnist_optuna.bridge.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
-from fmnist_optuna.grid import Params, trial_seed
+from fmnist_optuna.ledger.holders import machine_identity
+from fmnist_optuna.ledger.records import Claim, Epoch
 from fmnist_optuna.log import bound_fields, log_event
-from fmnist_optuna.study.artifacts import remove_artifacts
-from fmnist_optuna.study.claims import Claim, Epoch
+from fmnist_optuna.search.cell import Params, trial_seed
 from fmnist_optuna.study.kills import MACHINE, OOM_COUNTER, read_oom_counter
-from fmnist_optuna.study.presence import machine_identity
-from fmnist_optuna.study.ranges import create_trial
+from fmnist_optuna.study.new_trial import create_trial
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.environment import read_environment
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from fmnist_optuna.grid import Params
-from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.work.processes import Call
+from fmnist_optuna.processes.children import Call
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
 
 DOING = "building models under two seeds"
 
@@ -20,9 +20,9 @@ def compare_seeds_in_child(spec: StudySpec) -> Call | None:
 
 
 def _compare_seeds(spec: StudySpec) -> str | None:
-    from fmnist_optuna.learning.initial_values import compare_seeds, describe_unseeded
-    from fmnist_optuna.learning.rehearsal import smallest_cell
-    from fmnist_optuna.learning.user_code import UserCode
+    from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded
+    from fmnist_optuna.training.rehearsal import smallest_cell
+    from fmnist_optuna.training.user_code import UserCode
 
     code = UserCode(spec)
     bound = code.bind()
@@ -41,7 +41,7 @@ def check_seeds_in_child(spec: StudySpec, cells: Sequence[tuple[Params, int, int
 
 
 def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> str | None:
-    from fmnist_optuna.learning.initial_values import refuse_fixed_weights
-    from fmnist_optuna.learning.user_code import UserCode
+    from fmnist_optuna.training.initial_values import refuse_fixed_weights
+    from fmnist_optuna.training.user_code import UserCode
 
     return refuse_fixed_weights(UserCode(spec), cells)

@@ -9,9 +9,9 @@ import time
 
 import psutil
 
+from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.attempt import Objective, run_attempt
 from fmnist_optuna.work.order import WorkerOrder

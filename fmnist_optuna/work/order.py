@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.log import LogFormat
-from fmnist_optuna.study.claims import Timing
 
 EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
 

@@ -9,7 +9,7 @@ import gc
 
 gc.disable()
 
-import fmnist_optuna.work.serving  # noqa: E402
+import fmnist_optuna.processes.serving  # noqa: E402
 import fmnist_optuna.work.training_process  # noqa: E402
 import fmnist_optuna.work.worker  # noqa: E402, F401
 

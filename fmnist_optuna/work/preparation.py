@@ -5,13 +5,13 @@ Imports Keras, so a process that only supervises calls it in a child.
 
 from dataclasses import replace
 
-from fmnist_optuna.grid import Params
-from fmnist_optuna.learning.code import read_code
-from fmnist_optuna.learning.rehearsal import rehearse, smallest_cell
-from fmnist_optuna.learning.user_code import UserCode
-from fmnist_optuna.spec import StudySpec
-from fmnist_optuna.study.codes import OfferedCode, join_as_worker, list_codes
+from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.training.code import read_code
+from fmnist_optuna.training.rehearsal import rehearse, smallest_cell
+from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.work.environment import read_environment, warn_of_environment
 
 

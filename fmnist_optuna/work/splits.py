@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, cast
 
-from fmnist_optuna.learning.data import Splits, load_splits
+from fmnist_optuna.data.source import Splits, load_splits
 from fmnist_optuna.study.studies import StudyRecord
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
-from fmnist_optuna.learning.engine import use_one_thread
+from fmnist_optuna.training.engine import use_one_thread
 
 
 def become_training_process() -> None:

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fmnist_optuna.data.sharing import NAMES, map_arrays
 from fmnist_optuna.errors import FmnistOptunaError
-from fmnist_optuna.learning.engine import ResidentData, use_one_thread
-from fmnist_optuna.learning.sharing import NAMES, map_arrays
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.training.engine import ResidentData, use_one_thread
 from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
+from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.preparation import join_with_code
 from fmnist_optuna.work.splits import load_splits_of
 from fmnist_optuna.work.training_process import watch_parent
-from fmnist_optuna.work.trial import KerasObjective
 
 logger = logging.getLogger(__name__)
 

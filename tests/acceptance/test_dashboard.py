@@ -13,15 +13,15 @@ import pytest
 from optuna.artifacts import upload_artifact
 from small_study import create_study, make_spec
 
+from fmnist_optuna.artifacts.folder import DurableStore
+from fmnist_optuna.bridge.storage import create_storage, open_optuna
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.results import access as access_module
-from fmnist_optuna.results.access import Access, make_access
-from fmnist_optuna.results.address import LOOPBACK
-from fmnist_optuna.results.dashboard import MAX_BODY_BYTES, Dashboard, make_application
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.pages import access as access_module
+from fmnist_optuna.pages.access import Access, make_access
+from fmnist_optuna.pages.address import LOOPBACK
+from fmnist_optuna.pages.dashboard import MAX_BODY_BYTES, Dashboard, make_application
 from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, read_dashboard_token
-from fmnist_optuna.study.artifacts import DurableStore
-from fmnist_optuna.study.optuna_storage import open_optuna
-from fmnist_optuna.study.storage import Storage, open_storage
 
 TOKEN = "an-example-token-0123456789"
 BEARER = f"Authorization: Bearer {TOKEN}"
@@ -71,7 +71,7 @@ class Running:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A storage with one study and an artifact of each kind."""
-    storage = open_storage(f"sqlite:///{tmp_path_factory.mktemp('shown') / 'studies.db'}", create=True)
+    storage = create_storage(f"sqlite:///{tmp_path_factory.mktemp('shown') / 'studies.db'}")
     record = create_study(storage, make_spec())
     study = optuna.load_study(study_name=record.name, storage=open_optuna(storage))
     for name in ARTIFACTS:

@@ -14,8 +14,8 @@ import pytest
 from shell import FinishedStudy, Shell, Started, make_paced, wait_until_gone
 from small_study import FAST, begin_trial, claim_cell, create_study, finish_trial, make_spec, settle
 
+from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 
 FIGURES = {"heat-map", "curves", "parallel", "timeline", "confusion"}  # of a study too small for importances
 
@@ -96,7 +96,7 @@ def test_whatever_a_user_names_is_escaped_in_a_study_that_is_half_done(shell: Sh
     evil = "<img src=x onerror=alert(1)>"
     shell.database.parent.mkdir()
     url = f"sqlite:///{shell.database}"
-    storage = open_storage(url, create=True)
+    storage = create_storage(url)
     spec = make_spec({"hidden_size": [8], "kind": [evil, "</script><script>alert(1)</script>"]})
     session = Session(storage, create_study(storage, spec), FAST, "tester")
     page = make_report(shell)

@@ -15,7 +15,7 @@ from PIL import Image
 from shell import Answer, FinishedStudy, Shell, two_at_a_time
 from small_study import create_study
 
-from fmnist_optuna.study.storage import open_storage
+from fmnist_optuna.bridge.storage import create_storage
 
 PACKAGES = Path(np.__file__).parents[1]
 # Importing the project fails, as where it is not installed.
@@ -79,7 +79,7 @@ def won(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> Won:
 @pytest.fixture(scope="module")
 def images(won: Won, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten drawn garments as an array, and one as dark on light."""
-    from fmnist_optuna.learning.data import load_splits
+    from fmnist_optuna.data.source import load_splits
 
     folder = tmp_path_factory.mktemp("images")
     garments = load_splits("synthetic", 2_400, 0).test_images
@@ -332,7 +332,7 @@ def test_a_model_of_something_else_is_refused(alone: Alone, images: Path) -> Non
 
 def test_a_study_without_a_finished_trial_has_nothing_to_export(shell: Shell) -> None:
     shell.database.parent.mkdir()
-    storage = open_storage(f"sqlite:///{shell.database}", create=True)
+    storage = create_storage(f"sqlite:///{shell.database}")
     create_study(storage)
     storage.close()
     for typed in (("export",), ("confirm",), ("export", "--trial", "0")):

@@ -116,15 +116,15 @@ class Site:
 
     def create(self) -> None:
         """What `init` does, without a process that imports TensorFlow."""
-        from fmnist_optuna.learning.data import load_splits
-        from fmnist_optuna.spec import read_spec
-        from fmnist_optuna.study.claims import Timing
-        from fmnist_optuna.study.storage import open_storage
+        from fmnist_optuna.bridge.storage import create_storage
+        from fmnist_optuna.data.source import load_splits
+        from fmnist_optuna.ledger.records import Timing
+        from fmnist_optuna.spec.study_spec import read_spec
         from fmnist_optuna.study.studies import create_or_join
 
         spec = read_spec(self.shell.folder / "study.toml")
         splits = load_splits("synthetic", spec.data.n_validation, spec.data.split_seed, None)
-        storage = open_storage(self.url, create=True)
+        storage = create_storage(self.url)
         create_or_join(storage, spec, splits.fingerprint, Timing())
         storage.close()
 
@@ -241,9 +241,9 @@ def _load_all_weights(url: str) -> None:
     from proof import completed
     from small_study import open_session
 
-    from fmnist_optuna.learning.architecture import build_model, load_architecture
-    from fmnist_optuna.learning.weights import load_weights
-    from fmnist_optuna.study.artifacts import weights_path
+    from fmnist_optuna.artifacts.folder import weights_path
+    from fmnist_optuna.training.architecture import build_model, load_architecture
+    from fmnist_optuna.training.weights import load_weights
 
     session = open_session(url, "prover", NAME)
     spec, folder = session.record.spec, session.storage.artifacts

@@ -10,11 +10,11 @@ from typing import Any
 from optuna.storages import RDBStorage
 from sqlalchemy import Update, update
 
-from fmnist_optuna.study import optuna_storage
-from fmnist_optuna.study.claims import Claim, Ending
-from fmnist_optuna.study.ledger import Ledger
-from fmnist_optuna.study.schema import cells
-from fmnist_optuna.study.storage import Storage
+from fmnist_optuna.bridge import storage as optuna_storage
+from fmnist_optuna.ledger.cells import Ledger
+from fmnist_optuna.ledger.records import Claim, Ending
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import cells
 
 VARIABLE = "FMNIST_TEST_MUTATION"
 

@@ -12,10 +12,11 @@ from small_study import create_study, make_spec
 from sqlalchemy import event, select
 from victims import StubObjective, start
 
-from fmnist_optuna.study.claims import Timing
-from fmnist_optuna.study.schema import cells
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.storage import open_storage
+from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.loop import LeaveRequest, work
 
@@ -32,7 +33,7 @@ class Stubs:
     """
 
     def __init__(self, url: str, n_cells: int, timing: Timing) -> None:
-        storage = open_storage(url, create=True, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
+        storage = create_storage(url, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
         record = create_study(storage, make_spec({"hidden_size": list(range(1, n_cells + 1))}, NAME), timing)
         self.session = Session(storage, record, timing, "tests")
         self._url, self._n_cells, self._timing = url, n_cells, timing

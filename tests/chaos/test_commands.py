@@ -203,7 +203,7 @@ import os
 import signal
 from pathlib import Path
 
-from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.training.dense import create_model
 
 if Path("broken").exists():
     print("the driver is broken", flush=True)

@@ -28,14 +28,14 @@ from protocol import (
 from small_study import FAST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.trials import TOKEN, Outcome, fail_trial, tell
+from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST
+from fmnist_optuna.ledger.records import Claim, Ending, HeldCell
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.study import recovery
-from fmnist_optuna.study.claims import Claim, Ending, HeldCell
-from fmnist_optuna.study.ledger import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.study.recovery import read_ending
-from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage
-from fmnist_optuna.study.trials import TOKEN, Outcome, fail_trial, tell
 
 pytestmark = pytest.mark.chaos
 

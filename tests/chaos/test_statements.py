@@ -29,12 +29,12 @@ from small_study import (
 from sqlalchemy import event
 from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
 
+from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study.claims import Claim
-from fmnist_optuna.study.retry import Patience
+from fmnist_optuna.ledger.outages import Patience
+from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.study.trials import fail_trial
 from fmnist_optuna.work.attempt import RunningTrial
 
 pytestmark = pytest.mark.chaos
@@ -195,7 +195,7 @@ def read_cells(session: Session) -> list[Any]:
     """The rows of all cells."""
     from sqlalchemy import select
 
-    from fmnist_optuna.study.schema import cells
+    from fmnist_optuna.ledger.tables import cells
 
     with session.storage.read() as connection:
         return list(connection.execute(select(cells).where(cells.c.study_id == session.record.study_id)))

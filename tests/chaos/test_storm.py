@@ -13,7 +13,7 @@ from proof import prove
 from small_study import make_spec
 from victims import start, work_until_done
 
-from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.study.session import Session
 
 pytestmark = pytest.mark.chaos

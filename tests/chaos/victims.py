@@ -24,13 +24,13 @@ from faults import Steps, kill_self, watch_files, watched
 from optuna.trial import TrialState
 from small_study import PATIENCE_SECONDS, epoch_of, value_of
 
-from fmnist_optuna.grid import Params
-from fmnist_optuna.study.artifacts import WEIGHTS_FILE, store_weights
-from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, store_weights
+from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.storage import open_storage
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.work.attempt import RunningTrial, run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, work
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fmnist_optuna.learning.data import Splits, load_splits
+from fmnist_optuna.data.source import Splits, load_splits
 from fmnist_optuna.settings import prepare_training_environment
 
 if TYPE_CHECKING:
-    from fmnist_optuna.learning.engine import ResidentData
+    from fmnist_optuna.training.engine import ResidentData
 
 N_TRAIN = 1_003  # 31 batches of 32 and a rest of 11
 N_VALIDATION = 2_400  # all: what a trial scored is scored again before the test set is opened
@@ -41,7 +41,7 @@ def _settings_as_they_were() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def one_thread() -> None:
     """One TensorFlow thread, as every worker has it: sums in one order, so that numbers repeat bit for bit."""
-    from fmnist_optuna.learning.engine import use_one_thread
+    from fmnist_optuna.training.engine import use_one_thread
 
     use_one_thread()
 
@@ -55,7 +55,7 @@ def garments() -> Splits:
 @pytest.fixture(scope="session")
 def few_garments(one_thread: None, garments: Splits) -> ResidentData:
     """N_TRAIN and N_VALIDATION garments as tensors."""
-    from fmnist_optuna.learning.engine import ResidentData
+    from fmnist_optuna.training.engine import ResidentData
 
     return ResidentData.from_arrays(
         garments.train_images[:N_TRAIN],

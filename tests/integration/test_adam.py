@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmnist_optuna.learning.adam import FusedAdam, fuse
-from fmnist_optuna.learning.data import Splits
-from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.data.source import Splits
+from fmnist_optuna.training.adam import FusedAdam, fuse
+from fmnist_optuna.training.dense import create_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.architecture import build_model, load_architecture
-from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
-from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.rehearsal import prepare_spec, smallest_cell
-from fmnist_optuna.learning.search_path import describe_places
-from fmnist_optuna.learning.user_code import UserCode
-from fmnist_optuna.spec import StudySpec, parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.training.architecture import build_model, load_architecture
+from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.training.user_code import UserCode
+from fmnist_optuna.user_modules.search_path import describe_places
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,9 +18,10 @@ def look():
 
 before = look()
 import small_study
-from fmnist_optuna.work.processes import Call
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.processes.children import Call
 from fmnist_optuna.study.session import Session
-storage = small_study.open_storage(sys.argv[1], create=True)
+storage = create_storage(sys.argv[1])
 session = Session(storage, small_study.create_study(storage), small_study.FAST, "tester")
 small_study.finish_everything(session)
 assert Call(os.getenv, "TF_CPP_MIN_LOG_LEVEL", doing="looking").result() == "3"

@@ -31,12 +31,12 @@ from small_study import (
     value_of,
 )
 
+from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.grid import make_cells, trial_seed
-from fmnist_optuna.study.claims import Claim, HeldCell, Timing
+from fmnist_optuna.ledger.records import Claim, HeldCell, Timing
+from fmnist_optuna.search.cell import make_cells, trial_seed
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study, raise_generation
-from fmnist_optuna.study.trials import Outcome
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, run_attempt
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work

@@ -14,13 +14,14 @@ import pytest
 from small_study import FAST, FINGERPRINT, ON_SQLITE, begin_trial, claim_cell, make_spec, open_small
 from sqlalchemy import text
 
-from fmnist_optuna.code import MAX_LINES, CodeRecord, code_differences
+from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import JoinRefusedError, StorageError
-from fmnist_optuna.learning.sources import read_sources
-from fmnist_optuna.study.codes import OfferedCode, join_as_worker, list_codes
+from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.spec.code import MAX_LINES, CodeRecord, code_differences
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage, open_storage
 from fmnist_optuna.study.studies import create_or_join, delete_study, find_study
+from fmnist_optuna.user_modules.sources import read_sources
 
 NET = "def build(units):\n    return units * 2\n"
 CODE = CodeRecord({"nets": NET}, {"floatx": "float32"}, {"units": 4}, '{\n "units": 4\n}', "3.15.1")
@@ -102,7 +103,7 @@ def test_imports_are_followed_wherever_they_stand(tmp_path: Path, monkeypatch: p
         (tmp_path / name).write_text(content)
     script = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / 'zipped.zip')!r}]\nimport top\n"
-        "from fmnist_optuna.learning.sources import read_sources\nprint(*sorted(read_sources(['top'])))"
+        "from fmnist_optuna.user_modules.sources import read_sources\nprint(*sorted(read_sources(['top'])))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     expected = "dynamic in_zip late pack pack.deep pack.deep.leaf pack.inner pack.sibling space.thing top"
@@ -203,4 +204,4 @@ def test_a_newer_schema_is_refused_by_both_versions(storage: Storage) -> None:
     with storage.write() as connection:
         connection.execute(text("UPDATE schema_version SET version = 3"))
     with pytest.raises(StorageError, match="must have schema version 1 to 2, but has 3"):
-        open_storage(storage.url.render_as_string(hide_password=False), create=True)
+        create_storage(storage.url.render_as_string(hide_password=False))

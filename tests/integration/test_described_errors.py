@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist_optuna.learning import training
-from fmnist_optuna.learning.engine import ResidentData
+from fmnist_optuna.training import loop as training
+from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.wording import describe_error
 
 # What raises is marked: the mark is the name of the case.

@@ -11,8 +11,8 @@ from small_study import N_CELLS, ON_SQLITE, begin_trial, claim_cell, finish_ever
 
 from fmnist_optuna.cli.answers import print_json, status_answer, trial_answer, trials_answer, verification_answer
 from fmnist_optuna.cli.tables import print_trials, print_verification
-from fmnist_optuna.results.overview import read_overview
-from fmnist_optuna.results.report import render_report
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.study.leaderboard import read_trials
 from fmnist_optuna.study.session import Session

@@ -22,11 +22,11 @@ from small_study import (
 )
 from sqlalchemy import text
 
-from fmnist_optuna.grid import make_cells
-from fmnist_optuna.results.importance import find_importances
-from fmnist_optuna.study.history import GridCell
+from fmnist_optuna.bridge.importance import find_importances
+from fmnist_optuna.ledger.progress import GridCell
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.search.cell import make_cells
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
 

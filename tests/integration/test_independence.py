@@ -12,22 +12,22 @@ import pytest
 import tensorflow as tf
 from small_study import FAST, begin_trial, claim_cell, finish_trial, open_small, settle
 
-from fmnist_optuna.confirm import confirm_study
+from fmnist_optuna.confirming import confirm_study
+from fmnist_optuna.data.source import Splits
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.callbacks import Attempt, make_callbacks
-from fmnist_optuna.learning.cell_training import build_cell, train_cell
-from fmnist_optuna.learning.data import Splits
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.framework_settings import FrameworkSettings
-from fmnist_optuna.learning.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
-from fmnist_optuna.learning.user_code import UserCode, forget_models
-from fmnist_optuna.learning.user_modules import USER_MODULES
-from fmnist_optuna.learning.weights import hash_weights
-from fmnist_optuna.run import RunOptions, prepare_study
-from fmnist_optuna.spec import StudySpec, parse_spec
+from fmnist_optuna.processes.children import Call
+from fmnist_optuna.running import RunOptions, prepare_study
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
-from fmnist_optuna.work.processes import Call
+from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.cell_training import build_cell, train_cell
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
+from fmnist_optuna.training.user_code import UserCode, forget_models
+from fmnist_optuna.training.weights import hash_weights
+from fmnist_optuna.user_modules.execution import USER_MODULES
+from fmnist_optuna.user_modules.framework_settings import FrameworkSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
 

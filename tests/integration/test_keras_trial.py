@@ -14,27 +14,27 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, kept_files, weights_path
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.data.source import CLASS_NAMES, Splits
 from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
-from fmnist_optuna.grid import make_cell, trial_seed
-from fmnist_optuna.learning.architecture import build_model, load_architecture
-from fmnist_optuna.learning.data import CLASS_NAMES, Splits
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.probabilities import predict_probabilities
-from fmnist_optuna.learning.user_code import UserCode
-from fmnist_optuna.learning.weights import hash_weights, load_weights
+from fmnist_optuna.ledger.openings import Opening
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.results import evaluation
 from fmnist_optuna.results.evaluation import StoredWeights, summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
-from fmnist_optuna.spec import StudySpec, parse_spec
-from fmnist_optuna.study.artifacts import WEIGHTS_FILE, kept_files, weights_path
-from fmnist_optuna.study.claims import Timing
-from fmnist_optuna.study.openings import Opening
+from fmnist_optuna.search.cell import make_cell, trial_seed
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import open_storage
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
-from fmnist_optuna.work.trial import KerasObjective
+from fmnist_optuna.training.architecture import build_model, load_architecture
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.user_code import UserCode
+from fmnist_optuna.training.weights import hash_weights, load_weights
+from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.worker import WorkerEnd, work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,7 +60,7 @@ def make_spec(grid: dict[str, list[Any]], training: dict[str, Any] | None = None
 
 def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
     folder.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
+    storage = create_storage(f"sqlite:///{folder}/studies.db")
     record, _ = create_or_join(storage, UserCode(spec).bind(), fingerprint, Timing())
     session = Session(storage, record, Timing(), "worker-1")
     session.presence.register("worker-1", fresh_seconds=60.0)
@@ -215,7 +215,7 @@ def test_pruned_trial(tmp_path: Path, garments: Splits, few_garments: ResidentDa
 
 FRAGILE = """
 import keras
-from fmnist_optuna.learning.model import create_model
+from fmnist_optuna.training.dense import create_model
 
 def net(factor: float):
     return create_model(4, 0.0, 0.01 * factor)

@@ -28,12 +28,12 @@ from small_study import (
 )
 from sqlalchemy import func, select
 
-from fmnist_optuna.grid import make_cell
-from fmnist_optuna.study.claims import Claim, Ending, HeldCell
-from fmnist_optuna.study.ledger import MAX_FAILURES, MAX_LOST, Ledger
-from fmnist_optuna.study.schema import cells, epochs
+from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST, Ledger
+from fmnist_optuna.ledger.records import Claim, Ending, HeldCell
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import cells, epochs
+from fmnist_optuna.search.cell import make_cell
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage
 from fmnist_optuna.study.studies import create_or_join, ordered_cells, raise_generation
 
 Sessions = Callable[..., Session]

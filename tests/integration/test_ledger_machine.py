@@ -21,11 +21,12 @@ from optuna.trial import TrialState
 from small_study import FAST, create_study, create_trial, epoch_of, expire, finish_everything, make_spec, open_small
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.bridge.trials import Outcome, Reason, fail_trial, tell
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.study.recovery import read_ending
-from fmnist_optuna.study.schema import cells
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage, open_storage
-from fmnist_optuna.study.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.study.verification import verify
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -44,7 +45,7 @@ def storages() -> tuple[Storage, Storage]:
     """Two engines on one file, for all examples; each example is a study of its own."""
     folder = tempfile.TemporaryDirectory()
     url = f"sqlite:///{Path(folder.name) / 'studies.db'}"
-    open_storage(url, create=True).close()
+    create_storage(url).close()
     opened = open_small(url), open_small(url)
     opened[0].__dict__["folder"] = folder  # removed when the last of them is
     return opened

@@ -11,10 +11,10 @@ from small_study import ON_SQLITE, in_threads
 from sqlalchemy import select, update
 
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study import openings as module
-from fmnist_optuna.study.openings import Scores
-from fmnist_optuna.study.presence import Process, host_identity
-from fmnist_optuna.study.schema import openings
+from fmnist_optuna.ledger import openings as module
+from fmnist_optuna.ledger.holders import Process, host_identity
+from fmnist_optuna.ledger.openings import Scores
+from fmnist_optuna.ledger.tables import openings
 from fmnist_optuna.study.session import Session
 
 Sessions = Callable[..., Session]

@@ -12,10 +12,10 @@ import pytest
 from small_study import make_spec
 
 from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, WorkerFailedError
-from fmnist_optuna.results.dashboard_process import DashboardProcess
-from fmnist_optuna.run import prepare_in_child
-from fmnist_optuna.work import processes
-from fmnist_optuna.work.processes import Call, start, warm_up
+from fmnist_optuna.pages.dashboard_process import DashboardProcess
+from fmnist_optuna.processes import children as processes
+from fmnist_optuna.processes.children import Call, start, warm_up
+from fmnist_optuna.running import prepare_in_child
 
 MODULES = {
     "parses": "from argparse import ArgumentParser\np = ArgumentParser()\np.add_argument('x')\np.parse_args([])\n",

@@ -27,12 +27,12 @@ from small_study import (
 )
 from sqlalchemy import event, insert, update
 
+from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study.claims import Claim, HeldCell, Timing
-from fmnist_optuna.study.presence import Process, host_identity
-from fmnist_optuna.study.schema import workers
+from fmnist_optuna.ledger.holders import Process, host_identity
+from fmnist_optuna.ledger.records import Claim, HeldCell, Timing
+from fmnist_optuna.ledger.tables import workers
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.trials import fail_trial
 from fmnist_optuna.study.verification import verify
 
 Sessions = Callable[..., Session]

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import pytest
 
-from fmnist_optuna.code import code_differences
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.code import read_code
-from fmnist_optuna.learning.rehearsal import prepare_spec, smallest_cell
-from fmnist_optuna.learning.user_code import UserCode
-from fmnist_optuna.spec import StudySpec, parse_spec
+from fmnist_optuna.spec.code import code_differences
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.training.code import read_code
+from fmnist_optuna.training.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.training.user_code import UserCode
 
 MakeModule = Callable[[str, str], str]
 
@@ -199,7 +199,7 @@ def test_a_dtype_policy_is_part_of_the_code(module: str, monkeypatch: pytest.Mon
 
 def test_variables_that_change_numbers_are_recorded_and_no_secret() -> None:
     """Terraform's variables begin with TF_ too."""
-    from fmnist_optuna.learning.numerics import read_numerics
+    from fmnist_optuna.training.numerics import read_numerics
 
     environ = {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_VAR_password": "x", "TF_TOKEN_a": "y"}
     numerics = read_numerics(environ)

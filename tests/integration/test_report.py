@@ -7,8 +7,8 @@ import numpy as np
 from optuna.trial import TrialState
 from small_study import ON_SQLITE, begin_trial, claim_cell, settle
 
-from fmnist_optuna.results.overview import read_overview
-from fmnist_optuna.results.report import render_report
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.study.session import Session
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_study import make_spec
 
+from fmnist_optuna.data.source import Splits
 from fmnist_optuna.errors import MismatchError, SpecError
-from fmnist_optuna.learning.data import Splits
 
 PARAMS = {"width": 8}
 MODEL = """
@@ -42,10 +42,10 @@ def test_every_model_answers_with_probabilities(
 ) -> None:
     import tensorflow as tf
 
-    from fmnist_optuna.learning.architecture import build_model, load_architecture
-    from fmnist_optuna.learning.probabilities import predict_probabilities
-    from fmnist_optuna.learning.weights import save_weights
-    from fmnist_optuna.results.saved_model import write_models
+    from fmnist_optuna.export.saved_model import write_models
+    from fmnist_optuna.training.architecture import build_model, load_architecture
+    from fmnist_optuna.training.probabilities import predict_probabilities
+    from fmnist_optuna.training.weights import save_weights
 
     layers, loss = KINDS[kind]
     name = make_module("of_a_user", MODEL.replace("{layers}", layers).replace("{loss}", loss))
@@ -68,9 +68,9 @@ def test_every_model_answers_with_probabilities(
 def test_a_class_that_does_not_load_again_is_no_keras_file(
     make_module: Modules, one_thread: None, tmp_path: Path
 ) -> None:
-    from fmnist_optuna.learning.architecture import build_model, load_architecture
-    from fmnist_optuna.learning.weights import save_weights
-    from fmnist_optuna.results.saved_model import write_models
+    from fmnist_optuna.export.saved_model import write_models
+    from fmnist_optuna.training.architecture import build_model, load_architecture
+    from fmnist_optuna.training.weights import save_weights
 
     layers = "Scale(), keras.layers.Dense(10, activation='softmax')"
     name = make_module("of_a_user", MODEL.replace("{layers}", layers).replace("{loss}", f"{SPARSE}()"))
@@ -104,7 +104,7 @@ def test_a_head_is_read_from_its_model(end: str, loss: str, expected: bool | Non
 
     import keras
 
-    from fmnist_optuna.learning.probabilities import gives_logits
+    from fmnist_optuna.training.probabilities import gives_logits
 
     names = {"keras": keras, "functools": functools}
     layers = eval(f"[keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.{end}]", names)

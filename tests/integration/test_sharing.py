@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from small_study import STUDY, make_spec
 
-from fmnist_optuna.learning.data import Splits
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.sharing import NAMES, map_arrays, share_arrays
-from fmnist_optuna.study.claims import Timing
+from fmnist_optuna.data.sharing import NAMES, map_arrays, share_arrays
+from fmnist_optuna.data.source import Splits
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.worker import load_resident
 

@@ -16,13 +16,14 @@ from small_study import STUDY, begin_trial, claim_cell, in_processes, in_threads
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
-from fmnist_optuna.study.retry import is_outage
-from fmnist_optuna.study.schema import SCHEMA_VERSION
+from fmnist_optuna.ledger.outages import is_outage
+from fmnist_optuna.ledger.storage import Storage, open_storage
+from fmnist_optuna.ledger.tables import SCHEMA_VERSION
+from fmnist_optuna.ledger.urls import parse_url
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage, open_storage
-from fmnist_optuna.study.trials import Outcome, fail_trial, tell
-from fmnist_optuna.study.urls import parse_url
 
 NOBODY = 65534
 PASSWORD = "s3cret"
@@ -64,7 +65,7 @@ def dead_port() -> Iterator[int]:
 def test_an_unreachable_postgres_is_a_storage_error_without_the_password(create: bool, form: str) -> None:
     """Masked wherever the URL carries it, in the text and in every cause that `--debug` would print."""
     with dead_port() as port, pytest.raises(StorageError, match="must be reachable and writable") as error:
-        open_storage(f"postgresql://{form.format(port)}", create=create)
+        (create_storage if create else open_storage)(f"postgresql://{form.format(port)}")
     causes: list[BaseException | None] = [error.value]
     while causes[-1] is not None:
         causes.append(causes[-1].__cause__)
@@ -133,7 +134,7 @@ def test_a_file_that_is_no_database_is_a_storage_error(tmp_path: Path, create: b
     path = tmp_path / "studies.db"
     path.write_bytes(content)
     with pytest.raises(StorageError, match="must be"):
-        open_storage(f"sqlite:///{path}", create=create)
+        (create_storage if create else open_storage)(f"sqlite:///{path}")
     assert path.read_bytes() == content
 
 
@@ -183,7 +184,7 @@ def open_folder() -> Iterator[Path]:
 def read_only_url(open_folder: Path) -> Iterator[str]:
     """A storage in which this user may only read."""
     path = open_folder / "studies.db"
-    open_storage(f"sqlite:///{path}", create=True).close()
+    create_storage(f"sqlite:///{path}").close()
     path.chmod(0o444)
     open_folder.chmod(0o555)
     yield f"sqlite:///{path}"
@@ -192,7 +193,7 @@ def read_only_url(open_folder: Path) -> Iterator[str]:
 
 def test_working_on_a_read_only_storage_is_refused_at_once(read_only_url: str) -> None:
     """Before anything is trained that could not be stored."""
-    outcome = as_nobody(lambda: open_storage(read_only_url, create=True))
+    outcome = as_nobody(lambda: create_storage(read_only_url))
     assert outcome.startswith("StorageError: The storage ")
     assert "must be writable" in outcome
 
@@ -206,7 +207,7 @@ def test_a_new_storage_in_a_read_only_folder_is_a_storage_error(open_folder: Pat
     """The system's own words, and exit status 5."""
     open_folder.chmod(0o555)
     for path in (open_folder / "new.db", open_folder / "sub" / "new.db"):
-        outcome = as_nobody(lambda path=path: open_storage(f"sqlite:///{path}", create=True))
+        outcome = as_nobody(lambda path=path: create_storage(f"sqlite:///{path}"))
         assert outcome.startswith("StorageError: ")
         assert "writable" in outcome
     open_folder.chmod(0o755)
@@ -238,7 +239,7 @@ def test_tables_of_another_optuna_are_refused(empty_storage_url: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = 'v0.9.0.a'"))
     made.engine.dispose()
     with pytest.raises(StorageError, match="must fit this Optuna"):
-        open_storage(empty_storage_url, create=True)
+        create_storage(empty_storage_url)
 
 
 @pytest.mark.parametrize("name", ["with space.db", "50%.db", "a{b}.db", "größe.db"])
@@ -246,7 +247,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     """Brackets, percent signs and spaces mean nothing to us, and should mean nothing to Optuna."""
     path = tmp_path / name
     url = f"sqlite:///{path}"
-    open_storage(url, create=True).close()
+    create_storage(url).close()
     opened = open_small(url)
     assert path.exists()
     opened.close()
@@ -254,7 +255,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
 
 def open_new(_number: int, url: str) -> int:
     """Body of a process that makes the schema and asks for its version."""
-    opened = open_storage(url, create=True)
+    opened = create_storage(url)
     with opened.read() as connection:
         return int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())
 

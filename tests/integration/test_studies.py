@@ -22,12 +22,12 @@ from small_study import (
 )
 from sqlalchemy import func, select, text, update
 
+from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UnreadableStudyError, UsageError
-from fmnist_optuna.grid import newest_grid_with
-from fmnist_optuna.study.optuna_storage import open_optuna
-from fmnist_optuna.study.schema import cells, control, epochs, metadata
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import cells, control, epochs, metadata
+from fmnist_optuna.search.cell import newest_grid_with
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.storage import Storage
 from fmnist_optuna.study.studies import (
     UnreadableStudy,
     create_or_join,

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.probabilities import predict_probabilities
-from fmnist_optuna.learning.training import TrainingResult, train
-from fmnist_optuna.learning.weights import hash_weights
+from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.loop import TrainingResult, train
+from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.weights import hash_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -160,8 +160,8 @@ IN_ANOTHER_PROCESS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from conftest import N_TRAIN, N_VALIDATION
-from fmnist_optuna.learning.data import load_splits
-from fmnist_optuna.learning.engine import ResidentData, use_one_thread
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.training.engine import ResidentData, use_one_thread
 use_one_thread()
 import test_training
 g = load_splits("synthetic", 2_400, 0)

@@ -11,11 +11,11 @@ from pathlib import Path
 import keras
 import pytest
 
-from fmnist_optuna.learning.data import Splits, load_splits
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.training import train
+from fmnist_optuna.data.source import Splits, load_splits
 from fmnist_optuna.settings import DATA
+from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.loop import train
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 import pytest
 
+from fmnist_optuna.data.source import Splits
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.architecture import build_model, load_architecture
-from fmnist_optuna.learning.data import Splits
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.hooks import check_hooks
-from fmnist_optuna.learning.training import train
-from fmnist_optuna.spec import parse_spec
+from fmnist_optuna.spec.study_spec import parse_spec
+from fmnist_optuna.training.architecture import build_model, load_architecture
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.hooks import check_hooks
+from fmnist_optuna.training.loop import train
 
 pytestmark = [pytest.mark.usefixtures("one_thread")]
 

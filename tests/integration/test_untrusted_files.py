@@ -23,14 +23,14 @@ from small_study import ON_SQLITE, begin_trial, claim_cell, make_spec, open_sess
 from sqlalchemy import text, update
 
 import fmnist_optuna
+from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, DurableStore, remove_artifacts, store_weights, weights_path
+from fmnist_optuna.data.idx import IdxFile, read_arrays, verify_files
 from fmnist_optuna.errors import DataError, MismatchError, SpecError
-from fmnist_optuna.learning.files import IdxFile, read_arrays, verify_files
-from fmnist_optuna.run import RunOptions, log_folder_of
-from fmnist_optuna.study.artifacts import WEIGHTS_FILE, DurableStore, remove_artifacts, store_weights, weights_path
-from fmnist_optuna.study.schema import control, openings
+from fmnist_optuna.ledger.tables import control, openings
+from fmnist_optuna.running import RunOptions, log_folder_of
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study
-from fmnist_optuna.work import supervisor
+from fmnist_optuna.work import local as supervisor
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 
@@ -74,7 +74,7 @@ def make_model(one_thread: None) -> Callable[[], keras.Model]:
     """Makes the same small model again and again."""
     import keras
 
-    from fmnist_optuna.learning.model import create_model
+    from fmnist_optuna.training.dense import create_model
 
     def make() -> keras.Model:
         keras.utils.set_random_seed(0)
@@ -86,7 +86,7 @@ def make_model(one_thread: None) -> Callable[[], keras.Model]:
 @pytest.fixture
 def saved(make_model: Callable[[], keras.Model], tmp_path: Path) -> tuple[Path, str]:
     """A file of weights, under the kind of name that an artifact has, and its hash."""
-    from fmnist_optuna.learning.weights import save_weights
+    from fmnist_optuna.training.weights import save_weights
 
     sha256 = save_weights(make_model(), tmp_path / WEIGHTS_FILE)
     return (tmp_path / WEIGHTS_FILE).rename(tmp_path / "5f0c-artifact"), sha256
@@ -189,7 +189,7 @@ def test_weights_that_are_something_else_are_refused_unexecuted(
     name: str, saved: tuple[Path, str], make_model: Callable[[], keras.Model], payload: bytes, marker: Path
 ) -> None:
     """`MismatchError` by the file's name in one line of bounded length, and no payload runs."""
-    from fmnist_optuna.learning.weights import load_weights
+    from fmnist_optuna.training.weights import load_weights
 
     path, sha256 = saved
     load_weights(make_model(), path, sha256)

@@ -20,10 +20,10 @@ from small_study import (
 from small_study import create_trial as create_attempt
 from sqlalchemy import select
 
-from fmnist_optuna.grid import make_cells
-from fmnist_optuna.study import ranges
-from fmnist_optuna.study.claims import Claim
-from fmnist_optuna.study.schema import cells
+from fmnist_optuna.ledger.records import Claim
+from fmnist_optuna.ledger.tables import cells
+from fmnist_optuna.search.cell import make_cells
+from fmnist_optuna.study import new_trial
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
 
@@ -49,7 +49,7 @@ def a_done_cell(session: Session) -> Any:
 def add_finished_trial(session: Session, cell_id: str, state: TrialState) -> None:
     """A further result of a cell, as a broken worker would make it."""
     params = next(cell.params for cell in make_cells(GRID) if cell.cell_id == cell_id)
-    trial_id = ranges.create_trial(session, cell_id, "0" * 32, params, {})
+    trial_id = new_trial.create_trial(session, cell_id, "0" * 32, params, {})
     session.trials.set_trial_state_values(trial_id, state, [0.5])
 
 
@@ -125,7 +125,7 @@ def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
 def test_a_failed_trial_is_no_result(finished: Session) -> None:
     """Attempts may die; they are not counted."""
     cell_id = a_done_cell(finished).cell_id
-    trial_id = ranges.create_trial(finished, cell_id, "0" * 32, make_cells(GRID)[0].params, {})
+    trial_id = new_trial.create_trial(finished, cell_id, "0" * 32, make_cells(GRID)[0].params, {})
     finished.trials.set_trial_state_values(trial_id, TrialState.FAIL)
     assert check(finished) == OK
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.errors import MismatchError
-from fmnist_optuna.learning.engine import ResidentData
-from fmnist_optuna.learning.model import create_model
-from fmnist_optuna.learning.training import train
-from fmnist_optuna.learning.weights import hash_weights, load_weights, save_weights
+from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.loop import train
+from fmnist_optuna.training.weights import hash_weights, load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.results.address import check_address
+from fmnist_optuna.pages.address import check_address
 
 
 @pytest.fixture

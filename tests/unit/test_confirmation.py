@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.results.confirmation import Candidate, Sample, choose
-from fmnist_optuna.study.history import FinishedCell
 
 
 def candidate(trial: int, n_parameters: int, *values: float, n_missing: int = 0) -> Candidate:

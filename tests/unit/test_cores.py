@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_optuna.cores import usable_cores
+from fmnist_optuna.processes.cores import usable_cores
 
 N_CORES = 6
 

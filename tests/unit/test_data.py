@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fmnist_optuna.data import source as data
+from fmnist_optuna.data.idx import IdxFile, keras_cache_dir, user_cache_dir
+from fmnist_optuna.data.source import Splits, fetch, find_data_dir, load_splits, resolve_source, verify_files
 from fmnist_optuna.errors import DataError, UsageError
-from fmnist_optuna.learning import data
-from fmnist_optuna.learning.data import Splits, fetch, find_data_dir, load_splits, resolve_source, verify_files
-from fmnist_optuna.learning.files import IdxFile, keras_cache_dir, user_cache_dir
 
 N_TRAIN, N_TEST = 60, 20
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

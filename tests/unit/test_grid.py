@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_optuna.grid import MAX_INTEGER, canonical_json, decode_params, make_cell, make_cells, trial_seed
+from fmnist_optuna.search.cell import MAX_INTEGER, canonical_json, decode_params, make_cell, make_cells, trial_seed
 
 VALUES = st.one_of(
     st.booleans(),

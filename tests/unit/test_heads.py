@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.heads import reads_as_logits
+from fmnist_optuna.training.heads import reads_as_logits
 
 NOISE = np.random.default_rng(0).normal(size=(4, 10))
 SHARES = np.exp(NOISE) / np.exp(NOISE).sum(axis=1, keepdims=True)

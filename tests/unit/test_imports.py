@@ -11,31 +11,46 @@ import pytest
 import fmnist_optuna
 
 PACKAGE = Path(fmnist_optuna.__file__).parent
-COMMON = {"grid", "settings", "errors", "log", "wording"}
-SPEC = {"spec", "code"} | COMMON
-RESULTS = {"work", "learning", "study"} | SPEC
-ALLOWED: dict[str, set[str]] = {  # room -> rooms that it may import, itself aside
-    "errors": set(),
-    "origins": set(),
-    "wording": {"origins"},
-    "log": set(),
-    "cores": set(),
-    "settings": {"errors"},
-    "grid": COMMON - {"grid"},
-    "code": {"grid", "errors"},
-    "spec": COMMON,
-    "learning": SPEC | {"origins"},
-    "study": SPEC,
-    "work": RESULTS - {"work"},
-    "results": RESULTS,
-    "run": RESULTS | {"results"},
-    "confirm": RESULTS | {"results", "run"},
-    "cli": RESULTS | {"results", "run", "confirm", "cores"},
-    "__init__": set(),
-    "__main__": {"cli"},
-}
+# The floors from the ground up: a room imports from the floors below its own, never from its own floor or above.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "log", "origins", "__init__"),
+    ("settings", "wording"),
+    ("processes",),
+    ("search",),
+    ("spec",),
+    ("data", "artifacts"),
+    ("ledger",),
+    ("bridge", "user_modules"),
+    ("study", "training"),
+    ("work",),
+    ("results",),
+    ("export",),
+    ("pages",),
+    ("running",),
+    ("confirming",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 KERAS = {"tensorflow", "keras"}
-KERAS_ROOMS = ("learning/", "results/", "work/trial.py")
+KERAS_ROOMS = (
+    *("training/", "user_modules/", "export/"),
+    *("work/objective.py", "results/scoring.py", "results/reproduction.py"),
+)
+# What a room must not know, within functions neither.
+UNKNOWN = {
+    "search": KERAS | {"optuna", "sqlalchemy"},
+    "spec": KERAS | {"optuna", "sqlalchemy"},
+    "processes": KERAS | {"optuna", "sqlalchemy"},
+    "data": KERAS | {"optuna", "sqlalchemy"},
+    "user_modules": {"optuna", "sqlalchemy"},
+    "training": {"optuna", "sqlalchemy"},
+    "ledger": KERAS | {"optuna"},
+    "bridge": KERAS,
+    "study": KERAS,
+    "pages": KERAS,
+    "cli": KERAS | {"optuna", "sqlalchemy"},
+}
 ROOT = "fmnist_optuna"
 
 
@@ -59,29 +74,41 @@ def room_of(module: str) -> str:
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_go_downward_only(module: str) -> None:
-    """cli -> confirm -> run -> results -> work -> learning | study -> spec, grid -> settings, errors, log."""
+    """From the command line down to the errors, as `FLOORS` has it."""
     room = room_of(module)
     upward = [
         f"{module}:{line} imports {name}"
         for line, name in imports_of(module)
         if name.split(".")[0] == ROOT
         and (target := name.split(".")[1]) not in (room, "__version__")
-        and target not in ALLOWED[room]
+        and FLOOR_OF[target] >= FLOOR_OF[room]
     ]
     assert upward == []
 
 
+def test_every_room_has_a_floor() -> None:
+    """A new room is put into its place, and one that went leaves the table."""
+    assert {room_of(module) for module in modules()} == set(FLOOR_OF)
+
+
 @pytest.mark.parametrize("module", modules())
-def test_keras_is_imported_only_where_models_are_made(module: str) -> None:
-    """learning/, results/ and work/trial.py."""
+def test_keras_is_imported_only_where_models_are(module: str) -> None:
+    """Where they are made, trained, scored and exported."""
     found = [f"{module}:{line} imports {name}" for line, name in imports_of(module) if name.split(".")[0] in KERAS]
     assert not found or module.startswith(KERAS_ROOMS), found
 
 
-@pytest.mark.parametrize("module", [module for module in modules() if module.startswith("learning/")])
-def test_learning_knows_no_optuna_and_no_database(module: str) -> None:
-    """The Keras side could be used without a study."""
-    assert not {name.split(".")[0] for _, name in imports_of(module)} & {"optuna", "sqlalchemy"}
+@pytest.mark.parametrize("room", UNKNOWN)
+def test_a_room_knows_its_trade_only(room: str) -> None:
+    """Training knows no Optuna and no database, the ledger neither Keras nor Optuna, data no Keras."""
+    found = [
+        f"{module}:{line} imports {name}"
+        for module in modules()
+        if room_of(module) == room
+        for line, name in imports_of(module)
+        if name.split(".")[0] in UNKNOWN[room]
+    ]
+    assert found == []
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -93,14 +120,14 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_reading_a_study_loads_neither_tensorflow_nor_optuna() -> None:
     """`status` and `best` start at once."""
-    names = ("history", "storage", "studies")
-    loaded = loaded_by("; ".join(f"import fmnist_optuna.study.{name}" for name in names))
+    names = ("ledger.progress", "ledger.storage", "study.studies")
+    loaded = loaded_by("; ".join(f"import fmnist_optuna.{name}" for name in names))
     assert not loaded & (KERAS | {"optuna"})
 
 
 def test_running_a_study_does_not_load_tensorflow_here() -> None:
     """The process of `run` only supervises; its workers train."""
-    assert not loaded_by("import fmnist_optuna.run") & KERAS
+    assert not loaded_by("import fmnist_optuna.running") & KERAS
 
 
 def test_the_unit_tests_do_not_load_tensorflow() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fmnist_optuna.study.claims import HeldCell, Timing
+from fmnist_optuna.ledger.records import HeldCell, Timing
 from fmnist_optuna.study.recovery import LeaseWatch
 
 RENEWAL_SECONDS = 10.0

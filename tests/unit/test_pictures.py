@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmnist_optuna.data.pictures import read_pictures
 from fmnist_optuna.errors import DataError
-from fmnist_optuna.learning.pictures import read_pictures
 
 GARMENT = np.zeros((28, 28), np.uint8)
 GARMENT[6:22, 9:19] = 200

@@ -10,8 +10,8 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.study import retry
-from fmnist_optuna.study.retry import Patience, is_outage, is_permanent, retrying
+from fmnist_optuna.ledger import outages as retry
+from fmnist_optuna.ledger.outages import Patience, is_outage, is_permanent, retrying
 
 
 class Clock:

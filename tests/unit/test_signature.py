@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Optional, Union
 import pytest
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.learning.signature import read_signature
-from fmnist_optuna.spec import bind_parameters, parse_spec
+from fmnist_optuna.spec.study_spec import bind_parameters, parse_spec
+from fmnist_optuna.training.signature import read_signature
 
 
 def as_strings(lr: "float", units: "int | None" = None, other: "Unknown" = 1) -> "keras.Model": ...  # noqa: F821

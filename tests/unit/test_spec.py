@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec import StudySpec, bind_parameters, differences, parse_spec, read_spec
+from fmnist_optuna.spec.study_spec import StudySpec, bind_parameters, differences, parse_spec, read_spec
 
 NAME_RULE = "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit"
 ACCEPTED = "must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"

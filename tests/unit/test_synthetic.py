@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fmnist_optuna.learning.data import load_splits
-from fmnist_optuna.learning.synthetic import draw_garments
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.data.synthetic import draw_garments
 
 
 def test_shapes_and_dtypes() -> None:

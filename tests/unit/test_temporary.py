@@ -9,7 +9,7 @@ import pytest
 
 MAKE = """\
 import os, sys, tempfile
-from fmnist_optuna.work.temporary import temporary_folder, use_short_sockets, hold_temporary_folder
+from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets, hold_temporary_folder
 print(temporary_folder(), flush=True)
 {then}
 """

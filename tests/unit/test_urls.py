@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
-from fmnist_optuna.study.urls import check_url, parse_url
+from fmnist_optuna.ledger.urls import check_url, parse_url
 
 
 @pytest.mark.parametrize(

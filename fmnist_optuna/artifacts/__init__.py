@@ -1,0 +1,1 @@
+"""Files that belong to a trial or a study: weights, pictures."""

@@ -1,0 +1,72 @@
+"""The ranges of numeric parameters in Optuna's tables: those of all accepted grids, and the same for every trial.
+
+Importances and Optuna's search spaces compare trials by the ranges stored with them, so when a grid grows, the trials
+that are there get the new ranges in the transaction of the join. A worker that joined before makes its trial with what
+it has read and looks once more afterwards: it then either sees the new grids, or the join sees its trial.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystemAttributeModel
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from fmnist_optuna.bridge.trials import make_distributions
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import TOKEN, control
+from fmnist_optuna.search.cell import Grid
+
+_trials: Any = TrialModel.__table__
+_params: Any = TrialParamModel.__table__
+_attributes: Any = TrialSystemAttributeModel.__table__
+
+
+def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], trial_id: int | None = None) -> int:
+    """Give the trials of a study the ranges of these grids, within a transaction that has the study's row locked.
+
+    Trials of other programs keep theirs.
+
+    Args:
+        trial_id: The only trial to look at; None for all.
+
+    Returns:
+        How many parameters of trials had another range.
+    """
+    ours = (
+        select(_trials.c.trial_id)
+        .join(_attributes, _attributes.c.trial_id == _trials.c.trial_id)
+        .where(_trials.c.study_id == study_id, _attributes.c.key == TOKEN)
+    )
+    if trial_id is not None:
+        ours = ours.where(_trials.c.trial_id == trial_id)
+    n_changed = 0
+    for name, distribution in make_distributions(grids).items():
+        if not isinstance(distribution, CategoricalDistribution):
+            text = distribution_to_json(distribution)
+            is_other = _params.c.trial_id.in_(ours), _params.c.param_name == name, _params.c.distribution_json != text
+            changed = connection.execute(update(_params).where(*is_other).values(distribution_json=text))
+            n_changed += changed.rowcount
+    return n_changed
+
+
+def read_grids(storage: Storage, study_id: int) -> list[dict[str, list[Any]]]:
+    """All accepted grids of a study, in a transaction of their own.
+
+    Raises:
+        KeyError: The study was deleted.
+    """
+    with storage.read() as connection:
+        return select_grids(connection, study_id)
+
+
+def select_grids(connection: Connection, study_id: int) -> list[dict[str, list[Any]]]:
+    """All accepted grids; on Postgres it waits for a join that is not over, which SQLite's one writer need not."""
+    query = select(control.c.grids).where(control.c.study_id == study_id).with_for_update(read=True)
+    text = connection.execute(query).scalar_one_or_none()
+    if text is None:
+        raise KeyError(study_id)
+    grids: list[dict[str, list[Any]]] = json.loads(text)
+    return grids

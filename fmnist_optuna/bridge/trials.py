@@ -1,0 +1,193 @@
+"""Optuna's side of a cell: the grid sampler, the distributions, and the trial that one attempt makes.
+
+Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard read the study as a grid study.
+"""
+
+import functools
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import GridSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
+from fmnist_optuna.search.cell import BATCH_SIZE, LEARNING_RATE, TRAINING_SEED, Grid, Params, canonical_json
+from fmnist_optuna.spec.study_spec import PrunerSpec
+
+INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
+FLOATS = ("dropout_rate", LEARNING_RATE)
+
+Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost", "killed", "blamed"]
+
+
+class LedgerGridSampler(GridSampler):
+    """GridSampler that leaves the end of the study to the ledger.
+
+    Stock GridSampler stops the study from within `tell`, which is an error outside `optimize`.
+    """
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        """Do nothing: the ledger knows when the grid is done."""
+
+    def grid_id(self, params: Params) -> int:
+        """Index of a point in the order that a stock GridSampler of the same grid and seed gives it."""
+        return self._grid_ids[tuple(params[name] for name in self._param_names)]
+
+    @functools.cached_property
+    def _grid_ids(self) -> dict[tuple[Any, ...], int]:
+        return {tuple(point): index for index, point in enumerate(self._all_grids)}
+
+    @property
+    def search_space(self) -> dict[str, list[Any]]:
+        """Values by parameter, names sorted."""
+        return self._search_space
+
+
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Whether another program added a trial to the study: it is reported, never touched, and counts for nothing."""
+    return TOKEN not in trial.system_attrs and CELL_ID not in trial.system_attrs
+
+
+class LedgerMedianPruner(MedianPruner):
+    """MedianPruner that compares with trials of the ledger only: what another program added prunes nothing."""
+
+    def prune(self, study: Any, trial: FrozenTrial) -> bool:
+        """Whether the trial is to end here."""
+        return super().prune(_OwnTrials(study), trial)  # type: ignore[arg-type]
+
+
+class _OwnTrials:
+    """A study without the trials of other programs."""
+
+    def __init__(self, study: Any) -> None:
+        self._study = study
+
+    def get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(*args, **kwargs) if not is_foreign(trial)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: with a value, pruned, or diverged.
+
+    Args:
+        state: COMPLETE or PRUNED.
+        value: val_accuracy of the weights that are kept, 0..1; None when pruned.
+        reason: Why it was cut, for PRUNED.
+    """
+
+    state: TrialState
+    value: float | None = None
+    reason: Reason | None = None
+
+
+def make_sampler(grid: Mapping[str, Sequence[Any]]) -> LedgerGridSampler:
+    """The sampler of a study: stock GridSampler's order with its default seed."""
+    return LedgerGridSampler({name: list(values) for name, values in grid.items()})
+
+
+def make_pruner(spec: PrunerSpec) -> BasePruner:
+    """The pruner that a study file names."""
+    if spec.name == "none":
+        return NopPruner()
+    return LedgerMedianPruner(
+        n_startup_trials=spec.n_startup_trials,
+        n_warmup_steps=spec.n_warmup_steps,
+        interval_steps=spec.interval_steps,
+        n_min_trials=spec.n_min_trials,
+    )
+
+
+def make_distributions(grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
+    """One distribution a parameter: of numbers the range of all accepted grids; categorical for strings and booleans.
+
+    Importances cut a range into 50 steps, so a range wider than the grids would put all its values into one.
+
+    Args:
+        grids: All of the same parameters, at least one; a parameter of strings has the same values in each.
+    """
+    return {name: _make_distribution(name, [value for grid in grids for value in grid[name]]) for name in grids[0]}
+
+
+def _make_distribution(name: str, values: Sequence[Any]) -> BaseDistribution:
+    if all(isinstance(value, bool) for value in values):
+        return CategoricalDistribution((False, True))
+    if all(isinstance(value, str) for value in values):
+        return CategoricalDistribution(tuple(dict.fromkeys(values)))
+    low, high = min(values), max(values)
+    if name in INTEGERS or (name not in FLOATS and all(isinstance(value, int) for value in values)):
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(float(low), float(high), log=name == LEARNING_RATE)
+
+
+def make_template(
+    cell_id: str,
+    token: str,
+    params: Params,
+    sampler: LedgerGridSampler,
+    distributions: Mapping[str, BaseDistribution],
+    attributes: Mapping[str, Any],
+) -> FrozenTrial:
+    """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=params,
+        distributions=dict(distributions),
+        user_attrs=dict(attributes),
+        system_attrs={
+            CELL_ID: cell_id,
+            TOKEN: token,
+            "fixed_params": params,
+            "search_space": sampler.search_space,
+            "grid_id": sampler.grid_id(params),
+        },
+    )
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+    """Finish a trial; one that somebody has finished or deleted stays as it is (re-read it to see whose it is)."""
+    try:
+        study.tell(trial, outcome.value, state=outcome.state)
+    except KeyError:  # deleted
+        return
+    except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError
+        if not study._storage.get_trial(trial._trial_id).state.is_finished():
+            raise RuntimeError(f"trial {trial.number} could not be finished") from error
+
+
+def fail_trial(
+    storage: BaseStorage,
+    trial_id: int,
+    reason: Reason,
+    error: str | None = None,
+    attributes: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
+    """Mark a trial FAIL with its reason; a finished or deleted one stays as it is.
+
+    Args:
+        error: What went wrong, when the attempt is to blame; it counts against the cell.
+        attributes: Further user attributes.
+    """
+    try:
+        storage.set_trial_user_attr(trial_id, "reason", reason)
+        if error is not None:
+            storage.set_trial_user_attr(trial_id, "error", error)
+        for key, value in attributes.items():
+            storage.set_trial_user_attr(trial_id, key, value)
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
+        pass
+
+
+def same_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two sets of parameters are one point of the grid."""
+    return canonical_json(dict(first)) == canonical_json(dict(second))

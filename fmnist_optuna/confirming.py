@@ -1,0 +1,196 @@
+"""The best cells of a finished study again, over fresh seeds: a study of its own, with the same guarantees."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from fmnist_optuna.bridge.trials import same_params
+from fmnist_optuna.data.sharing import share_arrays
+from fmnist_optuna.data.source import resolve_source
+from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
+from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
+from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.log import bound_fields, log_event
+from fmnist_optuna.processes.children import Call
+from fmnist_optuna.processes.temporary import temporary_folder
+from fmnist_optuna.results.confirmation import Confirmation, open_confirming
+from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
+from fmnist_optuna.running import (
+    Observer,
+    PreparedStudy,
+    RunOptions,
+    caught_signals,
+    decorate_study,
+    log_folder_of,
+    prepare_in_child,
+    train_cells,
+)
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_cell, trial_seed
+from fmnist_optuna.spec.code import code_differences
+from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, Value, restore_spec
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.work.environment import warn_of_environment
+from fmnist_optuna.work.fresh_seeds import check_seeds_in_child
+from fmnist_optuna.work.splits import load_splits_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConfirmedStudy:
+    """What a confirmation ends with.
+
+    Args:
+        winner: The chosen cell's original trial, its weights scored on the test images.
+        confirmation: What chose it.
+        selected: The cell with the best val_accuracy of the grid, scored too: what one would have taken without.
+    """
+
+    winner: Winner
+    confirmation: Confirmation
+    selected: Winner
+
+    @property
+    def selected_optimism(self) -> float | None:
+        """val_accuracy minus test accuracy of the selected trial: what choosing the best of many flatters it by."""
+        evaluation = self.selected.evaluation
+        return None if evaluation is None else self.selected.val_accuracy - evaluation.accuracy
+
+    @property
+    def confirmed_optimism(self) -> float | None:
+        """The same of the chosen cell's means over fresh seeds, which nobody chose by."""
+        test = self.confirmation.test
+        return None if test is None else self.confirmation.chosen.val.mean - test.mean
+
+
+def confirm_study(
+    session: Session,
+    options: RunOptions,
+    n_cells: int | None = None,
+    n_seeds: int | None = None,
+    observer: Observer | None = None,
+) -> ConfirmedStudy:
+    """Train the best cells of a finished study again over fresh seeds, without pruning, and choose among them.
+
+    Interrupted, a second call goes on. A call with more cells or seeds adds them to those that are there.
+
+    Args:
+        session: Of the study.
+        n_cells: How many of the best; by default what the study file says.
+        n_seeds: Seeds a cell, >= 2; by default what the study file says.
+
+    Raises:
+        NotFoundError: No trial of the study is complete.
+        SpecError: The model starts from the same weights whatever the seed.
+        UsageError: The study is not finished, or is itself a confirmation.
+        JoinRefusedError: The user's code is not what the cells were trained with.
+        MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
+        FmnistOptunaError: Whatever training raises.
+    """
+    leaders = _leaders(session, n_cells or session.record.spec.confirm.top)
+    observer = observer or Observer()
+    prepared = _prepare(session, options, leaders, n_seeds or session.record.spec.confirm.seeds)
+    observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+    is_trained = not prepared.session.history.counts().is_over
+    if is_trained:
+        with bound_fields(study=prepared.session.record.name), caught_signals() as caught:
+            train_cells(prepared, options, observer, caught)
+    winner = evaluate_winner(session, prepared.data.data_dir)
+    if winner.confirmation is None:
+        raise MismatchError(
+            f"study {prepared.session.record.name}: a cell must have a result for every seed, but none has; "
+            f"`fmnist-optuna trials {prepared.session.record.name}` shows why, the logs are in "
+            f"{log_folder_of(prepared.session, options)}."
+        )
+    selected = evaluate_leader(session, prepared.data.data_dir)
+    if is_trained:
+        decorate_study(session)
+    return ConfirmedStudy(winner, winner.confirmation, selected)
+
+
+def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:
+    name, counts = session.record.name, session.history.counts()
+    if name.endswith(CONFIRMATION):
+        raise UsageError(f"STUDY must be a study of a grid, but {name} is itself a confirmation.")
+    leaders = session.history.leaders(n_cells)
+    if not leaders:
+        raise NotFoundError(f"study {name}: no trial is complete yet.")
+    if not counts.is_over:
+        n_left = counts.waiting + counts.running
+        raise UsageError(
+            f"study {name}: must be finished before it is confirmed, but {n_left} of {counts.total} cells are not; "
+            "`fmnist-optuna run` goes on with it."
+        )
+    return leaders
+
+
+def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCell], n_seeds: int) -> PreparedStudy:
+    record = session.record
+    # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
+    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
+    fresh = _check_seeds_in_child(session, leaders, points)  # while we go on
+    source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
+    data = resolve_source(source, options.data_dir, options.mirrors)
+    splits = load_splits_of(record, data.data_dir)
+    if fresh is not None and (warning := fresh.result()) is not None:
+        log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
+    spec = confirmation_spec(record.spec, record.name, points)
+    code = None if fresh is None else _offer_code(session, spec, leaders, options.accepts_code)
+    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points, code)
+    prepared = PreparedStudy(Session(session.storage, confirming, options.timing, "supervisor"), data, n_new)
+    if prepared.session.history.counts().is_over:
+        return prepared
+    return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
+
+
+def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], points: Sequence[Params]) -> Call | None:
+    """Whether each seed starts from weights of its own, in a process with TensorFlow; None when all is trained."""
+    confirming = open_confirming(session)
+    finished = [] if confirming is None else [run.params for run in confirming.history.finished()]
+    if all(any(same_params(point, params) for params in finished) for point in points):
+        return None
+
+    def seed_of(cell: FinishedCell, training_seed: int) -> int:
+        params = {**cell.params, TRAINING_SEED: training_seed}
+        return trial_seed(session.record.spec.training.seed, make_cell(params).cell_id)
+
+    cells = [(cell.params, seed_of(cell, 1), seed_of(cell, 2)) for cell in leaders]
+    return check_seeds_in_child(session.record.spec, cells)
+
+
+def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCell], is_wanted: bool) -> OfferedCode:
+    """The code here, rehearsed, which must be what the leaders were trained with.
+
+    Raises:
+        JoinRefusedError: It differs, and was not said to be wanted.
+    """
+    record = session.record
+    accepted = {code.fingerprint: code for code in list_codes(session.storage, record.study_id)}
+    newest = next(reversed(accepted.values()), None)
+    used = {str(session.trials.get_trial(cell.trial_id).user_attrs.get("code")) for cell in leaders}
+    # A model is of one cell, and a code that was accepted for a larger grid may be of another one.
+    cell = None if newest is None else newest.code.cell
+    offered: OfferedCode = prepare_in_child(spec, cell).result()[1]
+    for fingerprint in sorted(used & accepted.keys()):
+        lines = code_differences(accepted[fingerprint].code, offered.code)
+        if lines and not is_wanted:
+            raise JoinRefusedError(describe_refusal(record.name, lines, "confirm"))
+        warn_of_environment(record.name, accepted[fingerprint].environment, offered.environment)
+    return replace(offered, is_wanted=is_wanted)
+
+
+def confirmation_spec(spec: StudySpec, name: str, points: Sequence[Params]) -> StudySpec:
+    """The specification of the study that confirms another: the same but for the pruner, and a grid around the points.
+
+    Numbers are those of the points; of a parameter that is no number all values stay, as Optuna keeps its choices.
+    """
+    grid: dict[str, tuple[Value, ...]] = {}
+    for parameter, values in spec.grid.items():
+        used = {point[parameter] for point in points}
+        is_number = not any(isinstance(value, str | bool) for value in values)
+        grid[parameter] = tuple(sorted(used)) if is_number else values
+    grid[TRAINING_SEED] = tuple(sorted({int(point[TRAINING_SEED]) for point in points}))
+    content = {**spec.model_dump(mode="json"), "name": name + CONFIRMATION, "grid": grid, "pruner": {"name": "none"}}
+    return restore_spec(content, f"study {name}{CONFIRMATION}")

@@ -1,0 +1,1 @@
+"""A trained model for others: SavedModel, model card, parity check, predictions."""

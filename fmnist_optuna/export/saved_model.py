@@ -1,0 +1,85 @@
+"""Stored weights as a model that other programs load. Imports TensorFlow, so it runs in a process of its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from fmnist_optuna.data.source import CLASS_NAMES
+from fmnist_optuna.errors import MismatchError, StorageError
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.training.cell_training import build_recorded
+from fmnist_optuna.training.dense import IMAGE_SHAPE
+from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
+from fmnist_optuna.training.weights import hash_weights, load_weights
+
+KERAS_FILE = "model.keras"
+
+
+def write_models(
+    spec: StudySpec,
+    params: Params,
+    seed: int,
+    weights: Path,
+    weights_sha256: str,
+    folder: Path,
+    formats: Sequence[str],
+) -> bool:
+    """Write a model with stored weights into a folder: a SavedModel, a `.keras` file, or both.
+
+    The SavedModel's one endpoint is `serve`, also its `serving_default`: `image` uint8 (n, 28, 28) to `probabilities`
+    float32 (n, 10), `class_id` int64 (n,) and `label` strings (n,), for any n.
+
+    Args:
+        seed: Of the trial.
+        formats: "savedmodel" and "keras".
+
+    Returns:
+        Whether the `.keras` model ends in logits. A SavedModel always answers with probabilities.
+
+    Raises:
+        MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
+        StorageError: The folder takes no more.
+    """
+    model = build_recorded(spec, params, seed)
+    load_weights(model, weights, weights_sha256)
+    has_logits = gives_logits(model)
+    try:
+        if "savedmodel" in formats:
+            _write_saved_model(model, has_logits, folder)
+        if "keras" in formats:
+            model.save(folder / KERAS_FILE)
+            _check_reload(folder / KERAS_FILE, weights_sha256)
+    except (OSError, tf.errors.OpError) as error:
+        cause = " ".join(str(error).split())
+        raise StorageError(
+            f"{folder.parent} must have room for the model, but {type(error).__name__}: {cause:.200}"
+        ) from error
+    return has_logits
+
+
+def _check_reload(file: Path, weights_sha256: str) -> None:
+    try:
+        model = keras.models.load_model(file, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a class of the user's provokes
+        cause = " ".join(str(error).split())
+        raise MismatchError(
+            f"{KERAS_FILE} must load again in Keras' safe mode, but {type(error).__name__}: {cause:.200}; register "
+            "your own classes with keras.saving.register_keras_serializable, or export with --format savedmodel."
+        ) from error
+    if hash_weights(model) != weights_sha256:
+        raise MismatchError(f"{KERAS_FILE} must load again with the stored weights, but loads with others.")
+
+
+def _write_saved_model(model: keras.Model, has_logits: bool, folder: Path) -> None:
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = compute_probabilities(model, image, has_logits)
+        class_id = tf.argmax(probabilities, axis=-1)
+        return {"probabilities": probabilities, "class_id": class_id, "label": tf.gather(CLASS_NAMES, class_id)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, "image")])
+    archive.write_out(str(folder), verbose=False)

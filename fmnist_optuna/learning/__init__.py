@@ -1,1 +1,0 @@
-"""The Keras side: data, model, training. Knows no Optuna and no database."""

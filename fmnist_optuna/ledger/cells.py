@@ -1,0 +1,329 @@
+"""The cells of one study and every statement that changes one: claim, bind, renew, settle, give back, take over.
+
+The protocol promises that every cell ends with exactly one result whatever is killed, stalled or restarted. Each clause
+of it closes a hole that an exhaustive search of a model found, so none is there for looks:
+
+- a change of a cell is one UPDATE with its cell_id and the expected token; no row means "not mine";
+- a token is made by the claimer and never used again; time is the database's;
+- nothing trains, reports or tells before its trial is bound to the cell;
+- a cell that comes back after a loss, a kill or a failure goes behind those that wait; one given back keeps its place;
+- a result is first told to Optuna, then copied from the trial to the cell, so whoever finds the cell later settles it
+  the same way.
+
+Works on plain rows: knows no Keras, and of Optuna only what `settle` is told.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import BindParameter, Row, Update, and_, bindparam, case, exists, func, or_, select, true, update
+from sqlalchemy.engine import Connection
+
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.records import Claim, Ending, Epoch, HeldCell, Timing
+from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
+from fmnist_optuna.ledger.tables import cells, control, epochs
+from fmnist_optuna.search.cell import Cell
+
+MAX_FAILURES = 3  # attempts that are to blame themselves
+MAX_LOST = 100  # attempts that lost their lease or were killed from outside
+TAKE_OVER_LEASE_SECONDS = 20.0  # for the few statements of a take-over
+
+
+class Ledger(StudyPart):
+    """All changes of the cells of one study.
+
+    Args:
+        storage: Where the study lives.
+        study_id: Optuna's id of the study.
+        timing: Lease and intervals.
+    """
+
+    def __init__(self, storage: Storage, study_id: int, timing: Timing) -> None:
+        super().__init__(storage, study_id)
+        self.timing = timing
+
+    def seed(self, connection: Connection, new_cells: Iterable[Cell]) -> int:
+        """Insert the cells that are missing, within the caller's transaction.
+
+        Returns:
+            How many were new.
+        """
+        (before,) = connection.execute(select(func.count()).where(cells.c.study_id == self.study_id)).one()
+        last = select(func.max(cells.c.position)).where(cells.c.study_id == self.study_id)
+        first = (connection.execute(last).scalar_one() or 0) + 1  # behind those that came back
+        rows = [
+            {
+                "study_id": self.study_id,
+                "cell_id": cell.cell_id,
+                "position": first + offset,
+                "params": json.dumps(cell.params),
+                "state": "waiting",
+                "claims": 0,
+                "failures": 0,
+                "lost": 0,
+            }
+            for offset, cell in enumerate(new_cells)
+        ]
+        if rows:
+            connection.execute(insert_or_ignore(self.storage, cells), rows)
+        (after,) = connection.execute(select(func.count()).where(cells.c.study_id == self.study_id)).one()
+        return int(after - before)
+
+    def claim(self, worker: str, generation: int) -> Claim | None:
+        """Take the next waiting cell, or None when none waits or the study was stopped since `generation`."""
+        token = uuid.uuid4().hex
+        return self.patience.call(lambda: self._claim(worker, generation, token), "claim")
+
+    def _claim(self, worker: str, generation: int, token: str) -> Claim | None:
+        with self.storage.write() as connection:
+            # After a lost connection the claim may have happened: the token tells.
+            row = connection.execute(_CLAIMED, {"token_": token}).one_or_none()
+            if row is None:
+                parameters = {"study": self.study_id, "worker_": worker, "token_": token, "generation_": generation}
+                row = connection.execute(self._claim_statement(), parameters).one_or_none()
+        return None if row is None else Claim(row.cell_id, token, json.loads(row.params), row.claims)
+
+    def _claim_statement(self) -> Any:
+        study: BindParameter[int] = bindparam("study")
+        next_cell = (
+            select(cells.c.cell_id)
+            .where(cells.c.study_id == study, cells.c.state == "waiting")
+            .order_by(cells.c.position)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # Postgres; SQLite has one writer at a time
+        )
+        is_current = exists().where(control.c.study_id == study, control.c.generation == bindparam("generation_"))
+        return (
+            update(cells)
+            .where(
+                cells.c.study_id == study,
+                cells.c.cell_id == next_cell.scalar_subquery(),
+                cells.c.state == "waiting",
+                is_current,
+            )
+            .values(
+                state="running",
+                token=bindparam("token_"),
+                worker=bindparam("worker_"),
+                lease_until=self.storage.now + self.timing.lease_seconds,
+                claimed_at=self.storage.now,
+                trial_id=None,
+                trial_number=None,
+                claims=cells.c.claims + 1,
+            )
+            .returning(cells.c.cell_id, cells.c.params, cells.c.claims)
+        )
+
+    @retrying
+    def bind(self, claim: Claim, trial_id: int, trial_number: int) -> bool:
+        """Tie a trial to the claimed cell; False when the cell is no longer this claim's or has another trial."""
+        statement = self._mine(claim.cell_id, claim.token).where(
+            or_(cells.c.trial_id.is_(None), cells.c.trial_id == trial_id)
+        )
+        return self._changes(statement.values(trial_id=trial_id, trial_number=trial_number))
+
+    @retrying
+    def renew(self, claim: Claim) -> bool:
+        """Extend the lease; False when the cell is no longer this claim's."""
+        return self._changes(self._renewal(claim))
+
+    @retrying
+    def record_epoch(self, claim: Claim, trial_id: int, epoch: Epoch) -> int | None:
+        """Renew the lease, store the epoch and read the stop generation, in one transaction.
+
+        Returns:
+            The study's generation, or None when the cell is no longer this claim's (nothing is stored then).
+        """
+        with self.storage.write() as connection:
+            if connection.execute(self._renewal(claim)).rowcount == 0:
+                return None
+            connection.execute(
+                insert_or_ignore(self.storage, epochs),
+                {"trial_id": trial_id, **{name: _finite(value) for name, value in vars(epoch).items()}},
+            )
+            generation = select(control.c.generation).where(control.c.study_id == self.study_id)
+            return int(connection.execute(generation).scalar_one())
+
+    @retrying
+    def settle(self, cell_id: str, token: str, ending: Ending) -> bool:
+        """Copy a finished trial to its cell: a result makes it done, a failure makes it wait again or fail.
+
+        Returns:
+            False when the cell is no longer under this token.
+        """
+        statement = self._mine(cell_id, token)
+        if ending.result == "FAIL":
+            return self._changes(statement.values(**self._after_failure(ending)))
+        done = statement.where(cells.c.trial_id == ending.trial_id).values(
+            state="done",
+            result=ending.result,
+            value=ending.value,
+            error=None,
+            finished_at=self.storage.now,
+        )
+        return self._changes(done) or self._is_settled(cell_id, ending.trial_id)
+
+    def _is_settled(self, cell_id: str, trial_id: int) -> bool:
+        """Whether the cell is done with this very trial: an earlier try committed, or another settled it."""
+        where = and_(
+            cells.c.study_id == self.study_id,
+            cells.c.cell_id == cell_id,
+            cells.c.state == "done",
+            cells.c.trial_id == trial_id,
+        )
+        with self.storage.read() as connection:
+            return connection.execute(select(cells.c.cell_id).where(where)).one_or_none() is not None
+
+    @retrying
+    def give_back(self, cell_id: str, token: str, *, count_lost: bool) -> bool:
+        """Let a cell without a trial wait again; one that lost its workers too often fails."""
+        return self._changes(
+            self._mine(cell_id, token).values({**_WAIT_AGAIN, **(self._count_lost() if count_lost else {})})
+        )
+
+    @retrying
+    def take_over(self, held: HeldCell, worker: str, token: str) -> bool:
+        """Put a cell under the taker's own token for a short while; False when it changed since it was seen.
+
+        A trial that was bound meanwhile is a change: who does not know of it would not fail it.
+        """
+        statement = (
+            self._mine(held.cell_id, held.token)
+            .where(cells.c.lease_until == held.lease_until, cells.c.trial_id.is_not_distinct_from(held.trial_id))
+            .values(token=token, worker=worker, lease_until=self.storage.now + TAKE_OVER_LEASE_SECONDS)
+        )
+        if self._changes(statement):
+            return True
+        with self.storage.read() as connection:  # an ambiguous commit of this very take-over
+            return connection.execute(_CLAIMED, {"token_": token}).one_or_none() is not None
+
+    @retrying
+    def held_cells(self, worker: str | None = None, *, as_writer: bool = False) -> list[HeldCell]:
+        """All running cells, or those of one worker.
+
+        Args:
+            as_writer: On SQLite, look only when a holder could write too: readers wait for no lock, renewals do.
+        """
+        query = select(
+            cells.c.cell_id,
+            cells.c.token,
+            cells.c.worker,
+            cells.c.lease_until,
+            cells.c.trial_id,
+            (cells.c.lease_until < self.storage.now).label("is_expired"),
+            cells.c.lost,
+        ).where(cells.c.study_id == self.study_id, cells.c.state == "running")
+        if worker is not None:
+            query = query.where(cells.c.worker == worker)
+        with self.storage.write() if as_writer else self.storage.read() as connection:
+            return [_held(row) for row in connection.execute(query)]
+
+    @retrying
+    def counts(self) -> Mapping[str, int]:
+        """Number of cells by state (waiting, running, done, failed), in one statement."""
+        query = select(cells.c.state, func.count()).where(cells.c.study_id == self.study_id).group_by(cells.c.state)
+        with self.storage.read() as connection:
+            rows = connection.execute(query)
+            return dict.fromkeys(("waiting", "running", "done", "failed"), 0) | {state: n for state, n in rows}  # noqa: C416
+
+    @retrying
+    def generation(self) -> int | None:
+        """The stop generation; None when the study was deleted."""
+        query = select(control.c.generation).where(control.c.study_id == self.study_id)
+        with self.storage.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    @retrying
+    def retry_failed(self) -> int:
+        """Let failed cells wait again with their counters at 0; returns how many."""
+        statement = (
+            update(cells)
+            .where(cells.c.study_id == self.study_id, cells.c.state == "failed")
+            .values(**_WAIT_AGAIN, failures=0, lost=0, error=None)
+        )
+        with self.storage.write() as connection:
+            return connection.execute(statement).rowcount
+
+    def _after_failure(self, ending: Ending) -> dict[str, Any]:
+        """New values of a cell whose trial failed; the expressions read the row as it was before."""
+        if ending.is_stopped:
+            return _WAIT_AGAIN
+        if ending.is_blamed:
+            is_over: Any = true()
+            counted = {**self._count_lost(), "error": ending.error}
+        elif ending.error is None:
+            is_over = cells.c.lost + 1 >= MAX_LOST
+            counted = self._count_lost()
+        else:
+            counted = {"failures": cells.c.failures + 1, "error": ending.error, "position": self._behind()}
+            is_over = cells.c.failures + 1 >= MAX_FAILURES
+            if ending.is_exception:
+                is_over = or_(is_over, func.coalesce(cells.c.error, "") == ending.error)
+        keep = {"trial_id": ending.trial_id, "trial_number": ending.number}
+        return {
+            **_WAIT_AGAIN,
+            **counted,
+            "state": case((is_over, "failed"), else_="waiting"),
+            **{name: case((is_over, value), else_=None) for name, value in keep.items()},
+        }
+
+    def _count_lost(self) -> dict[str, Any]:
+        is_over = cells.c.lost + 1 >= MAX_LOST
+        return {
+            "lost": cells.c.lost + 1,
+            "state": case((is_over, "failed"), else_="waiting"),
+            "error": case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error),
+            "position": self._behind(),
+        }
+
+    def _behind(self) -> Any:
+        """The position behind all cells that wait, so that one that fails again and again lets the others go first.
+
+        Two that come back at once may get the same: any order between them will do.
+        """
+        waiting = cells.alias("waiting")
+        last = (
+            select(waiting.c.position)
+            .where(waiting.c.study_id == self.study_id, waiting.c.state == "waiting")
+            .order_by(waiting.c.position.desc())
+            .limit(1)
+        )
+        return func.coalesce(last.scalar_subquery() + 1, cells.c.position)
+
+    def _mine(self, cell_id: str, token: str) -> Update:
+        return update(cells).where(
+            cells.c.study_id == self.study_id,
+            cells.c.cell_id == cell_id,
+            cells.c.token == token,
+            cells.c.state == "running",
+        )
+
+    def _renewal(self, claim: Claim) -> Update:
+        return self._mine(claim.cell_id, claim.token).values(lease_until=self.storage.now + self.timing.lease_seconds)
+
+    def _changes(self, statement: Update) -> bool:
+        with self.storage.write() as connection:
+            return connection.execute(statement).rowcount == 1
+
+
+_WAIT_AGAIN: dict[str, Any] = {
+    "state": "waiting",
+    "token": None,
+    "lease_until": None,
+    "trial_id": None,
+    "trial_number": None,
+}
+_CLAIMED = select(cells.c.cell_id, cells.c.params, cells.c.claims).where(cells.c.token == bindparam("token_"))
+
+
+def _held(row: Row[Any]) -> HeldCell:
+    return HeldCell(row.cell_id, row.token, row.worker, row.lease_until, row.trial_id, bool(row.is_expired), row.lost)
+
+
+def _finite(value: float) -> float | None:
+    """NULL for what a comparison in the database could not order."""
+    return value if value - value == 0 else None

@@ -1,0 +1,153 @@
+"""Which workers a study has, where they run, and whether one of this host is dead for certain."""
+
+import functools
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from sqlalchemy import delete, insert, select, update
+
+from fmnist_optuna import __version__
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.tables import workers
+
+SAME_PROCESS_SECONDS = 2.0  # start times of one process as different clocks round them; not on Linux
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told apart from a later one with the same pid."""
+
+    host_id: str
+    pid: int
+    started: float  # as `_look` has it
+
+    @classmethod
+    def of(cls, pid: int) -> "Process | None":
+        """The process of this host with this pid, or None when there is none."""
+        found = _look(pid)
+        return None if found is None else cls(host_identity(), pid, found[0])
+
+    @classmethod
+    def current(cls) -> "Process":
+        """The calling process."""
+        return cls(host_identity(), os.getpid(), (_look(os.getpid()) or (0.0, False))[0])
+
+    def is_dead(self) -> bool:
+        """Whether it is gone for certain; a process of another host never is."""
+        if self.host_id != host_identity():
+            return False
+        found = _look(self.pid)
+        if found is None:
+            return True
+        started, is_zombie = found
+        tolerance = 0.0 if sys.platform == "linux" else SAME_PROCESS_SECONDS
+        return is_zombie or abs(started - self.started) > tolerance
+
+
+def _look(pid: int) -> tuple[float, bool] | None:
+    """When a process started and whether it is a zombie; None when there is no such process.
+
+    On Linux in clock ticks since the boot, which no step of the clock changes, as a time of day would; elsewhere in
+    seconds since 1970.
+    """
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return float(fields[19]), fields[0] == "Z"  # fields 22 and 3 of proc_pid_stat(5)
+    try:
+        process = psutil.Process(pid)
+        return float(process.create_time()), bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return None
+
+
+@functools.cache
+def host_identity() -> str:
+    """The boot of this host and, in a container, its process namespace: where a pid means something."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    if boot.exists() and namespace.exists():
+        return f"{boot.read_text().strip()}/{namespace.readlink()}"
+    return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
+
+
+def machine_identity() -> str:
+    """The boot of this host: what its processes have in common, whatever container they are in."""
+    return _boot(host_identity())
+
+
+def _boot(host_id: str) -> str:
+    return host_id.split("/")[0]
+
+
+class Presence(StudyPart):
+    """The workers of one study, as the `workers` table has them."""
+
+    @retrying
+    def register(self, worker_id: str, fresh_seconds: float) -> None:
+        """Enter this process as a worker.
+
+        Args:
+            fresh_seconds: A worker seen within this time is taken to be alive.
+
+        Raises:
+            StorageError: The storage is an SQLite file and a live worker of another host uses it.
+        """
+        process = Process.current()
+        with self.storage.write() as connection:
+            is_fresh = (workers.c.last_seen > self.storage.now - fresh_seconds).label("is_fresh")
+            for row in connection.execute(select(workers, is_fresh)).all():
+                other = Process(row.host_id, row.pid, row.pid_started)
+                is_elsewhere = row.host != socket.gethostname() and _boot(row.host_id) != _boot(process.host_id)
+                if row.is_fresh and is_elsewhere and self.storage.is_sqlite:
+                    raise StorageError(
+                        f"SQLite must be used from one host, but a worker on {row.host} uses {self.storage.name}; "
+                        "share a study between machines through Postgres."
+                    )
+                if not row.is_fresh or other.is_dead():  # of an earlier run that could not say that it ended
+                    connection.execute(delete(workers).where(workers.c.worker_id == row.worker_id))
+            connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
+            connection.execute(
+                insert(workers).values(
+                    worker_id=worker_id,
+                    study_id=self.study_id,
+                    host=socket.gethostname(),
+                    host_id=process.host_id,
+                    pid=process.pid,
+                    pid_started=process.started,
+                    version=__version__,
+                    started=self.storage.now,
+                    last_seen=self.storage.now,
+                )
+            )
+
+    @retrying
+    def touch(self, worker_id: str) -> None:
+        """Say that a worker is still there."""
+        with self.storage.write() as connection:
+            connection.execute(
+                update(workers).where(workers.c.worker_id == worker_id).values(last_seen=self.storage.now)
+            )
+
+    @retrying
+    def leave(self, worker_id: str) -> None:
+        """Take a worker that ended off the list."""
+        with self.storage.write() as connection:
+            connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
+
+    @retrying
+    def processes(self) -> dict[str, Process]:
+        """Process of every worker on the list, by worker id."""
+        query = select(workers.c.worker_id, workers.c.host_id, workers.c.pid, workers.c.pid_started).where(
+            workers.c.study_id == self.study_id
+        )
+        with self.storage.read() as connection:
+            return {name: Process(host, pid, started) for name, host, pid, started in connection.execute(query)}

@@ -1,0 +1,176 @@
+"""The openings of the test set: one set of weights is scored once, and every later answer is read from here."""
+
+import io
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Row, and_, delete, select, update
+
+from fmnist_optuna.errors import MismatchError, StorageError
+from fmnist_optuna.ledger.holders import Process
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.storage import insert_or_ignore
+from fmnist_optuna.ledger.tables import openings
+
+OPENING_SECONDS = 120.0  # a scoring takes about a second; after this its process is taken to be dead
+POLL_SECONDS = 0.2
+
+Scores = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One scoring of one set of weights on the test images.
+
+    Args:
+        accuracy: 0..1.
+        opened_at: Seconds since 1970 UTC.
+        probabilities: float32 (n_images, n_classes).
+        labels: uint8 (n_images,).
+    """
+
+    trial_id: int
+    weights_sha256: str
+    purpose: str
+    accuracy: float
+    opened_at: float
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+class Openings(StudyPart):
+    """The openings of one study."""
+
+    def open(self, trial_id: int, weights_sha256: str, purpose: str, score: Callable[[], Scores]) -> Opening:
+        """The opening of these weights: the recorded one, or what `score` says, by one process at a time.
+
+        Args:
+            score: Returns probabilities float32 (n, 10) and labels uint8 (n,).
+
+        Raises:
+            StorageError: Another process reserved the opening, lives, and does not finish.
+        """
+        opener = json.dumps({**asdict(Process.current()), "token": uuid.uuid4().hex})
+        deadline = time.monotonic() + 2 * OPENING_SECONDS
+        while time.monotonic() < deadline:
+            recorded = self.find(weights_sha256)
+            if recorded is not None:
+                return recorded
+            if self._reserve(trial_id, weights_sha256, purpose, opener):
+                self._score(weights_sha256, opener, score)
+            else:
+                time.sleep(POLL_SECONDS)
+        raise StorageError(f"Another process must finish scoring weights {weights_sha256[:12]}, but does not.")
+
+    def _score(self, weights_sha256: str, opener: str, score: Callable[[], Scores]) -> None:
+        try:
+            probabilities, labels = score()
+        except BaseException:
+            self._release(weights_sha256, opener)
+            raise
+        self._record(weights_sha256, opener, probabilities, labels)
+
+    @retrying
+    def find(self, weights_sha256: str) -> Opening | None:
+        """The recorded opening of these weights, or None.
+
+        Raises:
+            MismatchError: Its predictions are not what an opening records.
+        """
+        query = select(openings).where(self._of(weights_sha256), openings.c.accuracy.is_not(None))
+        with self.storage.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _opening(row)
+
+    @retrying
+    def recorded(self) -> list[Opening]:
+        """All recorded openings, the oldest first.
+
+        Raises:
+            MismatchError: The predictions of one are not what an opening records.
+        """
+        mine = and_(openings.c.study_id == self.study_id, openings.c.accuracy.is_not(None))
+        with self.storage.read() as connection:
+            rows = connection.execute(select(openings).where(mine).order_by(openings.c.opened_at)).all()
+        return [_opening(row) for row in rows]
+
+    @retrying
+    def _reserve(self, trial_id: int, weights_sha256: str, purpose: str, opener: str) -> bool:
+        """Take the one scoring of these weights; a dead process loses its reservation."""
+        is_old = (openings.c.opened_at < self.storage.now - OPENING_SECONDS).label("is_old")
+        with self.storage.write() as connection:
+            values = {
+                "study_id": self.study_id,
+                "trial_id": trial_id,
+                "weights_sha256": weights_sha256,
+                "purpose": purpose,
+                "opener": opener,
+                "opened_at": connection.execute(select(self.storage.now)).scalar_one(),
+            }
+            connection.execute(insert_or_ignore(self.storage, openings), values)
+            row = connection.execute(select(openings, is_old).where(self._of(weights_sha256))).one_or_none()
+            if row is None:  # released between the two statements
+                return False
+            if row.opener == opener:
+                return row.accuracy is None
+            if row.accuracy is not None or not (row.is_old or _is_dead(row.opener)):
+                return False
+            taken = update(openings).where(self._of(weights_sha256), openings.c.opener == row.opener)
+            values = {"opener": opener, "opened_at": self.storage.now}
+            return connection.execute(taken.where(openings.c.accuracy.is_(None)).values(values)).rowcount == 1
+
+    @retrying
+    def _release(self, weights_sha256: str, opener: str) -> None:
+        mine = and_(self._of(weights_sha256), openings.c.opener == opener, openings.c.accuracy.is_(None))
+        with self.storage.write() as connection:
+            connection.execute(delete(openings).where(mine))
+
+    @retrying
+    def _record(
+        self, weights_sha256: str, opener: str, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
+    ) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, probabilities=probabilities, labels=labels)
+        values = {
+            "accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
+            "predictions": buffer.getvalue(),
+            "opened_at": self.storage.now,
+        }
+        with self.storage.write() as connection:
+            mine = update(openings).where(self._of(weights_sha256), openings.c.opener == opener)
+            connection.execute(mine.values(values))
+
+    def _of(self, weights_sha256: str) -> ColumnElement[bool]:
+        return and_(openings.c.study_id == self.study_id, openings.c.weights_sha256 == weights_sha256)
+
+
+def _opening(row: Row[Any]) -> Opening:
+    probabilities, labels = _unpack(row.weights_sha256, row.predictions)
+    return Opening(row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, probabilities, labels)
+
+
+def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:
+    rule = f"The recorded predictions of weights {weights_sha256[:12]} must be probabilities and labels"
+    try:
+        with np.load(io.BytesIO(predictions or b""), allow_pickle=False) as arrays:
+            probabilities, labels = arrays["probabilities"], arrays["labels"]
+    except Exception as error:  # NumPy and zipfile raise whatever damaged bytes provoke
+        raise MismatchError(f"{rule}, but cannot be read ({type(error).__name__}).") from error
+    are_numbers = probabilities.dtype.kind == "f" and labels.dtype.kind in "iu"
+    if not are_numbers or probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise MismatchError(
+            f"{rule}, but are {probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}."
+        )
+    return probabilities, labels
+
+
+def _is_dead(opener: str) -> bool:
+    process = json.loads(opener)
+    return Process(process["host_id"], process["pid"], process["started"]).is_dead()

@@ -1,0 +1,224 @@
+"""A study as one page that opens from disk, offline: figures, tables and commands in a single HTML file."""
+
+import base64
+import io
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import jinja2
+import plotly.graph_objects as go
+import plotly.io
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from fmnist_optuna import __version__
+from fmnist_optuna.data.source import CLASS_NAMES
+from fmnist_optuna.errors import DataError, StorageError
+from fmnist_optuna.ledger.openings import Opening
+from fmnist_optuna.pages import figures
+from fmnist_optuna.pages.overview import Attempt, Overview, read_overview
+from fmnist_optuna.results.evaluation import summarize
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.splits import load_splits_of
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+N_MISTAKES = 12
+N_ROWS = 50  # attempts in the table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page: its element's id, plotly's JSON, and a sentence below it."""
+
+    name: str
+    json: str
+    height: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that the winner took for something else, surely."""
+
+    picture: str  # data URI
+    truth: str
+    answer: str
+    probability: float
+
+
+def write_report(session: Session, file: Path, data_dir: Path | None = None) -> None:
+    """Write the page of a study, finished or not; whole or not at all.
+
+    Args:
+        data_dir: Folder with the IDX files, for pictures of mistakes; without the data here they are left out.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    page = render_report(read_overview(session), _load_test_images(session, data_dir))
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(
+            f"--out must be a file that can be written, but {file}: {error.strerror or error}."
+        ) from error
+
+
+def _load_test_images(session: Session, data_dir: Path | None) -> Any:
+    try:
+        return load_splits_of(session.record, data_dir).test_images
+    except DataError:
+        return None
+
+
+def render_report(overview: Overview, test_images: Any) -> str:
+    """The page as text.
+
+    Args:
+        test_images: uint8 (n, 28, 28), or None where they are not at hand.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= FILTERS
+    opening = None if overview.winner is None else overview.winner.opening
+    drawn = _draw(overview, opening)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        overview=overview,
+        record=overview.record,
+        counts=overview.counts,
+        winner=overview.winner,
+        confirmation=overview.confirmation,
+        figures=drawn,
+        plotly=get_plotlyjs() if drawn else "",
+        evaluation=None if opening is None else summarize(opening),
+        mistakes=[] if opening is None or test_images is None else find_mistakes(opening, test_images),
+        savings=describe_savings(overview),
+        attempts=sorted(overview.attempts, key=_rank)[:N_ROWS],
+        n_attempts=len(overview.attempts),
+        openings=overview.openings,
+        environments=_environments(overview.attempts),
+        machines=sorted({_machine(a.environment) for a in overview.attempts if a.environment}),
+        grid=overview.record.spec.grid,
+        spec=overview.record.spec.model_dump_json(indent=2),
+        version=__version__,
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _draw(overview: Overview, opening: Opening | None) -> dict[str, Figure]:
+    drawn: dict[str, Figure] = {}
+
+    def add(name: str, figure: go.Figure | None, note: str = "") -> None:
+        if figure is not None:
+            text = cast(str, plotly.io.to_json(figure, remove_uids=True)).replace("<", "\\u003c")
+            drawn[name] = Figure(name, text, int(figure.layout.height), note)
+
+    if overview.cells:
+        add("heat-map", *figures.heat_map(overview))
+    if any(attempt.curve for attempt in overview.attempts):
+        add("curves", *figures.curves(overview))
+    add("parallel", figures.parallel_coordinates(overview))
+    add("importance", figures.importance(overview))
+    add("timeline", figures.timeline(overview))
+    if overview.confirmation is not None:
+        add("confirmation", figures.confirmation_figure(overview.confirmation))
+    if opening is not None:
+        add("confusion", figures.confusion_matrix(opening))
+    return drawn
+
+
+def find_mistakes(opening: Opening, test_images: Any) -> list[Mistake]:
+    """The wrong answers with the highest probabilities, the surest first."""
+    answers = opening.probabilities.argmax(axis=1)
+    sureness = opening.probabilities.max(axis=1) * (answers != opening.labels)
+    worst = [int(index) for index in (-sureness).argsort(kind="stable")[:N_MISTAKES] if sureness[index] > 0]
+    return [
+        Mistake(
+            picture=_data_uri(test_images[index]),
+            truth=CLASS_NAMES[int(opening.labels[index])],
+            answer=CLASS_NAMES[int(answers[index])],
+            probability=float(opening.probabilities[index].max()),
+        )
+        for index in worst
+    ]
+
+
+def _data_uri(pixels: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def describe_savings(overview: Overview) -> str:
+    """What pruning saved, estimated by the epochs that COMPLETE trials took; empty without both kinds."""
+    complete = [len(attempt.curve) for attempt in overview.attempts if attempt.state == "complete"]
+    pruned = [a for a in overview.attempts if a.state == "pruned" and a.reason != "diverged"]
+    if not complete or not pruned:
+        return ""
+    mean = sum(complete) / len(complete)
+    spent = sum(len(attempt.curve) for attempt in pruned)
+    saved = max(0.0, mean * len(pruned) - spent)
+    return (
+        f"{len(pruned)} pruned trials took {spent} epochs. At the mean of the complete ones, {mean:.1f}, they would "
+        f"have taken about {saved:.0f} more: {100 * saved / (saved + spent + sum(complete)):.0f} % of all. It is an "
+        "estimate: who was pruned may not have taken the mean."
+    )
+
+
+def _environments(attempts: Sequence[Attempt]) -> list[tuple[str, int]]:
+    """Each environment that trials were trained in, with their number."""
+    found: dict[str, int] = {}
+    for attempt in attempts:
+        if attempt.environment:
+            text = ", ".join(f"{name} {value}" for name, value in attempt.environment.items() if name != "cpu_features")
+            found[text] = found.get(text, 0) + 1
+    return sorted(found.items(), key=lambda item: -item[1])
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    names = {"tensorflow": "TensorFlow", "keras": "Keras"}
+    versions = [f"{name} {environment[key]}" for key, name in names.items() if key in environment]
+    return ", ".join([str(environment.get("cpu") or environment.get("system", "")), *versions])
+
+
+def _rank(attempt: Attempt) -> tuple[int, float, int]:
+    ranks = {"complete": 0, "pruned": 1, "running": 2, "waiting": 3, "fail": 4}
+    return ranks[attempt.state], -(attempt.value or 0.0), attempt.number
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{100 * value:.2f} %"
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+
+
+def _seconds(value: float) -> str:
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _time(value: float) -> str:
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+FILTERS = {"percent": _percent, "interval": _interval, "number": _number, "seconds": _seconds, "time": _time}
+
+
+def default_file(name: str) -> Path:
+    """Where the report of a study goes unless one says otherwise: the current folder."""
+    return Path(f"{name.replace('/', '-')}-report.html")

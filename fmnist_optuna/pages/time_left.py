@@ -1,0 +1,84 @@
+"""How long a study will still take, from what its finished cells took."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from fmnist_optuna.ledger.progress import CellCounts, History, RunningCell
+from fmnist_optuna.search.cell import Params
+
+SIZE = "hidden_size"  # what a cell's time depends on most
+OVERLAP_SECONDS = 5.0  # results of several workers may commit a little out of order
+
+
+@dataclass
+class _Group:
+    n_cells: int = 0
+    n_failed: int = 0
+    n_finished: int = 0
+    seconds: float = 0.0  # of those finished
+
+    @property
+    def n_left(self) -> int:
+        return self.n_cells - self.n_failed - self.n_finished
+
+    @property
+    def mean_seconds(self) -> float:
+        return self.seconds / self.n_finished
+
+
+class RemainingTime:
+    """An estimate that counts large models as large: by the mean time of finished cells of the same hidden size.
+
+    Grids without a `hidden_size` are one group. Each call reads only what was finished since the last.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._groups: dict[Hashable, _Group] = {}
+        self._n_cells = self._n_failed = 0
+        self._told: set[int] = set()
+        self._until = 0.0
+
+    def estimate(self, counts: CellCounts, running: list[RunningCell]) -> float | None:
+        """Seconds until the last result, at the number of workers now at work.
+
+        Returns:
+            None where it would mean nothing: nobody is at work, or a size that is left has no finished cell yet.
+        """
+        if not running:
+            return None
+        self._read(counts)
+        left = [group for group in self._groups.values() if group.n_left > 0]
+        if not all(group.n_finished for group in left):
+            return None
+        seconds = sum(group.n_left * group.mean_seconds for group in left)
+        for cell in running:
+            group = self._group(cell.params)
+            if group.n_finished:
+                seconds -= min(cell.seconds, group.mean_seconds)
+        return max(0.0, seconds) / len(running)
+
+    def _read(self, counts: CellCounts) -> None:
+        if counts.total != self._n_cells:
+            self._n_cells = counts.total
+            for group in self._groups.values():
+                group.n_cells = 0
+            for grid_cell in self._history.grid():
+                self._group(grid_cell.params).n_cells += 1
+        if counts.failed != self._n_failed:
+            self._n_failed = counts.failed
+            for group in self._groups.values():
+                group.n_failed = 0
+            for params, _ in self._history.failed():
+                self._group(params).n_failed += 1
+        if counts.done != len(self._told):
+            for cell in self._history.finished(since=self._until - OVERLAP_SECONDS):
+                if cell.trial_id not in self._told:
+                    self._told.add(cell.trial_id)
+                    self._until = max(self._until, cell.finished_at)
+                    group = self._group(cell.params)
+                    group.n_finished += 1
+                    group.seconds += cell.seconds
+
+    def _group(self, params: Params) -> _Group:
+        return self._groups.setdefault(params.get(SIZE), _Group())

@@ -1,0 +1,217 @@
+"""Child processes from one warm server: TensorFlow is imported once, a worker starts in a tenth of a second."""
+
+import contextlib
+import faulthandler
+import itertools
+import multiprocessing
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
+from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
+from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_environment
+from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
+
+# Named, not imported: they load TensorFlow, in the children alone.
+PRELOADED = ["fmnist_optuna.work.preloaded"]
+PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
+SERVER = "server"  # names the file with what the server of all children says
+ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
+
+T = TypeVar("T")
+
+
+def worker_context() -> BaseContext:
+    """The start method of all our children: forkserver with everything heavy imported; spawn where there is none."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    use_short_sockets()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def warm_up() -> None:
+    """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
+    worker_context()
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        with _no_main_module(), _output_to(_output_file(SERVER)), _training_environment():
+            forkserver.ensure_running()
+
+
+def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
+    """Start a child that runs `target` of an importable module; what it writes goes to a file (`last_words`).
+
+    Args:
+        name: Of the process, unique among those of this one.
+
+    Raises:
+        WorkerFailedError: The server of all children cannot start, or died.
+    """
+    output = _output_file(name)
+    process: BaseProcess = worker_context().Process(  # type: ignore[attr-defined]
+        target=_run, args=(output, target, arguments), name=name
+    )
+    try:
+        warm_up()
+        with _no_main_module(), _training_environment():
+            process.start()
+    except (EOFError, OSError) as error:  # EOFError and ConnectionError when the server is gone
+        raise WorkerFailedError(
+            "Processes that train or score are started by a server of our own, which must run, but it "
+            f"ended{_quote(SERVER) or f': {describe_error(error)}'}."
+        ) from error
+    return process
+
+
+def _run(output: Path, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Body of every child; a crash leaves the line of Python in which it happened."""
+    _redirect_output(output)
+    faulthandler.enable(2)  # wherever that goes by then
+    target(*arguments)
+
+
+def last_words(process: BaseProcess) -> str:
+    """What a process that ended wrote at last, as the end of a sentence; "" when it wrote nothing."""
+    return _quote(process.name)
+
+
+def _quote(name: str) -> str:
+    try:
+        words = find_last_words(_output_file(name).read_text(errors="replace"))
+    except OSError:
+        words = ""
+    return f"; its last words: {words}" if words else ""
+
+
+def _output_file(name: str) -> Path:
+    """Where a child's output goes: TensorFlow's C++ side greets on stderr, and an open pipe outlives a command."""
+    return temporary_folder() / f"{name.replace(os.sep, '-')}.out"
+
+
+def _redirect_output(file: Path) -> None:
+    """Let everything that this process and its children write go to the end of a file."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _output_to(file: Path) -> Iterator[None]:
+    """Let a process that starts within this block write to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        _redirect_output(file)
+        yield
+    finally:
+        for descriptor, copy in kept.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+@contextlib.contextmanager
+def _training_environment() -> Iterator[None]:
+    """Let a process that starts within this block find what TensorFlow reads; ours stays as the program has it.
+
+    Temporary files go where they are removed when this process ends: TensorFlow writes modules there and removes them
+    at exit, which a forked or killed child does not come to. And the server of all children is a `python -c`, which
+    would look for Python's own modules in the current folder first.
+    """
+    before = dict(os.environ)
+    prepare_training_environment()
+    os.environ["TMPDIR"] = str(temporary_folder())
+    os.environ[SAFE_PATH] = os.environ.get(SAFE_PATH) or SET_BY_US
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Hide the script that runs us: a child would import it, and run it again where it has no main guard."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+
+
+class Call:
+    """A function that runs in a child of its own, so that this process needs no TensorFlow.
+
+    Args:
+        function: Of an importable module; its arguments and result are picklable.
+        doing: What it does, for people: "checking the study file".
+    """
+
+    _serial = itertools.count(1)
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, doing: str) -> None:
+        self._doing = f"{doing[:1].upper()}{doing[1:]}"
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        self._receiver = receiver
+        self.process = start(_answer, (sender, function, arguments), name=f"{doing} {next(self._serial)}")
+        sender.close()
+
+    def result(self) -> Any:
+        """Wait for the result.
+
+        Raises:
+            FmnistOptunaError: What the function raised, if it is one of ours.
+            WorkerFailedError: The child died, or raised anything else.
+        """
+        try:
+            is_ours, answer = self._receiver.recv()
+        except KeyboardInterrupt:
+            self.process.kill()  # what it does may never end
+            raise
+        except (EOFError, OSError):
+            raise died(self._doing, self.process) from None
+        finally:
+            self._receiver.close()
+        self.process.join()
+        if isinstance(answer, FmnistOptunaError):
+            raise answer
+        if not is_ours:
+            raise WorkerFailedError(f"{self._doing} must not fail, but {answer}.")
+        return answer
+
+
+def died(doing: str, process: BaseProcess) -> WorkerFailedError:
+    """The error for a process that ended without an answer: how, and what it wrote before.
+
+    Args:
+        doing: The subject of the sentence.
+    """
+    process.join(ENDING_SECONDS)
+    return WorkerFailedError(
+        f"{doing} must end with an answer, but its process {describe_exit(process.exitcode)}{last_words(process)}."
+    )
+
+
+def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        pkgutil.resolve_name(PREPARATION)()
+        answer = True, function(*arguments)
+    except FmnistOptunaError as error:
+        answer = True, error
+    except BaseException as error:  # the user's code may raise SystemExit or anything
+        answer = False, describe_error(error)
+    sender.send(answer)
+    sender.close()

@@ -1,0 +1,1 @@
+"""What is searched: parameters, points of the search and their identity. Knows no study file, no Keras, no database."""

@@ -1,0 +1,275 @@
+"""The compiled passes of a training: one epoch over the training images, one over the validation images.
+
+Stock `fit` spends most of a small model's time outside its kernels: the data pipeline, one Python step a batch, metric
+updates. Here a pass is one call of one graph: images stay in memory as uint8 and are gathered a batch at a time. A step
+is that of Keras' own `train_step` and `test_step`. One thread a worker is the fastest at these sizes, so parallelism is
+across workers. The loop around the passes, with its callbacks, is in `training`.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.training.adam import fused
+from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring
+from fmnist_optuna.training.contract import find_own_step, optimizers_of
+
+
+def use_one_thread() -> None:
+    """Give TensorFlow one thread; must come before its first operation in the process."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@dataclass(frozen=True)
+class ResidentData:
+    """Training and validation images as tensors: uint8 (n, 28, 28), with int32 labels (n,)."""
+
+    train_images: tf.Tensor
+    train_labels: tf.Tensor
+    validation_images: tf.Tensor
+    validation_labels: tf.Tensor
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train_images: NDArray[np.uint8],
+        train_labels: NDArray[np.uint8],
+        validation_images: NDArray[np.uint8],
+        validation_labels: NDArray[np.uint8],
+    ) -> "ResidentData":
+        """Take arrays into TensorFlow once: mapped images stay in the pages where they are, others are copied."""
+        return cls(
+            _as_tensor(train_images),
+            tf.constant(train_labels.astype(np.int32)),
+            _as_tensor(validation_images),
+            tf.constant(validation_labels.astype(np.int32)),
+        )
+
+
+def _as_tensor(images: NDArray[np.uint8]) -> tf.Tensor:
+    if isinstance(images, np.memmap):
+        return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+    return tf.constant(images, tf.uint8)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss and accuracy (0..1) over the images of one pass."""
+
+    loss: float
+    accuracy: float
+
+
+class TrainingPass:
+    """One epoch over all training images, in an order of its own.
+
+    The graph is traced when the first epoch runs, as in `fit`: what callbacks changed before it counts.
+
+    Args:
+        model: Compiled and built.
+        data: Resident images and labels.
+        batch_size: Images a step; the last step takes what is left.
+    """
+
+    def __init__(self, model: keras.Model, data: ResidentData, batch_size: int) -> None:
+        self._model = model
+        self._data = data
+        self._n_images = int(data.train_images.shape[0])
+        self._batch_size = min(batch_size, self._n_images)
+        self._graph: Any = None
+        self._compiled_with = model._loss_tracker  # compile() makes a new one each time
+        self._traced_with: list[Any] = []
+        model.optimizer.build(model.trainable_variables)
+
+    def __call__(self, epoch: int, seed: int) -> Score:
+        """Run the 0-based epoch.
+
+        Args:
+            seed: Of the shuffles.
+
+        Raises:
+            SpecError: The model's loss is not one number a batch, or what the graph was traced with was exchanged.
+        """
+        if self._graph is None:
+            self._check_steps()
+            with fused(self._model.optimizer):
+                self._graph = self._trace()
+            self._traced_with = _parts(self._model)
+        elif not _are_same(self._traced_with, _parts(self._model)):
+            raise SpecError(
+                "training.callbacks must leave the optimizer and what is trainable as they are from the first epoch "
+                f"on, as an epoch is one graph, but they were changed before epoch {epoch + 1}; change them in "
+                "on_train_begin."
+            )
+        order = np.random.default_rng([seed, epoch]).permutation(self._n_images).astype(np.int32)
+        loss, hits = self._graph(tf.constant(order))
+        return Score(float(loss.numpy()) / self._n_images, int(hits.numpy()) / self._n_images)
+
+    def _check_steps(self) -> None:
+        """Refuse what callbacks changed before the first epoch and an epoch would pass over."""
+        is_same = self._model._loss_tracker is self._compiled_with
+        step = find_own_step(self._model) if is_same else "compile()"
+        if step is not None:
+            raise SpecError(
+                f"training.callbacks must leave {step} as it is, as an epoch is one graph of its own, but a callback "
+                "changed it before the first epoch; let the architecture compile the model."
+            )
+
+    def _trace(self) -> Any:
+        """A concrete function from a shuffled order (n,) int32 to summed loss and hits."""
+        model, data = self._model, self._data
+        compute_loss = bind_loss(model)
+
+        def step(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images, labels = tf.gather(data.train_images, rows), tf.gather(data.train_labels, rows)
+            with tf.GradientTape() as tape:
+                output = forward(model, images, training=True)
+                loss = compute_loss(images, labels, output, True)
+                scaled = model.optimizer.scale_loss(loss)
+            weights = model.trainable_weights
+            model.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+            return _sum_of(loss, int(rows.shape[0])), _count_hits(output, labels)
+
+        # Keras traces its steps without AutoGraph too; with it, errors of the user's code would lose their type.
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([self._n_images], tf.int32)])  # type: ignore[untyped-decorator]
+        def epoch(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return sum_over_batches(
+                self._n_images,
+                self._batch_size,
+                lambda begin, size: step(tf.ensure_shape(order[begin : begin + size], [size])),
+            )
+
+        return epoch.get_concrete_function()
+
+
+class ValidationPass:
+    """One forward pass over validation images: the same weights give the same score, bit for bit, on one machine.
+
+    Args:
+        model: Compiled and built.
+        images: uint8 (n, 28, 28).
+        labels: int32 (n,).
+        update_metrics: Told labels and outputs of every batch, in the graph.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        update_metrics: Callable[[tf.Tensor, tf.Tensor], None] = lambda labels, output: None,
+    ) -> None:
+        self._model = model
+        self._images = images
+        self._labels = labels
+        self._update_metrics = update_metrics
+        self._graph: Any = None
+
+    def __call__(self) -> Score:
+        """Score the weights that the model has now."""
+        n_images = int(self._images.shape[0])
+        if self._graph is None:
+            self._graph, _ = trace_scoring(n_images, self._trace)
+        loss, hits = self._graph()
+        return Score(float(loss.numpy()) / n_images, int(hits.numpy()) / n_images)
+
+    def _trace(self, batch: int) -> tuple[Any, float]:
+        """A concrete function to summed loss and hits, and the bytes an image of its largest tensor."""
+        model, compute_loss = self._model, bind_loss(self._model)
+        largest: list[float] = []
+
+        def step(begin: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+            images = tf.slice(self._images, [begin, 0, 0], [size, -1, -1])
+            labels = tf.slice(self._labels, [begin], [size])
+            output = forward(model, images, training=False)
+            loss = compute_loss(images, labels, output, False)
+            self._update_metrics(labels, output)
+            largest.append(largest_image_bytes(size))
+            return _sum_of(loss, size), _count_hits(output, labels)
+
+        n_images = int(self._images.shape[0])
+        validate = tf.function(lambda: sum_over_batches(n_images, batch, step), autograph=False)
+        return validate.get_concrete_function(), largest[0]
+
+
+def forward(model: keras.Model, images: tf.Tensor, training: bool) -> tf.Tensor:
+    """The model's output, with the argument `training` only where its call has it: as Keras' own steps do."""
+    return model(images, training=training) if model._call_has_training_arg else model(images)
+
+
+def bind_loss(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]:
+    """The model's `compute_loss` as a function of images, labels, output and training, whatever signature it has.
+
+    Keras itself calls it with x, y, y_pred, sample_weight by position and, where it is named, training by name.
+
+    Raises:
+        SpecError: Its signature takes none of these forms.
+    """
+    signature = inspect.signature(model.compute_loss)
+    positions, training = ("x", "y", "y_pred", "sample_weight"), ("training",)
+    ways: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+        (positions, training if "training" in signature.parameters else ()),
+        ((), (*positions, *training)),
+        ((), positions),
+        (positions[:3], training),
+        (positions[:3], ()),
+        ((), (*positions[:3], *training)),
+        ((), positions[:3]),
+    ]
+    for by_position, by_name in ways:
+        try:
+            signature.bind(*by_position, **dict.fromkeys(by_name))
+        except TypeError:
+            continue
+        return _loss_function(model, by_position, by_name)
+    raise SpecError(
+        "compute_loss of the model must take x, y, y_pred, sample_weight and training, but that of "
+        f"{type(model).__name__} takes {signature}."
+    )
+
+
+def _loss_function(
+    model: keras.Model, by_position: tuple[str, ...], by_name: tuple[str, ...]
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]:
+    def compute_loss(images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, training: bool) -> tf.Tensor:
+        given = {"x": images, "y": labels, "y_pred": output, "sample_weight": None, "training": training}
+        loss = model.compute_loss(*(given[name] for name in by_position), **{name: given[name] for name in by_name})
+        shape = getattr(loss, "shape", None)
+        if shape is None or tuple(shape) != ():
+            came = "no tensor" if shape is None else f"one of shape {tuple(shape)}"
+            raise SpecError(
+                f"The loss of a model must be one number a batch, but that of {type(model).__name__} is {came}; "
+                'take the mean over the batch, as reduction="sum_over_batch_size" does.'
+            )
+        return loss
+
+    return compute_loss
+
+
+def _sum_of(loss: tf.Tensor, n_images: int) -> tf.Tensor:
+    """A batch's mean loss times its images; types of few digits are summed in float32."""
+    is_narrow = loss.dtype in (tf.float16, tf.bfloat16)
+    return (tf.cast(loss, tf.float32) if is_narrow else loss) * n_images
+
+
+def _count_hits(output: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    hits = tf.equal(tf.argmax(output, axis=-1, output_type=tf.int32), labels)
+    return tf.reduce_sum(tf.cast(hits, tf.int32))
+
+
+def _parts(model: keras.Model) -> list[Any]:
+    """What a traced epoch holds on to; compile() makes a new loss tracker each time."""
+    rates = [getattr(optimizer, "_learning_rate", None) for optimizer in optimizers_of(model.optimizer)]
+    return [model.optimizer, *rates, model._loss_tracker, *model.trainable_weights]
+
+
+def _are_same(first: list[Any], second: list[Any]) -> bool:
+    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))

@@ -1,0 +1,96 @@
+"""The metrics that a model brings: compiled ones, measured on the validation images, and trackers of its own.
+
+Loss and accuracy come from the loop. Compiled metrics would cost every training step; on the validation images they
+cost nothing that counts.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src import backend
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.training.dense import N_CLASSES
+from fmnist_optuna.wording import describe_error
+
+FROM_THE_LOOP = ("loss", "accuracy")
+N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values
+
+
+class ModelMetrics:
+    """What a model measures beyond loss and accuracy.
+
+    Args:
+        model: Compiled and built. Its compiled metrics are built here, as `fit` does before any callback.
+
+    Raises:
+        SpecError: A metric is called accuracy and is another quantity, or does not take integer labels.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        compiled = model._compile_metrics
+        if compiled is not None and not compiled.built:
+            compiled.build(keras.KerasTensor((None,), "int32"), keras.KerasTensor((None, N_CLASSES)))
+        self._compiled = compiled
+        metrics = [] if compiled is None else compiled.metrics
+        # The loop counts hits anyway, and has the accuracy exactly.
+        self._is_counted = all(type(metric) is keras.metrics.SparseCategoricalAccuracy for metric in metrics)
+        losses = [] if model._compile_loss is None else model._compile_loss.metrics
+        known = [model._loss_tracker, compiled, *losses]
+        self._own = [metric for metric in model.metrics if not any(metric is other for other in known)]
+        for metric in [*metrics, *self._own]:
+            if metric.name == "accuracy" and type(metric) is not keras.metrics.SparseCategoricalAccuracy:
+                raise SpecError(
+                    "The metric accuracy of a model must be the share of right answers, but that of "
+                    f"{type(model).__name__} is {type(metric).__name__}; give it another name."
+                )
+        if not self._is_counted:
+            for metric in metrics:
+                _make_state(metric)
+
+    @property
+    def update(self) -> Callable[[tf.Tensor, tf.Tensor], None]:
+        """Tells the compiled metrics labels (n,) and outputs (n, 10) of a batch, in the graph of the validation."""
+        if self._compiled is None or self._is_counted:
+            return lambda labels, output: None
+        compiled = self._compiled
+        return lambda labels, output: compiled.update_state(labels, output)
+
+    def read_own(self) -> dict[str, Any]:
+        """The model's own trackers now, by name."""
+        return _flatten({metric.name: metric.result() for metric in self._own})
+
+    def read_all(self, accuracy: float) -> dict[str, Any]:
+        """The same with the compiled metrics after a validation, which had this accuracy."""
+        compiled = {} if self._compiled is None else self._compiled.result()
+        if self._is_counted:
+            compiled = dict.fromkeys(compiled, accuracy)
+        return {**self.read_own(), **_flatten(compiled)}
+
+    def names(self) -> list[str]:
+        """Every name in the logs of an epoch."""
+        validation = [*FROM_THE_LOOP, *self.read_all(0.0)]
+        return [*FROM_THE_LOOP, *self.read_own(), *(f"val_{name}" for name in validation)]
+
+
+def _make_state(metric: keras.metrics.Metric) -> None:
+    """Let a metric make the variables that it has only from its first update on, as `fit` does: nothing is counted."""
+    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, N_CLASSES))
+    try:
+        backend.compute_output_spec(metric.update_state, labels, output)
+    except Exception as error:
+        raise SpecError(
+            f"A metric must take integer labels (n,) and outputs (n, {N_CLASSES}), but {metric.name} raised "
+            f"{describe_error(error).rstrip('.')}; labels are not one-hot: use a metric for sparse labels, or let its "
+            "update_state make them one-hot."
+        ) from error
+
+
+def _flatten(results: dict[str, Any]) -> dict[str, Any]:
+    """Results by name, without those that the loop has; a metric may give several, by names of their own."""
+    flat: dict[str, Any] = {}
+    for name, result in results.items():
+        flat |= _flatten(result) if isinstance(result, dict) else {name: result}
+    return {name: result for name, result in flat.items() if name not in FROM_THE_LOOP}

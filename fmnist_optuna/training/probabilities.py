@@ -1,0 +1,90 @@
+"""What a model's output is: probabilities, or logits that the softmax still has to be put on."""
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fmnist_optuna.training.batches import largest_image_bytes, trace_scoring
+from fmnist_optuna.training.contract import has_own_loss
+from fmnist_optuna.training.dense import IMAGE_SHAPE
+from fmnist_optuna.training.heads import reads_as_logits
+
+N_PROBES = 16  # images of noise
+
+
+def gives_logits(model: keras.Model) -> bool:
+    """Whether the softmax still has to be put on the outputs of a model of ten classes.
+
+    Raises:
+        SpecError: Its end and its loss do not agree on what the outputs are.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
+    outputs = keras.ops.convert_to_numpy(model(noise, training=False)).astype(np.float64)
+    from_logits = None if has_own_loss(model) else _takes_logits(model.loss)
+    return reads_as_logits(_last_activation(model), from_logits, outputs)
+
+
+def _last_activation(model: keras.Model) -> str | None:
+    """Keras' name of the function that a model ends in; None for a function of the user's, or where none is seen."""
+    try:
+        last = model.outputs[0]._keras_history.operation
+    except (AttributeError, IndexError, TypeError):  # a subclass, which calls its layers in code
+        return None
+    if isinstance(last, keras.Model):
+        return _last_activation(last)
+    if isinstance(last, keras.layers.Activation | keras.layers.Dense | keras.layers.EinsumDense):
+        last = last.activation
+    name = getattr(last, "__name__", type(last).__name__.lower())  # a function, or the layer or operation Softmax
+    is_of_keras = type(last).__module__.startswith("keras.") or getattr(keras.activations, name, None) is last
+    return name if is_of_keras and hasattr(keras.activations, name) else None
+
+
+def _takes_logits(loss: Any) -> bool | None:
+    """What a loss says of the outputs; None for one that says nothing."""
+    if isinstance(loss, list | tuple | dict) and len(loss) == 1:
+        loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    said = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits"))
+    if said is None and callable(loss) and not isinstance(loss, keras.losses.Loss):
+        try:
+            parameter = inspect.signature(loss).parameters.get("from_logits")
+        except (TypeError, ValueError):
+            return None
+        said = None if parameter is None else parameter.default
+    return said if isinstance(said, bool) else None
+
+
+def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: bool) -> tf.Tensor:
+    """Probabilities float32 (n, 10) of uint8 images (n, 28, 28).
+
+    Args:
+        has_logits: What `gives_logits` said of the model.
+    """
+    output = tf.cast(model(images, training=False), tf.float32)
+    return tf.nn.softmax(output) if has_logits else output
+
+
+def predict_probabilities(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities float32 (n, 10) of uint8 images (n, 28, 28), with a softmax on the output of a model without."""
+    has_logits = gives_logits(model)
+
+    def trace(batch: int) -> tuple[Any, float]:
+        largest: list[float] = []
+
+        def forward(given: tf.Tensor) -> tf.Tensor:
+            probabilities = compute_probabilities(model, given, has_logits)
+            largest.append(largest_image_bytes(int(given.shape[0])))
+            return probabilities
+
+        traced = tf.function(forward, autograph=False)  # again for a smaller rest
+        traced.get_concrete_function(tf.TensorSpec((batch, *IMAGE_SHAPE), tf.uint8))
+        return traced, largest[0]
+
+    forward, batch = trace_scoring(len(images), trace)
+    parts = [forward(tf.constant(images[begin : begin + batch])) for begin in range(0, len(images), batch)]
+    return np.concatenate([part.numpy() for part in parts])

@@ -1,0 +1,99 @@
+"""Which parameters a user's function accepts, and of which types. Imports no Keras."""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.search.cell import OF_TRAINING
+from fmnist_optuna.spec.study_spec import Declared
+
+PLAIN_TYPES = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a function accepts by name.
+
+    Args:
+        parameters: Declared type by name: bool, int, float or str, a tuple of the values that it may have, or None
+            where the function declares none of these.
+        required: Names without a default.
+        variable: Such as "**kwargs", which accept any name and so declare none; None without.
+    """
+
+    parameters: dict[str, Declared]
+    required: frozenset[str]
+    variable: str | None = None
+
+
+def read_signature(function: Callable[..., Any], name: str) -> Signature:
+    """Read the signature of a function, a class, a partial or a decorated function.
+
+    Args:
+        name: As the study file has it, for errors.
+
+    Raises:
+        SpecError: It has none, or must be given something that a study file cannot give or gives to the training too.
+    """
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"model.architecture must have a signature that can be read, but {name}: {error}.") from error
+    accepted = {p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = frozenset(key for key, parameter in accepted.items() if parameter.default is parameter.empty)
+    if nameless := [p.name for p in found if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]:
+        raise SpecError(
+            f"model.architecture must take its parameters by name, but {name} takes {', '.join(nameless)} by position "
+            "only; remove the / from its parameters."
+        )
+    if shared := sorted(required & OF_TRAINING):
+        raise SpecError(
+            f"model.architecture must leave {', '.join(shared)} to the training, but {name} asks for it, and it is not "
+            "clear whether a value would be meant for the function, for the training or for both; give the parameter "
+            "another name or a default."
+        )
+    namespace = _namespace(function)
+    return Signature(
+        parameters={key: _declared(parameter.annotation, namespace) for key, parameter in accepted.items()},
+        required=required,
+        variable=next((f"**{p.name}" for p in found if p.kind is p.VAR_KEYWORD), None),
+    )
+
+
+def _namespace(function: Any) -> dict[str, Any]:
+    """Where the names in the annotations of a function mean what its author meant."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if inspect.isclass(function):
+        function = inspect.unwrap(function.__init__)
+    elif not hasattr(function, "__globals__"):  # an object that can be called
+        function = inspect.unwrap(type(function).__call__)
+    return dict(getattr(function, "__globals__", {}))
+
+
+def _declared(annotation: Any, namespace: dict[str, Any]) -> Declared:
+    """The type that an annotation declares, each resolved by itself: one that cannot be says nothing of the others."""
+    holder = types.SimpleNamespace(__annotations__={"value": annotation})
+    try:
+        hint = typing.get_type_hints(holder, globalns=namespace)["value"]
+    except Exception:  # an annotation that does not resolve says nothing about types
+        return None
+    return _simplify(hint)
+
+
+def _simplify(hint: Any) -> Declared:
+    if isinstance(hint, type) and hint in PLAIN_TYPES:
+        return hint
+    if typing.get_origin(hint) is Literal:
+        values = tuple(value for value in typing.get_args(hint) if value is not None)  # a study file has no None
+        return values if values and all(type(value) in PLAIN_TYPES for value in values) else None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = {_simplify(part) for part in typing.get_args(hint) if part is not types.NoneType}
+        return kinds.pop() if len(kinds) == 1 else None
+    return None

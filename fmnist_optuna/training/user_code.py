@@ -1,0 +1,132 @@
+"""What a study names of the user's: its architecture and its callbacks, begun anew for every model.
+
+Every model of a cell, whether it is trained, scored, exported or repeated, begins here, so all begin from one state of
+Keras, TensorFlow, NumPy and the user's modules: the one that the import of those modules leaves in a fresh process.
+"""
+
+import functools
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.spec.study_spec import StudySpec, bind_parameters
+from fmnist_optuna.training.architecture import Architecture, load_architecture
+from fmnist_optuna.user_modules.execution import USER_MODULES
+from fmnist_optuna.user_modules.framework_settings import FrameworkSettings, clear_session
+from fmnist_optuna.user_modules.functions import load_function
+from fmnist_optuna.user_modules.keras_patches import KerasCode
+
+CallbackFunctions = dict[str, Callable[..., Any]]
+
+
+class UserCode:
+    """The architecture and the callback functions of a study. Importing them is the first thing it does.
+
+    Args:
+        spec: The study's specification.
+
+    Raises:
+        SpecError: A module or function does not exist, or an import fails.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+        self._folder = Path.cwd()
+        self._environment = dict(os.environ)
+        USER_MODULES.forget()
+        clear_session()
+        _pristine_settings().set_back()
+        _pristine_settings().unregister()
+        is_users = spec.model.architecture != "dense" or bool(spec.training.callbacks)
+        keras_code = _pristine_keras() if is_users else None  # reading it takes 0.05 s a process (measured 2026-11)
+        if keras_code is not None:
+            keras_code.set_back()
+        self.architecture, self.callbacks = self._load(spec.training.seed)  # one seed for all workers of a study
+        modules = USER_MODULES.names()
+        self._settings = FrameworkSettings.read(without=modules)
+        self._keras = None if keras_code is None else KerasCode().without(modules, keras_code)
+
+    def bind(self) -> StudySpec:
+        """Check the specification against what its architecture accepts; from here on its values have their types.
+
+        Raises:
+            SpecError: An unknown parameter, a missing one, or a value of the wrong type.
+        """
+        architecture = self.architecture
+        self.spec = bind_parameters(self.spec, architecture.parameters, architecture.required, architecture.variable)
+        return self.spec
+
+    def begin(self, seed: int) -> None:
+        """Start from the state that a fresh process has after the import, with the modules imported from this seed.
+
+        Nothing that an earlier model's function or callbacks changed is left: settings of Keras, TensorFlow and NumPy,
+        random generators, the current folder, variables of the environment, patches of Keras, and variables of the
+        user's modules, which are executed anew.
+
+        Args:
+            seed: Of the cell; set before the modules are executed, and again after it.
+
+        Raises:
+            SpecError: A module of the user's can be imported only once in a process.
+        """
+        USER_MODULES.forget()
+        clear_session()
+        self._settings.set_back()  # those of installed packages too, which set theirs only once
+        self._settings.unregister()
+        if self._keras is not None:
+            self._keras.set_back()
+        self._set_back_process()
+        try:
+            self.architecture, self.callbacks = self._load(seed)
+        except SpecError as error:
+            raise SpecError(
+                f"{str(error).rstrip('.')}, in its second import; for each trial a study's modules are executed anew, "
+                "so that no trial meets what another left in them."
+            ) from error
+        self._settings.set_back()
+        keras.utils.set_random_seed(seed)
+
+    def end(self) -> None:
+        """Keep nothing of the model that began last, and have the settings as they were before it."""
+        forget_models()
+        self._settings.set_back()
+        self._set_back_process()
+
+    def _set_back_process(self) -> None:
+        """The current folder and the environment as they were before the user's modules were imported."""
+        os.chdir(self._folder)
+        for name in os.environ.keys() | self._environment.keys():
+            value = self._environment.get(name)
+            if value is None:
+                del os.environ[name]
+            elif os.environ.get(name) != value:
+                os.environ[name] = value
+
+    def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
+        keras.utils.set_random_seed(seed)
+        architecture = load_architecture(self.spec.model.architecture)
+        return architecture, {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
+
+
+def forget_models() -> None:
+    """Clear away what Keras and the user's modules keep of models that nobody uses any more."""
+    USER_MODULES.forget()
+    clear_session()
+    gc.collect()  # graphs hold cycles; left alone they pile up over trials
+
+
+@functools.cache
+def _pristine_settings() -> FrameworkSettings:
+    """The settings before anything of the user's was imported in this process."""
+    return FrameworkSettings.read()
+
+
+@functools.cache
+def _pristine_keras() -> KerasCode:
+    """Keras itself before anything of the user's was imported in this process."""
+    return KerasCode()

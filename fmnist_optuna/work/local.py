@@ -1,0 +1,322 @@
+"""N local workers: started, watched, replaced when they die, held to their limits, and stopped.
+
+The supervisor trains nothing and imports no TensorFlow. It trusts a worker's pid, not what multiprocessing says of it:
+when the server that workers are forked from is killed, living workers look dead.
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import psutil
+
+from fmnist_optuna.errors import (
+    DataError,
+    FmnistOptunaError,
+    MismatchError,
+    StorageError,
+    UsageError,
+    WorkerFailedError,
+)
+from fmnist_optuna.ledger.holders import Process
+from fmnist_optuna.ledger.progress import RunningCell
+from fmnist_optuna.log import log_event, read_message
+from fmnist_optuna.processes.children import start
+from fmnist_optuna.search.cell import make_cell
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import describe_exit
+from fmnist_optuna.work.limits import Limits
+from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.1  # between looks at the processes
+LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
+CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+LAST_WORDS_LINES = 3
+EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died
+GIVE_UP_DEATHS = 6  # of one cell's workers, without any cell finished in between
+GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 10.0
+FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError}
+
+
+@dataclass
+class _Worker:
+    """One child and what is known of it."""
+
+    order: WorkerOrder
+    process: BaseProcess
+    identity: Process | None
+    killed_for: str | None = None  # the limit that it broke
+
+    @property
+    def is_alive(self) -> bool:
+        """By its pid and start time, whatever multiprocessing says."""
+        if self.process.is_alive():
+            return True
+        return self.identity is not None and not self.identity.is_dead()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to this very process, if it still is."""
+        if self.identity is not None and not self.identity.is_dead():
+            with contextlib.suppress(ProcessLookupError):  # it ended between the look and the signal
+                os.kill(self.identity.pid, signum)
+
+
+@dataclass
+class Supervisor:
+    """Keeps `n_workers` workers on one study.
+
+    Args:
+        session: The supervisor's own view of the study.
+        order: What every worker gets, its name, slot and log aside.
+        n_workers: How many at once, >= 1.
+        limits: Of each attempt.
+        log_folder: One log file a worker.
+    """
+
+    session: Session
+    order: WorkerOrder
+    n_workers: int
+    limits: Limits
+    log_folder: Path
+    _workers: list[_Worker] = field(default_factory=list)
+    _serial: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
+    _n_crashes: int = 0  # in a row, without a cell finished in between
+    _deaths: Counter[str] = field(default_factory=Counter)  # of workers by the cell they held, since then
+    _n_settled: int = 0
+    _next_start: float = 0.0
+    _next_look: float = 0.0
+    _next_poll: float = 0.0
+
+    def _start_worker(self, slot: int) -> None:
+        name = f"{socket.gethostname()}-{self._run_id}-{next(self._serial)}"
+        log_file = self.log_folder / f"{name}.log"
+        order = replace(self.order, worker_id=name, slot=slot, log_file=log_file)
+        try:
+            process = start(_run_worker_process, (order,), name=name)
+        except WorkerFailedError as error:  # the server died meanwhile; the next start makes another
+            log_event(logger, logging.WARNING, "worker_not_started", worker=name, error=str(error))
+            self._back_off(log_file)
+            return
+        self._workers.append(_Worker(order, process, None if process.pid is None else Process.of(process.pid)))
+        log_event(logger, logging.INFO, "worker_started", worker=name, pid=process.pid)
+
+    def tick(self) -> bool:
+        """Look once: reap, replace, enforce limits, heal; returns whether anything is left to wait for.
+
+        Raises:
+            WorkerFailedError: Workers die again and again without holding a cell.
+            MismatchError: All cells that are left kill their workers.
+            StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same.
+        """
+        has_buried = self._reap()
+        now = time.monotonic()
+        if now < self._next_look and not has_buried:
+            return True
+        self._next_look = now + LOOK_SECONDS
+        if now >= self._next_poll:
+            self._next_poll = now + self.session.timing.poll_seconds
+            self._heal()
+        self._enforce_limits()  # after healing, which would take a worker killed just now for one that was lost
+        counts = self.session.ledger.counts()
+        self._note_progress(counts["done"] + counts["failed"])
+        if counts["waiting"] == 0 and counts["running"] == 0:
+            return self.session.recovery.sweep() > 0
+        if self.session.ledger.generation() != self.order.generation:
+            return bool(self._workers)
+        if now >= self._next_start and not self._has_given_up():
+            self._fill_slots(n_waiting=counts["waiting"])
+        return True
+
+    def _fill_slots(self, n_waiting: int) -> None:
+        """Start workers where there are none, but no more than cells wait."""
+        busy = {worker.order.slot for worker in self._workers}
+        for slot in sorted(set(range(self.n_workers)) - busy)[:n_waiting]:
+            self._start_worker(slot)
+
+    def _heal(self) -> None:
+        """Requeue cells of dead holders; a worker of ours that lost its cell to its own silence hangs and must go."""
+        holders = self.session.recovery.requeue_dead({worker.order.worker_id for worker in self._workers})
+        for worker in self._workers:
+            if worker.order.worker_id in holders:
+                order = worker.order
+                log_event(logger, logging.WARNING, "worker_hangs", worker=order.worker_id, log=order.log_file)
+                worker.signal(signal.SIGKILL)
+
+    def _note_progress(self, n_settled: int) -> None:
+        if n_settled > self._n_settled:
+            self._n_settled = n_settled
+            self._n_crashes = 0
+            self._deaths.clear()
+
+    def _reap(self) -> bool:
+        ended = self._take_ended()
+        for worker in ended:
+            self._bury(worker, worker.process.exitcode)
+        return bool(ended)
+
+    def _take_ended(self) -> list[_Worker]:
+        """Take the workers off the list whose process has ended."""
+        ended = [worker for worker in self._workers if not worker.is_alive]
+        for worker in ended:
+            self._workers.remove(worker)
+            worker.process.join(0.1)
+        return ended
+
+    def _bury(self, worker: _Worker, exit_code: int | None) -> None:
+        """Give back what a worker held whose process is seen to have ended, and say how it ended."""
+        name, log = worker.order.worker_id, worker.order.log_file
+        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not cell_is_running(self.session, worker):
+            return  # it gave back what it held
+        recovery = self.session.recovery
+        if worker.killed_for is not None:
+            log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)
+            held = recovery.requeue_worker(name, "limit", worker.killed_for)
+        elif exit_code is not None and -exit_code in CRASH_SIGNALS:
+            error = f"the process crashed with {signal.Signals(-exit_code).name}"
+            log_event(logger, logging.WARNING, "worker_crashed", worker=name, error=error, log=log)
+            held = recovery.requeue_worker(name, "crash", error)
+        else:
+            log_event(logger, logging.WARNING, "worker_died", worker=name, error=describe_exit(exit_code), log=log)
+            known = None if exit_code == EXIT_UNSEEN else exit_code
+            held = recovery.requeue_worker(name, "killed", exit_code=known)
+        self.session.presence.leave(name)
+        if exit_code == StorageError.exit_status or (exit_code in FATAL_STATUS and not held):
+            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(log)}")
+        if held:
+            self._deaths.update(held)
+            self._back_off_cells(held)
+        else:
+            self._back_off(log)
+
+    def _back_off_cells(self, held: list[str]) -> None:
+        """Wait before a cell is tried once more; whatever waits was tried since, as it went behind that."""
+        n_deaths = max(self._deaths[cell_id] for cell_id in held)
+        if n_deaths > 1:
+            self._next_start = time.monotonic() + _delay(n_deaths)
+
+    def _has_given_up(self) -> bool:
+        """Whether a cell's workers died so often, without any cell finished in between, that it is tried no more.
+
+        It has gone behind all others each time, so whatever waits has been tried as well.
+
+        Raises:
+            MismatchError: Nothing else runs that might still be finished.
+        """
+        if max(self._deaths.values(), default=0) < GIVE_UP_DEATHS:
+            return False
+        if self._workers:
+            return True
+        params = {make_cell(cell.params).cell_id: cell.params for cell in self.session.history.grid()}
+        cells = [
+            f"{' '.join(f'{name} {value}' for name, value in params[cell_id].items())} ({n_deaths} times)"
+            for cell_id, n_deaths in self._deaths.most_common()
+        ]
+        raise MismatchError(
+            f"study {self.session.record.name}: every cell left must be trained, but its worker dies each time: "
+            f"{', '.join(cells)}; often for want of memory, see --memory-limit. `fmnist-optuna trials` shows them; run "
+            "it again to try them again."
+        )
+
+    def _back_off(self, log_file: Path | None) -> None:
+        self._n_crashes += 1
+        if self._n_crashes > 3 * self.n_workers + 3:
+            raise WorkerFailedError(
+                f"Workers must finish cells, but {self._n_crashes} died in a row; the last one's log "
+                f"{log_file} ends: {_last_words(log_file)}"
+            )
+        if self._n_crashes > 1:
+            self._next_start = time.monotonic() + _delay(self._n_crashes)
+
+    def _enforce_limits(self) -> None:
+        running = {cell.worker: cell for cell in self.session.history.running()} if self.limits.trial_seconds else {}
+        for worker in self._workers:
+            excess = self._excess(worker, running.get(worker.order.worker_id))
+            if excess is not None and worker.killed_for is None:
+                worker.killed_for = excess
+                worker.signal(signal.SIGKILL)
+
+    def _excess(self, worker: _Worker, cell: RunningCell | None) -> str | None:
+        seconds, n_bytes = self.limits.trial_seconds, self.limits.memory_bytes
+        if seconds is not None and cell is not None and cell.seconds > seconds:
+            return f"trial time limit of {seconds:g} s exceeded"
+        if n_bytes is not None and worker.identity is not None:
+            try:
+                size = psutil.Process(worker.identity.pid).memory_info().rss
+            except psutil.Error:
+                return None
+            if size > n_bytes and cell_is_running(self.session, worker):
+                return f"memory limit of {n_bytes / 2**20:.0f} MiB exceeded with {size / 2**20:.0f} MiB"
+        return None
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the workers to finish their epoch and give their cells back, or kill them."""
+        for worker in self._workers:
+            worker.signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
+    def abandon(self) -> None:
+        """Kill the workers and leave their cells as they are, because the storage is away; the next run heals them."""
+        self.stop(at_once=True)
+        while any(worker.is_alive for worker in self._workers):
+            time.sleep(0.02)
+
+    def wait(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
+        """Wait until every worker has ended and its cell is given back; `is_impatient` turns to killing them."""
+        next_look, free_since = 0.0, time.monotonic()
+        while self._workers:
+            if is_impatient():
+                self.stop(at_once=True)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOOK_SECONDS
+                self._heal()
+                free_since = self._kill_idle(free_since)
+            for worker in self._take_ended():
+                self.session.recovery.requeue_worker(worker.order.worker_id, "stopped")
+                self.session.presence.leave(worker.order.worker_id)
+            time.sleep(0.02)
+
+    def _kill_idle(self, free_since: float) -> float:
+        """Kill workers that hold no cell and yet do not end; returns since when none of ours holds one."""
+        holders = {cell.worker for cell in self.session.ledger.held_cells()}
+        if any(worker.order.worker_id in holders for worker in self._workers):
+            return time.monotonic()
+        if time.monotonic() - free_since > GRACE_SECONDS:
+            self.stop(at_once=True)
+        return free_since
+
+
+def _run_worker_process(order: WorkerOrder) -> None:
+    from fmnist_optuna.work.worker import run_worker_process
+
+    run_worker_process(order)
+
+
+def _delay(n_times: int) -> float:
+    """Seconds to wait before something is tried again that has gone wrong so many times in a row, >= 2."""
+    return float(min(FIRST_BACKOFF_SECONDS * 2 ** (n_times - 2), LONGEST_BACKOFF_SECONDS))
+
+
+def cell_is_running(session: Session, worker: _Worker) -> bool:
+    """Whether the worker is within an attempt; between trials it replaces itself."""
+    return bool(session.ledger.held_cells(worker.order.worker_id))
+
+
+def _last_words(log_file: Path | None) -> str:
+    if log_file is None or not log_file.exists():
+        return "(no log)"
+    lines = [read_message(line) for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-LAST_WORDS_LINES:]) or "(empty)"

@@ -1,0 +1,106 @@
+"""The Keras objective: builds, trains, reports and stores one cell. The only place where Keras meets Optuna."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, is_small, store_folder, store_weights
+from fmnist_optuna.bridge.trials import Outcome, Reason
+from fmnist_optuna.ledger.records import Epoch
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.training.cell_training import train_cell
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.user_code import UserCode
+from fmnist_optuna.training.weights import save_weights
+from fmnist_optuna.work.attempt import LostCellError, RunningTrial
+
+
+class KerasObjective:
+    """Trains one cell after another on the same resident data.
+
+    Args:
+        spec: The study's specification.
+        data: Training and validation images.
+    """
+
+    def __init__(self, spec: StudySpec, data: ResidentData) -> None:
+        self._code = UserCode(spec)
+        self._data = data
+
+    def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        """Train one cell; the same seed gives the same curve, bit for bit, on the same machine."""
+        try:
+            return self._train(params, seed, running)
+        finally:  # the model is nobody's any more
+            self._code.end()
+
+    def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        patience = running.session.storage.patience
+        temporary = patience.call(lambda: tempfile.TemporaryDirectory(prefix="fmnist-optuna-"), "make_folder")
+        with temporary as name:
+            return self._train_in(Path(name), params, seed, running)
+
+    def _train_in(self, temporary: Path, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        kept = temporary / "callbacks"
+        running.session.storage.patience.call(kept.mkdir, "make_folder")
+        callbacks = [StudyCallback(running)]
+        model, result = train_cell(self._code, params, seed, self._data, callbacks, running.trial.number, kept)
+        if running.ending in ("lost", "stopped"):
+            return None
+        if result.is_diverged or running.ending == "pruned":
+            reason: Reason = "diverged" if result.is_diverged else "pruned"
+            running.note("reason", reason)
+            return Outcome(TrialState.PRUNED, reason=reason)
+        running.note("best_epoch", result.best_epoch + 1)
+        running.note("n_parameters", model.count_params())
+        _store(model, temporary / WEIGHTS_FILE, kept, running)
+        return Outcome(TrialState.COMPLETE, result.val_accuracy)
+
+
+def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
+    """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
+    storage = running.session.storage
+    running.note("weights_sha256", storage.patience.call(lambda: save_weights(model, file), "save_weights"))
+    try:
+        storage.patience.call(lambda: store_weights(storage.artifacts, running.trial, file), "store_weights")
+        if is_small(kept):
+            storage.patience.call(lambda: store_folder(storage.artifacts, running.trial, kept), "store_folder")
+    except (UpdateFinishedTrialError, KeyError) as error:
+        raise LostCellError from error
+
+
+class StudyCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports each epoch to the study and stops the training when it is pruned, stopped or lost.
+
+    It never raises out of an epoch, so that EarlyStopping still restores the best weights.
+    """
+
+    def __init__(self, running: RunningTrial) -> None:
+        super().__init__()
+        self._running = running
+        self._began = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the epoch's clock."""
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report the epoch; a metric that is missing is an error."""
+        metrics = logs or {}
+        measured = Epoch(
+            epoch=epoch,
+            train_loss=metrics["loss"],
+            train_accuracy=metrics["accuracy"],
+            val_loss=metrics["val_loss"],
+            val_accuracy=metrics["val_accuracy"],
+            seconds=time.perf_counter() - self._began,
+        )
+        is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
+        if not self._running.report(measured, can_prune=not is_last):
+            self.model.stop_training = True
