@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: compose-secrets run test test-more test-slow test-matrix test-image chaos chaos-slow lint types setup lock wheel clean help
+.PHONY: compose-secrets run test test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
+.PHONY: docs docs-pages clean help
 .PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
@@ -26,6 +27,9 @@ test-matrix: $(READY)    ## what people bring, trained here and by stock fit; tw
 
 test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
 	$(BIN)/python -m pytest -m slow tests/containers --durations=5
+
+test-wheel: $(READY)     ## the built wheel, installed into an environment of its own where the source is not; one minute
+	tests/wheel/run $(BIN)/python
 
 chaos: $(READY)          ## kills, stalls, outages and full disks, on SQLite and Postgres; five to seven minutes
 	$(BIN)/python -m pytest -m "chaos and not slow" -n logical --maxprocesses=4 tests/chaos
@@ -68,6 +72,12 @@ lock:                    ## the lock files anew, from the ranges in pyproject.to
 
 wheel: $(READY)          ## the wheel, into dist/
 	$(BIN)/python -m build --no-isolation --wheel
+
+docs: $(READY)           ## the pages in docs/, into build/site; nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-pages: $(READY)     ## the parts of the pages that the program knows: the keys of a study file, the commands' help
+	$(BIN)/python docs/generate.py
 
 compose-secrets:         ## passwords for docker-compose.yml, into ./secrets, once
 	$(PYTHON) deploy/make_secrets.py

@@ -1,0 +1,153 @@
+"""Writes the parts of these pages that the program itself knows: the keys of a study file and the commands' help.
+
+Run it with `make docs-pages` after a change of either; a test fails while a page says something else.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PAGES = Path(__file__).parent
+COLUMNS = 80  # of the help texts
+TABLES = ("data", "model", "grid", "training", "pruner", "confirm")
+MEANINGS = {
+    "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
+    "data.source": "Which images. `auto` takes Fashion-MNIST, and drawn garments only if it is neither on disk nor "
+    "reachable; the study then gets a name that ends in `-synthetic`.",
+    "data.n_validation": "How many of the 60,000 training images are held out to choose by, stratified by label.",
+    "data.split_seed": "Seed of that split.",
+    "model.architecture": '`dense`, or a function of your own as `"package.module:function"`. Every further key of '
+    "this table is an argument of the function that is the same for all cells.",
+    "training.batch_size": "Images in a batch. It may be a parameter of the grid as well.",
+    "training.max_epochs": "Largest number of epochs of a trial.",
+    "training.patience": "A trial ends early after this many epochs without a better val_accuracy.",
+    "training.seed": "Seed of the study. The seed of a trial is made from it and from the cell.",
+    "training.callbacks": 'Functions as `"package.module:function"` that return Keras callbacks.',
+    "pruner.name": "`median` cuts trials that are worse than the median of the others, `none` trains every cell to "
+    "its end.",
+    "pruner.n_startup_trials": "This many trials must be complete before any is cut.",
+    "pruner.n_warmup_steps": "No trial is cut in its first so many epochs.",
+    "pruner.interval_steps": "The pruner compares every so many epochs.",
+    "pruner.n_min_trials": "At an epoch that fewer trials have reached, none is cut.",
+    "confirm.top": "How many of the best cells `confirm` trains again.",
+    "confirm.seeds": "With how many fresh seeds each.",
+}
+
+
+def render() -> dict[Path, str]:
+    """The pages as they should be, by their files."""
+    study_file = PAGES / "study-file.md"
+    return {study_file: _fill(study_file.read_text(encoding="utf-8")), PAGES / "commands.md": _commands()}
+
+
+def _fill(page: str) -> str:
+    """A page with what stands between its markers made anew."""
+    from fmnist_optuna.cli.spec import EXAMPLE
+
+    parts = {"keys": "\n".join(_keys()), "example": f"```toml\n{EXAMPLE}```"}
+    for name, text in parts.items():
+        begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
+        before, _, rest = page.partition(begin)
+        _, found, behind = rest.partition(end)
+        if not found:
+            raise ValueError(f"The page must have a part between {begin} and {end}, but has none.")
+        page = f"{before}{begin}\n\n{text}\n\n{end}{behind}"
+    return page
+
+
+def _keys() -> Iterator[str]:
+    """A table of the keys of each table of a study file."""
+    from fmnist_optuna.spec.study_spec import StudySpec
+
+    schema = StudySpec.model_json_schema()
+    described = set()
+    for table in ("", *TABLES):
+        found = schema["properties"][table] if table else schema
+        properties = _resolve(schema, found).get("properties", {})
+        keys = {name: value for name, value in properties.items() if name not in TABLES}
+        if not keys:  # [grid], whose keys are the reader's
+            continue
+        yield from ("", f"### {f'`[{table}]`' if table else 'At the top'}", "")
+        yield from ("| key | value | default | meaning |", "|---|---|---|---|")
+        for key, value in keys.items():
+            name = f"{table}.{key}" if table else key
+            described.add(name)
+            yield f"| `{key}` | {_describe(value)} | {_default(value)} | {MEANINGS[name]} |"
+    if unknown := sorted(set(MEANINGS) - described):
+        raise ValueError(f"Meanings must be of keys that exist, but there is no {', '.join(unknown)}.")
+
+
+def _resolve(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schema["$defs"][value["$ref"].rpartition("/")[2]] if "$ref" in value else value
+    return found
+
+
+def _describe(value: dict[str, Any]) -> str:
+    """What a key takes, in words."""
+    if "enum" in value:
+        return " or ".join(f'`"{choice}"`' for choice in value["enum"])
+    if value["type"] == "array":
+        return "list of strings"
+    if value["type"] == "integer":
+        low, high = value.get("minimum"), value.get("maximum")
+        return f"integer from {low:,} to {high:,}" if high is not None else f"integer, at least {low:,}"
+    return str(value["type"])
+
+
+def _default(value: dict[str, Any]) -> str:
+    default = value["default"]
+    return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+
+
+def _commands() -> str:
+    """The help text of every command."""
+    lines = [
+        "# Commands",
+        "",
+        "What `fmnist-optuna COMMAND --help` prints, for every command. This page is generated (`make docs-pages`).",
+        "",
+        "An option wins over the environment variable of the same meaning, which wins over the study file, which wins",
+        "over the default. Results go to stdout and everything else to stderr. Exit statuses are listed under",
+        "[Operating](operating.md#exit-statuses).",
+    ]
+    for names in command_names():
+        title = " ".join(names) or "fmnist-optuna"
+        lines += ["", f"## {title}", "", "```text", *help_text(names), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def command_names() -> list[tuple[str, ...]]:
+    """Every command, groups included, the whole program first."""
+    import typer
+
+    from fmnist_optuna.cli.main import app
+
+    def walk(command: Any, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield names
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, (*names, name))
+
+    return list(walk(typer.main.get_command(app), ()))
+
+
+def help_text(names: tuple[str, ...]) -> list[str]:
+    """The lines that a command prints when it is asked for help, at a terminal of 80 columns."""
+    from typer.testing import CliRunner
+
+    from fmnist_optuna.cli.main import app
+
+    variables = {"COLUMNS": str(COLUMNS), "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": None, "GITHUB_ACTIONS": None}
+    answer = CliRunner().invoke(app, [*names, "--help"], prog_name="fmnist-optuna", env=variables)
+    return [line.rstrip() for line in answer.output.strip("\n").splitlines()]
+
+
+def main() -> None:
+    """Write the pages."""
+    for file, text in render().items():
+        file.write_text(text, encoding="utf-8")
+        print(os.path.relpath(file))
+
+
+if __name__ == "__main__":
+    main()
