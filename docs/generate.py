@@ -10,6 +10,7 @@ from typing import Any
 
 PAGES = Path(__file__).parent
 COLUMNS = 80  # of the help texts
+UNBOUNDED = 2**53  # the largest integer that a database keeps exactly: no bound that a reader meets
 TABLES = ("data", "model", "grid", "training", "pruner", "confirm")
 MEANINGS = {
     "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
@@ -91,7 +92,8 @@ def _describe(value: dict[str, Any]) -> str:
         return "list of strings"
     if value["type"] == "integer":
         low, high = value.get("minimum"), value.get("maximum")
-        return f"integer from {low:,} to {high:,}" if high is not None else f"integer, at least {low:,}"
+        is_bounded = high is not None and high < UNBOUNDED
+        return f"integer from {low:,} to {high:,}" if is_bounded else f"integer, at least {low:,}"
     return str(value["type"])
 
 

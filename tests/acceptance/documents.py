@@ -2,7 +2,8 @@
 
 A shell block is run by the default tests unless the line before it says something else:
 
-- ``<!-- run: make test-more -->``: it is run by the tests marked `more`;
+- ``<!-- run: make test-more -->``: it is run by the tests marked `more`, and ends with exit status 0, or with another
+  that the mark names: ``<!-- run: make test-more, exit status 7 -->``;
 - ``<!-- not run: REASON -->``: nobody runs it, for a reason.
 """
 
@@ -53,6 +54,12 @@ class Block:
     def is_run(self) -> bool:
         """Whether any test runs it."""
         return self.language == "sh" and self.mark != "not run"
+
+    @property
+    def exit_status(self) -> int:
+        """What the block ends with when it is run."""
+        _, _, status = self.note.partition(", exit status ")
+        return int(status or 0)
 
     def commands(self) -> Iterator[list[str]]:
         """The words of each simple command."""
