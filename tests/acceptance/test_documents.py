@@ -25,6 +25,7 @@ from shell import Shell
 
 from fmnist_optuna.cli.main import app
 
+PACKAGE = ROOT / "fmnist_optuna"
 README_LINES = 130
 MORE_SECONDS = 600.0  # the default study, on two busy cores
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -120,6 +121,23 @@ def test_the_readme_can_be_read_in_one_sitting() -> None:
 def test_a_page_names_no_path_of_one_machine(page: Path) -> None:
     """Pasted output comes without the folders of whoever pasted it."""
     assert MACHINE_PATHS.findall(page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    """A path in the text, from the repository's top or from the package's, leads to a file or a folder."""
+    named = re.findall(
+        r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md|yml|lock)|(?:tests|benchmarks|deploy)/[\w/]+)`", page.read_text()
+    )
+    assert [name for name in named if not (ROOT / name).exists() and not (PACKAGE / name).exists()] == []
+
+
+def test_the_architecture_page_has_every_room() -> None:
+    """Its table has the rooms of the package, each once, from the command line down."""
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    rows = re.findall(r"^\| \d+ \| (.+?) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    listed = [room for row in rows for room in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(rooms - {"__init__", "__main__"})
 
 
 def test_cheap_blocks_do_what_they_say(smoke_copy: Shell) -> None:
