@@ -16,7 +16,7 @@ run: $(READY)            ## train the default study with as many workers as core
 test: $(READY)           ## the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
-test-more: $(READY)      ## further whole commands, and random histories of the ledger; four minutes
+test-more: $(READY)      ## further whole commands, random histories of the ledger, and the blocks of the documents; six minutes
 	$(BIN)/python -m pytest -m more -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)      ## the tests that take minutes
