@@ -112,6 +112,12 @@ def test_the_generated_parts_are_up_to_date() -> None:
     assert stale == []
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    """A reader of the built pages finds each of them, and one that went leaves the list."""
+    listed = re.findall(r"^  - [^:\n]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
 def test_the_readme_can_be_read_in_one_sitting() -> None:
     """It has at most 130 lines; the rest is in docs/."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
