@@ -146,6 +146,15 @@ def test_the_architecture_page_has_every_room() -> None:
     assert sorted(listed) == sorted(rooms - {"__init__", "__main__"})
 
 
+def test_the_architecture_page_has_every_table() -> None:
+    """Its list has the tables of the ledger, each once."""
+    from fmnist_optuna.ledger.tables import metadata
+
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", page.partition("## Tables")[2], re.MULTILINE)
+    assert sorted(listed) == sorted(metadata.tables)
+
+
 def test_cheap_blocks_do_what_they_say(smoke_copy: Shell) -> None:
     """Every shell block without a mark runs on a finished study, each command with exit status 0."""
     blocks = [block for block in all_blocks() if block.is_cheap]
