@@ -31,7 +31,7 @@ from fmnist_optuna.settings import DATA
 ENDLESS_SECONDS = 3600.0  # a worker that has its first epoch behind it stays where it is
 SETTLE_SECONDS = 2.0  # until what a first epoch needed for a moment is given back
 N_READINGS = 3
-N_AT_IT = "SELECT count(*) FROM cells WHERE state = 'running' AND trial_id IS NOT NULL"
+N_AT_IT = "SELECT count(*) FROM fmnist_cells WHERE state = 'running' AND trial_id IS NOT NULL"
 STUDY = """\
 name = "memory"
 [data]

@@ -33,10 +33,10 @@ from tables import print_machine, print_table
 
 EPOCHS = """
 SELECT cells.cell_id, cells.params, epochs.val_accuracy, epochs.seconds
-FROM cells JOIN control USING (study_id) JOIN epochs USING (trial_id)
-WHERE control.study_name = ? AND cells.result = 'COMPLETE' ORDER BY cells.position, epochs.epoch
+FROM fmnist_cells AS cells JOIN fmnist_studies AS studies USING (study_id) JOIN fmnist_epochs AS epochs USING (trial_id)
+WHERE studies.study_name = ? AND cells.result = 'COMPLETE' ORDER BY cells.position, epochs.epoch
 """
-STUDIES = "SELECT study_name, spec FROM control"
+STUDIES = "SELECT study_name, spec FROM fmnist_studies"
 
 # Median and percentile: n_startup_trials, n_warmup_steps, n_min_trials. "median 5 0 1" is what Optuna takes by itself.
 PRUNERS: dict[str, Callable[[], BasePruner]] = {

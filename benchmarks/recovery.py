@@ -62,12 +62,13 @@ callbacks = ["pace:make"]
 name = "none"
 """
 HOLDERS = """
-SELECT cells.cell_id, cells.token, cells.claims, workers.pid FROM cells JOIN workers ON workers.worker_id = cells.worker
+SELECT cells.cell_id, cells.token, cells.claims, workers.pid
+FROM fmnist_cells AS cells JOIN fmnist_workers AS workers ON workers.worker_id = cells.worker
 WHERE cells.state = 'running' AND cells.trial_id IS NOT NULL
 """
-CELL = "SELECT state, token, claims FROM cells WHERE cell_id = ?"
-N_DONE = "SELECT count(*) FROM cells WHERE state = 'done'"
-WAITING_WORKERS = "SELECT pid FROM workers WHERE last_seen > started"  # they said so after a look in vain
+CELL = "SELECT state, token, claims FROM fmnist_cells WHERE cell_id = ?"
+N_DONE = "SELECT count(*) FROM fmnist_cells WHERE state = 'done'"
+WAITING_WORKERS = "SELECT pid FROM fmnist_workers WHERE last_seen > started"  # they said so after a look in vain
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def confirm_study(
 
 def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:
     name, counts = session.record.name, session.history.counts()
-    if name.endswith(CONFIRMATION):
+    if session.record.is_confirmation:
         raise UsageError(f"STUDY must be a study of a grid, but {name} is itself a confirmation.")
     leaders = session.history.leaders(n_cells)
     if not leaders:
@@ -138,7 +138,9 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
         log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
     spec = confirmation_spec(record.spec, record.name, points)
     code = None if fresh is None else _offer_code(session, spec, leaders, options.accepts_code)
-    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, options.timing, points, code)
+    confirming, n_new = create_or_join(
+        session.storage, spec, record.data_fingerprint, options.timing, points, code, parent=record
+    )
     prepared = PreparedStudy(Session(session.storage, confirming, options.timing, "supervisor"), data, n_new)
     if prepared.session.history.counts().is_over:
         return prepared

@@ -73,7 +73,7 @@ class Databases:
             with psycopg.connect(url, autocommit=True, options="-c lock_timeout=2000") as connection:
                 tables = {name for (name,) in connection.execute(TABLES).fetchall()} - VERSION_TABLES
                 connection.execute(f"TRUNCATE {', '.join(sorted(tables))} RESTART IDENTITY")
-                is_as_it_was = connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+                is_as_it_was = connection.execute("SELECT version FROM fmnist_schema_version").fetchall() == [(3,)]
         except psycopg.Error:
             is_as_it_was = False
         if is_as_it_was:
@@ -100,7 +100,7 @@ class Databases:
 
 
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-VERSION_TABLES = {"schema_version", "version_info", "alembic_version"}
+VERSION_TABLES = {"fmnist_schema_version", "version_info", "alembic_version"}
 
 
 def _make_schema(url: str) -> None:

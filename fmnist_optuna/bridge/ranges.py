@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from fmnist_optuna.bridge.trials import make_distributions
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import TOKEN, control
+from fmnist_optuna.ledger.tables import TOKEN, studies
 from fmnist_optuna.search.cell import Grid
 
 _trials: Any = TrialModel.__table__
@@ -64,7 +64,7 @@ def read_grids(storage: Storage, study_id: int) -> list[dict[str, list[Any]]]:
 
 def select_grids(connection: Connection, study_id: int) -> list[dict[str, list[Any]]]:
     """All accepted grids; on Postgres it waits for a join that is not over, which SQLite's one writer need not."""
-    query = select(control.c.grids).where(control.c.study_id == study_id).with_for_update(read=True)
+    query = select(studies.c.grids).where(studies.c.study_id == study_id).with_for_update(read=True)
     text = connection.execute(query).scalar_one_or_none()
     if text is None:
         raise KeyError(study_id)

@@ -8,13 +8,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.engine import postgres_options, reading
 from fmnist_optuna.ledger.storage import (
     DEFAULT_PATIENCE_SECONDS,
     Storage,
     first_line,
     open_storage,
-    postgres_options,
-    reading,
 )
 from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
 

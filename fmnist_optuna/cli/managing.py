@@ -1,4 +1,4 @@
-"""`stop`, `retry` and `delete`: what changes a study without training."""
+"""`stop`, `retry`, `upgrade` and `delete`: what changes a study, or its storage, without training."""
 
 import sys
 from typing import Annotated
@@ -14,6 +14,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "stop")(stop)
     command(app, "retry")(retry)
+    command(app, "upgrade")(upgrade)
     command(app, "delete")(delete)
 
 
@@ -34,6 +35,19 @@ def retry(common: Common, study: StudyName = None) -> None:
     say(f"study {session.record.name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna run")
 
 
+def upgrade(common: Common) -> None:
+    """Bring the tables of a storage that an earlier version made up to date; make a backup of it before.
+
+    `run` and `init` do the same by themselves.
+    """
+    from fmnist_optuna.ledger.storage import upgrade_storage
+    from fmnist_optuna.ledger.tables import SCHEMA_VERSION
+
+    before = upgrade_storage(common.storage, patience_seconds=common.patience_seconds)
+    is_new = before == SCHEMA_VERSION
+    say(f"The storage has schema version {SCHEMA_VERSION}{', as before' if is_new else f'; it had {before}'}.")
+
+
 def delete(
     common: Common,
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
@@ -42,8 +56,7 @@ def delete(
     """Remove a study with its trials, curves, openings, weights and confirmation."""
     from fmnist_optuna.cli.tables import show_counts
     from fmnist_optuna.ledger.progress import History
-    from fmnist_optuna.spec.study_spec import CONFIRMATION
-    from fmnist_optuna.study.studies import delete_study, find_readable_or_not, list_studies
+    from fmnist_optuna.study.studies import delete_study, find_readable_or_not
 
     storage = open_storage_of(common)
     found = find_readable_or_not(storage, study)
@@ -54,8 +67,5 @@ def delete(
         if not typer.confirm(f"Remove study {study} with {counts}?", err=True):
             say("Nothing was removed.")
             return
-    for confirming in list_studies(storage):
-        if confirming.name == study + CONFIRMATION:
-            delete_study(storage, confirming)
     delete_study(storage, found)
     say(f"study {study} was removed from {storage.name}.")

@@ -35,7 +35,6 @@ from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import Evaluation, open_weights, summarize
 from fmnist_optuna.results.winner import finished_cell, winning_cell
-from fmnist_optuna.spec.study_spec import CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -90,7 +89,7 @@ def export_model(
         StorageError: `out` cannot be written, or is full.
     """
     name = session.record.name
-    if name.endswith(CONFIRMATION):
+    if session.record.is_confirmation:
         raise UsageError(f"STUDY must be a study of a grid, but {name} is a confirmation; export what it chose.")
     cell = winning_cell(session, find_confirmation(session)) if trial is None else _complete_cell(session, trial)
     target = out / name / str(version or _next_version(out / name))

@@ -25,7 +25,7 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Claim, Ending, Epoch, HeldCell, Timing
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
-from fmnist_optuna.ledger.tables import cells, control, epochs
+from fmnist_optuna.ledger.tables import cells, epochs, studies
 from fmnist_optuna.search.cell import Cell
 
 MAX_FAILURES = 3  # attempts that are to blame themselves
@@ -96,7 +96,7 @@ class Ledger(StudyPart):
             .limit(1)
             .with_for_update(skip_locked=True)  # Postgres; SQLite has one writer at a time
         )
-        is_current = exists().where(control.c.study_id == study, control.c.generation == bindparam("generation_"))
+        is_current = exists().where(studies.c.study_id == study, studies.c.generation == bindparam("generation_"))
         return (
             update(cells)
             .where(
@@ -141,11 +141,10 @@ class Ledger(StudyPart):
         with self.storage.write() as connection:
             if connection.execute(self._renewal(claim)).rowcount == 0:
                 return None
-            connection.execute(
-                insert_or_ignore(self.storage, epochs),
-                {"trial_id": trial_id, **{name: _finite(value) for name, value in vars(epoch).items()}},
-            )
-            generation = select(control.c.generation).where(control.c.study_id == self.study_id)
+            row = {"study_id": self.study_id, "trial_id": trial_id}
+            measured = {name: _finite(value) for name, value in vars(epoch).items()}
+            connection.execute(insert_or_ignore(self.storage, epochs), {**row, **measured})
+            generation = select(studies.c.generation).where(studies.c.study_id == self.study_id)
             return int(connection.execute(generation).scalar_one())
 
     @retrying
@@ -233,7 +232,7 @@ class Ledger(StudyPart):
     @retrying
     def generation(self) -> int | None:
         """The stop generation; None when the study was deleted."""
-        query = select(control.c.generation).where(control.c.study_id == self.study_id)
+        query = select(studies.c.generation).where(studies.c.study_id == self.study_id)
         with self.storage.read() as connection:
             return connection.execute(query).scalar_one_or_none()
 

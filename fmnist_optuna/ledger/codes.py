@@ -1,6 +1,6 @@
 """The codes that a study accepted, one after the other: what a join is compared with, and what trials name.
 
-Owns the rows of `codes`. What a code is, and what counts as a difference, is in `fmnist_optuna.spec.code`.
+Owns the rows of `fmnist_codes`. What a code is, and what counts as a difference, is in `fmnist_optuna.spec.code`.
 """
 
 import json
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import inspect, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.errors import JoinRefusedError
-from fmnist_optuna.ledger.storage import Storage, upgrade_schema
-from fmnist_optuna.ledger.tables import codes, control
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import codes, studies
 from fmnist_optuna.spec.code import CodeRecord, code_differences
 
 
@@ -48,11 +48,11 @@ class AcceptedCode:
 
 
 def list_codes(storage: Storage, study_id: int) -> list[AcceptedCode]:
-    """Every accepted code, the newest last; none for a study of a version that recorded none."""
+    """Every accepted code, the newest last; none for a study that no process of this version has joined."""
 
     def read() -> list[AcceptedCode]:
         with storage.read() as connection:
-            return _list(connection, study_id) if inspect(connection).has_table(codes.name) else []
+            return _list(connection, study_id)
 
     return storage.patience.call(read, "list_codes")
 
@@ -73,9 +73,10 @@ def join_as_worker(storage: Storage, study_id: int, name: str, offered: OfferedC
     """
 
     def join() -> AcceptedCode:
-        upgrade_schema(storage)
         with storage.write() as connection:
-            connection.execute(select(control.c.study_id).where(control.c.study_id == study_id).with_for_update())
+            connection.execute(
+                select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update(key_share=True)
+            )
             return join_code(connection, storage, study_id, name, offered)
 
     return storage.patience.call(join, "join_code")
@@ -85,7 +86,7 @@ def join_code(connection: Connection, storage: Storage, study_id: int, name: str
     """Compare a code with the newest that the study accepted; a study without any takes what comes.
 
     Args:
-        connection: In a transaction that holds the study's row of `control`.
+        connection: In a transaction that holds the study's row of `fmnist_studies`.
         name: Of the study, for the refusal.
 
     Returns:

@@ -17,7 +17,7 @@ from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.storage import insert_or_ignore
-from fmnist_optuna.ledger.tables import openings
+from fmnist_optuna.ledger.tables import openings, predictions
 
 OPENING_SECONDS = 120.0  # a scoring takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
@@ -84,7 +84,7 @@ class Openings(StudyPart):
         Raises:
             MismatchError: Its predictions are not what an opening records.
         """
-        query = select(openings).where(self._of(weights_sha256), openings.c.accuracy.is_not(None))
+        query = _RECORDED.where(self._of(weights_sha256))
         with self.storage.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _opening(row)
@@ -96,9 +96,9 @@ class Openings(StudyPart):
         Raises:
             MismatchError: The predictions of one are not what an opening records.
         """
-        mine = and_(openings.c.study_id == self.study_id, openings.c.accuracy.is_not(None))
+        mine = _RECORDED.where(openings.c.study_id == self.study_id).order_by(openings.c.opened_at)
         with self.storage.read() as connection:
-            rows = connection.execute(select(openings).where(mine).order_by(openings.c.opened_at)).all()
+            rows = connection.execute(mine).all()
         return [_opening(row) for row in rows]
 
     @retrying
@@ -138,17 +138,24 @@ class Openings(StudyPart):
     ) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, probabilities=probabilities, labels=labels)
-        values = {
-            "accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
-            "predictions": buffer.getvalue(),
-            "opened_at": self.storage.now,
-        }
+        accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
+        mine = and_(self._of(weights_sha256), openings.c.opener == opener)
         with self.storage.write() as connection:
-            mine = update(openings).where(self._of(weights_sha256), openings.c.opener == opener)
-            connection.execute(mine.values(values))
+            scored = update(openings).where(mine).values(accuracy=accuracy, opened_at=self.storage.now)
+            opening_id = connection.execute(scored.returning(openings.c.opening_id)).scalar_one_or_none()
+            if opening_id is not None:
+                statement = insert_or_ignore(self.storage, predictions)  # an earlier try may have committed
+                connection.execute(statement.values(opening_id=opening_id, predictions=buffer.getvalue()))
 
     def _of(self, weights_sha256: str) -> ColumnElement[bool]:
         return and_(openings.c.study_id == self.study_id, openings.c.weights_sha256 == weights_sha256)
+
+
+_RECORDED = (
+    select(openings, predictions.c.predictions)
+    .outerjoin(predictions, predictions.c.opening_id == openings.c.opening_id)
+    .where(openings.c.accuracy.is_not(None))
+)
 
 
 def _opening(row: Row[Any]) -> Opening:

@@ -16,6 +16,7 @@ from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, cells, epochs, workers
 from fmnist_optuna.search.cell import Params, decode_params
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
+MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")  # of an epoch
 FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
 # Two of Optuna's tables, named here so that Optuna need not be imported.
 _trials = table("trials", column("trial_id"), column("study_id"))
@@ -250,8 +251,12 @@ class History(StudyPart):
 
     @retrying
     def epoch_totals(self) -> dict[int, tuple[int, float]]:
-        """Number of epochs and their seconds, by trial id, of every attempt of the storage."""
-        query = select(epochs.c.trial_id, func.count(), func.sum(epochs.c.seconds)).group_by(epochs.c.trial_id)
+        """Number of epochs and their seconds, by trial id, of every attempt of the study."""
+        query = (
+            select(epochs.c.trial_id, func.count(), func.sum(epochs.c.seconds))
+            .where(epochs.c.study_id == self.study_id)
+            .group_by(epochs.c.trial_id)
+        )
         with self.storage.read() as connection:
             return {trial_id: (n, seconds) for trial_id, n, seconds in connection.execute(query)}
 
@@ -291,9 +296,11 @@ class History(StudyPart):
 
 
 def _epoch(row: Row[Any]) -> Epoch:
-    numbers: list[Any] = list(row)[2:]
-    values = [float("nan") if number is None else number for number in numbers]
-    return Epoch(row.epoch, *values)
+    def measured(name: str) -> float:
+        value = getattr(row, name)
+        return float("nan") if value is None else float(value)
+
+    return Epoch(row.epoch, **{name: measured(name) for name in MEASURED})
 
 
 def _finished(row: Row[Any]) -> FinishedCell:

@@ -5,30 +5,30 @@ Owns connections, transactions, the creation of the schema and the words for wha
 
 import contextlib
 import fcntl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, create_engine, event, func, insert, inspect, literal_column, select, update
+from sqlalchemy import Engine, Table, column, func, insert, inspect, literal_column, select, table, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
-from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
+from fmnist_optuna import __version__
+from fmnist_optuna.errors import NotFoundError, StorageError
 from fmnist_optuna.ledger import tables as schema
+from fmnist_optuna.ledger.engine import make_engine, reading
+from fmnist_optuna.ledger.migrations import MIGRATIONS
 from fmnist_optuna.ledger.outages import LONGEST_DELAY_SECONDS, Patience
+from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.ledger.urls import check_url, mask
 from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
 
-BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
-CONNECT_TIMEOUT_SECONDS = 10
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
+FIRST_PREFIXED_VERSION = 3  # of our tables; before, the version lay in a table of another name
 DEFAULT_PATIENCE_SECONDS = 300.0  # seconds; how long an outage of the database is waited for
-
-_reading = threading.local()
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,6 @@ class Storage:
         self.engine.dispose()
 
 
-@contextlib.contextmanager
-def reading() -> Iterator[None]:
-    """Within this block, transactions of this thread begin as readers."""
-    before = getattr(_reading, "active", False)
-    _reading.active = True
-    try:
-        yield
-    finally:
-        _reading.active = before
-
-
 def open_storage(
     storage: str,
     *,
@@ -116,14 +105,8 @@ def open_storage(
         NotFoundError: No such file, or no study tables in it, and they are not to be made.
         StorageError: Unreachable, not a database, not writable, or made by another version.
     """
-    create = make_tables is not None
-    url = check_url(storage, create=create)
-    if create and url.get_backend_name() == "sqlite":
-        _make_folder(Path(str(url.database)))
-    engine = _create_engine(url, lease_seconds, create)
-    patience = Patience(patience_seconds, min(LONGEST_DELAY_SECONDS, lease_seconds / 12))  # half a renewal
-    opened = Storage(url, engine, patience, artifacts=_artifact_folder(url))
-    try:
+    opened = _connect(storage, patience_seconds, lease_seconds, create=make_tables is not None)
+    with _explained(opened):
         if make_tables is not None:
             with _schema_lock(opened):
                 _create_schema(opened, make_tables)
@@ -132,13 +115,49 @@ def open_storage(
             opened.patience.call(lambda: _check_schema(opened), "open_storage")
         else:
             _check_schema(opened)
+    return opened
+
+
+def upgrade_storage(storage: str, *, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> int:
+    """Bring the tables of a storage that an earlier version made up to date.
+
+    Returns:
+        The version that the tables had.
+
+    Raises:
+        NotFoundError: No such file, or no study tables in it.
+        StorageError: Unreachable, not writable, made by a later version, or workers of the earlier one are at work.
+    """
+    check_url(storage, create=False)  # there is a file
+    opened = _connect(storage, patience_seconds, DEFAULT_LEASE_SECONDS, create=True)
+    try:
+        with _explained(opened):
+            return upgrade_schema(opened)
+    finally:
+        opened.close()
+
+
+def _connect(storage: str, patience_seconds: float, lease_seconds: float, *, create: bool) -> Storage:
+    """A storage whose tables nobody has looked at."""
+    url = check_url(storage, create=create)
+    if create and url.get_backend_name() == "sqlite":
+        _make_folder(Path(str(url.database)))
+    engine = make_engine(url, lease_seconds, create)
+    patience = Patience(patience_seconds, min(LONGEST_DELAY_SECONDS, lease_seconds / 12))  # half a renewal
+    return Storage(url, engine, patience, artifacts=_artifact_folder(url))
+
+
+@contextlib.contextmanager
+def _explained(storage: Storage) -> Iterator[None]:
+    """Errors of the database in our words."""
+    try:
+        yield
     except NotFoundError:
         raise
     except (SQLAlchemyError, OSError) as error:
         raise StorageError(
-            f"The storage {opened.name} must be reachable and writable, but {first_line(error)}."
+            f"The storage {storage.name} must be reachable and writable, but {first_line(error)}."
         ) from error
-    return opened
 
 
 def _make_folder(path: Path) -> None:
@@ -152,74 +171,6 @@ def _artifact_folder(url: URL) -> Path:
     if url.get_backend_name() == "sqlite":
         return Path(str(url.database)).absolute().parent / "artifacts"
     return Path("studies").absolute() / "artifacts"
-
-
-def _create_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
-    try:
-        engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else postgres_options()))
-    except NoSuchModuleError as error:
-        raise UsageError(f"--storage must name a known driver, but {error}.") from error
-    except ImportError as error:
-        raise StorageError("Postgres needs a driver: pip install 'fmnist-optuna[postgres]'.") from error
-    if engine.dialect.name == "sqlite":
-        _configure_sqlite(engine, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
-    else:
-        _configure_postgres(engine, lease_seconds)
-    return engine
-
-
-def postgres_options() -> dict[str, Any]:
-    """Options of an engine on Postgres: keepalives notice a dead server within about a minute, inside the patience."""
-    arguments: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "keepalives": 1,
-        "keepalives_idle": 20,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "application_name": "fmnist-optuna",
-    }
-    return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
-
-
-def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
-    """Let the server end a transaction whose process was stopped within it, or whose host died.
-
-    By itself it would wait for such a client for hours, and everybody else for the client's locks. A reader holds no
-    lock that anybody waits for, and rests while it makes objects of thousands of rows.
-    """
-
-    def connect(connection: Any, _record: object) -> None:
-        connection.execute(f"SET idle_in_transaction_session_timeout = {int(rest_seconds * 1000)}")
-        connection.commit()
-
-    def begin(connection: Connection) -> None:
-        if getattr(_reading, "active", False):
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-
-    event.listen(engine, "connect", connect)
-    event.listen(engine, "begin", begin)
-
-
-def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool) -> None:
-    """Let SQLAlchemy, not sqlite3, begin transactions, and begin writers at once.
-
-    A deferred transaction that reads and then writes lets two processes decide on the same old state: a FAIL by one and
-    a tell by another both succeed.
-    """
-
-    def connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        pragmas = [f"busy_timeout = {int(busy_timeout_seconds * 1000)}", "synchronous = NORMAL"]
-        if create:  # it stays with the file; a reader leaves the file of another program as it is
-            pragmas.append("journal_mode = WAL")
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if getattr(_reading, "active", False) else "BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", connect)
-    event.listen(engine, "begin", begin)
 
 
 @contextlib.contextmanager
@@ -240,51 +191,92 @@ def _schema_lock(storage: Storage) -> Iterator[None]:
 
 
 def _create_schema(storage: Storage, make_tables: Callable[[Storage], None]) -> None:
-    if inspect(storage.engine).has_table(schema.schema_version.name):
+    if _find_version_table(storage) is not None:
         return
     make_tables(storage)
-    schema.metadata.create_all(
-        storage.engine, tables=[t for t in schema.metadata.sorted_tables if t.name != "schema_version"]
-    )
+    others = [table for table in schema.metadata.sorted_tables if table is not schema.schema_version]
+    schema.metadata.create_all(storage.engine, tables=others)
     with storage.write() as connection:  # last: its presence says that everything else is there
         schema.schema_version.create(connection)
-        connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
+        connection.execute(insert(schema.schema_version).values(version=SCHEMA_VERSION))
 
 
-def upgrade_schema(storage: Storage) -> None:
-    """Bring the tables of an earlier version up to date, for those who write; readers read them as they are.
+def upgrade_schema(storage: Storage) -> int:
+    """Bring the tables of an earlier version up to date, in one transaction.
 
-    Processes of the earlier version that are at work go on.
+    Returns:
+        The version that they had.
+
+    Raises:
+        StorageError: The tables are of a later version, or workers of the earlier one are at work.
     """
-    if _read_version(storage) >= schema.SCHEMA_VERSION:
-        return
+    before = _read_version(storage)
+    if before >= SCHEMA_VERSION:
+        _check_schema(storage)
+        return before
     with _schema_lock(storage), storage.write() as connection:
-        version = connection.execute(select(schema.schema_version.c.version)).scalar_one()
-        for number in range(version + 1, schema.SCHEMA_VERSION + 1):
-            for table in schema.UPGRADES[number]:
-                table.create(connection)
-            connection.execute(update(schema.schema_version).values(version=number))
+        numbers = schema.first_schema_version if before < FIRST_PREFIXED_VERSION else schema.schema_version
+        version = connection.execute(select(numbers.c.version)).scalar_one()  # another process may have been first
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            if number == FIRST_PREFIXED_VERSION:
+                _check_rest(storage, connection)
+                schema.schema_version.create(connection)
+                connection.execute(insert(schema.schema_version).values(version=number))
+            MIGRATIONS[number](connection)
+            connection.execute(update(numbers).values(version=number))
+    return before
+
+
+def _check_rest(storage: Storage, connection: Connection) -> None:
+    """Refuse while a lease of the earlier version holds: its worker knows the old names only."""
+    if not storage.is_sqlite:
+        connection.execute(text("LOCK TABLE cells IN ACCESS EXCLUSIVE MODE"))
+    query = select(func.count()).where(column("state") == "running", column("lease_until") > storage.now)
+    n_held = connection.execute(query.select_from(table("cells"))).scalar_one()
+    if n_held:
+        raise StorageError(
+            f"The storage {storage.name} must be at rest while its tables are upgraded, but workers of an earlier "
+            f"version hold {n_held} cells; stop them, and wait for a minute after their end."
+        )
 
 
 def _check_schema(storage: Storage) -> None:
     version = _read_version(storage)
-    if not 1 <= version <= schema.SCHEMA_VERSION:
+    if version > SCHEMA_VERSION or version < 1:
         raise StorageError(
-            f"The storage {storage.name} must have schema version 1 to {schema.SCHEMA_VERSION}, but has {version}; "
-            "use the version of fmnist-optuna that made it."
+            f"The storage {storage.name} must have schema version {SCHEMA_VERSION} or an earlier one for "
+            f"fmnist-optuna {__version__}, but has {version}; use the version of fmnist-optuna that made it."
+        )
+    if version < SCHEMA_VERSION:
+        raise StorageError(
+            f"The storage {storage.name} must have schema version {SCHEMA_VERSION} for fmnist-optuna "
+            f"{__version__}, but has {version}; upgrade it, after a backup: fmnist-optuna upgrade"
         )
 
 
 def _read_version(storage: Storage) -> int:
     try:
+        found = _find_version_table(storage)
+        if found is None:
+            raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
         with storage.read() as connection:
-            if not inspect(connection).has_table(schema.schema_version.name):
-                raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
-            return int(connection.execute(select(schema.schema_version.c.version)).scalar_one())
+            return int(connection.execute(select(found.c.version)).scalar_one())
     except OperationalError:
         raise
     except DatabaseError as error:
         raise StorageError(f"The storage {storage.name} must be a database, but {first_line(error)}.") from error
+
+
+def _find_version_table(storage: Storage) -> Table | None:
+    """The table with the version of our tables; None where there are none of ours.
+
+    A `schema_version` alone may be another program's.
+    """
+    with storage.read() as connection:
+        names = set(inspect(connection).get_table_names())
+    if schema.schema_version.name in names:
+        return schema.schema_version
+    return schema.first_schema_version if {schema.first_schema_version.name, "control", "cells"} <= names else None
 
 
 def first_line(error: BaseException) -> str:

@@ -1,9 +1,13 @@
-"""Our tables, beside Optuna's in the same database. Times are float seconds since 1970 UTC, by the database's clock."""
+"""Our tables, beside Optuna's in the same database. Times are float seconds since 1970 UTC, by the database's clock.
+
+What they are in this version; `migrations` brings older ones up to date.
+"""
 
 from sqlalchemy import (
     Column,
     Double,
     Float,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -17,18 +21,23 @@ from sqlalchemy import (
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+schema_version = Table("fmnist_schema_version", metadata, Column("version", Integer, primary_key=True))
+# Where versions 1 and 2 have their number. An upgrade leaves it there, so that a program of then refuses what it sees.
+first_schema_version = Table("schema_version", MetaData(), Column("version", Integer, primary_key=True))
 
-control = Table(
-    "control",
+studies = Table(
+    "fmnist_studies",
     metadata,
-    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    Column("study_id", Integer, primary_key=True, autoincrement=False),  # Optuna's
     Column("study_name", String(512), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),  # search, or confirmation of another study
+    Column("parent_id", Integer, ForeignKey("fmnist_studies.study_id")),  # which study it confirms
     Column("generation", Integer, nullable=False),  # raised by `stop`; a worker that began with a smaller one leaves
+    Column("spec_version", Integer, nullable=False),  # of the form that the specification is stored in
     Column("spec", Text, nullable=False),  # canonical JSON of the specification that made the study
     Column("spec_sha256", String(64), nullable=False),
     Column("grids", Text, nullable=False),  # JSON list of every accepted grid, the newest last
@@ -37,10 +46,16 @@ control = Table(
     Column("created_at", Double, nullable=False),
 )
 
+
+def _study_id(*, primary_key: bool = False) -> Column[int]:
+    key = ForeignKey("fmnist_studies.study_id")
+    return Column("study_id", Integer, key, primary_key=primary_key, autoincrement=False, nullable=False)
+
+
 cells = Table(
-    "cells",
+    "fmnist_cells",
     metadata,
-    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    _study_id(primary_key=True),
     Column("cell_id", String(64), primary_key=True),
     Column("position", Integer, nullable=False),  # order of claims
     Column("params", Text, nullable=False),  # JSON in the declared types
@@ -58,42 +73,50 @@ cells = Table(
     Column("result", String(8)),  # COMPLETE or PRUNED once done
     Column("value", Float(53)),
     Column("error", Text),
-    Index("ix_cells_queue", "study_id", "state", "position"),
-    Index("ix_cells_worker", "study_id", "worker"),
+    Index("ix_fmnist_cells_queue", "study_id", "state", "position"),
+    Index("ix_fmnist_cells_worker", "study_id", "worker"),
 )
 
 epochs = Table(
-    "epochs",
+    "fmnist_epochs",
     metadata,
     Column("trial_id", Integer, primary_key=True, autoincrement=False),
     Column("epoch", Integer, primary_key=True, autoincrement=False),  # 0-based
+    _study_id(),
     Column("train_loss", Float(53)),
     Column("train_accuracy", Float(53)),
     Column("val_loss", Float(53)),
     Column("val_accuracy", Float(53)),
     Column("seconds", Float(53), nullable=False),
+    Index("ix_fmnist_epochs_study", "study_id"),
 )
 
 openings = Table(
-    "openings",
+    "fmnist_openings",
     metadata,
     Column("opening_id", Integer, primary_key=True),
-    Column("study_id", Integer, nullable=False),
+    _study_id(),
     Column("trial_id", Integer, nullable=False),
     Column("weights_sha256", String(64), nullable=False),
     Column("purpose", String(32), nullable=False),
     Column("opener", String(512), nullable=False),  # JSON of the process that scores
     Column("opened_at", Double, nullable=False),
     Column("accuracy", Float(53)),  # NULL while the scoring runs
-    Column("predictions", LargeBinary),  # .npz: float32 probabilities (n_images, n_classes), uint8 labels
-    UniqueConstraint("study_id", "weights_sha256"),
+    UniqueConstraint("study_id", "weights_sha256", name="uq_fmnist_openings_weights"),
+)
+
+predictions = Table(
+    "fmnist_predictions",
+    metadata,
+    Column("opening_id", Integer, ForeignKey("fmnist_openings.opening_id"), primary_key=True, autoincrement=False),
+    Column("predictions", LargeBinary, nullable=False),  # .npz: float32 (n_images, n_classes), uint8 labels
 )
 
 workers = Table(
-    "workers",
+    "fmnist_workers",
     metadata,
     Column("worker_id", String(128), primary_key=True),
-    Column("study_id", Integer, nullable=False),
+    _study_id(),
     Column("host", String(255), nullable=False),
     Column("host_id", String(128), nullable=False),  # boot and process namespace: where a pid means something
     Column("pid", Integer, nullable=False),
@@ -101,18 +124,16 @@ workers = Table(
     Column("version", String(32), nullable=False),
     Column("started", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
-    Index("ix_workers_study", "study_id"),
+    Index("ix_fmnist_workers_study", "study_id"),
 )
 
-codes = Table(  # since version 2
-    "codes",
+codes = Table(
+    "fmnist_codes",
     metadata,
-    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    _study_id(primary_key=True),
     Column("fingerprint", String(64), primary_key=True),
     Column("position", Integer, nullable=False),  # joins are compared with the highest
     Column("accepted_at", Double, nullable=False),
     Column("code", LargeBinary, nullable=False),  # compressed JSON of the user's code
     Column("environment", Text, nullable=False),  # JSON of the environment of the process that brought it
 )
-
-UPGRADES = {2: (codes,)}  # version -> tables that it added; every upgrade so far only adds

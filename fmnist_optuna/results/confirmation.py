@@ -14,9 +14,8 @@ from typing import Any
 from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.results.evaluation import find_opening, open_weights
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
-from fmnist_optuna.spec.study_spec import CONFIRMATION
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import find_study_or_none
+from fmnist_optuna.study.studies import find_confirmation_study
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
 
 def open_confirming(session: Session) -> Session | None:
     """The session of the study that confirms this one, or None."""
-    record = find_study_or_none(session.storage, session.record.name + CONFIRMATION)
+    record = find_confirmation_study(session.storage, session.record)
     if record is None or record.data_fingerprint != session.record.data_fingerprint:
         return None
     return Session(session.storage, record, session.timing, session.name)

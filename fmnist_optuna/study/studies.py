@@ -1,6 +1,7 @@
 """The studies of a storage: create, join, find, list, stop, delete.
 
-A study is one row of ours in `control` and one study of Optuna under the same name. Reading commands need only the row.
+A study is one row of ours in `fmnist_studies` and one study of Optuna under the same name. Reading commands need
+only the row.
 """
 
 import json
@@ -16,17 +17,19 @@ from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, Unr
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.records import Timing
-from fmnist_optuna.ledger.storage import Storage, insert_or_ignore, upgrade_schema
-from fmnist_optuna.ledger.tables import cells, codes, control, epochs, openings, workers
+from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
+from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
 from fmnist_optuna.search.cell import Cell, Params, make_cell, make_cells
-from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, differences, restore_spec
+from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
+from fmnist_optuna.spec.study_spec import StudySpec, differences, restore_spec
 
+SEARCH, CONFIRMING = "search", "confirmation"  # kinds of a study
 N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as its `control` row has it.
+    """A study as its row in `fmnist_studies` has it.
 
     Args:
         spec: The specification that made the study; its grid is the newest accepted one.
@@ -35,6 +38,8 @@ class StudyRecord:
         data_fingerprint: SHA-256 over images, labels and split.
         generation: How often the study was told to stop.
         created_at: Seconds since 1970 UTC.
+        kind: "search", or "confirmation" of another study.
+        parent_id: The study that it confirms; None for a search.
     """
 
     study_id: int
@@ -45,6 +50,13 @@ class StudyRecord:
     data_fingerprint: str
     generation: int
     created_at: float
+    kind: str = SEARCH
+    parent_id: int | None = None
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether it trains the best cells of another study over fresh seeds."""
+        return self.kind == CONFIRMING
 
     @property
     def is_synthetic(self) -> bool:
@@ -58,11 +70,15 @@ class UnreadableStudy:
 
     Args:
         reason: What is wrong with its row, in one line.
+        kind: "search", or "confirmation" of another study.
+        parent_id: The study that it confirms; None for a search.
     """
 
     study_id: int
     name: str
     reason: str
+    kind: str = SEARCH
+    parent_id: int | None = None
 
 
 def create_or_join(
@@ -72,6 +88,7 @@ def create_or_join(
     timing: Timing,
     points: Sequence[Params] | None = None,
     code: OfferedCode | None = None,
+    parent: StudyRecord | None = None,
 ) -> tuple[StudyRecord, int]:
     """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
 
@@ -80,6 +97,7 @@ def create_or_join(
         data_fingerprint: Of the data that this machine will train on.
         points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
         code: What is to train; None where nothing of the user's does.
+        parent: The study that it confirms; None for a search.
 
     Returns:
         The study as it is now and the number of new cells.
@@ -89,10 +107,9 @@ def create_or_join(
     """
     # Before the locked transaction.
     ordered = ordered_cells(spec) if points is None else [make_cell(point) for point in points]
-    storage.patience.call(lambda: upgrade_schema(storage), "upgrade_schema")
     study_id = storage.patience.call(lambda: _create_in_optuna(storage, spec), "create_study")
     ledger = Ledger(storage, study_id, timing)
-    return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint, code), "seed")
+    return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint, code, parent), "seed")
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
@@ -120,18 +137,26 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
 
 
 def _seed(
-    ledger: Ledger, spec: StudySpec, ordered: list[Cell], data_fingerprint: str, code: OfferedCode | None
+    ledger: Ledger,
+    spec: StudySpec,
+    ordered: list[Cell],
+    data_fingerprint: str,
+    code: OfferedCode | None,
+    parent: StudyRecord | None,
 ) -> tuple[StudyRecord, int]:
     from fmnist_optuna.bridge.ranges import store_ranges
 
     storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
         connection.execute(
-            insert_or_ignore(storage, control).values(
+            insert_or_ignore(storage, studies).values(
                 study_id=study_id,
                 study_name=spec.name,
+                kind=SEARCH if parent is None else CONFIRMING,
+                parent_id=None if parent is None else parent.study_id,
                 # SQLite gives the id of a deleted study to the next one: a worker of the old one must not fit it.
                 generation=secrets.randbelow(N_FIRST_GENERATIONS),
+                spec_version=SPEC_VERSION,
                 spec=spec.model_dump_json(),
                 spec_sha256=spec.digest,
                 grids="[]",
@@ -140,8 +165,8 @@ def _seed(
                 created_at=storage.now,
             )
         )
-        is_either = or_(control.c.study_id == study_id, control.c.study_name == spec.name)
-        row, *others = connection.execute(select(control).where(is_either).with_for_update()).all()
+        is_either = or_(studies.c.study_id == study_id, studies.c.study_name == spec.name)
+        row, *others = connection.execute(select(studies).where(is_either).with_for_update(key_share=True)).all()
         if others or row.study_id != study_id or row.study_name != spec.name:
             raise JoinRefusedError(
                 f"study {row.study_name}: must be there or be gone, but its deletion broke off; "
@@ -154,10 +179,10 @@ def _seed(
         grid = {name: list(values) for name, values in spec.grid.items()}
         if grid not in grids:
             grids.append(grid)
-            connection.execute(update(control).where(control.c.study_id == study_id).values(grids=json.dumps(grids)))
+            connection.execute(update(studies).where(studies.c.study_id == study_id).values(grids=json.dumps(grids)))
         store_ranges(connection, study_id, grids)
         n_new = ledger.seed(connection, ordered)
-        record = _record(connection.execute(select(control).where(control.c.study_id == study_id)).one())
+        record = _record(connection.execute(select(studies).where(studies.c.study_id == study_id)).one())
     return record, n_new
 
 
@@ -221,7 +246,8 @@ def _record(row: Row[Any]) -> StudyRecord:
 
 def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
     try:
-        spec = restore_spec(json.loads(row.spec), "its specification")
+        content = upgrade_spec(json.loads(row.spec), row.spec_version)
+        spec = restore_spec(content, "its specification")
         # Each grid by the rules of a study file; a study is created with none, an instant before its first.
         specs = [restore_spec({**spec.model_dump(), "grid": grid}, "its grids") for grid in json.loads(row.grids)]
         if any(each.grid.keys() != spec.grid.keys() for each in specs):
@@ -236,12 +262,14 @@ def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
             data_fingerprint=row.data_fingerprint,
             generation=row.generation,
             created_at=row.created_at,
+            kind=row.kind,
+            parent_id=row.parent_id,
         )
     except json.JSONDecodeError as error:
         reason = f"its specification or its grids are no JSON ({error})"
     except (SpecError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
         reason = " ".join(str(error).split()).rstrip(".")
-    return UnreadableStudy(row.study_id, str(row.study_name), reason)
+    return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
 
 
 def _check_columns(row: Row[Any], spec: StudySpec) -> None:
@@ -260,7 +288,7 @@ def _check_columns(row: Row[Any], spec: StudySpec) -> None:
 def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
     """The study of this name, or None."""
     with storage.read() as connection:
-        row = connection.execute(select(control).where(control.c.study_name == name)).one_or_none()
+        row = connection.execute(select(studies).where(studies.c.study_name == name)).one_or_none()
     return None if row is None else _record(row)
 
 
@@ -277,7 +305,7 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
         if record is None:
             raise _no_such_study(storage, name)
         return record
-    candidates = [study for study in list_studies(storage) if not study.name.endswith(CONFIRMATION)]
+    candidates = [study for study in list_studies(storage) if study.kind == SEARCH]
     readable = [study for study in candidates if isinstance(study, StudyRecord)]
     if not candidates:
         raise NotFoundError(f"There is no study in {storage.name}; `fmnist-optuna run` makes one.")
@@ -287,6 +315,13 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
         return find_study(storage, candidates[0].name)  # which says what is wrong with it
     names = ", ".join(study.name if study in readable else f"{study.name} (unreadable)" for study in candidates)
     raise UsageError(f"STUDY must be named, as there are several in {storage.name}: {names}.")
+
+
+def find_confirmation_study(storage: Storage, record: StudyRecord) -> StudyRecord | None:
+    """The study that confirms this one, or None."""
+    with storage.read() as connection:
+        row = connection.execute(select(studies).where(studies.c.parent_id == record.study_id)).one_or_none()
+    return None if row is None else _record(row)
 
 
 def find_readable_or_not(storage: Storage, name: str) -> StudyRecord | UnreadableStudy:
@@ -309,7 +344,7 @@ def list_studies(storage: Storage) -> list[StudyRecord | UnreadableStudy]:
     """All studies, the oldest first."""
     with storage.read() as connection:
         return [
-            _record_or_unreadable(row) for row in connection.execute(select(control).order_by(control.c.created_at))
+            _record_or_unreadable(row) for row in connection.execute(select(studies).order_by(studies.c.created_at))
         ]
 
 
@@ -317,17 +352,23 @@ def raise_generation(storage: Storage, study_id: int) -> None:
     """Let every worker of a study leave at its next look, wherever it runs."""
     with storage.write() as connection:
         connection.execute(
-            update(control).where(control.c.study_id == study_id).values(generation=control.c.generation + 1)
+            update(studies).where(studies.c.study_id == study_id).values(generation=studies.c.generation + 1)
         )
 
 
 def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> None:
-    """Remove a study with its trials, curves, openings and weights; workers that still run find no cell and leave."""
+    """Remove a study with its trials, curves, openings, weights and confirmation.
+
+    Workers that still run find no cell and leave.
+    """
     import optuna
 
     from fmnist_optuna.artifacts.folder import remove_artifacts
     from fmnist_optuna.bridge.storage import open_optuna
 
+    for study in list_studies(storage):
+        if study.parent_id == record.study_id:
+            delete_study(storage, study)
     trials = open_optuna(storage)
     try:
         attempts = trials.get_all_trials(record.study_id, deepcopy=False)
@@ -335,16 +376,14 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
         attempts = []
     for attempt in attempts:
         remove_artifacts(storage.artifacts, trials, attempt)
-    trial_ids = [attempt._trial_id for attempt in attempts]
-    upgrade_schema(storage)
     with storage.write() as connection:
-        for table in (cells, codes, openings, workers):
+        opened = select(openings.c.opening_id).where(openings.c.study_id == record.study_id)
+        connection.execute(delete(predictions).where(predictions.c.opening_id.in_(opened)))
+        for table in (cells, codes, epochs, openings, workers):
             connection.execute(delete(table).where(table.c.study_id == record.study_id))
-        for trial_id in trial_ids:
-            connection.execute(delete(epochs).where(epochs.c.trial_id == trial_id))
-    for study in trials.get_all_studies():
-        if study.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another
+    for summary in trials.get_all_studies():
+        if summary.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another
             remove_artifacts(storage.artifacts, trials, optuna.load_study(study_name=record.name, storage=trials))
-            trials.delete_study(study._study_id)
+            trials.delete_study(summary._study_id)
     with storage.write() as connection:  # last, so that a delete that died can be repeated by name
-        connection.execute(delete(control).where(control.c.study_id == record.study_id))
+        connection.execute(delete(studies).where(studies.c.study_id == record.study_id))

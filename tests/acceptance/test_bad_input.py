@@ -292,7 +292,7 @@ SECOND_BEST = {
 def refuse_model(case: Case, folder: Path) -> tuple[Answer, list[object]]:
     """What a bad model met, and the studies that are there afterwards."""
     answer, _, _ = refuse(Case(case.typed, 2, (), {"models.py": MODELS, **case.files}), folder)
-    return answer, Shell(folder).query("SELECT study_name FROM control UNION SELECT study_name FROM studies")
+    return answer, Shell(folder).query("SELECT study_name FROM fmnist_studies UNION SELECT study_name FROM studies")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from small_study import create_study, make_spec
 from sqlalchemy import update
 
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.ledger.tables import control
+from fmnist_optuna.ledger.tables import studies
 
 OTHERS = "studies/artifacts/of-another-study"
 
@@ -42,7 +42,7 @@ def test_delete_asks_at_a_terminal(smoke_copy: Shell, reply: str, n_studies: int
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
-    assert len(smoke_copy.query("SELECT * FROM control")) == n_studies
+    assert len(smoke_copy.query("SELECT * FROM fmnist_studies")) == n_studies
     assert len(artifacts(smoke_copy)) == n_files
 
 
@@ -52,7 +52,15 @@ def test_delete_removes_the_study_everywhere_and_leaves_other_files(smoke_copy: 
     answer = smoke_copy("delete", "smoke", "--yes")
     assert (answer.code, answer.stdout) == (0, "")
     assert artifacts(smoke_copy) == {OTHERS}
-    tables = ("studies", "trials", "control", "cells", "epochs", "openings", "workers")
+    tables = (
+        "studies",
+        "trials",
+        "fmnist_studies",
+        "fmnist_cells",
+        "fmnist_epochs",
+        "fmnist_openings",
+        "fmnist_workers",
+    )
     assert {table: smoke_copy.query(f"SELECT * FROM {table}") for table in tables} == {table: [] for table in tables}
     assert smoke_copy("status", "smoke").code == 3
 
@@ -72,7 +80,7 @@ def test_an_unreadable_study_is_listed_named_and_removed(shell: Shell) -> None:
     for name in ("small", "other"):
         create_study(storage, make_spec(name=name))
     with storage.write() as connection:
-        connection.execute(update(control).where(control.c.study_name == "small").values(spec='{"searcher": 1}'))
+        connection.execute(update(studies).where(studies.c.study_name == "small").values(spec='{"searcher": 1}'))
     storage.close()
     calls = {"list": ("list",), "list --json": ("list", "--json"), "unnamed": ("status",), "named": ("trials", "small")}
     answers = two_at_a_time({name: lambda typed=typed: shell(*typed) for name, typed in calls.items()})
@@ -85,4 +93,4 @@ def test_an_unreadable_study_is_listed_named_and_removed(shell: Shell) -> None:
     assert (answers["named"].stdout, answers["named"].stderr.splitlines()) == ("", answers["named"].errors)
     assert answers["named"].errors[0].endswith("or remove it: fmnist-optuna delete small")
     assert shell("delete", "small", "--yes").code == 0
-    assert [name for (name,) in shell.query("SELECT study_name FROM control")] == ["other"]
+    assert [name for (name,) in shell.query("SELECT study_name FROM fmnist_studies")] == ["other"]

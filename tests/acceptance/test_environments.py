@@ -247,7 +247,7 @@ def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, l
     before = signal.signal(signum, signal.SIG_IGN) if is_ignored else None  # as nohup does
     try:
         with shell.start("run", "study.toml", "--workers", "1") as run:
-            shell.wait_for("SELECT * FROM epochs")
+            shell.wait_for("SELECT * FROM fmnist_epochs")
             run.signal_group(signum)
             if is_ignored:
                 (folder / "pace").unlink()
@@ -255,7 +255,11 @@ def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, l
     finally:
         if before is not None:
             signal.signal(signum, before)
-    return code, list((folder / "temporary").iterdir()), shell.query("SELECT * FROM cells WHERE state = 'running'")
+    return (
+        code,
+        list((folder / "temporary").iterdir()),
+        shell.query("SELECT * FROM fmnist_cells WHERE state = 'running'"),
+    )
 
 
 @pytest.mark.more

@@ -131,7 +131,7 @@ def test_best_json_has_the_stable_keys_and_a_test_score(answers: dict[str, Answe
 def test_best_prints_the_recorded_winner(answers: dict[str, Answer], smoke: FinishedStudy) -> None:
     """`best` says what `run` had said, and scores nothing again."""
     assert answers["best"].stdout == smoke.run.stdout
-    assert len(smoke.shell.query("SELECT * FROM openings")) == 1
+    assert len(smoke.shell.query("SELECT * FROM fmnist_openings")) == 1
 
 
 def test_verify_json_proves_four_cells_with_four_results(answers: dict[str, Answer]) -> None:

@@ -97,7 +97,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same_winner(
     """A finished study is only read: no further trial, no further opening, the same trial and score."""
     shell, answer = runs["again"]
     assert answer.code == 0, answer.stderr
-    assert [len(shell.query(f"SELECT * FROM {table}")) for table in ("trials", "openings")] == [4, 1]
+    assert [len(shell.query(f"SELECT * FROM {table}")) for table in ("trials", "fmnist_openings")] == [4, 1]
     assert (
         f"Winner of smoke (SYNTHETIC garments, not Fashion-MNIST): trial {answer.json['trial']}\n" in smoke.run.stdout
     )
@@ -140,7 +140,7 @@ def test_without_files_and_network_auto_falls_back_loudly(runs: dict[str, tuple[
     assert answer.stderr.startswith("SYNTHETIC data: ")
     assert "neither on disk nor reachable" in answer.stderr
     assert answer.stdout.startswith("Winner of small-synthetic (SYNTHETIC garments, not Fashion-MNIST)")
-    assert shell.query("SELECT study_name FROM control") == [("small-synthetic",)]
+    assert shell.query("SELECT study_name FROM fmnist_studies") == [("small-synthetic",)]
     told = two_at_a_time({name: lambda name=name: shell(name) for name in ("status", "best")})
     assert all("SYNTHETIC" in said.stdout for said in told.values())
 
@@ -193,7 +193,7 @@ def stop_from_outside(folder: Path) -> tuple[Shell, list[Answer]]:
     """A run, and `stop` in another terminal after its first epoch."""
     shell = make_paced(folder, 0.5)
     with shell.start("run", "study.toml", "--workers", "1") as run:
-        shell.wait_for("SELECT * FROM epochs")
+        shell.wait_for("SELECT * FROM fmnist_epochs")
         stop = shell("stop")
         return shell, [run.wait(20), stop]
 
@@ -215,7 +215,7 @@ def test_two_runs_at_once_share_one_study(scenarios: Scenarios) -> None:
     assert answers[0].stdout == answers[1].stdout != ""
     proof = shell("verify", "--json").json
     assert (proof["ok"], proof["cells"], proof["results"], proof["duplicates"]) == (True, 2, 2, 0)
-    assert len(shell.query("SELECT * FROM openings")) == 1
+    assert len(shell.query("SELECT * FROM fmnist_openings")) == 1
 
 
 @pytest.mark.more
@@ -260,8 +260,8 @@ def test_stop_from_outside_ends_a_run_with_7(tmp_path: Path) -> None:
     assert (stop.code, stop.stdout) == (0, "")
     assert (run.code, run.stdout, len(run.errors)) == (7, "", 1)
     assert "run it again to go on" in run.errors[0]
-    assert shell.query("SELECT * FROM cells WHERE state = 'running'") == []
-    assert shell.query("SELECT * FROM workers") == []
+    assert shell.query("SELECT * FROM fmnist_cells WHERE state = 'running'") == []
+    assert shell.query("SELECT * FROM fmnist_workers") == []
 
 
 @pytest.mark.slow
@@ -286,7 +286,7 @@ def test_a_timeout_exits_7_and_a_second_run_finishes(tmp_path: Path) -> None:
     stopped = shell("run", "study.toml", "--workers", "1", "--timeout", "1s")
     assert (stopped.code, stopped.stdout, len(stopped.errors)) == (7, "", 1)
     assert "run it again to go on" in stopped.errors[0]
-    assert shell.query("SELECT DISTINCT state FROM cells WHERE state NOT IN ('waiting', 'done')") == []
+    assert shell.query("SELECT DISTINCT state FROM fmnist_cells WHERE state NOT IN ('waiting', 'done')") == []
     (shell.folder / "pace").unlink()
     finished = shell("run", "study.toml", "--workers", "1")
     assert finished.code == 0, finished.stderr

@@ -287,7 +287,15 @@ def test_no_row_of_the_database_has_the_password(traces: Traces) -> None:
     """Every column of every table, Optuna's too."""
     assert [row for rows in traces.rows.values() for row in rows if has_password(row)] == []
     filled = {name for name, rows in traces.rows.items() if rows}
-    assert {"control", "cells", "epochs", "openings", "trials", "trial_user_attributes", "studies"} <= filled
+    assert {
+        "fmnist_studies",
+        "fmnist_cells",
+        "fmnist_epochs",
+        "fmnist_openings",
+        "trials",
+        "trial_user_attributes",
+        "studies",
+    } <= filled
 
 
 @pytest.mark.parametrize("name", ["run", "worker"])

@@ -196,7 +196,7 @@ def test_the_four_roles_do_a_study_together(tmp_path: Path, empty_postgres_url: 
         with psycopg.connect(reader_url, autocommit=True) as connection:
             connection.execute("SET default_transaction_read_only = off")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute("DELETE FROM cells")
+                connection.execute("DELETE FROM fmnist_cells")
     finally:
         with psycopg.connect(empty_postgres_url, autocommit=True) as connection:
             connection.execute("DROP OWNED BY reader")

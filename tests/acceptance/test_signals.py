@@ -33,7 +33,7 @@ class Interrupted:
     @property
     def n_running(self) -> int:
         """Cells that somebody seems to train."""
-        return len(self.shell.query("SELECT * FROM cells WHERE state = 'running'"))
+        return len(self.shell.query("SELECT * FROM fmnist_cells WHERE state = 'running'"))
 
 
 def interrupt(folder: Path, pace_seconds: float, wait_for: str, *signals: int, to_group: bool = True) -> Interrupted:
@@ -56,7 +56,7 @@ def kill_worker(folder: Path) -> tuple[Shell, Answer]:
     """Kill the worker in its first trial, then let the run end at full pace."""
     shell = make_paced(folder, 60.0)
     with shell.start(*RUN) as run:
-        shell.wait_for("SELECT * FROM epochs")
+        shell.wait_for("SELECT * FROM fmnist_epochs")
         (worker,) = shell("status", "--json").json["workers"]
         (process,) = [process for process in run.descendants() if process.pid == worker["pid"]]
         kill(process)
@@ -76,7 +76,7 @@ def attempts(shell: Shell) -> list[tuple[str, str | None, int]]:
     return [(trial["state"], trial["reason"], trial["attempt"]) for trial in trials]
 
 
-EPOCH, STORAGE = "SELECT * FROM epochs", "SELECT 1"
+EPOCH, STORAGE = "SELECT * FROM fmnist_epochs", "SELECT 1"
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def test_the_grid_and_its_confirmation_both_verify(won: Won) -> None:
 
 def test_each_opening_is_one_set_of_weights(won: Won) -> None:
     """The chosen cell over two seeds, and the trials that were named winner; replayed ever after."""
-    rows = won.shell.query("SELECT purpose, weights_sha256 FROM openings")
+    rows = won.shell.query("SELECT purpose, weights_sha256 FROM fmnist_openings")
     assert sorted({purpose for purpose, _ in rows}) == ["confirmation", "winner"]
     assert len({weights for _, weights in rows}) == len(rows)
     assert len([purpose for purpose, _ in rows if purpose == "confirmation"]) == 2
@@ -232,7 +232,7 @@ def change(shell: Shell, statement: str, *values: object) -> None:
 
 
 def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
-    change(smoke_copy, "UPDATE epochs SET val_loss = val_loss + 1e-9 WHERE epoch = 1")
+    change(smoke_copy, "UPDATE fmnist_epochs SET val_loss = val_loss + 1e-9 WHERE epoch = 1")
     answer = smoke_copy("reproduce", "0")
     assert answer.code == 6
     assert "NOT the same" in answer.stdout
@@ -241,7 +241,7 @@ def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
 
 @pytest.mark.more
 def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) -> None:
-    change(smoke_copy, "UPDATE epochs SET val_loss = val_loss + 1e-9")
+    change(smoke_copy, "UPDATE fmnist_epochs SET val_loss = val_loss + 1e-9")
     key = "UPDATE trial_user_attributes SET value_json = json_set(value_json, '$.tensorflow', ?) WHERE key = ?"
     change(smoke_copy, key, "2.0.0", "environment")
     answer = smoke_copy("reproduce", "0", "--json")
@@ -268,12 +268,12 @@ def test_a_model_with_other_answers_is_not_exported(smoke_copy: Shell) -> None:
     """The gate compares with what was recorded; what was recorded is altered here."""
     import io
 
-    ((packed,),) = smoke_copy.query("SELECT predictions FROM openings")
+    ((packed,),) = smoke_copy.query("SELECT predictions FROM fmnist_predictions")
     arrays = dict(np.load(io.BytesIO(packed)))
     arrays["probabilities"][7] = arrays["probabilities"][7][::-1]
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    change(smoke_copy, "UPDATE openings SET predictions = ?", buffer.getvalue())
+    change(smoke_copy, "UPDATE fmnist_predictions SET predictions = ?", buffer.getvalue())
     answer = smoke_copy("export")
     assert (answer.code, len(answer.errors)) == (6, 1), answer.stderr
     assert "1 of 2,000 images get another class" in answer.stderr
@@ -284,7 +284,7 @@ def test_delete_takes_the_confirmation_with_it(won: Won, tmp_path: Path) -> None
     shutil.copytree(won.shell.folder, tmp_path / "copy")
     shell = Shell(tmp_path / "copy")
     assert shell("delete", "smoke", "--yes").code == 0
-    assert shell.query("SELECT study_name FROM control") == []
+    assert shell.query("SELECT study_name FROM fmnist_studies") == []
     assert list((shell.folder / "studies" / "artifacts").iterdir()) == []
 
 

@@ -55,8 +55,10 @@ def make():
 """
 GONE_SECONDS = 15.0  # for processes that notice the end of their parent and finish their epoch
 HOLD_SECONDS = 600.0  # a pace: until it is changed
-N_EPOCHS = "SELECT trial_id FROM epochs"
-HOLDERS = "SELECT DISTINCT w.pid FROM workers w JOIN cells c ON c.worker = w.worker_id WHERE c.state = 'running'"
+N_EPOCHS = "SELECT trial_id FROM fmnist_epochs"
+HOLDERS = """
+SELECT DISTINCT w.pid FROM fmnist_workers w JOIN fmnist_cells c ON c.worker = w.worker_id WHERE c.state = 'running'
+"""
 
 T = TypeVar("T")
 
@@ -112,7 +114,7 @@ class Site:
 
     def claims(self) -> list[int]:
         """How often each cell was claimed, the fewest first."""
-        return sorted(claims for (claims,) in self.rows("SELECT claims FROM cells"))
+        return sorted(claims for (claims,) in self.rows("SELECT claims FROM fmnist_cells"))
 
     def create(self) -> None:
         """What `init` does, without a process that imports TensorFlow."""

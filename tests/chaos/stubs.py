@@ -80,7 +80,7 @@ def freeze_in_transaction(url: str, study: str, name: str, timing: Timing) -> No
     session.presence.register(name, fresh_seconds=timing.lease_seconds)
 
     def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("INSERT INTO epochs"):
+        if statement.startswith("INSERT INTO fmnist_epochs"):
             event.remove(storage.engine, "before_cursor_execute", stop)
             os.kill(os.getpid(), signal.SIGSTOP)
 

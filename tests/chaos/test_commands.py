@@ -71,7 +71,9 @@ class Storm:
     def calm(self) -> Answer:
         """Let the study finish."""
         self._wait_for_workers()
-        assert self._site.rows("SELECT * FROM cells WHERE state <> 'done'"), "the storm must end before the study does"
+        assert self._site.rows("SELECT * FROM fmnist_cells WHERE state <> 'done'"), (
+            "the storm must end before the study does"
+        )
         self._site.pace(0.0)
         return self.runs[-1].wait(FINISH_SECONDS)
 
@@ -169,7 +171,7 @@ def test_workers_outlive_the_forkserver_and_a_frozen_one_is_killed(
         time.sleep(1.5)  # three looks of the supervisor
         assert ([is_alive(worker) for worker in workers], site.claims()) == ([True, True], [0, 0, 0, 1, 1])
         site.pace(0.2)
-        site.wait_for("SELECT * FROM cells WHERE state = 'done'", 2)
+        site.wait_for("SELECT * FROM fmnist_cells WHERE state = 'done'", 2)
         site.pace(HOLD_SECONDS)  # or the other ends the study before the third has started
         zombie, other = wait_until(lambda: held if len(held := site.holders()) == 2 else [], "two holders")
         freeze(site, zombie)
@@ -221,7 +223,7 @@ def test_a_cell_that_crashes_its_worker_fails_at_the_third_attempt(new_site: Sit
         assert (answer.code, len(answer.errors)) == (6, 1), answer.stderr
         assert "learning_rate 0.001: the process crashed with SIGSEGV" in answer.stderr
         assert_gone(run)
-    assert site.rows("SELECT state, claims, failures FROM cells") == [("failed", 3, 3)]
+    assert site.rows("SELECT state, claims, failures FROM fmnist_cells") == [("failed", 3, 3)]
 
 
 @pytest.mark.slow

@@ -23,8 +23,8 @@ LOOK = (
     "import importlib.metadata as m, importlib.util as u, os; "
     "print(os.getuid(), m.version('fmnist-optuna'), u.find_spec('pip'))"
 )
-CLAIMED = "SELECT cell_id FROM cells WHERE state = 'running' AND trial_id IS NOT NULL"
-DONE = "SELECT cell_id FROM cells WHERE state = 'done'"
+CLAIMED = "SELECT cell_id FROM fmnist_cells WHERE state = 'running' AND trial_id IS NOT NULL"
+DONE = "SELECT cell_id FROM fmnist_cells WHERE state = 'done'"
 PACED_SECONDS = 2.0  # of sleep after each epoch: a worker is in the middle of a cell whenever it is killed
 
 # A person's own folder: an architecture and a callback that no image contains.
@@ -135,8 +135,8 @@ def write_as_reader(project: Project) -> None:
     (dashboard,) = project.containers("dashboard")
     write = (
         "import psycopg; c = psycopg.connect(open('/run/secrets/reader_url').read(), autocommit=True); "
-        "print(c.execute('SELECT count(*) FROM cells').fetchone()[0]); "
-        "c.execute('SET default_transaction_read_only = off'); c.execute('DELETE FROM cells')"
+        "print(c.execute('SELECT count(*) FROM fmnist_cells').fetchone()[0]); "
+        "c.execute('SET default_transaction_read_only = off'); c.execute('DELETE FROM fmnist_cells')"
     )
     done = project.engine.run_inside("podman", "exec", dashboard, "python", "-c", write)
     assert (done.returncode, done.stdout) == (1, "4\n"), done.stderr
@@ -168,5 +168,7 @@ def test_killed_and_stopped_workers_lose_nothing(engine: Engine, tmp_path: Path)
         engine.podman("start", killed, stopped)
         project.wait_for(DONE, 4)
         assert project.ask("verify")["ok"] is True
-        assert project.query("SELECT sum(lost), sum(failures) FROM cells") == [["1", "0"]]  # the stopped one gave back
+        assert project.query("SELECT sum(lost), sum(failures) FROM fmnist_cells") == [
+            ["1", "0"]
+        ]  # the stopped one gave back
         assert project.ask("run", "/study/mine.toml", "--workers", "1")["test_accuracy"] > 0.5

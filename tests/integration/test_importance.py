@@ -60,9 +60,9 @@ def plant(session: Session, name: str) -> None:
     """Let one parameter decide every value: the larger the better."""
     values = sorted({cell.params[name] for cell in session.history.grid()})
     with session.storage.write() as connection:
-        for row in connection.execute(text("SELECT trial_id, params FROM cells")).all():
+        for row in connection.execute(text("SELECT trial_id, params FROM fmnist_cells")).all():
             value = 0.8 + 0.02 * values.index(json.loads(row.params)[name])
-            for table in ("cells", "trial_values"):
+            for table in ("fmnist_cells", "trial_values"):
                 statement = text(f"UPDATE {table} SET value = :value WHERE trial_id = :trial_id")
                 connection.execute(statement, {"value": value, "trial_id": row.trial_id})
 

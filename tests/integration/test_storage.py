@@ -224,9 +224,9 @@ def test_a_schema_of_another_version_is_refused(storage_url: str) -> None:
     """The version that made it must read it."""
     opened = open_small(storage_url)
     with opened.write() as connection:
-        connection.execute(text("UPDATE schema_version SET version = 99"))
+        connection.execute(text("UPDATE fmnist_schema_version SET version = 99"))
     opened.close()
-    with pytest.raises(StorageError, match="must have schema version 1 to 2, but has 99"):
+    with pytest.raises(StorageError, match="but has 99; use the version"):
         open_storage(storage_url)
 
 
@@ -257,7 +257,7 @@ def open_new(_number: int, url: str) -> int:
     """Body of a process that makes the schema and asks for its version."""
     opened = create_storage(url)
     with opened.read() as connection:
-        return int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())
+        return int(connection.execute(text("SELECT version FROM fmnist_schema_version")).scalar_one())
 
 
 def test_four_processes_create_one_schema(empty_storage_url: str) -> None:
@@ -304,9 +304,9 @@ def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
     """`status` answers while a worker writes."""
     writer, reader = open_small(storage_url), open_small(storage_url)
     with writer.write() as connection:
-        connection.execute(text("UPDATE schema_version SET version = 2"))
+        connection.execute(text("UPDATE fmnist_schema_version SET version = 3"))
         with reader.read() as other:
-            assert other.execute(text("SELECT version FROM schema_version")).scalar_one() == 2
+            assert other.execute(text("SELECT version FROM fmnist_schema_version")).scalar_one() == 3
     writer.close()
     reader.close()
 
@@ -315,7 +315,7 @@ def test_postgres_ends_a_transaction_that_rests_longer_than_a_lease(postgres_url
     """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
     storage = open_storage(postgres_url, lease_seconds=0.3)
     other = open_small(postgres_url)
-    change = text("UPDATE schema_version SET version = 2")
+    change = text("UPDATE fmnist_schema_version SET version = 3")
     with pytest.raises(DBAPIError) as raised, storage.write() as stopped:  # noqa: PT012
         stopped.execute(change)
         with other.write() as connection:  # waits for the row, then has it

@@ -20,18 +20,19 @@ from small_study import (
     finish_everything,
     make_spec,
 )
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 
 from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import cells, control, epochs, metadata
+from fmnist_optuna.ledger.tables import cells, epochs, metadata
 from fmnist_optuna.search.cell import newest_grid_with
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import (
     UnreadableStudy,
     create_or_join,
     delete_study,
+    find_confirmation_study,
     find_readable_or_not,
     find_study,
     find_study_or_none,
@@ -100,7 +101,7 @@ def test_a_grid_whose_distribution_would_change_is_refused(storage: Storage, sto
     create_study(storage, make_spec({"kind": stored}))
     with pytest.raises(JoinRefusedError, match=r"grid\.kind: the study has \["):
         create_study(storage, make_spec({"kind": given}))
-    assert n_rows(storage)["cells"] == 2
+    assert n_rows(storage)["fmnist_cells"] == 2
 
 
 @ON_SQLITE
@@ -110,7 +111,7 @@ def test_a_study_of_another_program_is_not_joined(storage: Storage) -> None:
     study.ask()
     with pytest.raises(JoinRefusedError, match="must be one that fmnist-optuna made"):
         create_study(storage)
-    assert n_rows(storage)["control"] == 0
+    assert n_rows(storage)["fmnist_studies"] == 0
 
 
 @ON_SQLITE
@@ -142,12 +143,13 @@ def test_without_a_name_several_studies_are_listed(storage: Storage) -> None:
 @ON_SQLITE
 def test_confirmations_are_not_counted_when_the_name_is_left_out(storage: Storage) -> None:
     """`small/confirm` belongs to `small`."""
-    create_study(storage)
-    create_study(storage, make_spec(name="other"))
-    with storage.write() as connection:
-        confirm = update(control).where(control.c.study_name == "other")
-        connection.execute(confirm.values(study_name="small/confirm"))
+    record = create_study(storage)
+    spec = make_spec().model_copy(update={"name": "small/confirm"})
+    confirming, _ = create_or_join(storage, spec, FINGERPRINT, FAST, parent=record)
     assert find_study(storage, None).name == STUDY
+    assert find_confirmation_study(storage, record) == confirming
+    delete_study(storage, record)
+    assert list_studies(storage) == []
 
 
 def test_a_study_comes_back_as_it_was_made(storage: Storage) -> None:
@@ -189,7 +191,7 @@ def test_a_smaller_or_disjoint_grid_takes_nothing_away(storage: Storage) -> None
         for values in ([64], [512], [64, 128])
     ]
     assert n_new == [0, 2, 0]
-    assert n_rows(storage)["cells"] == N_CELLS + 2
+    assert n_rows(storage)["fmnist_cells"] == N_CELLS + 2
 
 
 @ON_SQLITE
@@ -223,7 +225,7 @@ def test_joining_does_not_reset_a_stop(storage: Storage) -> None:
 def test_delete_removes_everything_of_one_study(session: Session) -> None:
     """Cells, curves, openings, workers, trials; and nothing of another."""
     other = create_study(session.storage, make_spec(name="other"))
-    before = {**n_rows(session.storage), "control": 1, "cells": N_CELLS}
+    before = {**n_rows(session.storage), "fmnist_studies": 1, "fmnist_cells": N_CELLS}
     trial_id = begin_trial(session, claim := claim_cell(session))
     session.ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5))
     session.presence.register("worker", fresh_seconds=60.0)
@@ -253,7 +255,7 @@ def test_a_delete_that_died_halfway_is_repeated(session: Session, n_done: int, m
     monkeypatch.undo()
     delete_study(session.storage, find_study(session.storage, STUDY))
     assert find_study_or_none(session.storage, STUDY) is None
-    assert n_rows(session.storage)["cells"] == 0
+    assert n_rows(session.storage)["fmnist_cells"] == 0
 
 
 def test_a_study_whose_deletion_broke_off_is_not_joined(session: Session) -> None:
@@ -289,7 +291,7 @@ def test_a_deleted_name_can_be_used_again(session: Session) -> None:
     delete_study(session.storage, session.record)
     create_study(session.storage, make_spec(training={"seed": 1}))
     assert find_study(session.storage, STUDY).spec.training.seed == 1
-    assert n_rows(session.storage)["cells"] == N_CELLS
+    assert n_rows(session.storage)["fmnist_cells"] == N_CELLS
 
 
 def test_progress_is_read_from_our_tables(session: Session) -> None:
@@ -340,7 +342,7 @@ def test_an_unreadable_study_harms_no_other(storage: Storage, damage: str) -> No
     create_study(storage)
     kept = create_study(storage, make_spec(name="other"))
     with storage.write() as connection:
-        statement = text(f"UPDATE control SET {column} = :value WHERE study_name = :name")
+        statement = text(f"UPDATE fmnist_studies SET {column} = :value WHERE study_name = :name")
         connection.execute(statement, {"value": value, "name": STUDY})
     (unreadable,) = [study for study in list_studies(storage) if isinstance(study, UnreadableStudy)]
     assert (unreadable.name, "\n" in unreadable.reason) == (STUDY, False)

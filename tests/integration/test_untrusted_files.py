@@ -20,13 +20,13 @@ import h5py
 import numpy as np
 import pytest
 from small_study import ON_SQLITE, begin_trial, claim_cell, make_spec, open_session
-from sqlalchemy import text, update
+from sqlalchemy import delete, text, update
 
 import fmnist_optuna
 from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, DurableStore, remove_artifacts, store_weights, weights_path
 from fmnist_optuna.data.idx import IdxFile, read_arrays, verify_files
 from fmnist_optuna.errors import DataError, MismatchError, SpecError
-from fmnist_optuna.ledger.tables import control, openings
+from fmnist_optuna.ledger.tables import predictions, studies
 from fmnist_optuna.running import RunOptions, log_folder_of
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study
@@ -232,7 +232,8 @@ def test_recorded_predictions_that_are_something_else_are_refused_unexecuted(
     """`MismatchError` by the hash of the weights, and no payload runs; nothing advises to unpickle it."""
     session.openings.open(1, WEIGHTS, "winner", lambda: (PROBABILITIES, LABELS))
     with session.storage.write() as connection:
-        connection.execute(update(openings).values(predictions=BLOBS[name](marker)))
+        blob = BLOBS[name](marker)
+        connection.execute(delete(predictions) if blob is None else update(predictions).values(predictions=blob))
     with pytest.raises(MismatchError, match="The recorded predictions of weights aaaaaaaaaaaa must be ") as error:
         session.openings.find(WEIGHTS)
     assert "pickle" not in str(error.value)
@@ -445,7 +446,7 @@ def test_a_path_for_a_name_in_the_database_makes_no_file_elsewhere(
 ) -> None:
     """Logs and weights are called by worker and by chance, whatever somebody wrote into the database."""
     with session.storage.write() as connection:
-        connection.execute(update(control).values(study_name=name))
+        connection.execute(update(studies).values(study_name=name))
         connection.execute(text("UPDATE studies SET study_name = :name"), {"name": name})
     evil = open_session(storage_url, "worker", name)
     trial_id = begin_trial(evil, claim_cell(evil))

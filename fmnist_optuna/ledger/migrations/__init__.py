@@ -1,0 +1,15 @@
+"""Numbered migrations of our tables: each brings a storage from the version before to its own, in one transaction.
+
+A migration names its tables itself: those of `ledger.tables` are of the present version, and change.
+"""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy.engine import Connection
+
+from fmnist_optuna.ledger.migrations import m0002_codes, m0003_names_and_keys
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
+    2: m0002_codes.migrate,
+    3: m0003_names_and_keys.migrate,
+}

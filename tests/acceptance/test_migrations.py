@@ -1,0 +1,132 @@
+"""Storages that earlier versions made: they are opened, brought up to date and gone on with, and nothing is lost.
+
+The files in tests/data were made by programs with schema version 1 and 2, with the answers that these gave.
+"""
+
+import json
+import shutil
+import sqlite3
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell import Shell
+from sqlalchemy import inspect, text
+
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.storage import open_storage, upgrade_storage
+from fmnist_optuna.ledger.tables import SCHEMA_VERSION, metadata
+
+DATA = Path(__file__).parents[1] / "data"
+VERSIONS = ("1", "2")
+OLD_TABLES = {"control", "cells", "epochs", "openings", "workers", "codes"}
+
+
+@pytest.fixture(params=VERSIONS)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    """A folder with a storage of an earlier version, its study files and the answers of then."""
+    with tarfile.open(DATA / f"storage-{request.param}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return Shell(tmp_path)
+
+
+def answers_of(shell: Shell, name: str) -> Any:
+    """What the program of then answered."""
+    return json.loads((shell.folder / "answers" / f"{name}.json").read_text())
+
+
+def url_of(shell: Shell) -> str:
+    return f"sqlite:///{shell.database}"
+
+
+def differences(told: Any, answer: Any, place: str = "") -> list[str]:
+    """Where an answer of now differs from that of then; it may tell more."""
+    if isinstance(told, dict):
+        return [line for key in told for line in differences(told[key], answer[key], f"{place}.{key}")]
+    if isinstance(told, list) and len(told) == len(answer):
+        return [line for n, each in enumerate(told) for line in differences(each, answer[n], f"{place}[{n}]")]
+    return [] if told == answer else [f"{place}: {told} then, {answer} now"]
+
+
+def n_rows(shell: Shell, *tables: str) -> list[int]:
+    return [shell.query(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
+
+
+def test_an_earlier_storage_is_read_after_its_upgrade(old: Shell) -> None:
+    """Until then it is left as it is, and the answer names the command."""
+    before = old.database.read_bytes()
+    refused = old("status", "old")
+    assert (refused.code, refused.stdout) == (5, "")
+    assert refused.errors[0].endswith("upgrade it, after a backup: fmnist-optuna upgrade")
+    assert old.database.read_bytes() == before
+    kept = n_rows(old, "cells", "epochs", "openings", "workers")
+    assert old("upgrade").code == 0
+    assert n_rows(old, "fmnist_cells", "fmnist_epochs", "fmnist_openings", "fmnist_workers") == kept
+    for command in ("status", "trials", "best", "verify"):
+        told = answers_of(old, f"{command}-old")
+        assert differences(told, old(command, "old", "--json").json) == []
+    again = old("upgrade")
+    assert (again.code, again.stdout) == (0, "")
+    assert f"schema version {SCHEMA_VERSION}, as before" in again.stderr
+
+
+def test_a_confirmation_finds_its_study_again(old: Shell) -> None:
+    """By the column that the name was before; it goes with its study."""
+    if not (old.folder / "answers" / "best-half.json").exists():
+        pytest.skip("the storage of version 1 has no confirmation")
+    assert old("upgrade").code == 0
+    ((kind, parent),) = old.query(
+        "SELECT s.kind, p.study_name FROM fmnist_studies s JOIN fmnist_studies p ON p.study_id = s.parent_id"
+    )
+    assert (kind, parent) == ("confirmation", "old")
+    assert old("verify", "old/confirm", "--json").json["ok"] is True
+    assert old("delete", "old", "--yes").code == 0
+    assert old.query("SELECT study_name FROM fmnist_studies") == [("half",)]
+    assert n_rows(old, "fmnist_openings", "fmnist_predictions") == [0, 0]
+
+
+def test_upgraded_tables_are_those_of_a_new_storage(old: Shell, tmp_path: Path) -> None:
+    """Columns, keys and indexes; none of the old tables stays but the number that earlier programs look for."""
+    assert upgrade_storage(url_of(old)) in (1, 2)
+    upgraded, new = open_storage(url_of(old)), create_storage(f"sqlite:///{tmp_path}/new.db")
+    for table in metadata.sorted_tables:
+        first, second = inspect(upgraded.engine), inspect(new.engine)
+        assert str(first.get_columns(table.name)) == str(second.get_columns(table.name))
+        assert first.get_pk_constraint(table.name) == second.get_pk_constraint(table.name)
+        assert sorted(map(str, first.get_foreign_keys(table.name))) == sorted(
+            map(str, second.get_foreign_keys(table.name))
+        )
+        assert sorted(map(str, first.get_indexes(table.name))) == sorted(map(str, second.get_indexes(table.name)))
+    names = set(inspect(upgraded.engine).get_table_names())
+    assert not names & OLD_TABLES
+    with upgraded.read() as connection:
+        assert connection.execute(text("SELECT version FROM schema_version")).scalar_one() == SCHEMA_VERSION
+    upgraded.close()
+    new.close()
+
+
+def test_a_storage_at_work_is_not_upgraded(old: Shell) -> None:
+    """The workers of then know the old names only; nothing changes."""
+    change = "UPDATE cells SET state = 'running', lease_until = 4e9 WHERE cell_id = (SELECT min(cell_id) FROM cells)"
+    storage = shutil.copy(old.database, old.folder / "busy.db")
+    with sqlite3.connect(storage) as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(StorageError, match=r"must be at rest while its tables are upgraded, but .* hold 1 cells"):
+        upgrade_storage(f"sqlite:///{storage}")
+    with sqlite3.connect(storage) as connection:
+        assert connection.execute("SELECT version FROM schema_version").fetchone()[0] in (1, 2)
+        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name LIKE 'fmnist%'").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_study_that_was_half_done_goes_on(old: Shell) -> None:
+    """`run` upgrades by itself, heals the cell of the worker that was killed, and trains what is left."""
+    if not (old.folder / "half.toml").exists():
+        pytest.skip("the storage of version 1 has no study that was half done")
+    answer = old("run", "half.toml", "--workers", "1", "--json")
+    assert answer.code == 0, answer.stderr
+    proof = old("verify", "half", "--json").json
+    assert (proof["ok"], proof["cells"], proof["results"]) == (True, 2, 2)
