@@ -36,7 +36,7 @@ def confirm(session: Session, points: Sequence[Params], n_seeds: int) -> Session
     """Create or join the confirmation of some points."""
     cells = [{**point, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for point in points]
     spec = confirmation_spec(session.record.spec, session.record.name, cells)
-    record, _ = create_or_join(session.storage, spec, FINGERPRINT, FAST, cells)
+    record, _ = create_or_join(session.storage, spec, FINGERPRINT, FAST, cells, parent=session.record)
     return Session(session.storage, record, FAST, "confirming")
 
 
@@ -118,7 +118,7 @@ def test_a_study_that_is_not_finished_is_not_confirmed(session: Session) -> None
 
 @ON_SQLITE
 def test_a_confirmation_is_not_confirmed(session: Session) -> None:
-    named = replace(session, record=replace(session.record, name="small/confirm"))
+    named = replace(session, record=replace(session.record, name="small/confirm", kind="confirmation"))
     with pytest.raises(UsageError, match="is itself a confirmation"):
         confirm_study(named, RunOptions())
 
