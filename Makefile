@@ -16,10 +16,10 @@ run: $(READY)            ## train the default study with as many workers as core
 test: $(READY)           ## the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
-test-more: $(READY)      ## further whole commands, random histories of the ledger, and the blocks of the documents; six minutes
+test-more: $(READY)      ## further whole commands, and random histories of the ledger; four minutes
 	$(BIN)/python -m pytest -m more -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)      ## the tests that take minutes
+test-slow: $(READY)     ## the tests that take minutes, those of the documents' blocks among them
 	$(BIN)/python -m pytest -m "slow and not chaos"
 
 test-matrix: $(READY)    ## what people bring, trained here and by stock fit; two minutes

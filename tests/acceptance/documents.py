@@ -2,8 +2,8 @@
 
 A shell block is run by the default tests unless the line before it says something else:
 
-- ``<!-- run: make test-more -->``: it is run by the tests marked `more`, and ends with exit status 0, or with another
-  that the mark names: ``<!-- run: make test-more, exit status 7 -->``;
+- ``<!-- run: make test-slow -->``: it is run by the tests marked `slow`, and ends with exit status 0, or with another
+  that the mark names: ``<!-- run: make test-slow, exit status 7 -->``;
 - ``<!-- not run: REASON -->``: nobody runs it, for a reason.
 """
 

@@ -59,7 +59,7 @@ def test_a_block_that_nobody_runs_says_why() -> None:
     """A mark names either the command that runs the block or a reason of some words."""
     for block in all_blocks():
         if block.mark == "run":
-            assert re.fullmatch(r"make test-more(, exit status \d+)?", block.note), block.place
+            assert re.fullmatch(r"make test-slow(, exit status \d+)?", block.note), block.place
         elif block.mark:
             assert len(block.note.split()) >= 3, block.place
 
@@ -194,7 +194,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.more
+@pytest.mark.slow
 def test_the_quickstart_leaves_what_it_promises(quickstart: Path) -> None:
     """From an empty folder: a finished study, its report and its model."""
     assert (quickstart / "studies" / "studies.db").is_file()
@@ -205,7 +205,7 @@ def test_the_quickstart_leaves_what_it_promises(quickstart: Path) -> None:
 OTHERS = [page for page in PAGES if page.name != "quickstart.md" and any(block.is_run for block in read_blocks(page))]
 
 
-@pytest.mark.more
+@pytest.mark.slow
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run(page: Path, quickstart: Path) -> None:
     """After the quickstart, in its folder, every other page's blocks run one after the other."""
