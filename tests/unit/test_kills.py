@@ -1,5 +1,6 @@
 """Which cells are to blame for the kills of their workers, on made-up histories of a queue."""
 
+import itertools
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,20 +55,11 @@ def play(
 
 
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
-def test_one_bad_cell_among_good_ones_fails_soon(n_workers: int) -> None:
-    """At its third kill, or the fourth when it came back before enough of the others were through."""
-    assert [play(27, n_workers, bad=[place])[place] for place in (0, 13, 26)] == [3, 3, 3]
-    assert play(6, n_workers, bad=[3]) == {3: 3}
-    assert play(6, n_workers, bad=[0])[0] in (3, 4)
-
-
-@pytest.mark.parametrize(("n_cells", "most"), [(3, 6), (4, 4), (5, 4)])
-def test_a_bad_cell_among_few_fails_later(n_cells: int, most: int) -> None:
-    """The fewer others came through, the more kills it takes; a run has not given up on the cell by then."""
-    for n_workers in (1, 2):
-        for place in range(n_cells):
-            assert play(n_cells, n_workers, bad=[place])[place] <= most
-    assert most <= 6  # supervisor.GIVE_UP_DEATHS, without importing the processes
+@pytest.mark.parametrize(("n_cells", "n_kills"), [(5, 14), (6, 11), (8, 8), (12, 6), (16, 5), (27, 4)])
+def test_one_bad_cell_fails_as_early_as_may_be(n_cells: int, n_kills: int, n_workers: int) -> None:
+    """The more others came through, the fewer kills it takes, wherever the cell stands in the queue."""
+    for place in (0, n_cells // 2, n_cells - 1):
+        assert play(n_cells, n_workers, bad=[place]) == {place: n_kills}
 
 
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
@@ -93,11 +85,13 @@ def test_kills_from_outside_blame_no_cell(n_cells: int, chance: float) -> None:
         assert play(n_cells, 2, chance=chance, seed=seed) == {}
 
 
-@pytest.mark.parametrize("n_cells", [3, 4, 5, 6])
-def test_a_small_study_in_a_storm_is_rarely_wrong(n_cells: int) -> None:
-    """A few cells say little; the chance of an error stays below 1 in 25 at every rate of kills."""
-    for chance in (0.2, 0.4, 0.6, 0.8):
-        assert sum(bool(play(n_cells, 1, chance=chance, seed=seed)) for seed in range(300)) < 300 / 25
+def test_a_storm_rarely_blames_in_small_studies() -> None:
+    """With few cells, which say little, fewer than one study of 1,000 has a wrong blame."""
+    sizes, chances, workers = (3, 4, 5, 6, 8, 12), (0.2, 0.4, 0.6), (1, 2, 4)
+    studies = [(*study, seed) for study in itertools.product(sizes, chances, workers) for seed in range(150)]
+    n_wrong = sum(bool(play(n, worker, chance=chance, seed=seed)) for n, chance, worker, seed in studies)
+    assert len(studies) > 8_000
+    assert n_wrong < len(studies) / 1_000
 
 
 def test_nothing_to_compare_with_blames_nobody() -> None:
@@ -115,7 +109,7 @@ def test_kills_that_the_kernel_counted_are_evidence() -> None:
 def test_a_cell_that_came_through_is_not_blamed() -> None:
     """An exception after all shows that it can be trained here."""
     others = {str(number): Tally(n_through=1) for number in range(50)}
-    assert is_to_blame("a", {"a": Tally(n_killed=3), **others})
+    assert is_to_blame("a", {"a": Tally(n_killed=4), **others})
     assert not is_to_blame("a", {"a": Tally(n_killed=9, n_through=1), **others})
 
 
