@@ -15,12 +15,15 @@ Traced = TypeVar("Traced")
 Step = Callable[[Any, int], tuple[tf.Tensor, tf.Tensor]]
 
 
-def sum_over_batches(n_items: int, batch_size: int, step: Step) -> tuple[tf.Tensor, tf.Tensor]:
+def sum_over_batches(
+    n_items: int, batch_size: int, step: Step, n_steps: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Loop a step over full batches, then over the smaller rest: every shape in the graph is static.
 
     Args:
         step: Takes the first item (int32 scalar) and the number of items of a batch; returns its loss, summed over
             its items, and its hits.
+        n_steps: Batches to take, int32 scalar, from 1 to all of them; None takes all.
 
     Returns:
         The sums: the loss in float64 where Keras computes in it, else in float32; the hits in int64.
@@ -36,11 +39,16 @@ def sum_over_batches(n_items: int, batch_size: int, step: Step) -> tuple[tf.Tens
         step_loss, step_hits = run(index * batch_size, batch_size)
         return index + 1, loss + step_loss, hits + step_hits
 
-    start = (0, tf.zeros([], dtype), tf.zeros([], tf.int64))
-    _, loss, hits = tf.while_loop(lambda index, *_: index < n_full, body, start, parallel_iterations=1)
+    def run_rest() -> tuple[tf.Tensor, tf.Tensor]:
+        return run(tf.constant(n_full * batch_size), rest)
+
+    nothing = tf.zeros([], dtype), tf.zeros([], tf.int64)
+    n_looped = n_full if n_steps is None else tf.minimum(n_full, n_steps)
+    _, loss, hits = tf.while_loop(lambda index, *_: index < n_looped, body, (0, *nothing), parallel_iterations=1)
     if rest:
         with tf.control_dependencies([loss, hits]):
-            rest_loss, rest_hits = run(tf.constant(n_full * batch_size), rest)
+            is_whole = n_steps is None or n_steps > n_full
+            rest_loss, rest_hits = run_rest() if is_whole is True else tf.cond(is_whole, run_rest, lambda: nothing)
         loss, hits = loss + rest_loss, hits + rest_hits
     return loss, hits
 

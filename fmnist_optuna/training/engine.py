@@ -7,6 +7,7 @@ across workers. The loop around the passes, with its callbacks, is in `training`
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -90,10 +91,13 @@ class TrainingPass:
         model.optimizer.build(model.trainable_variables)
 
     def __call__(self, epoch: int, seed: int) -> Score:
-        """Run the 0-based epoch.
+        """Run the 0-based epoch; if the model is to stop already, end after one execution, as `fit` does.
 
         Args:
             seed: Of the shuffles.
+
+        Returns:
+            Means over the images that were seen.
 
         Raises:
             SpecError: The model's loss is not one number a batch, or what the graph was traced with was exchanged.
@@ -110,8 +114,12 @@ class TrainingPass:
                 "on_train_begin."
             )
         order = np.random.default_rng([seed, epoch]).permutation(self._n_images).astype(np.int32)
-        loss, hits = self._graph(tf.constant(order))
-        return Score(float(loss.numpy()) / self._n_images, int(hits.numpy()) / self._n_images)
+        n_steps = math.ceil(self._n_images / self._batch_size)
+        if self._model.stop_training:  # `fit` looks after each execution, which takes some steps
+            n_steps = min(n_steps, self._model.steps_per_execution)
+        loss, hits = self._graph(tf.constant(order), tf.constant(n_steps))
+        n_seen = min(n_steps * self._batch_size, self._n_images)
+        return Score(float(loss.numpy()) / n_seen, int(hits.numpy()) / n_seen)
 
     def _check_steps(self) -> None:
         """Refuse what callbacks changed before the first epoch and an epoch would pass over."""
@@ -124,7 +132,7 @@ class TrainingPass:
             )
 
     def _trace(self) -> Any:
-        """A concrete function from a shuffled order (n,) int32 to summed loss and hits."""
+        """A concrete function from a shuffled order (n,) int32 and the number of steps to summed loss and hits."""
         model, data = self._model, self._data
         compute_loss = bind_loss(model)
 
@@ -139,12 +147,15 @@ class TrainingPass:
             return _sum_of(loss, int(rows.shape[0])), _count_hits(output, labels)
 
         # Keras traces its steps without AutoGraph too; with it, errors of the user's code would lose their type.
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([self._n_images], tf.int32)])  # type: ignore[untyped-decorator]
-        def epoch(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        specs = [tf.TensorSpec([self._n_images], tf.int32), tf.TensorSpec([], tf.int32)]
+
+        @tf.function(autograph=False, input_signature=specs)  # type: ignore[untyped-decorator]
+        def epoch(order: tf.Tensor, n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return sum_over_batches(
                 self._n_images,
                 self._batch_size,
                 lambda begin, size: step(tf.ensure_shape(order[begin : begin + size], [size])),
+                n_steps,
             )
 
         return epoch.get_concrete_function()

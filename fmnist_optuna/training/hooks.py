@@ -116,6 +116,19 @@ def check_monitors(
     return checked
 
 
+def check_evaluation(model: keras.Model) -> None:
+    """Refuse a validation that a callback would end early: the score is one of all validation images.
+
+    Raises:
+        SpecError: `stop_evaluating` was set in on_test_begin.
+    """
+    if model.stop_evaluating:
+        raise SpecError(
+            "training.callbacks must let every validation see all images, but one set model.stop_evaluating in "
+            "on_test_begin, which ends it after one batch; set model.stop_training to end the training."
+        )
+
+
 def _may_add_to_logs(callback: keras.callbacks.Callback) -> bool:
     """Whether its epoch hook is the user's code."""
     hook = callback.on_epoch_end

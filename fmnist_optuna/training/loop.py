@@ -10,7 +10,7 @@ import keras
 
 from fmnist_optuna.training.contract import check_averaging
 from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
-from fmnist_optuna.training.hooks import check_monitors
+from fmnist_optuna.training.hooks import check_evaluation, check_monitors
 from fmnist_optuna.training.metrics import ModelMetrics
 
 __all__ = ["EpochMetrics", "ResidentData", "TrainingResult", "train", "use_one_thread"]
@@ -109,7 +109,8 @@ def train(
         max_epochs: Cap on epochs, >= 1.
         patience: Epochs without a better val_accuracy before training stops, >= 1.
         seed: Of the shuffles; the model's own seeds are set before it is built.
-        callbacks: Keras callbacks without batch hooks; `model.stop_training = True` ends the run after the epoch.
+        callbacks: Keras callbacks without batch hooks. `model.stop_training = True` ends the run after the epoch, and
+            before an epoch it ends that one after its first step, validation and all, as in `fit`.
 
     Returns:
         The epochs, which one was kept, and the score of the weights that the model holds in the end.
@@ -140,7 +141,9 @@ def train(
         began = time.perf_counter()
         trained = run_epoch(epoch, seed)
         logs = {"loss": trained.loss, "accuracy": trained.accuracy, **metrics.read_own()}
+        model.stop_evaluating = False
         callback_list.on_test_begin()
+        check_evaluation(model)
         model.reset_metrics()
         validated = validate()
         val_logs = {"loss": validated.loss, "accuracy": validated.accuracy, **metrics.read_all(validated.accuracy)}

@@ -334,6 +334,27 @@ class AroundTests(C.Callback):
         self.model.set_weights(self.weights)
 
 
+class StopsBefore(C.Callback):
+    """Stops the training at the beginning of an epoch: `fit` still takes one step, validates and ends the epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training = epoch == self.epoch
+
+
+class StopsAtOnce(C.Callback):
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.model.stop_training = True
+
+
+class StopsValidation(C.Callback):
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.model.stop_evaluating = True
+
+
 class AddsToLogs(C.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         (logs or {})["val_own"] = float(epoch)
@@ -567,6 +588,13 @@ CALLBACKS = {
     "frozen-before-first-epoch": callback(lambda _: FreezeBefore()),
     "dropout-before-first-epoch": callback(lambda _: DropMore()),
     "around-tests": callback(lambda _: AroundTests()),
+    "stops-at-once": callback(lambda _: StopsAtOnce()),
+    "stops-before-first-epoch": callback(lambda _: StopsBefore(0), model=lambda: net(L.BatchNormalization())),
+    "stops-before-second-epoch": callback(lambda _: StopsBefore(1)),
+    "stops-and-goes-on": callback(lambda _: [StopsAtOnce(), StopsBefore(1)]),
+    "stops-after-four-steps": callback(lambda _: StopsBefore(1), model=lambda: net(steps_per_execution=4)),
+    "stops-after-all-steps": callback(lambda _: StopsBefore(1), model=lambda: net(steps_per_execution=99)),
+    "stops-validation": callback(lambda _: StopsValidation(), refused="but one set model.stop_evaluating"),
     "swap-ema": callback(
         lambda _: C.SwapEMAWeights(), model=lambda: net(optimizer=O.Adam(0.003, use_ema=True, ema_momentum=0.9))
     ),
@@ -621,6 +649,7 @@ def _top3() -> keras.metrics.Metric:
 ROWS: dict[str, Row] = {**OPTIMIZERS, **LAYERS, **LOSSES, **METRICS, **MODELS, **CALLBACKS}
 IN_EVERY_SUITE = {
     *("adam", "compute-loss-without-training", "metrics", "without-training", "around-tests"),
+    "stops-before-second-epoch",
     *(name for name, row in ROWS.items() if row.refused),
 }
 
