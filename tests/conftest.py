@@ -18,6 +18,12 @@ from postgres_server import NoServerError, running_server
 SERVER_URL = "FMNIST_TEST_POSTGRES_URL"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all temporary ones, made before any thread asks: at its first use pytest removes what is there."""
+    return tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of a running server's maintenance database."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from shell import Shell
-from sqlalchemy import inspect, text
+from sqlalchemy import ForeignKeyConstraint, MetaData, create_engine, inspect, make_url, text
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import StorageError
@@ -130,3 +130,34 @@ def test_a_study_that_was_half_done_goes_on(old: Shell) -> None:
     assert answer.code == 0, answer.stderr
     proof = old("verify", "half", "--json").json
     assert (proof["ok"], proof["cells"], proof["results"]) == (True, 2, 2)
+
+
+def test_a_postgres_storage_is_upgraded_too(old: Shell, empty_postgres_url: str) -> None:
+    """The same rows in the tables of then: every one arrives, and the next opening gets a number of its own."""
+    source = create_engine(url_of(old))
+    target = create_engine(make_url(empty_postgres_url).set(drivername="postgresql+psycopg"))
+    tables = MetaData()
+    tables.reflect(source, only=lambda name, _: name in OLD_TABLES | {"schema_version", "trials"})
+    for table in tables.sorted_tables:
+        table.foreign_keys.clear()
+        table.constraints = {each for each in table.constraints if not isinstance(each, ForeignKeyConstraint)}
+        for column in table.columns:
+            column.type = column.type.as_generic()
+    tables.create_all(target)
+    counts = {}
+    with source.connect() as reader, target.begin() as writer:
+        for table in tables.sorted_tables:
+            rows = [dict(row) for row in reader.execute(table.select()).mappings()]
+            counts[table.name] = len(rows)
+            if rows:
+                writer.execute(table.insert(), rows)
+    assert upgrade_storage(empty_postgres_url) in (1, 2)
+    with target.begin() as connection:
+        for name in ("cells", "epochs", "openings", "workers"):
+            assert connection.execute(text(f"SELECT count(*) FROM fmnist_{name}")).scalar_one() == counts[name]
+        last = connection.execute(text("SELECT max(opening_id) FROM fmnist_openings")).scalar_one()
+        sequence = "pg_get_serial_sequence('fmnist_openings', 'opening_id')"
+        assert connection.execute(text(f"SELECT nextval({sequence})")).scalar_one() == last + 1
+    open_storage(empty_postgres_url).close()
+    source.dispose()
+    target.dispose()
