@@ -125,7 +125,7 @@ def test_after_ctrl_c_a_second_run_goes_on(scenarios: Scenarios) -> None:
 
 
 def test_a_second_ctrl_c_ends_at_once(scenarios: Scenarios) -> None:
-    """An epoch of a minute is waited for at the first Ctrl-C and cut at the second, in seconds on a busy machine too."""
+    """An epoch of a minute is waited for at the first Ctrl-C and cut at the second, in seconds where much else runs."""
     met = scenarios.twice
     assert (met.answer.code, met.seconds < 10.0) == (130, True), met
     assert "once more ends them at once" in met.answer.stderr
