@@ -4,7 +4,7 @@ Reads our tables only, so that `status` and `best` need no Optuna.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Row, Select, column, exists, func, select, table
@@ -16,7 +16,7 @@ from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, cells, epochs, workers
 from fmnist_optuna.search.cell import Params, decode_params
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")  # of an epoch
+EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
 # Two of Optuna's tables, named here so that Optuna need not be imported.
 _trials = table("trials", column("trial_id"), column("study_id"))
@@ -235,17 +235,18 @@ class History(StudyPart):
     def curves(self, trial_ids: Sequence[int]) -> dict[int, list[Epoch]]:
         """The epochs of several trials, by trial id; a value that was not finite is NaN."""
         found: dict[int, list[Epoch]] = {trial_id: [] for trial_id in trial_ids}
+        curves = select(epochs.c.trial_id, *EPOCH).order_by(epochs.c.trial_id, epochs.c.epoch)
         with self.storage.read() as connection:
             for begin in range(0, len(trial_ids), IDS_A_QUERY):
                 some = epochs.c.trial_id.in_(trial_ids[begin : begin + IDS_A_QUERY])
-                for row in connection.execute(select(epochs).where(some).order_by(epochs.c.trial_id, epochs.c.epoch)):
+                for row in connection.execute(curves.where(some)):
                     found[row.trial_id].append(_epoch(row))
         return found
 
     @retrying
     def curve(self, trial_id: int) -> list[Epoch]:
         """The epochs of a trial; a value that was not finite is NaN."""
-        query = select(epochs).where(epochs.c.trial_id == trial_id).order_by(epochs.c.epoch)
+        query = select(epochs.c.trial_id, *EPOCH).where(epochs.c.trial_id == trial_id).order_by(epochs.c.epoch)
         with self.storage.read() as connection:
             return [_epoch(row) for row in connection.execute(query)]
 
@@ -296,11 +297,10 @@ class History(StudyPart):
 
 
 def _epoch(row: Row[Any]) -> Epoch:
-    def measured(name: str) -> float:
-        value = getattr(row, name)
-        return float("nan") if value is None else float(value)
-
-    return Epoch(row.epoch, **{name: measured(name) for name in MEASURED})
+    """From a trial id and the columns `EPOCH`."""
+    numbers: list[Any] = list(row)[1:]
+    values: list[Any] = [float("nan") if number is None else number for number in numbers]
+    return Epoch(*values)
 
 
 def _finished(row: Row[Any]) -> FinishedCell:

@@ -111,7 +111,7 @@ def open_storage(
             with _schema_lock(opened):
                 _create_schema(opened, make_tables)
             upgrade_schema(opened)
-        if is_patient:
+        elif is_patient:
             opened.patience.call(lambda: _check_schema(opened), "open_storage")
         else:
             _check_schema(opened)
@@ -128,8 +128,7 @@ def upgrade_storage(storage: str, *, patience_seconds: float = DEFAULT_PATIENCE_
         NotFoundError: No such file, or no study tables in it.
         StorageError: Unreachable, not writable, made by a later version, or workers of the earlier one are at work.
     """
-    check_url(storage, create=False)  # there is a file
-    opened = _connect(storage, patience_seconds, DEFAULT_LEASE_SECONDS, create=True)
+    opened = _connect(storage, patience_seconds, DEFAULT_LEASE_SECONDS, create=False)
     try:
         with _explained(opened):
             return upgrade_schema(opened)
@@ -212,18 +211,17 @@ def upgrade_schema(storage: Storage) -> int:
     """
     before = _read_version(storage)
     if before >= SCHEMA_VERSION:
-        _check_schema(storage)
+        _check_version(storage, before)
         return before
     with _schema_lock(storage), storage.write() as connection:
         numbers = schema.first_schema_version if before < FIRST_PREFIXED_VERSION else schema.schema_version
         version = connection.execute(select(numbers.c.version)).scalar_one()  # another process may have been first
+        if version < FIRST_PREFIXED_VERSION:
+            _check_rest(storage, connection)
         for number in range(version + 1, SCHEMA_VERSION + 1):
-            if number == FIRST_PREFIXED_VERSION:
-                _check_rest(storage, connection)
-                schema.schema_version.create(connection)
-                connection.execute(insert(schema.schema_version).values(version=number))
             MIGRATIONS[number](connection)
-            connection.execute(update(numbers).values(version=number))
+        for each in {numbers, schema.schema_version}:
+            connection.execute(update(each).values(version=SCHEMA_VERSION))
     return before
 
 
@@ -241,7 +239,10 @@ def _check_rest(storage: Storage, connection: Connection) -> None:
 
 
 def _check_schema(storage: Storage) -> None:
-    version = _read_version(storage)
+    _check_version(storage, _read_version(storage))
+
+
+def _check_version(storage: Storage, version: int) -> None:
     if version > SCHEMA_VERSION or version < 1:
         raise StorageError(
             f"The storage {storage.name} must have schema version {SCHEMA_VERSION} or an earlier one for "

@@ -319,9 +319,13 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
 
 def find_confirmation_study(storage: Storage, record: StudyRecord) -> StudyRecord | None:
     """The study that confirms this one, or None."""
+    return next(map(_record, _confirmations(storage, record.study_id)), None)
+
+
+def _confirmations(storage: Storage, study_id: int) -> Sequence[Row[Any]]:
+    """The rows of the studies that confirm this one: at most one, as its name is made of this one's."""
     with storage.read() as connection:
-        row = connection.execute(select(studies).where(studies.c.parent_id == record.study_id)).one_or_none()
-    return None if row is None else _record(row)
+        return connection.execute(select(studies).where(studies.c.parent_id == study_id)).all()
 
 
 def find_readable_or_not(storage: Storage, name: str) -> StudyRecord | UnreadableStudy:
@@ -366,9 +370,8 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
     from fmnist_optuna.artifacts.folder import remove_artifacts
     from fmnist_optuna.bridge.storage import open_optuna
 
-    for study in list_studies(storage):
-        if study.parent_id == record.study_id:
-            delete_study(storage, study)
+    for confirmation in _confirmations(storage, record.study_id):
+        delete_study(storage, _record_or_unreadable(confirmation))
     trials = open_optuna(storage)
     try:
         attempts = trials.get_all_trials(record.study_id, deepcopy=False)

@@ -72,10 +72,9 @@ def test_an_earlier_storage_is_read_after_its_upgrade(old: Shell) -> None:
     assert f"schema version {SCHEMA_VERSION}, as before" in again.stderr
 
 
+@pytest.mark.parametrize("old", ["2"], indirect=True)  # that of version 1 has none
 def test_a_confirmation_finds_its_study_again(old: Shell) -> None:
     """By the column that the name was before; it goes with its study."""
-    if not (old.folder / "answers" / "best-half.json").exists():
-        pytest.skip("the storage of version 1 has no confirmation")
     assert old("upgrade").code == 0
     ((kind, parent),) = old.query(
         "SELECT s.kind, p.study_name FROM fmnist_studies s JOIN fmnist_studies p ON p.study_id = s.parent_id"
@@ -122,10 +121,9 @@ def test_a_storage_at_work_is_not_upgraded(old: Shell) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("old", ["2"], indirect=True)  # that of version 1 has none
 def test_a_study_that_was_half_done_goes_on(old: Shell) -> None:
     """`run` upgrades by itself, heals the cell of the worker that was killed, and trains what is left."""
-    if not (old.folder / "half.toml").exists():
-        pytest.skip("the storage of version 1 has no study that was half done")
     answer = old("run", "half.toml", "--workers", "1", "--json")
     assert answer.code == 0, answer.stderr
     proof = old("verify", "half", "--json").json

@@ -19,11 +19,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    insert,
     text,
 )
 from sqlalchemy.engine import Connection
 
 metadata = MetaData()
+
+# The number of versions 1 and 2 stays where it was, so that a program of then refuses what it sees.
+schema_version = Table("fmnist_schema_version", metadata, Column("version", Integer, primary_key=True))
 
 studies = Table(
     "fmnist_studies",
@@ -136,21 +140,17 @@ codes = Table(
 
 # Rows without a study are what a deletion left that broke off: they belong to nothing.
 _OF_A_STUDY = "study_id IN (SELECT study_id FROM fmnist_studies)"
-_COPIED = {  # new table -> old table, and the columns that are the same
-    cells: ("cells", [column.name for column in cells.c]),
-    workers: ("workers", [column.name for column in workers.c]),
-    codes: ("codes", [column.name for column in codes.c]),
-    openings: ("openings", [column.name for column in openings.c]),
-}
+_COPIED = (cells, workers, codes, openings)  # all their columns are those of the table without the prefix
 _OLD_TABLES = ("cells", "epochs", "openings", "workers", "codes", "control")
 
 
 def migrate(connection: Connection) -> None:
     """Make the new tables, copy every row of a study, and remove the old tables."""
     metadata.create_all(connection)
+    connection.execute(insert(schema_version).values(version=3))
     _copy_studies(connection)
-    for table, (old, columns) in _COPIED.items():
-        names = ", ".join(columns)
+    for table in _COPIED:
+        old, names = table.name.removeprefix("fmnist_"), ", ".join(table.columns.keys())
         connection.execute(text(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {old} WHERE {_OF_A_STUDY}"))
     _copy_epochs(connection)
     connection.execute(
