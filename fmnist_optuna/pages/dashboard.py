@@ -1,13 +1,12 @@
 """The studies of a storage in a browser: optuna-dashboard behind a real WSGI server and a guard."""
 
+import functools
 import logging
 from collections.abc import Iterable
 from typing import Any
 
 import optuna_dashboard
 import waitress
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
 
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.storage import open_optuna
@@ -15,12 +14,13 @@ from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.pages.access import Access
 from fmnist_optuna.pages.address import EVERY_ADDRESS, LOOPBACK, check_address
-from fmnist_optuna.pages.guard import PAGE, Application, Environ, Guard, StartResponse, add_headers
+from fmnist_optuna.pages.channel import Channel
+from fmnist_optuna.pages.guard import PAGE, Application, Environ, Guard, StartResponse
 
 N_THREADS = 4  # one slow page of a large study must not hold up the others
 MAX_HEADER_BYTES = 32 * 2**10
 MAX_BODY_BYTES = 64 * 2**20  # of a request: an uploaded artifact of 48 MB, as the page encodes it
-MAX_BODY_BYTES_READ_ONLY = 2**10  # what reads has no body, and the server keeps one before a token is checked
+MAX_BODY_BYTES_READ_ONLY = 2**10  # what reads has no body
 OF_THE_FILE = ("content-length", "etag", "last-modified")
 # The page offers what a read-only server refuses; nothing of it is shown.
 CHANGING_ICONS = ("AddBox", "Delete", "DriveFileRenameOutline", "Edit", "UploadFile")
@@ -28,7 +28,7 @@ HIDDEN = "".join(f'button:has([data-testid="{icon}Icon"]) {{ display: none !impo
 HEAD_END = b"</head>"
 
 
-def make_application(storage: Storage, access: Access) -> Application:
+def make_application(storage: Storage, access: Access) -> Guard:
     """optuna-dashboard over an open storage and its artifacts, for those whom `access` lets in."""
     store = DurableStore(storage.artifacts)
     application: Application = optuna_dashboard.wsgi(open_optuna(storage), artifact_store=store)
@@ -54,18 +54,6 @@ class Tidied:
         return [page]
 
 
-class _GuardedErrorTask(ErrorTask):  # type: ignore[misc]
-    """What the server answers by itself, as to a request that is none, with the headers of every answer."""
-
-    def execute(self) -> None:
-        self.response_headers.extend(add_headers("", "", []))
-        super().execute()
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    error_task_class = _GuardedErrorTask
-
-
 class Dashboard:
     """A server that listens.
 
@@ -78,7 +66,7 @@ class Dashboard:
         UsageError: The port is taken, or the host is none of ours.
     """
 
-    def __init__(self, application: Application, host: str, port: int, *, is_writable: bool = False) -> None:
+    def __init__(self, application: Guard, host: str, port: int, *, is_writable: bool = False) -> None:
         number = check_address(host, port)
         try:
             self._server = waitress.create_server(
@@ -91,7 +79,7 @@ class Dashboard:
                 f"--host and --port must be free to listen at, but {host}:{port}: {error.strerror or error}; "
                 "--port 0 takes any free one."
             ) from error
-        self._server.channel_class = _Channel
+        self._server.channel_class = functools.partial(Channel, application.look)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a page that asks for five things is no news
         self.host, self.port = host, int(self._server.effective_port)
 

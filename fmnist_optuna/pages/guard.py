@@ -21,6 +21,9 @@ CHANGING = ("POST", "PUT", "DELETE")  # those that optuna-dashboard has
 PAGE, STATIC, ARTIFACTS, HEALTH = "/dashboard", "/static/", "/artifacts/", "/healthz"
 # Every path of optuna-dashboard: no empty or dotted segment, nothing encoded.
 TARGET = re.compile(r"(?:/(?!\.+(?:[/?]|$))[A-Za-z0-9._~-]+)*/?(?:\?[!-~]*)?", re.ASCII)
+REFUSAL = (
+    "fmnist_optuna.refusal"  # in the environment of a request: what `Guard.look` said of its head, if it was asked
+)
 HIDDEN_FROM_PAGES = re.compile(r"HTTP_(X_.*|FORWARDED|AUTHORIZATION|COOKIE)")
 
 CLOSED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -87,22 +90,37 @@ class Guard:
             kind = "application/json" if is_for_scripts else "text/plain; charset=utf-8"
             return answer(environ, start, refusal.status, text, ("Content-Type", kind), *refusal.headers)
 
+    def look(self, environ: Environ) -> Refusal | None:
+        """Why a request with a body is refused, by its head alone; None when its body may come."""
+        try:
+            port = self._check_address(environ)
+            self._check_method(environ["REQUEST_METHOD"])
+            if environ["REQUEST_METHOD"] in READING:
+                raise Refusal("400 Bad Request", "A request that reads must have no body.")
+            self._check_visitor(environ, _name_cookie(port))
+        except Refusal as refusal:
+            return refusal
+        return None
+
     def _answer(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        if (refusal := environ.get(REFUSAL)) is not None:
+            raise refusal
         port = self._check_address(environ)
         if environ["PATH_INFO"] == HEALTH and environ["REQUEST_METHOD"] in READING:
             return answer(environ, start, "200 OK", "ok", ("Content-Type", "text/plain; charset=utf-8"))
         self._check_method(environ["REQUEST_METHOD"])
-        has_session = self._tokens is None
-        if self._tokens is not None:
-            cookie = f"fmnist_optuna_{port}"  # browsers do not tell ports apart
-            has_session = self._has_session(environ, cookie)
-            if (entering := self._enter(self._tokens, environ, start, cookie, has_session)) is not None:
-                return entering
-            if not has_session:
-                self._check_bearer(self._tokens, environ)
+        if (entering := self._enter(environ, start, _name_cookie(port))) is not None:
+            return entering
+        self._check_visitor(environ, _name_cookie(port))
+        return self._application(_strip(environ), start)
+
+    def _check_visitor(self, environ: Environ, cookie: str) -> None:
+        """Refuse who has neither session nor token, and a change from elsewhere than the dashboard's own page."""
+        has_session = self._tokens is None or self._has_session(environ, cookie)
+        if self._tokens is not None and not has_session:
+            self._check_bearer(self._tokens, environ)
         if environ["REQUEST_METHOD"] in CHANGING:
             _check_origin(environ, must_be_known=has_session)
-        return self._application(_strip(environ), start)
 
     def _check_address(self, environ: Environ) -> str:
         """Refuse another name than ours, and a target that is no path of ours; returns the port that was asked."""
@@ -133,16 +151,14 @@ class Guard:
         values = [value.encode(errors="replace") for name, _, value in pairs if name == cookie]
         return any(secrets.compare_digest(value, self._session.encode()) for value in values)
 
-    def _enter(
-        self, tokens: TokenCheck, environ: Environ, start: StartResponse, cookie: str, has_session: bool
-    ) -> Iterable[bytes] | None:
+    def _enter(self, environ: Environ, start: StartResponse, cookie: str) -> Iterable[bytes] | None:
         """Exchange a token in the address for a cookie, and lead to the same page without it."""
         query = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
         given = [value for name, value in query if name == "token"]
-        if not given or environ["REQUEST_METHOD"] not in READING:
+        if self._tokens is None or not given or environ["REQUEST_METHOD"] not in READING:
             return None
-        if not has_session:
-            _check_token(tokens, given[0] if len(given) == 1 else "", environ)
+        if not self._has_session(environ, cookie):
+            _check_token(self._tokens, given[0] if len(given) == 1 else "", environ)
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         target = environ["PATH_INFO"] + (f"?{rest}" if rest else "")
         session = ("Set-Cookie", f"{cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict")
@@ -162,6 +178,10 @@ class Guard:
                 ("WWW-Authenticate", "Bearer"),
             )
         _check_token(tokens, token.strip(" "), environ)
+
+
+def _name_cookie(port: str) -> str:
+    return f"fmnist_optuna_{port}"  # browsers do not tell ports apart
 
 
 def answer(

@@ -308,11 +308,11 @@ def test_wrong_tokens_are_slowed(
     start: Callable[[Access], Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After five none is looked at, also in another place; who is in stays in; later the right one opens again."""
-    server = start(Access(frozenset(["localhost"]), TOKEN))
+    server = start(Access(frozenset(["localhost"]), TOKEN, is_writable=True))
     session = session_of(server.ask("GET", f"/dashboard?token={TOKEN}"))
     wrong = [f"/api/studies?token={token}" for token in ("", "x", TOKEN[:-1], f"{TOKEN}&token={TOKEN}")]
     assert [server.ask("GET", target).status for target in wrong] == [401] * 4
-    assert server.ask("GET", "/api/studies", "Authorization: Bearer \xff").status == 401
+    assert server.ask("POST", "/api/studies", "Authorization: Bearer \xff", body="{}").status == 401
     for reply in (server.ask("GET", "/api/studies", BEARER), server.ask("GET", f"/dashboard?token={TOKEN}")):
         assert reply.status == 429
         assert 1 <= int(reply.headers["retry-after"]) <= access_module.WRONG_TOKENS_SECONDS + 1
@@ -324,6 +324,38 @@ def test_wrong_tokens_are_slowed(
         f"wrong_token client={LOOPBACK}"
     ] * 5
     assert TOKEN[:-1] not in caplog.text
+
+
+LARGE = f"Content-Length: {MAX_BODY_BYTES - 1}"
+BODY_REQUESTS: list[tuple[str, str, list[str], int]] = [
+    ("POST", "localhost", [LARGE], 401),
+    ("POST", "localhost", [LARGE, "Expect: 100-continue"], 401),
+    ("POST", "localhost", ["Transfer-Encoding: chunked"], 401),
+    ("PUT", "localhost", [LARGE, COOKIE.replace("SESSION", TOKEN)], 401),
+    ("POST", "localhost", [LARGE, COOKIE, EVIL], 403),
+    ("POST", "localhost", [LARGE, BEARER, EVIL], 403),
+    ("POST", "evil.example", [LARGE, BEARER], 421),
+    ("PATCH", "localhost", [LARGE, BEARER], 405),
+    ("GET", "localhost", [LARGE, BEARER], 400),
+]
+
+
+def test_a_body_is_refused_unread(writer: Running) -> None:
+    """Who may not send one is answered at its head, while the server has seen nothing of it."""
+    session = session_of(enter(writer))
+    for method, host, headers, status in BODY_REQUESTS:
+        sent = [header.replace("PORT", str(writer.port)).replace("SESSION", session) for header in headers]
+        reply = writer.ask(method, "/api/studies", *sent, host=host)
+        assert reply.status == status, (method, host, headers, reply)
+        check_headers(reply)
+
+
+def test_a_body_of_a_known_visitor_arrives(writer: Running) -> None:
+    """An artifact of some megabytes; a client that asks first is told to go on."""
+    artifact = json.dumps({"file": f"data:text/csv;base64,{'QUJD' * 2**20}", "filename": "large.csv"})
+    for headers, status in (([], 201), (["Expect: 100-continue"], 100)):
+        kind = "Content-Type: application/json"
+        assert writer.ask("POST", "/api/artifacts/1", BEARER, kind, *headers, body=artifact).status == status
 
 
 def test_a_body_has_a_limit(writer: Running) -> None:
