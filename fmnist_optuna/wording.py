@@ -12,6 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from fmnist_optuna.log import read_message
 from fmnist_optuna.origins import INSTALLED_FOLDERS, PACKAGE, is_users
 
 LONGEST = 500  # characters of a described error
@@ -81,13 +82,17 @@ def describe_exit(exit_code: int | None) -> str:
 
 
 def find_last_words(output: str) -> str:
-    """What a process that died wrote at last, in one line: its crash, or its last lines; "" when nothing is left."""
+    """What a process that died wrote at last, in one line: its crash, or its last lines; "" when nothing is left.
+
+    Args:
+        output: Of the process, its log records included, in either format.
+    """
     fatal = output.rfind("Fatal Python error: ")
     if fatal >= 0:
         lines = output[fatal:].splitlines()
         place = next((place for place in _frames(output[fatal:]) if _is_users_code(place[0])), None)
         return _cut(_plain(lines[0]), LONGEST) + _where(place)
-    lines = [line for line in output.splitlines() if line.strip() and not _NO_WORDS.match(line)]
+    lines = [read_message(line) for line in output.splitlines() if line.strip() and not _NO_WORDS.match(line)]
     return _cut(" | ".join(_plain(_COLOURS.sub("", line)) for line in lines[-N_LAST_WORDS:]), LONGEST)
 
 

@@ -30,11 +30,11 @@ from fmnist_optuna.errors import (
 )
 from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.progress import RunningCell
-from fmnist_optuna.log import log_event, read_message
+from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
 from fmnist_optuna.search.cell import make_cell
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_exit
+from fmnist_optuna.wording import describe_exit, find_last_words
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.1  # between looks at the processes
 LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-LAST_WORDS_LINES = 3
 EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died
 GIVE_UP_DEATHS = 6  # of one cell's workers, without any cell finished in between
 GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
@@ -196,7 +195,7 @@ class Supervisor:
             held = recovery.requeue_worker(name, "killed", exit_code=known)
         self.session.presence.leave(name)
         if exit_code == StorageError.exit_status or (exit_code in FATAL_STATUS and not held):
-            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_last_words(log)}")
+            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_quote_log(log)}")
         if held:
             self._deaths.update(held)
             self._back_off_cells(held)
@@ -237,7 +236,7 @@ class Supervisor:
         if self._n_crashes > 3 * self.n_workers + 3:
             raise WorkerFailedError(
                 f"Workers must finish cells, but {self._n_crashes} died in a row; the last one's log "
-                f"{log_file} ends: {_last_words(log_file)}"
+                f"{log_file} ends: {_quote_log(log_file)}"
             )
         if self._n_crashes > 1:
             self._next_start = time.monotonic() + _delay(self._n_crashes)
@@ -315,8 +314,7 @@ def cell_is_running(session: Session, worker: _Worker) -> bool:
     return bool(session.ledger.held_cells(worker.order.worker_id))
 
 
-def _last_words(log_file: Path | None) -> str:
+def _quote_log(log_file: Path | None) -> str:
     if log_file is None or not log_file.exists():
         return "(no log)"
-    lines = [read_message(line) for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-LAST_WORDS_LINES:]) or "(empty)"
+    return find_last_words(log_file.read_text(errors="replace")) or "(empty)"

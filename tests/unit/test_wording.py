@@ -115,6 +115,7 @@ def test_last_words_are_the_last_lines_that_say_something() -> None:
     """Frames of a traceback and TensorFlow's greetings are left out."""
     output = 'W0000 00:00:1 cudart\nTraceback (most recent call last):\n  File "m.py", line 1\n    f()\nKeyError: 1\n\n'
     assert find_last_words(f"hello\n{output}") == "hello | KeyError: 1"
+    assert find_last_words('{"message": "worker_failed", "level": "error"}\n') == "worker_failed"
     assert find_last_words("") == ""
 
 
