@@ -21,9 +21,7 @@ CHANGING = ("POST", "PUT", "DELETE")  # those that optuna-dashboard has
 PAGE, STATIC, ARTIFACTS, HEALTH = "/dashboard", "/static/", "/artifacts/", "/healthz"
 # Every path of optuna-dashboard: no empty or dotted segment, nothing encoded.
 TARGET = re.compile(r"(?:/(?!\.+(?:[/?]|$))[A-Za-z0-9._~-]+)*/?(?:\?[!-~]*)?", re.ASCII)
-REFUSAL = (
-    "fmnist_optuna.refusal"  # in the environment of a request: what `Guard.look` said of its head, if it was asked
-)
+REFUSAL = "fmnist_optuna.refusal"  # key of a request's environment: what `Guard.look` said of its head, if asked
 HIDDEN_FROM_PAGES = re.compile(r"HTTP_(X_.*|FORWARDED|AUTHORIZATION|COOKIE)")
 
 CLOSED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
