@@ -7,6 +7,7 @@ Environment:
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,26 @@ import pytest
 from postgres_server import NoServerError, running_server
 
 SERVER_URL = "FMNIST_TEST_POSTGRES_URL"
+OWN_FOLDER = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this run a folder for temporary files that no other run of pytest knows: each removes all but three."""
+    if config.option.basetemp is None:  # the processes of a parallel run get theirs from the first one
+        config.stash[OWN_FOLDER] = config.option.basetemp = tempfile.mkdtemp(prefix="fmnist-tests-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Note whether there is something left to look at."""
+    if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.config.stash[OWN_FOLDER] = ""
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folder, unless a test failed."""
+    if folder := config.stash.get(OWN_FOLDER, ""):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
