@@ -39,7 +39,7 @@ def _smoke(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
                 folder.mkdir()
             shell = Shell(trained, {"TMPDIR": str(temporary)})
             shell.write("smoke.toml", SMOKE)
-            answer.write_text(json.dumps(asdict(shell("run", "smoke.toml", "--workers", "2"))))
+            answer.write_text(json.dumps(asdict(shell.cold("run", "smoke.toml", "--workers", "2"))))
     shutil.copytree(trained, own / "smoke")
     return FinishedStudy(Shell(own / "smoke", {"TMPDIR": str(temporary)}), Answer(**json.loads(answer.read_text())))
 

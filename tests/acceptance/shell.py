@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,12 @@ from typing import IO, Any
 import psutil
 
 from fmnist_optuna.log import read_message
+from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_environment
 
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 WARM = Path(__file__).with_name("warm.py")
+WARM_CHILDREN = Path(__file__).with_name("warm_children.py")
+STARTS_CHILDREN = {"run", "worker", "confirm", "export", "reproduce", "predict", "spec"}
 TIMEOUT_SECONDS = 90.0  # no command here takes more than a fifth of it, on two busy cores
 POLL_SECONDS = 0.05
 KERAS_SETTINGS = {"home", "home/keras", "home/keras/keras.json"}  # written whenever Keras is imported
@@ -188,7 +192,10 @@ class WarmStarter:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")  # a short path: a socket's name has 100 characters
         self._address = f"{self._folder.name}/socket"
+        self._children = f"{self._folder.name}/children"
         self._process = subprocess.Popen([sys.executable, WARM, self._address], stdin=subprocess.DEVNULL)
+        self._lock = threading.Lock()
+        self._children_process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
     def __call__(self, shell: Shell, arguments: Sequence[str | Path]) -> Answer:
@@ -197,6 +204,7 @@ class WarmStarter:
             "arguments": [str(COMMAND), *map(str, arguments)],
             "folder": str(shell.folder),
             "environment": shell.environment,
+            "children": self._warm_children() if str(arguments[0]) in STARTS_CHILDREN else None,
         }
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, self._connect() as client:
             with open(os.devnull, "rb") as stdin:  # noqa: PTH123
@@ -210,6 +218,18 @@ class WarmStarter:
                     os.kill(pid, signal.SIGKILL)
                     raise
             return Answer(code, *(_read_all(stream) for stream in (stdout, stderr)))
+
+    def _warm_children(self) -> str:
+        """Address of the process that servers of children are forked from; it starts when it is first needed."""
+        with self._lock:
+            if self._children_process is None:
+                environment = Shell(Path(self._folder.name)).environment | {SAFE_PATH: SET_BY_US}
+                prepare_training_environment(environment)
+                self._children_process = subprocess.Popen(
+                    [sys.executable, WARM_CHILDREN, self._children], env=environment, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,  # TensorFlow greets
+                )  # fmt: skip
+        return self._children
 
     def _connect(self) -> socket.socket:
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -228,8 +248,9 @@ class WarmStarter:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
+        for process in filter(None, (self._process, self._children_process)):
+            process.kill()
+            process.wait()
         self._folder.cleanup()
 
 

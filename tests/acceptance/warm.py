@@ -13,12 +13,13 @@ import gc
 import importlib
 import json
 import os
-import signal
 import socket
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from warm_children import fork_forkserver_from, reap
 
 PACKAGES = ("typer", "rich.console", "rich.table", "rich.live", "pydantic", "numpy", "scipy.stats", "psutil", "psycopg")
 HEAVY = ("sqlalchemy.dialects.sqlite", "optuna", "optuna_dashboard", "plotly.subplots", "jinja2", "PIL.Image")
@@ -32,7 +33,6 @@ def serve(address: str) -> dict[str, Any] | None:
         server.bind(address)
         server.listen(16)
         server.settimeout(PARENT_SECONDS)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks that report
         parent = os.getppid()
         while True:
             try:
@@ -41,12 +41,12 @@ def serve(address: str) -> dict[str, Any] | None:
                 if os.getppid() != parent:
                     return None
                 continue
+            reap()
             client.settimeout(None)
             message, streams, _, _ = socket.recv_fds(client, LONGEST_ORDER, 3)
             if not message:
                 return None
             if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 server.close()
                 command = os.fork()
                 if command == 0:
@@ -70,6 +70,8 @@ def become(order: dict[str, Any]) -> None:
     os.environ.update(order["environment"])
     tempfile.tempdir = None
     script = Path(order["arguments"][0])
+    if order["children"]:
+        fork_forkserver_from(order["children"])
     sys.argv = order["arguments"]
     sys.path[0] = str(script.parent)
     names = {"__name__": "__main__", "__file__": str(script), "__builtins__": __builtins__}

@@ -1,0 +1,184 @@
+"""The server of all children, forked from a process that has imported TensorFlow and Keras.
+
+A command that trains starts a new interpreter, multiprocessing's forkserver, which imports TensorFlow for 3 seconds of
+processor time. In a command of `warm` the server is a fork of the process that this script runs: the same code with the
+descriptors, streams, folder and environment of the command. Nothing of the project is imported before the fork. A
+command whose environment TensorFlow, Keras or the interpreter would read otherwise starts its server cold.
+
+    python warm_children.py SOCKET
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import multiprocessing.util
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "optuna",
+    "sqlalchemy.dialects.sqlite",
+    "psycopg",
+    "psutil",
+    "pydantic",
+    "scipy.stats",
+)
+FORKSERVER = "from multiprocessing.forkserver import main"
+MARK = "main(LISTENER, ALIVE, "  # stands for the numbers, which are others in the fork
+READ_AT_START = (
+    *("PYTHON", "LANG", "LC_", "LD_", "TF_", "KERAS_", "XLA_", "CUDA_", "ONEDNN_", "DNNL_", "OMP_", "KMP_", "MKL_"),
+    *("OPENBLAS_", "GOMP_", "MALLOC_"),
+)
+KERAS_HOME = "KERAS_HOME"
+LONGEST_REQUEST = 1 << 20  # bytes
+LONGEST_REPLY = 16  # bytes
+N_DESCRIPTORS = 6  # three streams, the listener, the pipe that tells of the command's end, the pipe of the stand-in
+PARENT_SECONDS = 5.0  # between looks whether the tests still run
+BIND_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+
+def fork_forkserver_from(address: str) -> None:
+    """Let this command's forkserver be a fork of the process that listens at the address."""
+    start_cold = multiprocessing.util.spawnv_passfds
+
+    def start(path: bytes, arguments: Sequence[str], passed: Sequence[int]) -> int:
+        code = arguments[-1]
+        call = f"main({', '.join(map(str, passed))}, "
+        if code.startswith(FORKSERVER) and call in code:
+            pid = _ask_for(address, code.replace(call, MARK, 1), passed)
+            if pid is not None:
+                return pid
+        return start_cold(path, arguments, passed)
+
+    multiprocessing.util.spawnv_passfds = start
+
+
+def _ask_for(address: str, code: str, passed: Sequence[int]) -> int | None:
+    """Pid of a child that ends when the server does, for multiprocessing waits for it; None if it is to start cold."""
+    request = {"code": code, "folder": str(Path.cwd()), "environment": dict(os.environ)}
+    until_end, held = os.pipe()
+    try:
+        with _connect(address) as client:
+            socket.send_fds(client, [json.dumps(request).encode()], [0, 1, 2, *passed, held])
+            if client.recv(LONGEST_REPLY) != b"forked":
+                return None
+        silent = subprocess.DEVNULL
+        stand_in = subprocess.Popen(["cat"], stdin=until_end, stdout=silent, stderr=silent)
+        stand_in.returncode = 0  # not waited for by subprocess, but by multiprocessing
+        return stand_in.pid
+    finally:
+        os.close(until_end)
+        os.close(held)
+
+
+def _connect(address: str) -> socket.socket:
+    deadline = time.monotonic() + BIND_SECONDS
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):  # it has just been started
+            client.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return client
+
+
+def serve(server: socket.socket) -> tuple[dict[str, object], list[int]] | None:
+    """Fork for every request that comes; returns it in the fork, with the descriptors, and None at the end."""
+    server.settimeout(PARENT_SECONDS)
+    parent = os.getppid()
+    while True:
+        try:
+            client, _ = server.accept()
+        except TimeoutError:
+            if os.getppid() != parent:
+                return None
+            continue
+        reap()
+        with client:
+            client.settimeout(None)
+            message, descriptors, _, _ = socket.recv_fds(client, LONGEST_REQUEST, N_DESCRIPTORS)
+            request = json.loads(message)
+            if not _is_alike(request["environment"]):
+                client.sendall(b"cold")
+            elif os.fork() == 0:
+                server.close()
+                return request, descriptors
+            else:
+                client.sendall(b"forked")
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def reap() -> None:
+    """Wait for the forks that have ended, so that what they took counts as ours."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _is_alike(environment: Mapping[str, str]) -> bool:
+    """Whether everything that is read at the start is as it was here."""
+    return (
+        KERAS_HOME in environment
+        and _keras_settings(environment) in (b"", _keras_settings(os.environ))
+        and _read_at_start(environment) == _read_at_start(os.environ)
+    )
+
+
+def _keras_settings(environment: Mapping[str, str]) -> bytes:
+    """What Keras reads when it is imported; nothing where it would write its defaults."""
+    try:
+        return (Path(environment[KERAS_HOME]) / "keras.json").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in environment.items() if k.startswith(READ_AT_START) and k != KERAS_HOME}
+
+
+def become(request: dict[str, object], descriptors: list[int]) -> None:
+    """Run the forkserver of a command; its children end with it as they would."""
+    for number, stream in enumerate(descriptors[:3]):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(str(request["folder"]))
+    os.environ.clear()
+    os.environ.update(request["environment"])  # type: ignore[call-overload]
+    tempfile.tempdir = None
+    sys.argv = ["-c"]
+    code = str(request["code"]).replace(MARK, f"main({descriptors[3]}, {descriptors[4]}, ", 1)
+    main = sys.modules["__main__"]
+    del main.__file__
+    main.__spec__ = None
+    with contextlib.suppress(SystemExit):  # no client is left
+        exec(code, {"__name__": "__main__"})
+    atexit._run_exitfuncs()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(sys.argv[1])
+        listener.listen(16)
+        for name in PACKAGES:
+            importlib.import_module(name)
+        gc.freeze()
+        received = serve(listener)
+    if received is not None:
+        become(*received)
