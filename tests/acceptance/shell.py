@@ -193,7 +193,9 @@ class WarmStarter:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")  # a short path: a socket's name has 100 characters
         self._address = f"{self._folder.name}/socket"
         self._children = f"{self._folder.name}/children"
-        self._process = subprocess.Popen([sys.executable, WARM, self._address], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [sys.executable, WARM, self._address, str(os.getpid())], stdin=subprocess.DEVNULL
+        )
         self._lock = threading.Lock()
         self._children_process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
@@ -226,9 +228,12 @@ class WarmStarter:
                 environment = Shell(Path(self._folder.name)).environment | {SAFE_PATH: SET_BY_US}
                 prepare_training_environment(environment)
                 self._children_process = subprocess.Popen(
-                    [sys.executable, WARM_CHILDREN, self._children], env=environment, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,  # TensorFlow greets
-                )  # fmt: skip
+                    [sys.executable, WARM_CHILDREN, self._children, str(os.getpid())],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # TensorFlow greets
+                )
         return self._children
 
     def _connect(self) -> socket.socket:

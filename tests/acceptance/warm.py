@@ -6,7 +6,7 @@ the console script; only SQLAlchemy, Optuna and the like are there already. Noth
 anew, in the environment of the command. What the interpreter reads when it starts (PYTHON..., LANG) is that of the
 tests, so `Shell` types commands with such variables cold.
 
-    python warm.py SOCKET
+    python warm.py SOCKET PARENT_PID
 """
 
 import gc
@@ -27,13 +27,12 @@ LONGEST_ORDER = 1 << 20  # bytes
 PARENT_SECONDS = 5.0  # between looks whether the tests still run
 
 
-def serve(address: str) -> dict[str, Any] | None:
-    """Fork for every order that comes; returns the order in the process that is to carry it out, None at the end."""
+def serve(address: str, parent: int) -> dict[str, Any] | None:
+    """Fork for every order that comes; returns it in the process that carries it out, None at the parent's end."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(16)
         server.settimeout(PARENT_SECONDS)
-        parent = os.getppid()
         while True:
             try:
                 client, _ = server.accept()
@@ -82,5 +81,5 @@ if __name__ == "__main__":
     for name in (*PACKAGES, *HEAVY):
         importlib.import_module(name)
     gc.freeze()
-    if (received := serve(sys.argv[1])) is not None:
+    if (received := serve(sys.argv[1], int(sys.argv[2]))) is not None:
         become(received)

@@ -5,7 +5,7 @@ processor time. In a command of `warm` the server is a fork of the process that 
 descriptors, streams, folder and environment of the command. Nothing of the project is imported before the fork. A
 command whose environment TensorFlow, Keras or the interpreter would read otherwise starts its server cold.
 
-    python warm_children.py SOCKET
+    python warm_children.py SOCKET PARENT_PID
 """
 
 import atexit
@@ -97,10 +97,9 @@ def _connect(address: str) -> socket.socket:
             return client
 
 
-def serve(server: socket.socket) -> tuple[dict[str, object], list[int]] | None:
-    """Fork for every request that comes; returns it in the fork, with the descriptors, and None at the end."""
+def serve(server: socket.socket, parent: int) -> tuple[dict[str, object], list[int]] | None:
+    """Fork for every request that comes; returns it in the fork, with the descriptors, and None at the parent's end."""
     server.settimeout(PARENT_SECONDS)
-    parent = os.getppid()
     while True:
         try:
             client, _ = server.accept()
@@ -179,6 +178,6 @@ if __name__ == "__main__":
         for name in PACKAGES:
             importlib.import_module(name)
         gc.freeze()
-        received = serve(listener)
+        received = serve(listener, int(sys.argv[2]))
     if received is not None:
         become(*received)
