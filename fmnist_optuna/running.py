@@ -32,7 +32,7 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
 from fmnist_optuna.work.environment import warn_of_environment
-from fmnist_optuna.work.fresh_seeds import compare_seeds_in_child
+from fmnist_optuna.work.fresh_seeds import find_warnings_in_child
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
 from fmnist_optuna.work.order import WorkerOrder
@@ -140,13 +140,13 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification or other code.
 
-    A log record warns of a model that starts from the same weights whatever the seed.
+    Log records warn of a model that starts from the same weights whatever the seed, and of modules that load slowly.
     """
     check_url(options.storage, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
-    seeds = compare_seeds_in_child(spec)
+    warnings = find_warnings_in_child(spec)
     bound, code = prepare_in_child(spec).result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     storage = create_storage(  # after everything that may be refused, which leaves no file then
@@ -155,8 +155,8 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
         lease_seconds=options.timing.lease_seconds,
     )
     prepared = join(storage, bound, code, splits.fingerprint, data, options.timing)
-    if seeds is not None and (warning := seeds.result()) is not None:
-        log_event(logger, logging.WARNING, "seeds_fixed", study=bound.name, reason=warning)
+    for event, reason in ({} if warnings is None else warnings.result()).items():
+        log_event(logger, logging.WARNING, event, study=bound.name, reason=reason)
     if not has_workers or prepared.session.history.counts().is_over:
         return prepared
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))

@@ -25,6 +25,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.signals import ENDING, handle_signals
 from fmnist_optuna.processes.cores import usable_cores
+from fmnist_optuna.processes.temporary import remove_temporary_folder, use_for_all_temporary_files
 
 if TYPE_CHECKING:
     from fmnist_optuna.work.loop import LeaveRequest
@@ -210,6 +211,7 @@ def worker(
     from fmnist_optuna.work.order import WorkerOrder
 
     prepare_training_environment()
+    use_for_all_temporary_files()
     storage = open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
     record = find_study(storage, study)
     leave, caught = _leave_on_signal()
@@ -252,6 +254,7 @@ def _leave_on_signal() -> tuple["LeaveRequest", list[int]]:
         caught.append(signum)
         leave.set()
         if len(caught) > 1:
+            remove_temporary_folder()
             os._exit(128 + signum)
 
     handle_signals(catch, signal.SIGINT, *ENDING)

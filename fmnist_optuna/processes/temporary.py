@@ -37,6 +37,16 @@ def temporary_folder() -> Path:
     return _make(root) if _is_text(root) else _short_folder(Path(root))
 
 
+def use_for_all_temporary_files() -> None:
+    """Let all that this process and its libraries write into temporary files be in the folder that goes with it."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary_folder())
+
+
+def remove_temporary_folder() -> None:
+    """Remove the folder now, for a process that is about to end without coming to its exit functions."""
+    shutil.rmtree(temporary_folder(), ignore_errors=True)
+
+
 def use_short_sockets() -> None:
     """Let multiprocessing make its sockets where their paths are short enough for the system.
 

@@ -17,11 +17,12 @@ STEPS = (
 )
 # Taken before any code of the user's is imported, which may put others in their place.
 STOCK_STEPS = {step: getattr(keras.Model, step) for step in STEPS}
+FIT_LIMITS = {"max_epochs": keras.config.max_epochs, "max_steps_per_epoch": keras.config.max_steps_per_epoch}
 STOCK_LOSS = keras.Model.compute_loss
 
 
 def check_steps(model: keras.Model, call: str) -> None:
-    """Refuse a model that replaces a part of `fit`, or was compiled with an option that the epoch cannot follow.
+    """Refuse a model that replaces a part of `fit`, or asks for something of it that the epoch cannot follow.
 
     Args:
         call: What returned it, for the error.
@@ -29,6 +30,12 @@ def check_steps(model: keras.Model, call: str) -> None:
     Raises:
         SpecError: It does.
     """
+    for name, limit in FIT_LIMITS.items():
+        if (value := limit()) is not None:
+            raise SpecError(
+                f"keras.config.set_{name} and KERAS_{name.upper()} must be left alone, as they limit fit alone, but "
+                f"{call} has a limit of {value}; set training.max_epochs in the study file."
+            )
     if (step := find_own_step(model)) is not None:
         raise SpecError(
             f"model.architecture must leave {step} to Keras, as an epoch is one graph of its own, but {call} "

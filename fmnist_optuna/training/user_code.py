@@ -7,6 +7,7 @@ Keras, TensorFlow, NumPy and the user's modules: the one that the import of thos
 import functools
 import gc
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.framework_settings import FrameworkSettings, clear_session
 from fmnist_optuna.user_modules.functions import load_function
 from fmnist_optuna.user_modules.keras_patches import KerasCode
+
+SLOW_IMPORT_SECONDS = 1.0  # of the user's modules, for every model; a trial of the default study takes 20
 
 CallbackFunctions = dict[str, Callable[..., Any]]
 
@@ -91,6 +94,17 @@ class UserCode:
         self._settings.set_back()
         keras.utils.set_random_seed(seed)
 
+    def describe_slow_import(self) -> str | None:
+        """A warning of modules that are slow to execute, as every model needs it anew; None where they are fast."""
+        if self._import_seconds < SLOW_IMPORT_SECONDS:
+            return None
+        named = (self.spec.model.architecture, *self.spec.training.callbacks)
+        modules = sorted({module for module, is_module, _ in (name.partition(":") for name in named) if is_module})
+        return (
+            f"importing {', '.join(modules)} takes {self._import_seconds:.1f} s, again for every trial, as a study's "
+            "own modules are executed anew; an installed package is imported once: move there what takes long."
+        )
+
     def end(self) -> None:
         """Keep nothing of the model that began last, and have the settings as they were before it."""
         forget_models()
@@ -109,8 +123,11 @@ class UserCode:
 
     def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
         keras.utils.set_random_seed(seed)
+        started = time.perf_counter()
         architecture = load_architecture(self.spec.model.architecture)
-        return architecture, {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
+        callbacks = {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
+        self._import_seconds = time.perf_counter() - started
+        return architecture, callbacks
 
 
 def forget_models() -> None:

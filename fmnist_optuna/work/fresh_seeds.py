@@ -1,4 +1,4 @@
-"""Whether the seed of a trial, and it alone, decides its model's initial weights: asked of a child with TensorFlow."""
+"""What a model's function does under another seed, and how long its modules take: asked of a child with TensorFlow."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,18 @@ from fmnist_optuna.spec.study_spec import StudySpec
 DOING = "building models under two seeds"
 
 
-def compare_seeds_in_child(spec: StudySpec) -> Call | None:
-    """A child that looks at the smallest cell's model; none for "dense".
+def find_warnings_in_child(spec: StudySpec) -> Call | None:
+    """A child that builds the smallest cell's model under two seeds; none for "dense".
 
-    Its result is a warning of what the seed does not decide or does not change, or None.
+    Its result is a dictionary of warnings by the name of their event: what the seed does not decide or does not change
+    ("seeds_fixed"), and modules that take long to execute for every trial ("slow_import").
     """
     if spec.model.architecture == "dense":  # it draws all that it draws from the seed
         return None
-    return Call(_compare_seeds, spec, doing=DOING)
+    return Call(_find_warnings, spec, doing=DOING)
 
 
-def _compare_seeds(spec: StudySpec) -> str | None:
+def _find_warnings(spec: StudySpec) -> dict[str, str]:
     from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded
     from fmnist_optuna.training.rehearsal import smallest_cell
     from fmnist_optuna.training.user_code import UserCode
@@ -28,7 +29,11 @@ def _compare_seeds(spec: StudySpec) -> str | None:
     bound = code.bind()
     seed, params = bound.training.seed, smallest_cell(bound).params
     fixed = compare_seeds(code, [(params, seed, seed ^ 1)])
-    return describe_unseeded(code, params, seed) if fixed is None else fixed.describe()
+    warnings = {
+        "seeds_fixed": describe_unseeded(code, params, seed) if fixed is None else fixed.describe(),
+        "slow_import": code.describe_slow_import(),
+    }
+    return {event: reason for event, reason in warnings.items() if reason is not None}
 
 
 def check_seeds_in_child(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> Call:

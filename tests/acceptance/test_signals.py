@@ -151,6 +151,23 @@ def test_a_killed_worker_is_replaced_and_the_study_ends(scenarios: Scenarios) ->
     assert shell("verify").code == 0
 
 
+@pytest.mark.more
+def test_a_worker_that_ends_at_once_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """A worker of its own, at its second SIGINT: exit 130, and nothing is left of what TensorFlow wrote."""
+    shell = make_paced(tmp_path / "worker", 60.0)
+    assert shell("init", "study.toml").code == 0
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with Shell(shell.folder, {"TMPDIR": str(temporary)}).start("worker") as worker:
+        shell.wait_for(EPOCH)
+        assert list(temporary.iterdir()), "its files are expected in this folder"
+        worker.process.send_signal(signal.SIGINT)
+        time.sleep(1.0)
+        worker.process.send_signal(signal.SIGINT)
+        assert worker.wait(20).code == 130
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_sigterm_exits_143_and_gives_the_cell_back(tmp_path: Path) -> None:
     """SIGTERM to the command alone, as a service manager sends it: no cell runs, no process is left."""

@@ -450,6 +450,27 @@ def test_run_warns_of_what_no_seed_changes(
     ]
 
 
+@pytest.mark.parametrize(("seconds", "n_warnings"), [(1.1, 1), (0.0, 0)])
+def test_slow_modules_are_warned_of(make_module: MakeModule, seconds: float, n_warnings: int) -> None:
+    """They are executed anew for every trial; what an import costs is measured at the model begun last."""
+    source = f"import time\ntime.sleep({seconds})\n{PLAIN}\ndef net(lr):\n    return compiled(head())\n"
+    code = UserCode(make_spec(make_module(f"user_slow_{n_warnings}", source), lr=[0.1]))
+    code.begin(0)
+    warning = code.describe_slow_import()
+    assert (warning is not None) == bool(n_warnings)
+    if warning is not None:
+        assert warning.startswith("importing user_slow_1 takes 1.")
+
+
+@pytest.mark.parametrize("limit", ["max_epochs", "max_steps_per_epoch"])
+def test_limits_of_fit_alone_are_refused(make_module: MakeModule, limit: str) -> None:
+    """Keras cuts `fit` there, for debugging; a study would train on in silence."""
+    source = f"{PLAIN}\nkeras.config.set_{limit}(3)\ndef net(lr):\n    return compiled(head())\n"
+    code = UserCode(make_spec(make_module(f"user_limits_{limit}", source), lr=[0.1]))
+    with pytest.raises(SpecError, match=f"set_{limit} and KERAS_{limit.upper()} must be left alone.*a limit of 3"):
+        build_cell(code, {"lr": 0.1}, 0)
+
+
 def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sqlite_url: str, garments: Splits) -> None:
     """`confirm` says so before it makes a study or trains anything."""
     spec = make_spec(make_module("user_fixed", SEEDS), kind=["fixed"])
