@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.signals import ENDING, handle_signals
 from fmnist_optuna.processes.cores import usable_cores
-from fmnist_optuna.processes.temporary import remove_temporary_folder, use_for_all_temporary_files
+from fmnist_optuna.processes.temporary import use_for_all_temporary_files
 
 if TYPE_CHECKING:
     from fmnist_optuna.work.loop import LeaveRequest
@@ -211,10 +212,10 @@ def worker(
     from fmnist_optuna.work.order import WorkerOrder
 
     prepare_training_environment()
-    use_for_all_temporary_files()
+    temporary = use_for_all_temporary_files()
     storage = open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
     record = find_study(storage, study)
-    leave, caught = _leave_on_signal()
+    leave, caught = _leave_on_signal(temporary)
 
     with loading_tensorflow(common):
         from fmnist_optuna.work.worker import run_worker
@@ -244,7 +245,7 @@ def worker(
         sys.exit(EXIT_FAILED_CELLS)
 
 
-def _leave_on_signal() -> tuple["LeaveRequest", list[int]]:
+def _leave_on_signal(temporary: Path) -> tuple["LeaveRequest", list[int]]:
     from fmnist_optuna.work.loop import LeaveRequest
 
     leave = LeaveRequest()
@@ -254,7 +255,7 @@ def _leave_on_signal() -> tuple["LeaveRequest", list[int]]:
         caught.append(signum)
         leave.set()
         if len(caught) > 1:
-            remove_temporary_folder()
+            shutil.rmtree(temporary, ignore_errors=True)
             os._exit(128 + signum)
 
     handle_signals(catch, signal.SIGINT, *ENDING)

@@ -37,14 +37,15 @@ def temporary_folder() -> Path:
     return _make(root) if _is_text(root) else _short_folder(Path(root))
 
 
-def use_for_all_temporary_files() -> None:
-    """Let all that this process and its libraries write into temporary files be in the folder that goes with it."""
-    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary_folder())
+def use_for_all_temporary_files() -> Path:
+    """Let all that this process and its libraries write into temporary files be in a folder that goes with it.
 
-
-def remove_temporary_folder() -> None:
-    """Remove the folder now, for a process that is about to end without coming to its exit functions."""
-    shutil.rmtree(temporary_folder(), ignore_errors=True)
+    Returns:
+        The folder, for a process that ends without coming to its exit functions: it has to remove it by itself.
+    """
+    folder = temporary_folder()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    return folder
 
 
 def use_short_sockets() -> None:
