@@ -148,7 +148,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Answer
 
 
 @pytest.mark.parametrize("name", list(QUICK))
-def test_a_bad_input_ends_with_its_status_and_one_line_that_says_what_to_do(
+def test_a_bad_input_ends_with_its_status_and_one_line(
     refusals: dict[str, tuple[Answer, set[str], bool]], name: str
 ) -> None:
     """One line names the object, the rule and what came; nothing was made, nothing was changed."""
@@ -157,7 +157,7 @@ def test_a_bad_input_ends_with_its_status_and_one_line_that_says_what_to_do(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(TRAINING_IS_NEAR))
-def test_a_bad_input_of_run_ends_the_same_way_while_tensorflow_is_imported(tmp_path: Path, name: str) -> None:
+def test_a_bad_input_of_run_ends_with_its_status_and_one_line(tmp_path: Path, name: str) -> None:
     """One line names the object, the rule and what came; nothing was made, nothing was changed."""
     check_refusal(TRAINING_IS_NEAR[name], *refuse(TRAINING_IS_NEAR[name], tmp_path))
 
@@ -178,7 +178,7 @@ def test_no_password_is_ever_shown(refusals: dict[str, tuple[Answer, set[str], b
     assert PASSWORD not in answer.stdout + answer.stderr
 
 
-def test_a_password_in_the_option_draws_one_warning_that_names_the_variables(
+def test_a_password_in_the_option_draws_one_warning(
     refusals: dict[str, tuple[Answer, set[str], bool]],
 ) -> None:
     """What stands in the process list is said once, with the two ways that keep it out."""
@@ -187,7 +187,7 @@ def test_a_password_in_the_option_draws_one_warning_that_names_the_variables(
     assert "FMNIST_OPTUNA_STORAGE or FMNIST_OPTUNA_STORAGE_FILE" in warnings[0]
 
 
-def test_a_password_in_the_environment_draws_no_warning_and_is_masked(shell: Shell) -> None:
+def test_a_password_in_the_environment_draws_no_warning(shell: Shell) -> None:
     """The variable is the way that was recommended: nothing but the error, with the password masked."""
     answer = shell.with_variables(FMNIST_OPTUNA_STORAGE=UNREACHABLE)("status", "--storage-patience", "1s")
     assert (answer.code, answer.errors) == (5, answer.stderr.splitlines())
@@ -195,7 +195,7 @@ def test_a_password_in_the_environment_draws_no_warning_and_is_masked(shell: She
     assert PASSWORD not in answer.stderr
 
 
-def test_a_database_of_another_program_is_read_as_one_without_studies(shell: Shell) -> None:
+def test_a_database_of_another_program_has_no_studies(shell: Shell) -> None:
     """An SQLite file without our tables exits 3 on a reading command and stays as it was."""
     path = shell.folder / "other.db"
     connection = sqlite3.connect(path)
@@ -227,7 +227,7 @@ def nothing_there(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[A
 
 
 @pytest.mark.parametrize("name", list(READING))
-def test_a_command_that_needs_a_study_exits_3_in_an_empty_folder_and_creates_nothing(
+def test_a_command_without_a_study_exits_3_and_creates_nothing(
     nothing_there: dict[str, tuple[Answer, set[str], bool]], name: str
 ) -> None:
     """A missing database is never made by a command that only reads or manages."""
@@ -306,7 +306,7 @@ def model_refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[
 
 
 @pytest.mark.parametrize("name", [name for name in OWN_MODELS if name not in SECOND_BEST])
-def test_a_model_of_the_users_that_cannot_be_built_is_refused_before_any_worker_starts(
+def test_a_model_that_cannot_be_built_stops_before_any_worker(
     model_refusals: dict[str, tuple[Answer, list[object]]], name: str
 ) -> None:
     """The error of the user's function is told in one line with exit 2, and no study is made."""

@@ -46,7 +46,7 @@ def test_delete_asks_at_a_terminal(smoke_copy: Shell, reply: str, n_studies: int
     assert len(artifacts(smoke_copy)) == n_files
 
 
-def test_delete_removes_the_study_everywhere_and_leaves_other_files(smoke_copy: Shell) -> None:
+def test_delete_removes_the_study_and_leaves_other_files(smoke_copy: Shell) -> None:
     """Its trials, cells, curves, openings and weights are gone; a file of another study stays."""
     smoke_copy.write(OTHERS, "weights")
     answer = smoke_copy("delete", "smoke", "--yes")

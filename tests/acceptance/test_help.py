@@ -92,7 +92,7 @@ def test_version_is_that_of_the_package(shell: Shell) -> None:
 @pytest.mark.parametrize(
     "typed", [("-h",), ("run", "-h"), ("status",), ("trials",), ("best",), ("verify",)], ids=" ".join
 )
-def test_reading_and_asking_imports_neither_tensorflow_nor_keras(smoke: FinishedStudy, typed: tuple[str, ...]) -> None:
+def test_reading_imports_neither_tensorflow_nor_keras(smoke: FinishedStudy, typed: tuple[str, ...]) -> None:
     """Three and a half seconds of import are for training only."""
     script = (
         "import sys\n"

@@ -18,7 +18,7 @@ patience = 30000
 
 
 @pytest.mark.slow
-def test_a_cell_fails_after_three_attempts_beyond_the_time_limit(shell: Shell) -> None:
+def test_a_cell_fails_after_three_overlong_attempts(shell: Shell) -> None:
     """Two workers, so that another could take the killed one for lost: all three say the limit, and the run exits 6."""
     answer = shell("run", shell.write("endless.toml", ENDLESS), "--workers", "2", "--trial-timeout", "2s")
     assert answer.code == 6
@@ -32,7 +32,7 @@ def test_a_cell_fails_after_three_attempts_beyond_the_time_limit(shell: Shell) -
 
 
 @pytest.mark.slow
-def test_a_worker_beyond_the_memory_limit_is_killed_and_the_study_can_go_on(shell: Shell) -> None:
+def test_a_worker_beyond_the_memory_limit_is_killed(shell: Shell) -> None:
     """Below what TensorFlow needs no attempt can live: the run gives up, and every reason names the limit."""
     answer = shell("run", shell.write("endless.toml", ENDLESS), "--workers", "1", "--memory-limit", "200m")
     assert answer.code in (1, 6)  # by how far the attempts came: no worker finishes a cell, or the cell fails first

@@ -99,7 +99,7 @@ def test_the_dashboard_lists_the_study(dashboard: str) -> None:
     assert [study["study_name"] for study in json.loads(body)["study_summaries"]] == ["smoke"]
 
 
-def test_the_dashboard_shows_every_trial_on_the_page_of_the_study(dashboard: str) -> None:
+def test_the_dashboard_shows_every_trial_of_the_study(dashboard: str) -> None:
     """The page and its data answer 200, with four complete trials and three reported epochs each."""
     (study,) = json.loads(get(f"{dashboard}/api/studies")[1])["study_summaries"]
     assert get(f"{dashboard}/dashboard/studies/{study['study_id']}")[0] == 200

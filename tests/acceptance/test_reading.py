@@ -41,9 +41,7 @@ def answers(smoke: FinishedStudy) -> dict[str, Answer]:
 
 
 @pytest.mark.parametrize("question", [name for name in QUESTIONS if not name.startswith("unknown")])
-def test_a_question_about_a_finished_study_exits_0_and_says_nothing_on_stderr(
-    answers: dict[str, Answer], question: str
-) -> None:
+def test_a_question_about_a_finished_study_leaves_stderr_empty(answers: dict[str, Answer], question: str) -> None:
     """An answer is on stdout alone."""
     assert (answers[question].code, answers[question].stderr) == (0, "")
 
@@ -155,7 +153,7 @@ def test_watch_ends_by_itself_on_a_finished_study(answers: dict[str, Answer]) ->
     assert answers["status --watch"].stdout == answers["status"].stdout
 
 
-def test_an_unknown_study_exits_3_and_names_the_command_that_lists(answers: dict[str, Answer]) -> None:
+def test_an_unknown_study_exits_3_and_the_error_names_list(answers: dict[str, Answer]) -> None:
     """A name that is not there is an error of one line."""
     answer = answers["unknown study"]
     assert (answer.code, answer.stdout, len(answer.errors)) == (3, "", 1)
@@ -163,7 +161,7 @@ def test_an_unknown_study_exits_3_and_names_the_command_that_lists(answers: dict
     assert "fmnist-optuna list" in answer.errors[0]
 
 
-def test_an_unknown_trial_exits_3_and_names_the_command_that_lists(answers: dict[str, Answer]) -> None:
+def test_an_unknown_trial_exits_3_and_the_error_names_trials(answers: dict[str, Answer]) -> None:
     """A trial number that is not there is an error of one line."""
     answer = answers["unknown trial"]
     assert (answer.code, answer.stdout, len(answer.errors)) == (3, "", 1)
@@ -204,7 +202,7 @@ def two_studies(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) 
     return shell
 
 
-def test_without_a_name_two_studies_are_listed_and_the_exit_is_2(two_studies: Shell) -> None:
+def test_without_a_name_two_studies_are_listed_with_exit_2(two_studies: Shell) -> None:
     """STUDY may be left out only where one study is."""
     answer = two_studies("status")
     assert (answer.code, answer.stdout, len(answer.errors)) == (2, "", 1)

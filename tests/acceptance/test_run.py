@@ -45,7 +45,7 @@ def test_run_prints_the_winner_on_stdout_and_nothing_else(smoke: FinishedStudy) 
     assert len(lines) == 4 + 1 + 1 + 10
 
 
-def test_run_in_a_pipe_says_one_plain_line_for_each_finished_trial(smoke: FinishedStudy) -> None:
+def test_run_in_a_pipe_says_one_line_for_each_trial(smoke: FinishedStudy) -> None:
     """Four cells are four numbered lines on stderr, without an escape code; the last line names the next command."""
     lines = smoke.run.stderr.splitlines()
     assert [line[:5] for line in lines if " complete: " in line] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
@@ -53,7 +53,7 @@ def test_run_in_a_pipe_says_one_plain_line_for_each_finished_trial(smoke: Finish
     assert lines[-1].startswith("Next: fmnist-optuna verify smoke")
 
 
-def test_run_leaves_a_database_weights_and_logs_and_nothing_half_written(smoke: FinishedStudy) -> None:
+def test_run_leaves_database_weights_and_logs_only(smoke: FinishedStudy) -> None:
     """Beside the database stand the weights of four trials and the logs of two workers."""
     files = smoke.shell.files()
     assert len([name for name in files if name.startswith("studies/artifacts/")]) == 4 + 2
@@ -145,7 +145,7 @@ def test_without_files_and_network_auto_falls_back_loudly(runs: dict[str, tuple[
     assert all("SYNTHETIC" in said.stdout for said in told.values())
 
 
-def test_fashion_mnist_without_files_and_network_exits_4_and_leaves_nothing(
+def test_fashion_mnist_without_files_and_network_exits_4(
     runs: dict[str, tuple[Shell, Answer]],
 ) -> None:
     """Data that was asked for by name is never replaced; the error names both mirrors and the options that help."""
@@ -243,7 +243,7 @@ def test_retry_lets_failed_cells_wait_again(scenarios: Scenarios) -> None:
 
 
 @pytest.mark.slow
-def test_once_the_model_is_mended_another_run_completes_the_study(tmp_path: Path) -> None:
+def test_after_mending_the_model_a_run_completes_the_study(tmp_path: Path) -> None:
     """After `retry` the failed cell gets its result, and the other keeps its own."""
     shell, _ = fail_and_retry(tmp_path / "study")
     (shell.folder / "broken").unlink()

@@ -252,7 +252,7 @@ def test_the_storage_is_shown_with_its_password_masked(traces: Traces, awkward_u
     assert shown in traces.answers["no such study"].errors[0]
 
 
-def test_a_password_in_the_option_draws_one_warning_that_names_the_other_ways(traces: Traces) -> None:
+def test_a_password_in_the_option_draws_one_warning(traces: Traces) -> None:
     """Once, although workers and children start."""
     lines = [read_message(line) for line in traces.answers["run"].stderr.splitlines()]
     assert [line for line in lines if line.startswith("Warning")] == [WARNING]
@@ -273,7 +273,7 @@ def files_with_password(folders: list[Path]) -> list[Path]:
     return [path for path in files if has_password(f"{path}\n{path.read_bytes().decode('latin-1')}")]
 
 
-def test_a_model_that_raises_is_told_in_log_and_database_without_the_password(traces: Traces) -> None:
+def test_the_error_of_a_model_is_kept_without_the_password(traces: Traces) -> None:
     """The log has the whole traceback, each of the two attempts its error."""
     logs = "".join(path.read_text() for path in traces.folders[0].glob("studies/logs/*.log"))
     assert "Traceback (most recent call last)" in logs
@@ -372,7 +372,7 @@ def refusals(awkward_url: URL, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_storage_that_cannot_be_used_is_told_without_the_password(refusals: dict[str, Answer], name: str) -> None:
+def test_an_unusable_storage_is_told_without_the_password(refusals: dict[str, Answer], name: str) -> None:
     """One line of error and, with --debug, a traceback: neither has the password or a part of it."""
     answer, fault = refusals[name], FAULTS[name]
     assert not has_password(answer.stdout + answer.stderr)
@@ -382,9 +382,7 @@ def test_a_storage_that_cannot_be_used_is_told_without_the_password(refusals: di
 
 
 @pytest.mark.parametrize("name", list(FILES))
-def test_a_file_with_the_storage_that_cannot_be_used_is_told_without_the_password(
-    refusals: dict[str, Answer], name: str
-) -> None:
+def test_an_unusable_storage_file_is_told_without_the_password(refusals: dict[str, Answer], name: str) -> None:
     """What the file holds is not repeated, nor a URL that was taken for its name."""
     answer = refusals[name]
     assert not has_password(answer.stdout + answer.stderr)

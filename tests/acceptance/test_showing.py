@@ -91,7 +91,7 @@ def test_a_report_shows_the_openings_and_mistakes(report: Page) -> None:
     assert report.tags.count("img") == 12
 
 
-def test_whatever_a_user_names_is_escaped_in_a_study_that_is_half_done(shell: Shell) -> None:
+def test_a_report_of_a_half_done_study_escapes_what_users_name(shell: Shell) -> None:
     """Markup in the values of a grid shows as it was written; an unfinished study is a page too."""
     evil = "<img src=x onerror=alert(1)>"
     shell.database.parent.mkdir()
@@ -200,7 +200,7 @@ def test_a_taken_port_is_refused(smoke_copy: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_with_a_dashboard_shows_the_study_meanwhile_and_takes_it_along(tmp_path: Path) -> None:
+def test_a_run_with_a_dashboard_shows_it_and_takes_it_along(tmp_path: Path) -> None:
     """The address is said; the page is there while it trains; a killed run leaves nothing behind."""
     shell = make_paced(tmp_path / "paced", 3)
     with shell.start("run", "study.toml", "--workers", "1", "--dashboard", "--dashboard-port", "0") as started:

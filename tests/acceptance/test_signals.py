@@ -177,7 +177,7 @@ def test_sigterm_exits_143_and_gives_the_cell_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_supervisor_and_a_second_run_heals(tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     """SIGKILL of the command leaves no process; the next run takes the cell over and finishes."""
     met = interrupt(tmp_path / "kill", 0.5, EPOCH, signal.SIGKILL, to_group=False)
     assert (met.answer.code, met.left) == (-signal.SIGKILL, [])

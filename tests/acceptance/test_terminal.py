@@ -73,7 +73,7 @@ def has(*words: str) -> Callable[[list[str]], bool]:
 
 
 @pytest.mark.more
-def test_the_live_view_shows_the_bar_the_worker_and_the_best_and_ends_with_the_winner(run: Terminal) -> None:
+def test_the_live_view_shows_bar_worker_and_best(run: Terminal) -> None:
     """A bar over the cells, a line for each worker with its curve, the best so far; then only the answer stands."""
     lines = run.wait_for(has("0/2 cells", "worker", "best so far: none yet"))
     assert any("━" in line for line in lines)

@@ -89,6 +89,7 @@ def images(won: Won, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_confirm_compares_the_best_cells_over_fresh_seeds(won: Won) -> None:
+    """Two cells over two seeds each, the best mean first; one is chosen, and its test accuracy has an interval."""
     assert won.confirmed.code == 0, won.confirmed.stderr
     answer = won.confirmed.json
     assert [(c["seeds"], c["missing"]) for c in answer["candidates"]] == [(2, 0)] * 2
@@ -103,6 +104,7 @@ def test_confirm_compares_the_best_cells_over_fresh_seeds(won: Won) -> None:
 
 
 def test_fresh_seeds_are_not_the_original_one(won: Won) -> None:
+    """The trials of the confirmation have four seeds of their own, and `show` answers with one of them."""
     rows = won.shell.query(
         "SELECT study_name, value_json FROM trial_user_attributes JOIN trials USING (trial_id)"
         " JOIN studies USING (study_id) WHERE key = 'seed'"
@@ -115,12 +117,14 @@ def test_fresh_seeds_are_not_the_original_one(won: Won) -> None:
 
 
 def test_best_answers_with_the_confirmed_cell(won: Won) -> None:
+    """Nothing was confirmed before; afterwards `best` says what `confirm` said."""
     assert won.before.json["confirmed"] is None
     assert won.best.json == {**won.before.json, **{k: won.confirmed.json[k] for k in won.before.json}}
     assert won.best.json["confirmed"]["seeds"] == 2
 
 
 def test_the_grid_and_its_confirmation_both_verify(won: Won) -> None:
+    """Both are studies whose every cell has exactly one result."""
     answers = two_at_a_time({name: lambda name=name: won.shell("verify", name) for name in ("smoke", "smoke/confirm")})
     assert {name: answer.code for name, answer in answers.items()} == {"smoke": 0, "smoke/confirm": 0}
 
@@ -134,6 +138,7 @@ def test_each_opening_is_one_set_of_weights(won: Won) -> None:
 
 
 def test_a_second_confirm_trains_nothing_and_fits_a_terminal(won: Won) -> None:
+    """The table comes from the trials that are there, in lines of 80 characters."""
     n_trials = won.shell.query("SELECT count(*) FROM trials")
     again = won.shell("confirm", "--top", "2", "--seeds", "2")
     assert again.code == 0, again.stderr
@@ -146,6 +151,7 @@ def test_a_second_confirm_trains_nothing_and_fits_a_terminal(won: Won) -> None:
 
 
 def test_the_export_has_everything_and_its_hashes(won: Won) -> None:
+    """Each file beside the manifest is named in it, with the numbers that `best` gives and what they were made from."""
     assert won.exported.code == 0, won.exported.stderr
     files = {str(path.relative_to(won.model)) for path in won.model.rglob("*") if path.is_file()}
     assert set(won.manifest["files"]) == files - {"manifest.json"}  # type: ignore[call-overload]
@@ -178,6 +184,7 @@ def alone(won: Won, images: Path, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 def test_tensorflow_alone_gives_the_answers_of_predict(won: Won, images: Path, alone: Alone) -> None:
+    """A process that cannot import the project reads the same label for each of ten images."""
     predicted = won.shell("predict", won.model, images / "ten.npy", "--json")
     assert predicted.code == 0, predicted.stderr
     assert alone.labels == [image["label"] for image in predicted.json["images"]]
@@ -198,12 +205,14 @@ def test_the_model_loads_where_the_project_is_not_installed(won: Won, images: Pa
 
 
 def test_saved_model_cli_shows_and_runs_it(alone: Alone) -> None:
+    """TensorFlow's own command names the image that goes in and what comes out."""
     for words in ("DT_UINT8", "(-1, 28, 28)", "probabilities", "(-1, 10)", "class_id", "label"):
         assert words in alone.cli
     assert "Result for output key class_id" in alone.cli
 
 
-def test_predict_turns_a_photograph_round_and_answers_the_others(won: Won, images: Path) -> None:
+def test_predict_turns_a_photograph_round(won: Won, images: Path) -> None:
+    """The photograph, dark on light, is answered and marked; what is no picture is named, with exit 4."""
     shutil.copy(images / "photo.jpg", won.shell.folder / "photo.jpg")
     won.shell.write("text.png", "hello")
     won.shell.write("empty.png", "")
@@ -232,6 +241,7 @@ def change(shell: Shell, statement: str, *values: object) -> None:
 
 
 def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
+    """The first epoch that differs is named, with exit 6."""
     change(smoke_copy, "UPDATE fmnist_epochs SET val_loss = val_loss + 1e-9 WHERE epoch = 1")
     answer = smoke_copy("reproduce", "0")
     assert answer.code == 6
@@ -241,6 +251,7 @@ def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
 
 @pytest.mark.more
 def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) -> None:
+    """With another version of TensorFlow on record the exit is 1, and the versions are named."""
     change(smoke_copy, "UPDATE fmnist_epochs SET val_loss = val_loss + 1e-9")
     key = "UPDATE trial_user_attributes SET value_json = json_set(value_json, '$.tensorflow', ?) WHERE key = ?"
     change(smoke_copy, key, "2.0.0", "environment")
@@ -281,6 +292,7 @@ def test_a_model_with_other_answers_is_not_exported(smoke_copy: Shell) -> None:
 
 
 def test_delete_takes_the_confirmation_with_it(won: Won, tmp_path: Path) -> None:
+    """No study and no weights are left of either."""
     shutil.copytree(won.shell.folder, tmp_path / "copy")
     shell = Shell(tmp_path / "copy")
     assert shell("delete", "smoke", "--yes").code == 0
@@ -316,6 +328,7 @@ def refused(won: Won) -> dict[str, Answer]:
 
 @pytest.mark.parametrize("case", list(REFUSED))
 def test_bad_input_is_refused_in_one_line(refused: dict[str, Answer], case: str) -> None:
+    """Each has its exit status and says what is wrong."""
     _, code, words = REFUSED[case]
     answer = refused[case]
     assert (answer.code, len(answer.errors)) == (code, 1), answer.stderr
@@ -331,6 +344,7 @@ def test_a_model_of_something_else_is_refused(alone: Alone, images: Path) -> Non
 
 
 def test_a_study_without_a_finished_trial_has_nothing_to_export(shell: Shell) -> None:
+    """Nor to confirm: exit 3 and one line."""
     shell.database.parent.mkdir()
     storage = create_storage(f"sqlite:///{shell.database}")
     create_study(storage)
@@ -342,5 +356,6 @@ def test_a_study_without_a_finished_trial_has_nothing_to_export(shell: Shell) ->
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_a_storage_error(smoke_copy: Shell) -> None:
+    """Exit 5 where the exported model cannot be written."""
     (smoke_copy.folder / "locked").mkdir(mode=0o500)
     assert smoke_copy("export", "--out", "locked").code == 5

@@ -155,9 +155,7 @@ def test_a_frozen_worker_is_replaced_by_another(database: str, new_site: Sites, 
 
 
 @SQLITE_FIRST
-def test_workers_outlive_the_forkserver_and_a_frozen_one_is_killed(
-    database: str, new_site: Sites, tally: Tally
-) -> None:
+def test_a_worker_outlives_the_forkserver_unless_frozen(database: str, new_site: Sites, tally: Tally) -> None:
     """Without the forkserver they look dead to multiprocessing, yet lose no attempt; a new one starts the next worker.
 
     A worker that is frozen for longer than its lease is that next worker's reason: it is killed and replaced.
@@ -214,7 +212,7 @@ if Path("broken").exists():
 
 
 @pytest.mark.slow
-def test_a_cell_that_crashes_its_worker_fails_at_the_third_attempt(new_site: Sites) -> None:
+def test_a_cell_that_crashes_its_worker_fails_after_three(new_site: Sites) -> None:
     """The run ends with exit 6 and says the signal; nothing runs, and no process is left."""
     site = new_site("sqlite", n_cells=1, callbacks=["crash:make"])
     site.shell.write("crash.py", CRASH)

@@ -114,9 +114,7 @@ def test_a_run_waits_for_a_server_that_was_stopped_postgres(
     prove(site, tally, outages=1)
 
 
-def test_commands_give_up_after_their_patience_and_the_next_run_goes_on_postgres(
-    new_site: Sites, server: PostgresServer, tally: Tally
-) -> None:
+def test_commands_give_up_after_their_patience_postgres(new_site: Sites, server: PostgresServer, tally: Tally) -> None:
     """Exit 5 with one line that shows no password, no process is left; a dead worker's cell is taken over at once."""
     site = new_site("postgres", n_cells=3)
     site.create()
@@ -161,7 +159,7 @@ def test_five_restarts_of_the_server_in_a_row_postgres(server: PostgresServer, t
         stubs.prove(tally, outages=5)
 
 
-def test_a_worker_frozen_within_a_transaction_holds_up_nobody_postgres(server: PostgresServer, tally: Tally) -> None:
+def test_a_worker_frozen_midway_holds_up_nobody_postgres(server: PostgresServer, tally: Tally) -> None:
     """The server ends a transaction that rests for a lease, and with it its locks; woken, the worker is fenced."""
     timing = Timing.for_lease(3.0)
     with Stubs(create_database(server.url), 3, timing) as stubs:
@@ -209,7 +207,7 @@ def test_nobody_takes_a_cell_whose_holder_met_a_lock_sqlite(sqlite_url: str, tmp
     tally(outages=N_LOCKS, cells=1)
 
 
-def test_a_second_opening_in_a_process_keeps_the_locks_of_the_first_sqlite(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_second_opening_keeps_the_locks_of_the_first_sqlite(sqlite_url: str, tmp_path: Path) -> None:
     """Without them the next process to close the file takes itself for the last one and removes the log in use."""
     first, second = open_storage(sqlite_url), open_storage(sqlite_url)
     with second.write() as connection:

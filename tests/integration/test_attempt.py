@@ -81,7 +81,7 @@ def leave(_params: Mapping[str, Any], _seed: int, _running: RunningTrial) -> Out
     sys.exit(3)
 
 
-def test_an_exception_is_kept_on_the_trial_and_the_cell_waits_again(session: Session) -> None:
+def test_an_exception_is_kept_and_the_cell_waits_again(session: Session) -> None:
     """In one line; the worker goes on."""
     claim = attempt(session, boom)
     trial = last_trial(session)
@@ -146,7 +146,7 @@ def test_a_training_that_diverges_is_pruned_without_a_value(session: Session) ->
 
 
 @ON_SQLITE
-def test_an_outage_beyond_the_patience_leaves_the_cell_to_its_lease(session: Session) -> None:
+def test_an_outage_beyond_the_patience_leaves_the_lease_to_end(session: Session) -> None:
     """The storage cannot be told anything, so nothing is told: somebody takes over later."""
 
     def away(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
@@ -161,9 +161,7 @@ def test_an_outage_beyond_the_patience_leaves_the_cell_to_its_lease(session: Ses
 # What somebody else does meanwhile
 
 
-def test_a_healer_that_saw_no_trial_leaves_the_trial_that_was_bound_since(
-    session: Session, new_session: Sessions
-) -> None:
+def test_a_healer_leaves_a_trial_that_was_bound_since_it_looked(session: Session, new_session: Sessions) -> None:
     """An objective that reports no epoch meets no check after its bind; its result is the only one."""
     healer = new_session("healer")
     seen: list[HeldCell] = []
@@ -208,9 +206,7 @@ def test_a_cell_lost_in_the_middle_is_dropped_quietly(
     assert verify(session.storage, session.trials, session.record.study_id).ok
 
 
-def test_a_result_told_between_take_over_and_fail_is_copied_by_the_healer(
-    session: Session, new_session: Sessions
-) -> None:
+def test_a_result_told_after_the_take_over_is_copied(session: Session, new_session: Sessions) -> None:
     """The worker's token is gone, but its trial is COMPLETE: that is the result of the cell."""
     healer = new_session("healer")
 
@@ -237,7 +233,7 @@ def test_a_claim_lost_before_its_bind_trains_nothing(session: Session, new_sessi
 
 @ON_SQLITE
 @pytest.mark.parametrize("by", ["stop", "signal"])
-def test_a_stop_in_the_middle_gives_the_cell_back_and_counts_nothing(session: Session, by: str) -> None:
+def test_a_stop_gives_the_cell_back_and_counts_nothing(session: Session, by: str) -> None:
     """After the epoch, with reason "stopped"."""
     asked = threading.Event()
 
@@ -275,7 +271,7 @@ def test_a_study_deleted_in_the_middle_ends_the_attempt_quietly(session: Session
     attempt(session, delete)
 
 
-def test_a_study_deleted_before_the_trial_is_created_ends_the_attempt_quietly(session: Session) -> None:
+def test_a_study_deleted_after_the_claim_ends_the_attempt(session: Session) -> None:
     """Between the claim and its first statement."""
     claim = claim_cell(session)
     assert session.study.study_name == session.record.name

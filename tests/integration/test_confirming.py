@@ -64,6 +64,7 @@ def test_the_cells_are_the_points_times_the_seeds(session: Session) -> None:
 
 
 def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
+    """Both studies verify, and the smaller cell is chosen within one standard error."""
     finish_everything(session)
     confirming = confirm(session, [LARGE, SMALL], 3)
     finish(confirming, {128: (0.90, 0.92, 0.91), 64: (0.89, 0.92, 0.91)})
@@ -80,6 +81,7 @@ def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
 
 @pytest.mark.more
 def test_an_unfinished_confirmation_says_nothing(session: Session) -> None:
+    """Neither before it is begun nor before its last cell has a result."""
     finish_everything(session)
     assert find_confirmation(session) is None
     confirming = confirm(session, [LARGE], 2)
@@ -98,6 +100,7 @@ def test_a_confirmation_without_the_present_leader_says_nothing(session: Session
 
 @ON_SQLITE
 def test_a_diverged_seed_is_missing(session: Session) -> None:
+    """A cell without a result for each seed is not chosen."""
     finish_everything(session)
     confirming = confirm(session, [LARGE], 3)
     finish(confirming, {128: (0.9, 0.8, 0.9)}, diverged=[3])
@@ -106,6 +109,7 @@ def test_a_diverged_seed_is_missing(session: Session) -> None:
 
 @ON_SQLITE
 def test_a_study_that_is_not_finished_is_not_confirmed(session: Session) -> None:
+    """Without a complete trial there is nothing to compare, and with open cells the best may still come."""
     claim = claim_cell(session)
     with pytest.raises(NotFoundError, match="no trial is complete yet"):
         confirm_study(session, RunOptions())
@@ -118,6 +122,7 @@ def test_a_study_that_is_not_finished_is_not_confirmed(session: Session) -> None
 
 @ON_SQLITE
 def test_a_confirmation_is_not_confirmed(session: Session) -> None:
+    """Its cells have their seeds already."""
     named = replace(session, record=replace(session.record, name="small/confirm", kind="confirmation"))
     with pytest.raises(UsageError, match="is itself a confirmation"):
         confirm_study(named, RunOptions())
@@ -134,4 +139,5 @@ def test_strings_keep_all_their_values() -> None:
 
 
 def test_the_seed_is_no_part_of_the_point() -> None:
+    """What remains are the parameters that the study searches."""
     assert without_seed({**LARGE, TRAINING_SEED: 3}) == LARGE

@@ -116,14 +116,14 @@ def test_cells_are_claimed_in_the_order_of_a_stock_grid_sampler(session: Session
     assert claimed == [cell.cell_id for cell in ordered_cells(make_spec())]
 
 
-def test_a_claim_carries_the_parameters_of_its_row_with_their_types(session: Session) -> None:
+def test_a_claim_carries_the_parameters_with_their_types(session: Session) -> None:
     """hidden_size stays an integer, dropout_rate a float."""
     for _ in range(N_CELLS):
         params = claim_cell(session).params
         assert {name: type(value) for name, value in params.items()} == {"hidden_size": int, "dropout_rate": float}
 
 
-def test_a_claim_repeated_after_a_lost_connection_is_the_same_claim(session: Session) -> None:
+def test_a_claim_repeated_after_a_lost_connection_is_the_same(session: Session) -> None:
     """Its commit may have happened: the token finds the cell, and nothing is counted twice."""
     claims = [session.ledger._claim("worker", session.record.generation, "1" * 32) for _ in range(2)]
     assert claims[0] == claims[1]
@@ -326,7 +326,7 @@ def test_the_same_limit_twice_does_not_fail_the_cell(session: Session) -> None:
     assert states == ["waiting", "waiting", "failed"]
 
 
-def test_a_lost_attempt_in_between_does_not_hide_a_repeated_exception(session: Session) -> None:
+def test_a_lost_attempt_does_not_hide_a_repeated_exception(session: Session) -> None:
     """Exception, kill, the same exception: failed."""
     fail_once(session, "ValueError: bad")
     fail_once(session, None, "lost")
@@ -361,7 +361,7 @@ def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, re
     assert order.index(claim.cell_id) == (0 if reason in ("stopped", "given back") else N_CELLS - 1)
 
 
-def test_cells_of_a_larger_grid_wait_behind_those_that_came_back(session: Session) -> None:
+def test_cells_of_a_larger_grid_wait_behind_returned_ones(session: Session) -> None:
     """Their positions are free."""
     fail_once(session, None, "lost")
     set_cell(session.storage, claim_cell(session).cell_id, position=N_CELLS + 7)
@@ -424,7 +424,7 @@ def test_a_cell_is_taken_over_if_it_is_as_it_was_seen(session: Session) -> None:
 
 
 @pytest.mark.parametrize("change", ["bound", "renewed", "taken over", "given back", "done"])
-def test_a_cell_that_changed_since_it_was_seen_is_not_taken_over(session: Session, change: str) -> None:
+def test_a_cell_changed_since_it_was_seen_is_not_taken_over(session: Session, change: str) -> None:
     """A renewal or a bind proves that the holder lives; another token that somebody else is at work."""
     claim = claim_cell(session)
     expire(session.storage, claim.cell_id)

@@ -46,9 +46,7 @@ def test_a_failed_score_releases_the_opening(session: Session) -> None:
 
 
 @ON_SQLITE
-def test_a_living_process_that_never_finishes_is_a_storage_error(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_never_finishes_is_a_storage_error(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """After twice the time that an opening may take; the weights are named, nothing is scored twice."""
     reserve(session, Process.current())
     monkeypatch.setattr(module, "OPENING_SECONDS", 0.0)

@@ -113,7 +113,7 @@ def test_a_cell_that_is_renewed_meanwhile_is_left_to_its_holder(session: Session
     assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
 
 
-def test_the_error_that_a_supervisor_saw_counts_against_the_cell(session: Session) -> None:
+def test_an_error_seen_by_the_supervisor_counts_for_the_cell(session: Session) -> None:
     """A time limit is a failure of the attempt, a kill from outside is not."""
     claim = claim_cell(session)
     begin_trial(session, claim)
@@ -154,7 +154,7 @@ class Killer:
 
 
 @pytest.mark.parametrize("state", ["no trial", "running", "complete", "failed"])
-def test_a_requeue_may_die_before_every_statement_and_be_repeated(new_session: Sessions, state: str) -> None:
+def test_a_requeue_may_die_before_any_statement(new_session: Sessions, state: str) -> None:
     """Whoever comes next ends with the same cell; only a second death may be counted beside the first."""
     session = new_session("worker", spec=make_spec({"hidden_size": list(range(1, 41))}))
     healer = new_session("healer", spec=make_spec({"hidden_size": list(range(1, 41))}))
@@ -345,7 +345,7 @@ def test_an_outage_between_two_looks_starts_the_wait_again(new_session: Sessions
     assert session.recovery.requeue_dead() == []
 
 
-def test_a_cell_taken_over_by_a_healer_that_died_is_taken_over_again(new_session: Sessions) -> None:
+def test_a_cell_of_a_dead_healer_is_taken_over_again(new_session: Sessions) -> None:
     """A take-over is a lease too."""
     session = new_session("worker", timing=SHORT)
     claim = claim_cell(session)

@@ -197,7 +197,7 @@ def test_a_dtype_policy_is_part_of_the_code(module: str, monkeypatch: pytest.Mon
     assert expected in code_differences(codes[0], codes[1])
 
 
-def test_variables_that_change_numbers_are_recorded_and_no_secret() -> None:
+def test_variables_that_change_numbers_are_recorded_no_secrets() -> None:
     """Terraform's variables begin with TF_ too."""
     from fmnist_optuna.training.numerics import read_numerics
 

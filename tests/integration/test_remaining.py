@@ -44,7 +44,7 @@ def test_it_counts_the_cells_of_each_size(session: Session) -> None:
     assert remaining.estimate(counts, running) == pytest.approx(expected / 2, abs=5.0)
 
 
-def test_it_is_silent_before_each_size_has_a_result_and_while_nobody_works(session: Session) -> None:
+def test_it_is_silent_without_a_result_of_each_size_or_a_worker(session: Session) -> None:
     """Neither the mean of small cells nor an idle study says when it is over."""
     remaining = RemainingTime(session.history)
     finish_next(session)

@@ -40,6 +40,7 @@ Modules = Callable[[str, str], str]
 def test_every_model_answers_with_probabilities(
     kind: str, make_module: Modules, one_thread: None, garments: Splits, tmp_path: Path
 ) -> None:
+    """The SavedModel gives what the model in memory gives, whether it ends in logits or in probabilities."""
     import tensorflow as tf
 
     from fmnist_optuna.export.saved_model import write_models
@@ -68,6 +69,7 @@ def test_every_model_answers_with_probabilities(
 def test_a_class_that_does_not_load_again_is_no_keras_file(
     make_module: Modules, one_thread: None, tmp_path: Path
 ) -> None:
+    """A layer of one's own that is not registered is refused, with what to do."""
     from fmnist_optuna.export.saved_model import write_models
     from fmnist_optuna.training.architecture import build_model, load_architecture
     from fmnist_optuna.training.weights import save_weights

@@ -16,6 +16,7 @@ from fmnist_optuna.work.worker import load_resident
 
 
 def test_mapped_arrays_are_those_that_were_shared(garments: Splits, tmp_path: Path) -> None:
+    """All by their names, and equal."""
     assert share_arrays(garments, tmp_path) == tmp_path
     arrays = map_arrays(tmp_path)
     assert arrays is not None
@@ -24,6 +25,7 @@ def test_mapped_arrays_are_those_that_were_shared(garments: Splits, tmp_path: Pa
 
 
 def test_mapped_images_are_not_copied(garments: Splits, tmp_path: Path, one_thread: None) -> None:
+    """A change of the mapped pages is seen through the tensor, and the file stays as it was."""
     share_arrays(garments, tmp_path)
     arrays = map_arrays(tmp_path)
     assert arrays is not None
@@ -37,6 +39,7 @@ def test_mapped_images_are_not_copied(garments: Splits, tmp_path: Path, one_thre
 
 
 def test_tensors_outlive_the_files(garments: Splits, tmp_path: Path, one_thread: None) -> None:
+    """The supervisor may remove its folder while a worker still trains."""
     share_arrays(garments, tmp_path)
     arrays = map_arrays(tmp_path)
     assert arrays is not None
@@ -48,6 +51,8 @@ def test_tensors_outlive_the_files(garments: Splits, tmp_path: Path, one_thread:
 
 
 def test_no_room_is_no_error(garments: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is shared then, and nothing half written is left."""
+
     def refuse(file: Path, _: object) -> None:
         file.write_bytes(bytes(4096))
         raise OSError(28, "No space left on device")
@@ -59,6 +64,7 @@ def test_no_room_is_no_error(garments: Splits, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("how", ["shared", "gone", "not shared"])
 def test_data_is_the_same_however_it_comes(garments: Splits, tmp_path: Path, one_thread: None, how: str) -> None:
+    """Mapped, or loaded by the worker itself because nothing is shared or the folder is gone."""
     if how == "shared":
         share_arrays(garments, tmp_path)
     order = WorkerOrder(

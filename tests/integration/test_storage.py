@@ -62,7 +62,7 @@ def dead_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize("form", ["tester:s3cret@127.0.0.1:{}/db", "127.0.0.1:{}/db?user=tester&password=s3cret"])
-def test_an_unreachable_postgres_is_a_storage_error_without_the_password(create: bool, form: str) -> None:
+def test_an_unreachable_postgres_is_told_without_the_password(create: bool, form: str) -> None:
     """Masked wherever the URL carries it, in the text and in every cause that `--debug` would print."""
     with dead_port() as port, pytest.raises(StorageError, match="must be reachable and writable") as error:
         (create_storage if create else open_storage)(f"postgresql://{form.format(port)}")
@@ -100,7 +100,7 @@ def test_reading_never_creates_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_changes_nothing_in_the_database_of_another_program(tmp_path: Path) -> None:
+def test_reading_changes_nothing_in_another_programs_database(tmp_path: Path) -> None:
     """A stock Optuna file has no study of ours, and not a byte of it changes."""
     path = tmp_path / "optuna.db"
     optuna.create_study(storage=f"sqlite:///{path}")
@@ -213,7 +213,7 @@ def test_a_new_storage_in_a_read_only_folder_is_a_storage_error(open_folder: Pat
     open_folder.chmod(0o755)
 
 
-def test_a_storage_in_a_folder_that_may_not_be_entered_is_a_storage_error(open_folder: Path) -> None:
+def test_a_storage_in_a_forbidden_folder_is_a_storage_error(open_folder: Path) -> None:
     """Whether the file is there cannot even be asked."""
     closed = open_folder / "closed"
     closed.mkdir(mode=0o000)
@@ -311,7 +311,7 @@ def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
     reader.close()
 
 
-def test_postgres_ends_a_transaction_that_rests_longer_than_a_lease(postgres_url: str) -> None:
+def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> None:
     """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
     storage = open_storage(postgres_url, lease_seconds=0.3)
     other = open_small(postgres_url)

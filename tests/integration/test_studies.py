@@ -141,7 +141,7 @@ def test_without_a_name_several_studies_are_listed(storage: Storage) -> None:
 
 
 @ON_SQLITE
-def test_confirmations_are_not_counted_when_the_name_is_left_out(storage: Storage) -> None:
+def test_confirmations_do_not_count_when_the_name_is_left_out(storage: Storage) -> None:
     """`small/confirm` belongs to `small`."""
     record = create_study(storage)
     spec = make_spec().model_copy(update={"name": "small/confirm"})

@@ -226,7 +226,7 @@ BLOBS: dict[str, Callable[[Path], bytes | None]] = {
 
 @ON_SQLITE
 @pytest.mark.parametrize("name", list(BLOBS))
-def test_recorded_predictions_that_are_something_else_are_refused_unexecuted(
+def test_forged_recorded_predictions_are_refused_unexecuted(
     name: str, session: Session, payload: bytes, marker: Path
 ) -> None:
     """`MismatchError` by the hash of the weights, and no payload runs; nothing advises to unpickle it."""
@@ -245,7 +245,7 @@ def test_recorded_predictions_that_are_something_else_are_refused_unexecuted(
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("write", [write_pickle, write_object_array, write_zip])
-def test_data_files_that_are_something_else_are_refused_unexecuted(
+def test_forged_data_files_are_refused_unexecuted(
     suffix: str, write: Callable[[Path, bytes], None], tmp_path: Path, payload: bytes, marker: Path
 ) -> None:
     """`DataError` by the file's name, packed or not, and no payload runs."""
@@ -441,7 +441,7 @@ def test_a_study_is_never_called_by_a_path(name: str) -> None:
 
 @ON_SQLITE
 @pytest.mark.parametrize("name", ["../../evil", "/evil"])
-def test_a_path_for_a_name_in_the_database_makes_no_file_elsewhere(
+def test_a_path_for_a_name_makes_no_file_elsewhere(
     name: str, session: Session, storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logs and weights are called by worker and by chance, whatever somebody wrote into the database."""

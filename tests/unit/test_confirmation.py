@@ -24,6 +24,7 @@ def test_a_sample_has_the_moments_of_a_textbook() -> None:
 
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
+    """Their standard deviation is zero, which is no error."""
     assert Sample((0.5, 0.5)).interval == (0.5, 0.5)
 
 
@@ -39,7 +40,7 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
         ),
     ],
 )
-def test_the_smallest_within_one_standard_error_of_the_best_is_chosen(candidates: list[Candidate], trial: int) -> None:
+def test_the_smallest_within_one_standard_error_is_chosen(candidates: list[Candidate], trial: int) -> None:
     """Of (0.90, 0.92) the standard error is 0.01: a mean of 0.90 is within, 0.89 is not."""
     chosen = choose(candidates)
     assert chosen is not None
@@ -47,5 +48,6 @@ def test_the_smallest_within_one_standard_error_of_the_best_is_chosen(candidates
 
 
 def test_without_a_cell_of_all_seeds_nothing_is_chosen() -> None:
+    """Neither of cells with a missing seed nor of none."""
     assert choose([candidate(1, 10, 0.9, 0.8, n_missing=1)]) is None
     assert choose([]) is None

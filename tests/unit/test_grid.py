@@ -17,7 +17,7 @@ VALUES = st.one_of(
 )
 
 
-def test_the_identity_of_a_cell_is_the_sha256_of_its_canonical_json() -> None:
+def test_a_cell_id_is_the_sha256_of_its_canonical_json() -> None:
     """Anybody can recompute a cell_id from the parameters alone."""
     text = b'{"dropout_rate":0.2,"hidden_size":64}'
     assert make_cell({"hidden_size": 64, "dropout_rate": 0.2}).cell_id == hashlib.sha256(text).hexdigest()
@@ -49,7 +49,7 @@ def test_an_integer_and_its_float_are_one_up_to_2_to_the_53(value: int) -> None:
     assert canonical_json(value) == canonical_json(float(value)) == str(value)
 
 
-def test_values_within_lists_and_tables_are_written_the_same_way() -> None:
+def test_values_in_lists_and_tables_are_written_the_same_way() -> None:
     """Normalising goes all the way down."""
     assert canonical_json({"b": [1.0, (2.0,)], "a": {"c": 3.0}}) == '{"a":{"c":3},"b":[1,[2]]}'
 

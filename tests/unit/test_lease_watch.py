@@ -86,7 +86,7 @@ def test_cells_are_judged_one_by_one() -> None:
     assert watch.look(20.0, first, second) == [first]
 
 
-def test_the_default_timing_keeps_its_proportions_around_another_lease() -> None:
+def test_the_default_timing_keeps_its_proportions_to_the_lease() -> None:
     """A sixth of the lease to renew, a thirtieth to poll."""
     assert Timing.for_lease(60.0) == Timing()
     assert Timing.for_lease(6.0) == Timing(6.0, 1.0, 0.2, 900.0)

@@ -19,12 +19,14 @@ def save(tmp_path: Path, image: Image.Image, name: str = "a.png") -> Path:
 
 
 def test_an_image_of_the_data_set_stays_as_it_is(tmp_path: Path) -> None:
+    """Not a pixel changes, and its name is that of the file."""
     (picture,) = read_pictures(save(tmp_path, Image.fromarray(GARMENT)))
     assert (picture.name, picture.is_inverted) == (str(tmp_path / "a.png"), False)
     assert np.array_equal(picture.pixels, GARMENT)
 
 
 def test_dark_on_light_is_turned_round(tmp_path: Path) -> None:
+    """The garment is the one that was drawn, and the turn is marked."""
     (picture,) = read_pictures(save(tmp_path, Image.fromarray(255 - GARMENT)))
     assert picture.is_inverted
     assert np.array_equal(picture.pixels, GARMENT)
@@ -55,6 +57,7 @@ def test_transparency_is_paper(tmp_path: Path) -> None:
 
 
 def test_a_tall_picture_gets_margins_of_its_background(tmp_path: Path) -> None:
+    """It is not stretched: the margins left and right are dark as its border is once inverted."""
     tall = np.full((120, 60), 250, np.uint8)
     tall[30:90, 20:40] = 10
     (picture,) = read_pictures(save(tmp_path, Image.fromarray(tall), "a.jpg"))
@@ -96,7 +99,8 @@ def test_a_tall_picture_gets_margins_of_its_background(tmp_path: Path) -> None:
         "transparency",
     ],
 )
-def test_arrays(tmp_path: Path, array: np.ndarray, n_pictures: int) -> None:
+def test_an_array_becomes_its_pictures(tmp_path: Path, array: np.ndarray, n_pictures: int) -> None:
+    """Of every shape and kind that has one meaning: the pictures in it, numbered where there are several."""
     np.save(tmp_path / "a.npy", array)
     pictures = read_pictures(tmp_path / "a.npy")
     assert len(pictures) == n_pictures
@@ -115,6 +119,7 @@ def test_arrays(tmp_path: Path, array: np.ndarray, n_pictures: int) -> None:
     ],
 )
 def test_what_is_no_picture_is_named(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    """A missing, empty, cut or foreign file is an error with its path."""
     file = tmp_path / name
     if content is not None:
         file.write_bytes(content)
@@ -206,6 +211,7 @@ def test_a_border_of_two_halves_is_said(tmp_path: Path) -> None:
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """An array of objects is refused as it is read."""
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="allow_pickle"):
         read_pictures(tmp_path / "a.npy")

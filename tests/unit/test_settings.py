@@ -9,7 +9,7 @@ from fmnist_optuna.settings import DEFAULT_STORAGE, Settings, choose_gpu, prepar
 
 
 @pytest.mark.parametrize("text", ["soon", "0.9", "86401", "nan", "inf", "-60"])
-def test_a_lease_outside_its_range_is_refused_with_name_rule_and_value(text: str) -> None:
+def test_a_lease_outside_its_range_is_refused(text: str) -> None:
     """The text names the variable, the range and what came."""
     with pytest.raises(UsageError) as error:
         Settings.from_environment({"FMNIST_OPTUNA_LEASE_SECONDS": text})

@@ -92,12 +92,12 @@ def refusal(text: str) -> str:
         ("[confirm]\nseeds = 1", "confirm.seeds must be at least 2, but got 1"),
     ],
 )
-def test_a_broken_rule_is_one_line_with_place_key_rule_and_value(text: str, expected: str) -> None:
+def test_a_broken_rule_is_told_in_one_line(text: str, expected: str) -> None:
     """The person sees at once what to change in which file."""
     assert refusal(text) == f"study.toml: {expected}."
 
 
-def test_a_grid_beyond_a_million_cells_is_refused_before_it_fills_the_memory() -> None:
+def test_a_grid_beyond_a_million_cells_is_refused() -> None:
     """The number of cells is counted, not built."""
     values = list(range(101))
     with pytest.raises(SpecError, match=r"grid must have at most 1,000,000 cells, but has 1,030,301"):
@@ -130,7 +130,7 @@ def test_a_study_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -
         ),
     ],
 )
-def test_a_parameter_that_the_architecture_does_not_know_is_refused(content: dict[str, Any], expected: str) -> None:
+def test_a_parameter_unknown_to_the_architecture_is_refused(content: dict[str, Any], expected: str) -> None:
     """Grid and model may name what its function accepts; what has no default must be there."""
     with pytest.raises(SpecError) as error:
         bind_parameters(parse_spec(content, "test"), DENSE, frozenset({"learning_rate"}))
@@ -245,7 +245,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-def test_whatever_is_in_the_file_the_answer_is_a_specification_or_a_spec_error(tree: Any) -> None:
+def test_any_file_gives_a_specification_or_a_spec_error(tree: Any) -> None:
     """No content of a study file ends in a traceback."""
     content = tree if isinstance(tree, dict) else {"grid": tree}
     with contextlib.suppress(SpecError):

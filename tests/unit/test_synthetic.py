@@ -29,7 +29,7 @@ def test_same_seed_same_bytes() -> None:
     assert len({image.tobytes() for image in np.concatenate([first[0], first[2]])}) == 100
 
 
-def test_test_images_do_not_depend_on_the_number_of_training_images() -> None:
+def test_test_images_do_not_depend_on_the_training_images() -> None:
     """The two sets have random streams of their own."""
     assert draw_garments(10, 20)[2].tobytes() == draw_garments(30, 20)[2].tobytes()
 
