@@ -1,4 +1,4 @@
-"""How things are said to people, each in one place.
+"""How numbers, parameters and errors are written for people, each in one place.
 
 An error that passes through Keras and TensorFlow is wrapped: in the list of frames that autograph adds, in Keras' list
 of a layer's arguments, in the node of a graph. `describe_error` takes the wrapping off and says where in the user's own
@@ -6,16 +6,20 @@ code the error arose. What differs from one attempt to the next (addresses, temp
 out, as the same text twice fails a cell.
 """
 
+import math
 import re
 import signal
 import sys
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fmnist_optuna.log import read_message
 from fmnist_optuna.origins import INSTALLED_FOLDERS, PACKAGE, is_users
 
+ABSENT = "-"  # stands for a number that is not there
 LONGEST = 500  # characters of a described error
+LONGEST_REASON = 200  # characters of what another library says
 LONGEST_OUTER = 200  # of an error that has another as its cause, which is to be seen as well
 N_LAST_WORDS = 3  # lines
 DEEPEST = 5  # causes of causes, and wrappings in wrappings, that are followed
@@ -46,6 +50,63 @@ _PASSING = (  # what is another in each process or attempt
     (re.compile(r"(?: at)? 0x[0-9a-fA-F]{6,}"), ""),
     (re.compile(r"(__autograph_generated_file|\btmp|fmnist-optuna-)[a-z0-9_]{8}(?![A-Za-z0-9])"), r"\1*"),
 )
+
+
+def format_percent(fraction: float | None, n_digits: int = 2) -> str:
+    """A fraction as `91.23 %`; `-` for None and for NaN."""
+    return ABSENT if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{n_digits}f} %"
+
+
+def format_points(fraction: float) -> str:
+    """A standard deviation, or another distance between fractions, in points of percent: `0.31`."""
+    return f"{100 * fraction:.2f}"
+
+
+def format_interval(ends: Iterable[float]) -> str:
+    """The two ends of an interval of fractions, in percent: `90.12 to 91.23`."""
+    return " to ".join(format_points(end) for end in ends)
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as `42 s`, `3 min 05 s` or `2 h 10 min`."""
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, rest = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {rest:02d} min"
+    return f"{minutes} min {whole_seconds:02d} s" if minutes else f"{whole_seconds} s"
+
+
+def format_bytes(n_bytes: int) -> str:
+    """A number of bytes as `512 MiB`."""
+    return f"{n_bytes / 2**20:.0f} MiB"
+
+
+def format_value(value: object) -> str:
+    """A parameter's value: `0.001`, `128`, `relu`."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def format_params(params: Mapping[str, object]) -> str:
+    """Parameters in one line: `hidden_size 128, dropout_rate 0.2`."""
+    return ", ".join(f"{name} {format_value(value)}" for name, value in params.items())
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, as another library or the system says it, to stand at the end of a sentence of our own.
+
+    Args:
+        error: An OSError gives the system's words without number and path. Of a database error the first line is taken:
+            the statement and the URL, which may hold a password, are left out.
+
+    Returns:
+        One line of at most 200 characters without a full stop; the error's type where it has no text.
+    """
+    original = getattr(error, "orig", None)  # SQLAlchemy keeps the driver's error there
+    if original is not None:
+        text = next(iter(str(original).strip().splitlines()), "")
+    else:
+        text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return _cut(text, LONGEST_REASON).rstrip(".") or type(original or error).__name__
 
 
 def describe_error(error: BaseException) -> str:

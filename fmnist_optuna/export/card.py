@@ -9,9 +9,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fmnist_optuna.data.source import CLASS_NAMES
-from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.results.evaluation import Evaluation, confusion_shares
+from fmnist_optuna.results.evaluation import ClassResult, Evaluation
+from fmnist_optuna.wording import format_interval, format_percent, format_points
 
 TILE, LEFT, TOP, BOTTOM, FONT_SIZE = 64, 150, 60, 130, 20  # pixels
 DARKEST = (8, 48, 107)  # of a share of 100 %
@@ -101,25 +100,27 @@ def write_card(file: Path, manifest: Mapping[str, Any], evaluation: Evaluation, 
         weights_sha256=manifest["weights_sha256"],
         data=(SYNTHETIC if is_synthetic else FASHION_MNIST).format(fingerprint=manifest["data"]["fingerprint"]),
         chosen=_how_chosen(manifest),
-        val_accuracy=_percent(manifest["val_accuracy"]),
+        val_accuracy=format_percent(manifest["val_accuracy"]),
         n_test_images=manifest["n_test_images"],
-        test_accuracy=_percent(manifest["test_accuracy"]),
-        test_interval=_interval(manifest["test_interval"]),
+        test_accuracy=format_percent(manifest["test_accuracy"]),
+        test_interval=format_interval(manifest["test_interval"]),
         confirmed=_confirmed(manifest["confirmed"]),
         parity=" The SavedModel gave the same\nanswers in a process that has TensorFlow alone."
         if manifest["parity"]
         else "",
-        classes="\n".join(
-            f"| {result.label} | {result.n_images:,} | {_percent(result.recall)} | {_percent(result.precision)} |"
-            for result in evaluation.classes
-        ),
+        classes="\n".join(_class_row(result) for result in evaluation.classes),
         picture=picture,
         weakest=weakest.label,
-        weakest_recall=_percent(weakest.recall),
+        weakest_recall=format_percent(weakest.recall),
         seeds_note="" if manifest["confirmed"] else " and about one seed",
         licence="None: the garments are drawn." if is_synthetic else "MIT, copyright 2017 Zalando SE.",
     )
     file.write_text(card, encoding="utf-8")
+
+
+def _class_row(result: ClassResult) -> str:
+    cells = (result.label, f"{result.n_images:,}", format_percent(result.recall), format_percent(result.precision))
+    return f"| {' | '.join(cells)} |"
 
 
 def _how_chosen(manifest: Mapping[str, Any]) -> str:
@@ -142,35 +143,27 @@ def _confirmed(figures: Mapping[str, Any] | None) -> str:
 
 
 def _mean(figures: Mapping[str, Any], prefix: str) -> str:
-    mean = _percent(figures[f"{prefix}mean"])
-    return f"{mean} (95 % interval {_interval(figures[f'{prefix}interval'])}, sd {100 * figures[f'{prefix}sd']:.2f})"
+    mean = format_percent(figures[f"{prefix}mean"])
+    interval, sd = format_interval(figures[f"{prefix}interval"]), format_points(figures[f"{prefix}sd"])
+    return f"{mean} (95 % interval {interval}, sd {sd})"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} `{value}`" for name, value in values.items())
 
 
-def _percent(value: float) -> str:
-    return "-" if value != value else f"{100 * value:.2f} %"
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
-
-
-def write_confusion_matrix(file: Path | BinaryIO, opening: Opening, is_synthetic: bool) -> None:
+def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, is_synthetic: bool) -> None:
     """Draw which class was taken for which on the test images: a row a true class, shares of it in percent."""
-    n_classes = len(CLASS_NAMES)
-    shares = confusion_shares(opening)
+    n_classes, shares = len(evaluation.classes), evaluation.confusion_shares()
     image = Image.new("RGB", (LEFT + n_classes * TILE + 20, TOP + n_classes * TILE + BOTTOM), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(FONT_SIZE)
-    note = "SYNTHETIC garments" if is_synthetic else f"{len(opening.labels):,} test images"
+    note = "SYNTHETIC garments" if is_synthetic else f"{evaluation.n_images:,} test images"
     draw.text((LEFT, 20), f"{note}: what each true class (row) was taken for, in percent", "black", font)
-    for row, name in enumerate(CLASS_NAMES):
+    for row, result in enumerate(evaluation.classes):
         middle = TOP + row * TILE + TILE // 2
-        draw.text((LEFT - 12, middle), name, "black", font, anchor="rm")
+        draw.text((LEFT - 12, middle), result.label, "black", font, anchor="rm")
         label = Image.new("RGB", (BOTTOM - 12, TILE), "white")
-        ImageDraw.Draw(label).text((BOTTOM - 12, TILE // 2), name, "black", font, anchor="rm")
+        ImageDraw.Draw(label).text((BOTTOM - 12, TILE // 2), result.label, "black", font, anchor="rm")
         image.paste(label.rotate(90, expand=True), (LEFT + row * TILE, TOP + n_classes * TILE + 12))
         for column, share in enumerate(shares[row]):
             left, top = LEFT + column * TILE, TOP + row * TILE

@@ -152,7 +152,7 @@ def _write(
         "trained_with": attempt.user_attrs.get("environment"),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_confusion_matrix(folder / PICTURE, opening, record.is_synthetic)
+    write_confusion_matrix(folder / PICTURE, evaluation, record.is_synthetic)
     write_card(folder / CARD, manifest, evaluation, PICTURE)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest["files"] = {str(path.relative_to(folder)): _sha256(path) for path in files}

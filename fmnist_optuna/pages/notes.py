@@ -5,7 +5,6 @@ All of it is written again with every call and replaces what was there; results 
 
 import io
 import logging
-import math
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -20,14 +19,16 @@ from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.export.card import write_confusion_matrix
 from fmnist_optuna.log import log_event
-from fmnist_optuna.pages import figures
-from fmnist_optuna.pages.overview import Attempt, Overview, read_overview
+from fmnist_optuna.pages.figures.curves import draw_curves
+from fmnist_optuna.pages.figures.heat_map import draw_heat_map
+from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
+from fmnist_optuna.pages.figures.timeline import draw_timeline
+from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.results.winner import Winner
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_error
+from fmnist_optuna.wording import describe_error, format_interval, format_params, format_percent
 
 METRIC = "val_accuracy"
-WIDTH, HEIGHT, MARGIN = 640, 360, 48  # pixels of a learning curve
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,11 @@ def _decorate(session: Session, overview: Overview) -> None:
         study.set_metric_names([METRIC])
     if (note := describe_study(overview)) != optuna_dashboard.get_note(study):
         optuna_dashboard.save_note(study, note)
-    drawn = {"timeline": figures.timeline(overview)}
+    drawn = {"timeline": draw_timeline(overview)}
     if overview.cells:
-        drawn["grid"] = figures.heat_map(overview)[0]
+        drawn["grid"] = draw_heat_map(overview)[0]
     if any(attempt.curve for attempt in overview.attempts):
-        drawn["curves"] = figures.curves(overview)[0]
+        drawn["curves"] = draw_curves(overview)[0]
     for name, figure in drawn.items():
         if figure is not None:
             optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
@@ -71,9 +72,9 @@ def describe_study(overview: Overview) -> str:
     lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
     if winner is not None:
-        params = ", ".join(f"{name} {value}" for name, value in winner.params.items())
-        test = "" if winner.evaluation is None else f", test accuracy {100 * winner.evaluation.accuracy:.2f} %"
-        lines += [f"Winner: trial {winner.trial} ({params}), val accuracy {100 * winner.val_accuracy:.2f} %{test}.", ""]
+        test = "" if winner.evaluation is None else f", test accuracy {format_percent(winner.evaluation.accuracy)}"
+        score = f"val accuracy {format_percent(winner.val_accuracy)}{test}"
+        lines += [f"Winner: trial {winner.trial} ({format_params(winner.params)}), {score}.", ""]
     lines += ["To go on after an interruption, give the command that began it again: `fmnist-optuna run`.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
     return "\n".join(lines)
@@ -92,9 +93,9 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
     attempt = next(attempt for attempt in overview.attempts if attempt.number == winner.trial)
     trial_id = session.trials.get_trial_id_from_study_id_trial_number(session.record.study_id, attempt.number)
     drawn = {f"trial-{attempt.number}-learning-curve.svg": draw_learning_curve(attempt).encode()}
-    if (opening := winner.opening) is not None:
+    if (evaluation := winner.evaluation) is not None:
         picture = io.BytesIO()
-        write_confusion_matrix(picture, opening, overview.record.is_synthetic)
+        write_confusion_matrix(picture, evaluation, overview.record.is_synthetic)
         drawn[f"trial-{attempt.number}-confusion-matrix.png"] = picture.getvalue()
     pictures = [
         f"![{name}](/artifacts/{session.record.study_id}/{artifact_id})"
@@ -128,47 +129,9 @@ def describe_winner(overview: Overview, winner: Winner) -> str:
     name, counts = overview.record.name, overview.counts
     how = "Named winner" if overview.confirmation is None else "Chosen by confirmation"
     lines = [f"**{how}** when {counts.done} of {counts.total} cells were done."]
-    lines.append(f"val accuracy {100 * winner.val_accuracy:.2f} %")
+    lines.append(f"val accuracy {format_percent(winner.val_accuracy)}")
     if winner.evaluation is not None:
-        low, high = winner.evaluation.interval
-        interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}"
-        lines.append(f"test accuracy {100 * winner.evaluation.accuracy:.2f} % ({interval})")
+        interval = f"95 % interval {format_interval(winner.evaluation.interval)}"
+        lines.append(f"test accuracy {format_percent(winner.evaluation.accuracy)} ({interval})")
     lines.append(f"`fmnist-optuna reproduce {winner.trial} {name}`")
     return "\n\n".join(lines)
-
-
-def draw_learning_curve(attempt: Attempt) -> str:
-    """Accuracy by epoch, training and validation, with the kept epoch marked: an SVG picture."""
-    series = (
-        ("training (with dropout)", figures.GREY, [epoch.train_accuracy for epoch in attempt.curve]),
-        ("validation", figures.BLUE, [epoch.val_accuracy for epoch in attempt.curve]),
-    )
-    finite = [value for _, _, values in series for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = math.floor(20 * min(finite)) / 20, math.ceil(20 * max(finite)) / 20  # to the next 5 %
-    span, last = (high - low) or 1.0, max(1, len(attempt.curve) - 1)
-
-    def x(index: int) -> float:
-        return MARGIN + (WIDTH - 2 * MARGIN) * index / last
-
-    def y(value: float) -> float:
-        return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (value - low) / span
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{MARGIN}" y="24">trial {attempt.number}: accuracy by epoch</text>',
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 12}" text-anchor="end">epoch {len(attempt.curve)}</text>',
-    ]
-    for step in range(round(20 * span) + 1):
-        value = low + step / 20
-        parts.append(f'<path d="M{MARGIN} {y(value):.1f}H{WIDTH - MARGIN}" stroke="#dddddd"/>')
-        parts.append(f'<text x="{MARGIN - 6}" y="{y(value) + 5:.1f}" text-anchor="end">{100 * value:.0f}</text>')
-    if attempt.best_epoch is not None:
-        place = x(attempt.best_epoch)
-        parts.append(f'<path d="M{place:.1f} {MARGIN}V{HEIGHT - MARGIN}" stroke="{figures.ORANGE}" stroke-width="2"/>')
-        parts.append(f'<text x="{place - 6:.1f}" y="{HEIGHT - MARGIN - 8}" text-anchor="end">kept</text>')
-    for place, (label, color, values) in enumerate(series):
-        points = " ".join(f"{x(index):.1f},{y(v):.1f}" for index, v in enumerate(values) if math.isfinite(v))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2.5"/>')
-        parts.append(f'<text x="{MARGIN + 220 * place}" y="{HEIGHT - 12}" fill="{color}">{label}</text>')
-    return "\n".join([*parts, "</svg>"])

@@ -3,7 +3,7 @@
 import base64
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,24 @@ from fmnist_optuna import __version__
 from fmnist_optuna.data.source import CLASS_NAMES
 from fmnist_optuna.errors import DataError, StorageError
 from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.pages import figures
+from fmnist_optuna.pages.figures.confirmation import draw_confirmation
+from fmnist_optuna.pages.figures.confusion_matrix import draw_confusion_matrix
+from fmnist_optuna.pages.figures.curves import draw_curves
+from fmnist_optuna.pages.figures.heat_map import draw_heat_map
+from fmnist_optuna.pages.figures.importance import draw_importance
+from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
+from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import Attempt, Overview, read_overview
-from fmnist_optuna.results.evaluation import summarize
+from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import (
+    format_duration,
+    format_interval,
+    format_percent,
+    format_points,
+    format_value,
+    reason_of,
+)
 from fmnist_optuna.work.splits import load_splits_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -66,9 +80,7 @@ def write_report(session: Session, file: Path, data_dir: Path | None = None) -> 
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise StorageError(
-            f"--out must be a file that can be written, but {file}: {error.strerror or error}."
-        ) from error
+        raise StorageError(f"--out must be a file that can be written, but {file}: {reason_of(error)}.") from error
 
 
 def _load_test_images(session: Session, data_dir: Path | None) -> Any:
@@ -89,7 +101,8 @@ def render_report(overview: Overview, test_images: Any) -> str:
     )
     environment.filters |= FILTERS
     opening = None if overview.winner is None else overview.winner.opening
-    drawn = _draw(overview, opening)
+    evaluation = None if overview.winner is None else overview.winner.evaluation
+    drawn = _draw(overview, evaluation)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         overview=overview,
         record=overview.record,
@@ -98,7 +111,7 @@ def render_report(overview: Overview, test_images: Any) -> str:
         confirmation=overview.confirmation,
         figures=drawn,
         plotly=get_plotlyjs() if drawn else "",
-        evaluation=None if opening is None else summarize(opening),
+        evaluation=evaluation,
         mistakes=[] if opening is None or test_images is None else find_mistakes(opening, test_images),
         savings=describe_savings(overview),
         attempts=sorted(overview.attempts, key=_rank)[:N_ROWS],
@@ -113,7 +126,7 @@ def render_report(overview: Overview, test_images: Any) -> str:
     )
 
 
-def _draw(overview: Overview, opening: Opening | None) -> dict[str, Figure]:
+def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure]:
     drawn: dict[str, Figure] = {}
 
     def add(name: str, figure: go.Figure | None, note: str = "") -> None:
@@ -122,16 +135,16 @@ def _draw(overview: Overview, opening: Opening | None) -> dict[str, Figure]:
             drawn[name] = Figure(name, text, int(figure.layout.height), note)
 
     if overview.cells:
-        add("heat-map", *figures.heat_map(overview))
+        add("heat-map", *draw_heat_map(overview))
     if any(attempt.curve for attempt in overview.attempts):
-        add("curves", *figures.curves(overview))
-    add("parallel", figures.parallel_coordinates(overview))
-    add("importance", figures.importance(overview))
-    add("timeline", figures.timeline(overview))
+        add("curves", *draw_curves(overview))
+    add("parallel", draw_parallel_coordinates(overview))
+    add("importance", draw_importance(overview))
+    add("timeline", draw_timeline(overview))
     if overview.confirmation is not None:
-        add("confirmation", figures.confirmation_figure(overview.confirmation))
-    if opening is not None:
-        add("confusion", figures.confusion_matrix(opening))
+        add("confirmation", draw_confirmation(overview.confirmation))
+    if evaluation is not None:
+        add("confusion", draw_confusion_matrix(evaluation))
     return drawn
 
 
@@ -166,10 +179,11 @@ def describe_savings(overview: Overview) -> str:
     mean = sum(complete) / len(complete)
     spent = sum(len(attempt.curve) for attempt in pruned)
     saved = max(0.0, mean * len(pruned) - spent)
+    share = saved / (saved + spent + sum(complete))
     return (
         f"{len(pruned)} pruned trials took {spent} epochs. At the mean of the complete ones, {mean:.1f}, they would "
-        f"have taken about {saved:.0f} more: {100 * saved / (saved + spent + sum(complete)):.0f} % of all. It is an "
-        "estimate: who was pruned may not have taken the mean."
+        f"have taken about {saved:.0f} more: {format_percent(share, 0)} of all. It is an estimate, because a "
+        "pruned trial may not have taken the mean."
     )
 
 
@@ -194,29 +208,22 @@ def _rank(attempt: Attempt) -> tuple[int, float, int]:
     return ranks[attempt.state], -(attempt.value or 0.0), attempt.number
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{100 * value:.2f} %"
-
-
-def _interval(ends: Sequence[float]) -> str:
-    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
-
-
 def _number(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
-
-
-def _seconds(value: float) -> str:
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{value:,}" if type(value) is int else format_value(value)
 
 
 def _time(value: float) -> str:
     return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-FILTERS = {"percent": _percent, "interval": _interval, "number": _number, "seconds": _seconds, "time": _time}
+FILTERS: dict[str, Callable[..., str]] = {
+    "percent": format_percent,
+    "points": format_points,
+    "interval": format_interval,
+    "number": _number,
+    "seconds": format_duration,
+    "time": _time,
+}
 
 
 def default_file(name: str) -> Path:

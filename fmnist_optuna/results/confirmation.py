@@ -13,7 +13,7 @@ from typing import Any
 
 from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.results.evaluation import find_opening, open_weights
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue, canonical_json
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_confirmation_study
 
@@ -188,7 +188,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     return min(close, key=lambda candidate: (candidate.n_parameters, -candidate.val.mean))
 
 
-def without_seed(params: Mapping[str, bool | int | float | str]) -> Params:
+def without_seed(params: Mapping[str, ParamValue]) -> Params:
     """The point of the grid that a cell of a confirmation repeats."""
     return {name: value for name, value in params.items() if name != TRAINING_SEED}
 

@@ -39,12 +39,18 @@ class Evaluation:
         interval: 95 % interval of the accuracy (Wilson), over other test images of the same kind.
         n_images: Test images.
         classes: One entry a class, in the order of the labels.
+        confusion: How many images of each true class (rows) got each answer (columns), in the same order.
     """
 
     accuracy: float
     interval: tuple[float, float]
     n_images: int
     classes: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def confusion_shares(self) -> list[list[float]]:
+        """Share (0..1) of each true class (rows) that got each answer (columns); 0.0 for a class without images."""
+        return [[n_images / max(sum(row), 1) for n_images in row] for row in self.confusion]
 
 
 @dataclass(frozen=True)
@@ -118,19 +124,22 @@ def _score_weights(*arguments: object) -> object:
 
 
 def summarize(opening: Opening) -> Evaluation:
-    """Accuracy, interval and classes of an opening."""
-    answers, labels = opening.probabilities.argmax(axis=1), opening.labels
-    hits = answers == labels
-    classes = []
-    for index, label in enumerate(CLASS_NAMES):
-        n_images, n_answers = int(np.sum(labels == index)), int(np.sum(answers == index))
-        n_hits = int(np.sum(hits & (labels == index)))
-        classes.append(ClassResult(label, n_images, _share(n_hits, n_images), _share(n_hits, n_answers)))
+    """Accuracy, interval, classes and confusion of an opening."""
+    n_classes = len(CLASS_NAMES)
+    counts = np.zeros((n_classes, n_classes), np.int64)
+    np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
+    hits = counts.diagonal()
     return Evaluation(
         accuracy=opening.accuracy,
-        interval=wilson_interval(int(hits.sum()), len(labels)),
-        n_images=len(labels),
-        classes=tuple(classes),
+        interval=wilson_interval(int(hits.sum()), len(opening.labels)),
+        n_images=len(opening.labels),
+        classes=tuple(
+            ClassResult(label, int(n_images), _share(int(n_hits), int(n_images)), _share(int(n_hits), int(n_answers)))
+            for label, n_images, n_answers, n_hits in zip(
+                CLASS_NAMES, counts.sum(axis=1), counts.sum(axis=0), hits, strict=True
+            )
+        ),
+        confusion=tuple(tuple(int(n_images) for n_images in row) for row in counts),
     )
 
 
@@ -152,11 +161,3 @@ def wilson_interval(n_hits: int, n_items: int) -> tuple[float, float]:
     spread = math.sqrt(share * (1 - share) / n_items + z_squared / (4 * n_items**2))
     half = Z_95 * spread / (1 + z_squared / n_items)
     return max(0.0, center - half), min(1.0, center + half)  # rounding may step over the bounds by 1e-17
-
-
-def confusion_shares(opening: Opening) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Share (0..1) of each true class (rows) that got each answer (columns): (10, 10)."""
-    counts = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)))
-    np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
-    shares: np.ndarray[Any, np.dtype[np.float64]] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return shares

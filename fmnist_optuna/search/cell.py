@@ -8,12 +8,12 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fmnist_optuna.errors import SpecError
 
-Params = dict[str, bool | int | float | str]
-Grid = Mapping[str, Sequence[bool | int | float | str]]
+ParamValue = bool | int | float | str
+Params = dict[str, ParamValue]
+Grid = Mapping[str, Sequence[ParamValue]]
 
 MAX_INTEGER = 2**53  # Optuna keeps parameters as float64, exact for integers up to here
 MAX_FLOAT = 1e300  # distributions have fixed ends, and float64 ends soon after
@@ -24,12 +24,12 @@ TRAINING_SEED = "training_seed"  # sets runs of one model apart, and nothing els
 OF_TRAINING = frozenset({BATCH_SIZE, TRAINING_SEED})  # parameters of a grid that are not the architecture's
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """JSON with sorted names and no spaces, in which an integral float and the integer are one (0.0 is written 0)."""
     return json.dumps(_normalise(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _normalise(value: Any) -> Any:
+def _normalise(value: object) -> object:
     if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_INTEGER:
         return int(value)
     if isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def make_cell(params: Params) -> Cell:
     return Cell(hashlib.sha256(canonical_json(params).encode()).hexdigest(), params)
 
 
-def make_cells(grid: Mapping[str, Sequence[bool | int | float | str]]) -> list[Cell]:
+def make_cells(grid: Grid) -> list[Cell]:
     """All cells of a grid, parameters in the grid's order, the last one's values running fastest."""
     names = list(grid)
     return [make_cell(dict(zip(names, values, strict=True))) for values in itertools.product(*(grid[n] for n in names))]

@@ -1,0 +1,24 @@
+"""Which class was taken for which on the test images."""
+
+import plotly.graph_objects as go
+
+from fmnist_optuna.pages.figures.style import finish_figure
+from fmnist_optuna.results.evaluation import Evaluation
+
+
+def draw_confusion_matrix(evaluation: Evaluation) -> go.Figure:
+    """Draw a row for each true class, with the share in percent of its images that got each answer."""
+    shares = [[100 * share for share in row] for row in evaluation.confusion_shares()]
+    text = [["" if share == 0 else "<1" if share < 1 else f"{share:.0f}" for share in row] for row in shares]
+    labels = [result.label for result in evaluation.classes]
+    figure = go.Figure(
+        go.Heatmap(
+            x=labels, y=labels, z=shares, zmin=0, zmax=100, colorscale="Viridis", text=text, xgap=1, ygap=1,
+            texttemplate="%{text}", hovertemplate="%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
+            colorbar={"title": "%", "thickness": 12},
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title_text="answer", tickangle=-45, title_standoff=4)
+    figure.update_yaxes(title_text="true class", autorange="reversed", title_standoff=4)
+    finish_figure(figure, height=520)
+    return figure

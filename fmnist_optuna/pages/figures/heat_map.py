@@ -1,0 +1,194 @@
+"""The grid as heat maps: two parameters are the axes, and each combination of the others has a facet of its own."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from fmnist_optuna.ledger.progress import GridCell
+from fmnist_optuna.pages.figures.style import (
+    GREEN,
+    VERMILION,
+    describe_point,
+    find_color_range,
+    finish_figure,
+    list_values,
+    write_value,
+)
+from fmnist_optuna.pages.overview import Overview
+from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.wording import format_percent
+
+N_FACETS = 12  # nobody looks at more heat maps than that
+N_FACETS_ACROSS = 3
+N_LETTERED = 400  # in a grid of more cells, the value is not written on each
+# Colour and word of a cell without a value.
+COLORS = {"pruned": "#b9bdc4", "failed": VERMILION, "running": GREEN, "waiting": "#e4e6ea"}
+WORDS = {"pruned": "pruned", "failed": "FAILED", "running": "running", "waiting": "·"}
+# Places of the well-known parameters: the first is the rows' and the second the columns'; the others make facets.
+PLACES = {"hidden_size": 0, "dropout_rate": 1, "learning_rate": 3}
+PLACE_OF_OTHERS = 2
+
+Rows = Sequence[Sequence[GridCell | None]]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the parameters of a grid are shown.
+
+    Args:
+        rows: Parameter on the vertical axis.
+        columns: Parameter on the horizontal axis; the same one where the grid has one parameter only.
+        others: Parameters whose combinations have a facet each.
+        values: Every value of each parameter, in order.
+    """
+
+    rows: str
+    columns: str
+    others: tuple[str, ...]
+    values: Mapping[str, Sequence[ParamValue]]
+
+    def label(self, cell: GridCell) -> str:
+        """The name of the facet that a cell belongs to."""
+        return describe_point(cell.params, self.others)
+
+    def labels(self) -> list[str]:
+        """The names of all facets, in the order of their parameters' values."""
+        combinations = itertools.product(*(self.values[name] for name in self.others))
+        points = [dict(zip(self.others, combination, strict=True)) for combination in combinations]
+        return [describe_point(point) for point in points]
+
+    def arrange(self, cells: Sequence[GridCell]) -> Rows:
+        """The cells of a facet by row and column; None where the grid has no such point."""
+        by_point = {
+            (write_value(cell.params.get(self.rows)), write_value(cell.params.get(self.columns))): cell
+            for cell in cells
+        }  # fmt: skip
+        return [[by_point.get((row, column)) for column in self.ticks(self.columns)] for row in self.ticks(self.rows)]
+
+    def ticks(self, name: str) -> list[str]:
+        """The values of a parameter as an axis shows them."""
+        return [write_value(value) for value in self.values[name]]
+
+
+@dataclass(frozen=True)
+class _Ink:
+    """What all facets of a figure share.
+
+    Args:
+        ends: Values (0..1) at which the colour scale begins and ends.
+        is_lettered: Whether each cell has its value, or its state, written on it.
+    """
+
+    ends: tuple[float, float]
+    is_lettered: bool
+
+
+def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
+    """Draw the grid.
+
+    Returns:
+        The figure, and a sentence about what it leaves out, if anything.
+    """
+    layout = _choose_layout(overview)
+    facets: dict[str, list[GridCell]] = {}
+    for cell in overview.cells:
+        facets.setdefault(layout.label(cell), []).append(cell)
+    best = sorted(facets, key=lambda name: -_find_best_value(facets[name]))[:N_FACETS]
+    shown = [name for name in layout.labels() if name in best]
+    complete = [value for cell in overview.cells if (value := _read_value(cell)) is not None]
+    ink = _Ink(find_color_range(complete), is_lettered=len(overview.cells) <= N_LETTERED)
+    n_across = max(1, min(N_FACETS_ACROSS, len(shown)))
+    n_down = max(1, math.ceil(len(shown) / n_across))
+    titles = [name.replace(", ", "<br>") for name in shown]
+    figure = make_subplots(
+        rows=n_down, cols=n_across, subplot_titles=titles or None, horizontal_spacing=0.06, shared_yaxes=True
+    )
+    for index, name in enumerate(shown):
+        for trace in _draw_facet(layout, layout.arrange(facets[name]), ink, has_scale=index == 0):
+            figure.add_trace(trace, row=index // n_across + 1, col=index % n_across + 1)
+    figure.update_xaxes(type="category", title_text=layout.columns, title_standoff=4)
+    figure.update_yaxes(type="category")
+    figure.update_yaxes(title_text=layout.rows, col=1)
+    finish_figure(figure, height=90 + n_down * max(170, 34 * len(layout.values[layout.rows]) + 80))
+    return figure, _describe_left_out(len(facets) - len(shown), layout.others)
+
+
+def _choose_layout(overview: Overview) -> _Layout:
+    """Rows, columns and facets: the facets shall be few, and the learning rate is among them if it can be."""
+    values = list_values(overview)
+    names = [name for name in values if len(values[name]) > 1] or list(values)
+    rows, *further = sorted(names, key=lambda name: PLACES.get(name, PLACE_OF_OTHERS))
+    columns, *others = further or [rows]
+    return _Layout(rows, columns, tuple(others), values)
+
+
+def _describe_left_out(n_facets: int, parameters: Sequence[str]) -> str:
+    return f"{n_facets} further combinations of {', '.join(parameters)} are left out." if n_facets > 0 else ""
+
+
+def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> list[go.Heatmap]:
+    """One trace of values, and one for each state without a value: a flat colour, with a word on it."""
+    common = {
+        "x": layout.ticks(layout.columns),
+        "y": layout.ticks(layout.rows),
+        "hovertext": [[_describe_cell(cell) for cell in row] for row in cells],
+        "hoverinfo": "text",
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": False,
+    }
+    traces = [_draw_values(cells, ink, has_scale, common)]
+    for state in COLORS:
+        is_in_state = [[cell is not None and cell.state == state for cell in row] for row in cells]
+        if any(itertools.chain.from_iterable(is_in_state)):
+            traces.append(_draw_state(state, is_in_state, ink, common))
+    return traces
+
+
+def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, object]) -> go.Heatmap:
+    low, high = ink.ends
+    values = [[None if cell is None else _read_percent(cell) for cell in row] for row in cells]
+    return go.Heatmap(
+        z=values, zmin=100 * low, zmax=100 * high, colorscale="Viridis", showscale=has_scale,
+        colorbar={"title": "val acc, %", "thickness": 12}, texttemplate="%{z:.2f}" if ink.is_lettered else None,
+        **common,
+    )  # fmt: skip
+
+
+def _draw_state(
+    state: str, is_in_state: Sequence[Sequence[bool]], ink: _Ink, common: Mapping[str, object]
+) -> go.Heatmap:
+    return go.Heatmap(
+        z=[[1 if is_here else None for is_here in row] for row in is_in_state],
+        text=[[WORDS[state] if is_here else "" for is_here in row] for row in is_in_state],
+        colorscale=[[0, COLORS[state]], [1, COLORS[state]]], showscale=False,
+        texttemplate="%{text}" if ink.is_lettered else None, textfont={"color": "#1b1f24", "size": 10},
+        **common,
+    )  # fmt: skip
+
+
+def _read_value(cell: GridCell) -> float | None:
+    """The val_accuracy (0..1) of a complete cell; None for any other."""
+    return cell.value if cell.state == "complete" else None
+
+
+def _read_percent(cell: GridCell) -> float | None:
+    value = _read_value(cell)
+    return None if value is None else 100 * value
+
+
+def _find_best_value(cells: Sequence[GridCell]) -> float:
+    return max((_read_value(cell) or 0.0 for cell in cells), default=0.0)
+
+
+def _describe_cell(cell: GridCell | None) -> str:
+    """What is shown where the pointer is over a cell."""
+    if cell is None:
+        return "no cell"
+    value = "" if cell.value is None else f"<br>val acc {format_percent(cell.value)}"
+    trial = "" if cell.trial_number is None else f"<br>trial {cell.trial_number}"
+    return f"{describe_point(cell.params)}<br>{cell.state}{trial}{value}"

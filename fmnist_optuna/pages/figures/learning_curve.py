@@ -1,0 +1,45 @@
+"""The learning curve of one trial as an SVG picture, which a note can show."""
+
+import math
+
+from fmnist_optuna.pages.figures.style import BLUE, GREY, ORANGE
+from fmnist_optuna.pages.overview import Attempt
+
+WIDTH, HEIGHT, MARGIN = 640, 360, 48  # pixels
+
+
+def draw_learning_curve(attempt: Attempt) -> str:
+    """Accuracy by epoch, training and validation, with the kept epoch marked: an SVG picture."""
+    series = (
+        ("training (with dropout)", GREY, [epoch.train_accuracy for epoch in attempt.curve]),
+        ("validation", BLUE, [epoch.val_accuracy for epoch in attempt.curve]),
+    )
+    finite = [value for _, _, values in series for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = math.floor(20 * min(finite)) / 20, math.ceil(20 * max(finite)) / 20  # to the next 5 %
+    span, last = (high - low) or 1.0, max(1, len(attempt.curve) - 1)
+
+    def x(index: int) -> float:
+        return MARGIN + (WIDTH - 2 * MARGIN) * index / last
+
+    def y(value: float) -> float:
+        return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (value - low) / span
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<text x="{MARGIN}" y="24">trial {attempt.number}: accuracy by epoch</text>',
+        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 12}" text-anchor="end">epoch {len(attempt.curve)}</text>',
+    ]
+    for step in range(round(20 * span) + 1):
+        value = low + step / 20
+        parts.append(f'<path d="M{MARGIN} {y(value):.1f}H{WIDTH - MARGIN}" stroke="#dddddd"/>')
+        parts.append(f'<text x="{MARGIN - 6}" y="{y(value) + 5:.1f}" text-anchor="end">{100 * value:.0f}</text>')
+    if attempt.best_epoch is not None:
+        place = x(attempt.best_epoch)
+        parts.append(f'<path d="M{place:.1f} {MARGIN}V{HEIGHT - MARGIN}" stroke="{ORANGE}" stroke-width="2"/>')
+        parts.append(f'<text x="{place - 6:.1f}" y="{HEIGHT - MARGIN - 8}" text-anchor="end">kept</text>')
+    for place, (label, color, values) in enumerate(series):
+        points = " ".join(f"{x(index):.1f},{y(v):.1f}" for index, v in enumerate(values) if math.isfinite(v))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2.5"/>')
+        parts.append(f'<text x="{MARGIN + 220 * place}" y="{HEIGHT - 12}" fill="{color}">{label}</text>')
+    return "\n".join([*parts, "</svg>"])

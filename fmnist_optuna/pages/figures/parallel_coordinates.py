@@ -1,0 +1,46 @@
+"""Every complete cell as one line through its parameters and its val_accuracy."""
+
+import plotly.graph_objects as go
+
+from fmnist_optuna.pages.figures.style import (
+    HEIGHT,
+    ORANGE,
+    find_color_range,
+    finish_figure,
+    list_values,
+    write_value,
+)
+from fmnist_optuna.pages.overview import Overview
+
+N_TICKS = 10  # about as many values of a parameter are written at its axis
+
+
+def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
+    """Draw the lines; None for fewer than two complete cells."""
+    complete = [cell for cell in overview.cells if cell.state == "complete" and cell.value is not None]
+    if len(complete) < 2:
+        return None
+    dimensions: list[dict[str, object]] = []
+    for name, values in list_values(overview).items():
+        if len(values) < 2:
+            continue
+        places = {write_value(value): place for place, value in enumerate(values)}
+        shown = list(range(0, len(values), max(1, len(values) // N_TICKS)))
+        dimensions.append(
+            {
+                "label": name,
+                "values": [places[write_value(cell.params[name])] for cell in complete],
+                "range": [0, len(values) - 1],
+                "tickvals": shown,
+                "ticktext": [write_value(values[place]) for place in shown],
+            }
+        )
+    scores = [100 * float(cell.value or 0.0) for cell in complete]
+    dimensions.append({"label": "val acc, %", "values": scores})
+    low, high = find_color_range(scores)
+    shades = [[0, "#9aa0a8"], [1, ORANGE]]  # both are seen on white and on black; lines in viridis' colours are not
+    line = {"color": scores, "colorscale": shades, "cmin": low, "cmax": high, "showscale": False}
+    figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 12}))
+    finish_figure(figure, height=HEIGHT)
+    figure.update_layout(margin={"l": 60, "r": 60, "t": 50, "b": 30})
+    return figure
