@@ -1,6 +1,6 @@
 """A folder in which commands are typed: the console script, a clean environment, no network, no terminal."""
 
-import atexit
+import fcntl
 import functools
 import json
 import os
@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -187,18 +186,18 @@ class Shell:
 
 
 class WarmStarter:
-    """Starts commands from a process that has imported what most of them import; see `warm`."""
+    """Starts commands from a process that has imported what most of them import; see `warm`.
+
+    All processes of a test run share it: who first needs it starts it, and it ends soon after the run.
+    """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="warm-")  # a short path: a socket's name has 100 characters
-        self._address = f"{self._folder.name}/socket"
-        self._children = f"{self._folder.name}/children"
-        self._process = subprocess.Popen(
-            [sys.executable, WARM, self._address, str(os.getpid())], stdin=subprocess.DEVNULL
-        )
-        self._lock = threading.Lock()
-        self._children_process: subprocess.Popen[bytes] | None = None
-        atexit.register(self.close)
+        is_one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+        self._run = os.getppid() if is_one_of_several else os.getpid()  # pid of the test run
+        name = f"warm-{self._run}-{psutil.Process(self._run).create_time():.0f}"  # a later run may have the same pid
+        self._folder = Path(tempfile.gettempdir()) / name  # short: a socket's name has 100 characters
+        self._folder.mkdir(exist_ok=True)
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, shell: Shell, arguments: Sequence[str | Path]) -> Answer:
         """The answer of one command."""
@@ -206,7 +205,7 @@ class WarmStarter:
             "arguments": [str(COMMAND), *map(str, arguments)],
             "folder": str(shell.folder),
             "environment": shell.environment,
-            "children": self._warm_children() if str(arguments[0]) in STARTS_CHILDREN else None,
+            "children": str(self._warm_children()) if str(arguments[0]) in STARTS_CHILDREN else None,
         }
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, self._connect() as client:
             with open(os.devnull, "rb") as stdin:  # noqa: PTH123
@@ -221,42 +220,46 @@ class WarmStarter:
                     raise
             return Answer(code, *(_read_all(stream) for stream in (stdout, stderr)))
 
-    def _warm_children(self) -> str:
-        """Address of the process that servers of children are forked from; it starts when it is first needed."""
-        with self._lock:
-            if self._children_process is None:
-                environment = Shell(Path(self._folder.name)).environment | {SAFE_PATH: SET_BY_US}
-                prepare_training_environment(environment)
-                self._children_process = subprocess.Popen(
-                    [sys.executable, WARM_CHILDREN, self._children, str(os.getpid())],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # TensorFlow greets
+    def _warm_children(self) -> Path:
+        """Address of the process that servers of children are forked from."""
+        environment = Shell(self._folder).environment | {SAFE_PATH: SET_BY_US}
+        prepare_training_environment(environment)
+        return self._start(WARM_CHILDREN, environment)
+
+    def _start(self, script: Path, environment: Mapping[str, str]) -> Path:
+        """Address of the process that runs a script, which is started unless somebody has done so."""
+        address = self._folder / script.stem
+        with (self._folder / f"{script.stem}.lock").open("w") as lock, (self._folder / "log").open("ab") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            started = self._folder / f"{script.stem}.started"
+            if not started.exists():
+                self._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, script, address, str(self._run)],
+                        env=dict(environment),
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # a Ctrl-C is for the test run, whose end it notices
+                    )
                 )
-        return self._children
+                started.touch()
+        return address
 
     def _connect(self) -> socket.socket:
+        address = self._start(WARM, os.environ)
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             client = socket.socket(socket.AF_UNIX)
             client.settimeout(TIMEOUT_SECONDS)
             try:
-                client.connect(self._address)
+                client.connect(str(address))
             except (FileNotFoundError, ConnectionRefusedError):  # it still imports
                 client.close()
-                assert self._process.poll() is None
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, (self._folder / "log").read_text()
                 time.sleep(POLL_SECONDS)
             else:
                 return client
-
-    def close(self) -> None:
-        """End the process."""
-        for process in filter(None, (self._process, self._children_process)):
-            process.kill()
-            process.wait()
-        self._folder.cleanup()
 
 
 @functools.cache

@@ -71,9 +71,9 @@ def won(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> Won:
     shutil.copytree(smoke.shell.folder, folder)
     shell = Shell(folder)
     before = shell("best", "--json")
-    confirmed = shell.cold("confirm", "--top", "2", "--seeds", "2", "--workers", "2", "--json")
+    confirmed = shell("confirm", "--top", "2", "--seeds", "2", "--workers", "2", "--json")
     best = shell("best", "--json")
-    return Won(shell, before, confirmed, best, shell.cold("export", "--format", "savedmodel,keras", "--json"))
+    return Won(shell, before, confirmed, best, shell("export", "--format", "savedmodel,keras", "--json"))
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_predict_turns_a_photograph_round(won: Won, images: Path) -> None:
 
 def test_reproduce_is_the_same_bit_for_bit(won: Won) -> None:
     """The study ran with two workers; this is one process."""
-    answer = won.shell.cold("reproduce", "1", "smoke", "--json")
+    answer = won.shell("reproduce", "1", "smoke", "--json")
     assert answer.code == 0, answer.stderr
     assert answer.json["matches"] is True
     assert answer.json["weights_sha256"] == answer.json["repeated_sha256"]
@@ -338,7 +338,7 @@ def test_bad_input_is_refused_in_one_line(refused: dict[str, Answer], case: str)
 
 def test_a_model_of_something_else_is_refused(alone: Alone, images: Path) -> None:
     """A SavedModel with another signature."""
-    answer = Shell(alone.folder).cold("predict", "other", images / "photo.jpg")
+    answer = Shell(alone.folder)("predict", "other", images / "photo.jpg")
     assert (answer.code, len(answer.errors)) == (4, 1), answer.stderr
     assert "takes x and gives y" in answer.stderr
 

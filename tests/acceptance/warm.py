@@ -6,45 +6,39 @@ the console script; only SQLAlchemy, Optuna and the like are there already. Noth
 anew, in the environment of the command. What the interpreter reads when it starts (PYTHON..., LANG) is that of the
 tests, so `Shell` types commands with such variables cold.
 
-    python warm.py SOCKET PARENT_PID
+    python warm.py SOCKET RUN_PID
 """
 
 import gc
 import importlib
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from warm_children import fork_forkserver_from, reap
+from warm_children import accept, fork_forkserver_from, reap
 
 PACKAGES = ("typer", "rich.console", "rich.table", "rich.live", "pydantic", "numpy", "scipy.stats", "psutil", "psycopg")
 HEAVY = ("sqlalchemy.dialects.sqlite", "optuna", "optuna_dashboard", "plotly.subplots", "jinja2", "PIL.Image")
 LONGEST_ORDER = 1 << 20  # bytes
-PARENT_SECONDS = 5.0  # between looks whether the tests still run
 
 
-def serve(address: str, parent: int) -> dict[str, Any] | None:
-    """Fork for every order that comes; returns it in the process that carries it out, None at the parent's end."""
+def serve(address: str, run: int) -> dict[str, Any] | None:
+    """Fork for every order that comes; returns it in the process that carries it out, and None after the test run.
+
+    Args:
+        run: Pid of the test run.
+    """
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(16)
-        server.settimeout(PARENT_SECONDS)
-        while True:
-            try:
-                client, _ = server.accept()
-            except TimeoutError:
-                if os.getppid() != parent:
-                    return None
-                continue
+        while (client := accept(server, run)) is not None:
             reap()
-            client.settimeout(None)
             message, streams, _, _ = socket.recv_fds(client, LONGEST_ORDER, 3)
-            if not message:
-                return None
             if os.fork() == 0:
                 server.close()
                 command = os.fork()
@@ -57,6 +51,8 @@ def serve(address: str, parent: int) -> dict[str, Any] | None:
             client.close()
             for stream in streams:
                 os.close(stream)
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
+    return None
 
 
 def become(order: dict[str, Any]) -> None:

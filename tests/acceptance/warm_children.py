@@ -5,7 +5,7 @@ processor time. In a command of `warm` the server is a fork of the process that 
 descriptors, streams, folder and environment of the command. Nothing of the project is imported before the fork. A
 command whose environment TensorFlow, Keras or the interpreter would read otherwise starts its server cold.
 
-    python warm_children.py SOCKET PARENT_PID
+    python warm_children.py SOCKET RUN_PID
 """
 
 import atexit
@@ -43,7 +43,7 @@ KERAS_HOME = "KERAS_HOME"
 LONGEST_REQUEST = 1 << 20  # bytes
 LONGEST_REPLY = 16  # bytes
 N_DESCRIPTORS = 6  # three streams, the listener, the pipe that tells of the command's end, the pipe of the stand-in
-PARENT_SECONDS = 5.0  # between looks whether the tests still run
+LOOK_SECONDS = 1.0  # between looks whether the tests still run
 BIND_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
@@ -97,19 +97,18 @@ def _connect(address: str) -> socket.socket:
             return client
 
 
-def serve(server: socket.socket, parent: int) -> tuple[dict[str, object], list[int]] | None:
-    """Fork for every request that comes; returns it in the fork, with the descriptors, and None at the parent's end."""
-    server.settimeout(PARENT_SECONDS)
+def serve(server: socket.socket, run: int) -> tuple[dict[str, object], list[int]] | None:
+    """Fork for every request that comes; returns it in the fork, with the descriptors, and None after the test run.
+
+    Args:
+        run: Pid of the test run.
+    """
     while True:
-        try:
-            client, _ = server.accept()
-        except TimeoutError:
-            if os.getppid() != parent:
-                return None
-            continue
+        client = accept(server, run)
+        if client is None:
+            return None
         reap()
         with client:
-            client.settimeout(None)
             message, descriptors, _, _ = socket.recv_fds(client, LONGEST_REQUEST, N_DESCRIPTORS)
             request = json.loads(message)
             if not _is_alike(request["environment"]):
@@ -121,6 +120,22 @@ def serve(server: socket.socket, parent: int) -> tuple[dict[str, object], list[i
                 client.sendall(b"forked")
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def accept(server: socket.socket, run: int) -> socket.socket | None:
+    """The next connection; None when the process of this pid has ended."""
+    server.settimeout(LOOK_SECONDS)
+    while True:
+        try:
+            client, _ = server.accept()
+        except TimeoutError:
+            try:
+                os.kill(run, 0)
+            except ProcessLookupError:
+                return None
+        else:
+            client.settimeout(None)
+            return client
 
 
 def reap() -> None:
@@ -151,13 +166,20 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if k.startswith(READ_AT_START) and k != KERAS_HOME}
 
 
-def become(request: dict[str, object], descriptors: list[int]) -> None:
-    """Run the forkserver of a command; its children end with it as they would."""
+def become(request: dict[str, object], descriptors: list[int], set_by_imports: Mapping[str, str]) -> None:
+    """Run the forkserver of a command; its children end with it as they would.
+
+    Args:
+        request: The code to run, and the folder and the environment to run it in.
+        descriptors: The three streams, then those that the code takes.
+        set_by_imports: Variables that TensorFlow sets when it is imported.
+    """
     for number, stream in enumerate(descriptors[:3]):
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(str(request["folder"]))
     os.environ.clear()
+    os.environ.update(set_by_imports)
     os.environ.update(request["environment"])  # type: ignore[call-overload]
     tempfile.tempdir = None
     sys.argv = ["-c"]
@@ -175,9 +197,10 @@ if __name__ == "__main__":
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(sys.argv[1])
         listener.listen(16)
+        before = dict(os.environ)
         for name in PACKAGES:
             importlib.import_module(name)
         gc.freeze()
         received = serve(listener, int(sys.argv[2]))
     if received is not None:
-        become(*received)
+        become(*received, {name: value for name, value in os.environ.items() if before.get(name) != value})
