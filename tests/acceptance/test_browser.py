@@ -190,7 +190,10 @@ def test_a_study_that_workers_write_to(tmp_path: Path, tab: Tab) -> None:
         assert started.wait().code == 0
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1000, "dark"), (1600, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(400, "light"), (1600, "dark"), pytest.param(1000, "light", marks=pytest.mark.more)],
+)
 def test_a_report_draws_all_figures_offline(browser: Browser, report: Path, width: int, scheme: str) -> None:
     """Opened from disk it asks nobody for anything, draws each figure, and is no wider than the window."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)

@@ -45,6 +45,7 @@ def test_the_image_is_well_made(stages: list[Stage]) -> None:
     assert not re.search(r"python3\.\d", (ROOT / "Dockerfile").read_text())
 
 
+@pytest.mark.more
 def test_the_entrypoint_starts(image: Builder, stages: list[Stage]) -> None:
     """With the CMD of the file and with commands, from an empty folder."""
     entrypoint = stages[-1].last("ENTRYPOINT").words
@@ -58,6 +59,7 @@ def test_the_entrypoint_starts(image: Builder, stages: list[Stage]) -> None:
     assert (example.returncode, example.stdout.startswith("#")) == (0, True), example.stderr
 
 
+@pytest.mark.more
 def test_the_image_has_the_wheel(image: Builder) -> None:
     """Package and metadata are those that were built; a module of the user's own is found in the folder /study."""
     (image.root / "study" / "mine.py").touch()
@@ -72,6 +74,7 @@ def test_the_image_has_the_wheel(image: Builder) -> None:
     }
 
 
+@pytest.mark.more
 def test_the_package_starts_as_a_module(image: Builder) -> None:
     """`python -m fmnist_optuna`, in a folder whose files are named like modules that it needs."""
     for name in SHADOWS:

@@ -70,6 +70,7 @@ name = "none"
 """
 
 
+@pytest.mark.more
 def test_one_cell_that_kills_its_worker_fails_alone(shell: Shell) -> None:
     """The others finish first; five kills are evidence enough, and the run ends with a winner and exit status 6."""
     shell.write("killer.py", KILLER)
