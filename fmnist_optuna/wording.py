@@ -67,6 +67,15 @@ def format_interval(ends: Iterable[float]) -> str:
     return " to ".join(format_points(end) for end in ends)
 
 
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: `1 cell`, `1,024 cells`.
+
+    Args:
+        plural: Of the noun, unless it is the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def format_duration(seconds: float) -> str:
     """Seconds as `42 s`, `3 min 05 s` or `2 h 10 min`."""
     minutes, whole_seconds = divmod(round(seconds), 60)

@@ -6,9 +6,10 @@ import json
 import math
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.export.prediction import Prediction
     from fmnist_optuna.ledger.progress import CellCounts
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
+Answer = dict[str, object]  # a JSON object
 
-def print_json(answer: dict[str, Any]) -> None:
+
+def print_json(answer: Answer) -> None:
     """One JSON object on stdout."""
     json.dump({"schema": SCHEMA, **answer}, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
 
 
-def data_answer(record: StudyRecord) -> dict[str, Any]:
+def data_answer(record: StudyRecord) -> Answer:
     """Where the data of a study came from."""
     return {"source": record.data_source, "fingerprint": record.data_fingerprint}
 
@@ -39,7 +42,7 @@ def counts_answer(counts: CellCounts) -> dict[str, int]:
     return vars(counts)
 
 
-def status_answer(session: Session) -> dict[str, Any]:
+def status_answer(session: Session) -> Answer:
     """`status --json`."""
     record, history = session.record, session.history
     best = history.best()
@@ -65,7 +68,7 @@ def status_answer(session: Session) -> dict[str, Any]:
     }
 
 
-def winner_answer(record: StudyRecord, winner: Winner) -> dict[str, Any]:
+def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
     """`best --json` and `run --json`."""
     evaluation = winner.evaluation
     return {
@@ -84,15 +87,15 @@ def winner_answer(record: StudyRecord, winner: Winner) -> dict[str, Any]:
             {
                 "label": result.label,
                 "images": result.n_images,
-                "recall": _finite(result.recall),
-                "precision": _finite(result.precision),
+                "recall": _json_number(result.recall),
+                "precision": _json_number(result.precision),
             }
             for result in evaluation.classes
         ],
     }
 
 
-def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> dict[str, Any]:
+def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answer:
     """`confirm --json`: what `best --json` says, with all cells that were compared and the optimism of selection."""
     chosen = confirmed.confirmation.chosen
     return {
@@ -116,7 +119,7 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> dict[
     }
 
 
-def reproduction_answer(record: StudyRecord, reproduction: Reproduction) -> dict[str, Any]:
+def reproduction_answer(record: StudyRecord, reproduction: Reproduction) -> Answer:
     """`reproduce --json`."""
     return {
         "study": record.name,
@@ -133,8 +136,8 @@ def reproduction_answer(record: StudyRecord, reproduction: Reproduction) -> dict
     }
 
 
-def prediction_answer(prediction: Prediction, n_classes: int) -> dict[str, Any]:
-    """`predict --json`: of each picture the most likely classes, the first one's label beside them."""
+def prediction_answer(prediction: Prediction, n_classes: int) -> Answer:
+    """`predict --json`: the most likely classes of each picture, and the label of the first of them by itself."""
     return {
         "model": str(prediction.model),
         "synthetic": prediction.is_synthetic,
@@ -153,12 +156,12 @@ def prediction_answer(prediction: Prediction, n_classes: int) -> dict[str, Any]:
     }
 
 
-def trials_answer(rows: list[TrialRow]) -> dict[str, Any]:
+def trials_answer(rows: list[TrialRow]) -> Answer:
     """`trials --json`."""
     return {"trials": [trial_answer(row) for row in rows]}
 
 
-def trial_answer(row: TrialRow) -> dict[str, Any]:
+def trial_answer(row: TrialRow) -> Answer:
     """One attempt."""
     return {
         "trial": row.number,
@@ -176,7 +179,20 @@ def trial_answer(row: TrialRow) -> dict[str, Any]:
     }
 
 
-def verification_answer(verification: Verification) -> dict[str, Any]:
+def details_answer(details: TrialDetails) -> Answer:
+    """`show --json`."""
+    return {
+        "study": details.record.name,
+        **trial_answer(details.row),
+        "seed": details.row.seed,
+        "log": None if details.log is None else str(details.log),
+        "code": details.code,
+        "files": {name: str(path) for name, path in details.files.items()},
+        "curve": [{name: _json_number(number) for name, number in vars(epoch).items()} for epoch in details.curve],
+    }
+
+
+def verification_answer(verification: Verification) -> Answer:
     """`verify --json`."""
     return {
         "ok": verification.ok,
@@ -192,7 +208,7 @@ def verification_answer(verification: Verification) -> dict[str, Any]:
     }
 
 
-def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> dict[str, Any]:
+def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> Answer:
     """One study of `list --json`; of one that cannot be read, `error` says why, and some is null."""
     from fmnist_optuna.study.studies import UnreadableStudy
 
@@ -203,10 +219,11 @@ def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> di
     return {**answer, "data": data_answer(study), "created_at": created_at}
 
 
-def _json_value(value: Any) -> Any:
-    """A parameter as JSON has it: another program's may be no finite number."""
+def _json_value(value: object) -> object:
+    """A parameter as JSON has it: a number of another program that is not finite becomes a string."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _finite(value: float) -> float | None:
-    return value if value == value else None
+def _json_number(number: float) -> float | None:
+    """A number as JSON has it: NaN becomes null."""
+    return None if math.isnan(number) else number

@@ -1,13 +1,14 @@
 """`data fetch` and `data verify`: the data set on disk."""
 
-import typer
-
-from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors, command, say
+from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors
+from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import DataError
 
-app = typer.Typer(help="The data set on disk, with checksums.", no_args_is_help=True)
+group = make_group("The data set on disk, with checksums.")
 
 
+@command(group, "fetch")
 def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> None:
     """Download Fashion-MNIST, checked by SHA-256, unless it is there."""
     from fmnist_optuna.data.source import fetch as fetch_files
@@ -17,6 +18,7 @@ def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> N
     say(f"Next: fmnist-optuna data verify --data-dir {folder}")
 
 
+@command(group, "verify")
 def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
     """Check the four files against their SHA-256; exit 4 when one is missing or corrupt."""
     from fmnist_optuna.cli.answers import print_json
@@ -46,7 +48,3 @@ def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) 
     bad = [check.name for check in checks if not check.ok]
     if bad:
         raise DataError(f"All four files in {folder} must be right, but {', '.join(bad)} must be replaced.")
-
-
-command(app, "fetch")(fetch)
-command(app, "verify")(verify)

@@ -10,21 +10,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fmnist_optuna.cli.options import Common, say
-from fmnist_optuna.cli.tables import percent, running_table, show_counts, show_params, title
+from fmnist_optuna.cli.console import describe_study
+from fmnist_optuna.cli.options import Common
+from fmnist_optuna.cli.streams import say
+from fmnist_optuna.cli.study_tables import describe_counts, running_table
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.pages.time_left import RemainingTime
 from fmnist_optuna.running import Observer
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import count, format_duration, format_params, format_percent
 
 REFRESH_SECONDS = 0.5
-OVERLAP_SECONDS = 5.0
+OVERLAP_SECONDS = 5.0  # of two looks: two trials may finish at one time, or be committed out of order
 
 
 def make_observer(common: Common) -> "StudyObserver":
-    """The live view on a terminal; one line a finished trial in a pipe, a file or CI; nothing with --quiet."""
+    """The live view on a terminal; in a pipe, a file or CI one line for each finished trial; with --quiet nothing."""
     console = Console(stderr=True)
     return LiveObserver(console) if console.is_terminal and not common.is_for_machines else StudyObserver()
 
@@ -55,7 +58,9 @@ class StudyObserver(Observer):
         if data.is_fallback:
             self.line(f"SYNTHETIC data: {data.reason}", logging.WARNING)
         verb = "starts" if counts.done + counts.failed == 0 else "goes on" if not counts.is_over else "is finished"
-        self.line(f"study {title(record)} {verb}: {show_counts(counts)}; data {record.data_fingerprint[:12]}")
+        self.line(
+            f"study {describe_study(record)} {verb}: {describe_counts(counts)}; data {record.data_fingerprint[:12]}"
+        )
         self._finished_until = session.history.last_finished_at()
         self._told = {cell.trial_id for cell in session.history.finished(since=self._finished_until - OVERLAP_SECONDS)}
 
@@ -77,7 +82,6 @@ class StudyObserver(Observer):
 
     def look(self, session: Session) -> None:
         """One line for each trial finished since the last look."""
-        # A little back, as two may finish within the clock's grain or commit out of order.
         recent = session.history.finished(since=self._finished_until - OVERLAP_SECONDS)
         finished = [cell for cell in recent if cell.trial_id not in self._told]
         if not finished:
@@ -101,13 +105,13 @@ class StudyObserver(Observer):
 def describe_finished(cell: FinishedCell) -> str:
     """A finished cell in one line."""
     return (
-        f"trial {cell.trial_number} {cell.result.lower()}: val accuracy {percent(cell.value)} "
-        f"after {cell.n_epochs} epochs in {cell.seconds:.1f} s ({show_params(cell.params)})"
+        f"trial {cell.trial_number} {cell.result.lower()}: val accuracy {format_percent(cell.value)} "
+        f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_params(cell.params)})"
     )
 
 
 class LiveObserver(StudyObserver):
-    """A bar over the cells, a line a worker, the best so far, the time left; it vanishes at the end."""
+    """A bar for the cells, a line for each worker, the best so far, the time left; it vanishes at the end."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -140,34 +144,26 @@ class StudyView:
 
     def __init__(self, session: Session) -> None:
         self._history = session.history
-        self._title = title(session.record)
+        self._title = describe_study(session.record)
         self._remaining = RemainingTime(session.history)
 
     def draw(self) -> Group:
         """The study as it is now."""
         counts, best, running = self._history.counts(), self._history.best(), self._history.running()
-        n_settled = counts.done + counts.failed
+        n_finished = counts.done + counts.failed
         seconds = self._remaining.estimate(counts, running)
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            ProgressBar(total=max(1, counts.total), completed=n_settled, width=30),
-            f"{n_settled}/{counts.total} cells",
-            "" if seconds is None else f"about {format_seconds(seconds)} left",
+            ProgressBar(total=max(1, counts.total), completed=n_finished, width=30),
+            f"{n_finished}/{count(counts.total, 'cell')}",
+            "" if seconds is None else f"about {format_duration(seconds)} left",
         )
         leader = "best so far: none yet"
         if best is not None:
-            leader = f"best so far: {percent(best.value)} by trial {best.trial_number} ({show_params(best.params)})"
-        rows: list[RenderableType] = [Text(f"{self._title}: {show_counts(counts)}", style="bold"), bar]
+            leader = (
+                f"best so far: {format_percent(best.value)} by trial {best.trial_number} ({format_params(best.params)})"
+            )
+        rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
             rows.append(running_table(running))
         return Group(*rows, Text(leader))
-
-
-def format_seconds(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from fmnist_optuna import __version__
-from fmnist_optuna.cli import data, managing, reading, running, showing, spec, winning
-from fmnist_optuna.cli.options import say
-from fmnist_optuna.cli.streams import OutputError, discard_answers, flush_answers, prepare_streams
+from fmnist_optuna.cli import confirming, data, exporting, managing, reading, running, showing, spec
+from fmnist_optuna.cli.streams import OutputError, discard_answers, flush_answers, prepare_streams, say
 from fmnist_optuna.log import configure_logging
 from fmnist_optuna.user_modules.search_path import search_in
 
@@ -47,13 +46,10 @@ def main_options(
     """Search a grid of hyperparameters for a Keras model with many workers, and name one honest winner."""
 
 
-running.add_to(app)
-reading.add_to(app)
-winning.add_to(app)
-showing.add_to(app)
-managing.add_to(app)
-app.add_typer(data.app, name="data")
-app.add_typer(spec.app, name="spec")
+for module in (running, reading, confirming, exporting, showing, managing):
+    app.add_typer(module.group)
+app.add_typer(data.group, name="data")
+app.add_typer(spec.group, name="spec")
 
 
 def main() -> None:

@@ -5,19 +5,15 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.options import Common, StudyName, command, say
-from fmnist_optuna.cli.reading import open_session, open_storage_of
+from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.options import Common, StudyName, open_session, open_storage_of
+from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
 
-
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    command(app, "stop")(stop)
-    command(app, "retry")(retry)
-    command(app, "upgrade")(upgrade)
-    command(app, "delete")(delete)
+group = make_group()
 
 
+@command(group, "stop")
 def stop(common: Common, study: StudyName = None) -> None:
     """End a study's workers, wherever they run: they finish their epoch and give their cells back."""
     from fmnist_optuna.study.studies import raise_generation
@@ -28,6 +24,7 @@ def stop(common: Common, study: StudyName = None) -> None:
     say(f"study {session.record.name}: workers told to leave: {n_workers}. Next: fmnist-optuna status")
 
 
+@command(group, "retry")
 def retry(common: Common, study: StudyName = None) -> None:
     """Let the failed cells of a study wait again, with their counters at 0."""
     session = open_session(common, study)
@@ -35,6 +32,7 @@ def retry(common: Common, study: StudyName = None) -> None:
     say(f"study {session.record.name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna run")
 
 
+@command(group, "upgrade")
 def upgrade(common: Common) -> None:
     """Bring the tables of a storage that an earlier version made up to date; make a backup of it before.
 
@@ -48,13 +46,14 @@ def upgrade(common: Common) -> None:
     say(f"The storage has schema version {SCHEMA_VERSION}{', as before' if is_new else f'; it had {before}'}.")
 
 
+@command(group, "delete")
 def delete(
     common: Common,
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a study with its trials, curves, openings, weights and confirmation."""
-    from fmnist_optuna.cli.tables import show_counts
+    from fmnist_optuna.cli.study_tables import describe_counts
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.studies import delete_study, find_readable_or_not
 
@@ -63,7 +62,7 @@ def delete(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"delete must be confirmed, but nobody can be asked here; add --yes to remove {study}.")
-        counts = show_counts(History(storage, found.study_id).counts())
+        counts = describe_counts(History(storage, found.study_id).counts())
         if not typer.confirm(f"Remove study {study} with {counts}?", err=True):
             say("Nothing was removed.")
             return

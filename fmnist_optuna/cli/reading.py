@@ -3,48 +3,26 @@
 import csv
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmnist_optuna.cli.options import Common, JsonFlag, StudyName, command
+from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.options import Common, JsonFlag, StudyName, TrialArgument, open_session, open_storage_of
 from fmnist_optuna.errors import MismatchError, UsageError
+from fmnist_optuna.wording import count, format_duration, format_params
 
 if TYPE_CHECKING:
-    from fmnist_optuna.ledger.storage import Storage
+    from fmnist_optuna.study.leaderboard import TrialRow
     from fmnist_optuna.study.session import Session
 
 WATCH_SECONDS = 1.0
 
-
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    command(app, "status")(status)
-    command(app, "trials")(trials)
-    command(app, "show")(show)
-    command(app, "best")(best)
-    command(app, "verify")(verify)
-    command(app, "list")(list_)
+group = make_group()
 
 
-def open_storage_of(common: Common) -> "Storage":
-    """The storage that a reading command is about; it must be there."""
-    from fmnist_optuna.ledger.storage import open_storage
-
-    return open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
-
-
-def open_session(common: Common, study: str | None) -> "Session":
-    """The study that a reading command is about."""
-    from fmnist_optuna.ledger.records import Timing
-    from fmnist_optuna.study.session import Session
-    from fmnist_optuna.study.studies import find_study
-
-    storage = open_storage_of(common)
-    timing = Timing.for_lease(common.lease_seconds)
-    return Session(storage, find_study(storage, study), timing, "reader")
-
-
+@command(group, "status")
 def status(
     common: Common,
     study: StudyName = None,
@@ -53,8 +31,9 @@ def status(
 ) -> None:
     """Show how far a study is: cells, workers, best so far."""
     from fmnist_optuna.cli.answers import print_json, status_answer
-    from fmnist_optuna.cli.live import StudyView, format_seconds
-    from fmnist_optuna.cli.tables import out, print_foreign
+    from fmnist_optuna.cli.console import out
+    from fmnist_optuna.cli.live import StudyView
+    from fmnist_optuna.cli.study_tables import print_foreign
 
     session = open_session(common, study)
     if as_json and watch:
@@ -66,20 +45,21 @@ def status(
         _watch(session)
     history = session.history
     out.print(StudyView(session).draw())
-    workers = history.workers()
-    elapsed = format_seconds(history.elapsed_seconds())
-    out.print(f"{len(workers)} workers, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
+    workers = count(len(history.workers()), "worker")
+    elapsed = format_duration(history.elapsed_seconds())
+    out.print(f"{workers}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
     print_foreign(history.n_foreign())
     if history.counts().failed:
         for params, error in history.failed():
-            out.print(f"failed: {params}: {error}", soft_wrap=True)
+            out.print(f"failed: {format_params(params)}: {error}", soft_wrap=True)
 
 
 def _watch(session: "Session") -> None:
+    """Draw the study again and again until it is over, or until Ctrl-C."""
     from rich.live import Live
 
+    from fmnist_optuna.cli.console import out
     from fmnist_optuna.cli.live import StudyView
-    from fmnist_optuna.cli.tables import out
 
     view = StudyView(session)
     with Live(console=out, auto_refresh=False, transient=True) as live:
@@ -91,6 +71,7 @@ def _watch(session: "Session") -> None:
             return
 
 
+@command(group, "trials")
 def trials(
     common: Common,
     study: StudyName = None,
@@ -99,7 +80,9 @@ def trials(
 ) -> None:
     """List all attempts, the best first."""
     from fmnist_optuna.cli.answers import print_json, trials_answer
-    from fmnist_optuna.cli.tables import out, print_foreign, print_trials, title
+    from fmnist_optuna.cli.console import describe_study, out
+    from fmnist_optuna.cli.study_tables import print_foreign
+    from fmnist_optuna.cli.trial_tables import print_trials
     from fmnist_optuna.study.leaderboard import read_trials
 
     if as_csv and as_json:
@@ -112,12 +95,13 @@ def trials(
         _write_csv(rows)
     else:
         n_foreign = sum(row.is_foreign for row in rows)
-        out.print(f"{title(session.record)}: {len(rows) - n_foreign} attempts")
+        out.print(f"{describe_study(session.record)}: {count(len(rows) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
         print_trials(rows)
 
 
-def _write_csv(rows: list[Any]) -> None:
+def _write_csv(rows: Sequence["TrialRow"]) -> None:
+    """One line for each attempt, with a column for each parameter."""
     names = list(dict.fromkeys(name for row in rows for name in row.params))
     columns = ("trial", "cell", "state", "val_accuracy", "epochs", "seconds", "attempt", "worker", "reason", "error")
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -128,53 +112,30 @@ def _write_csv(rows: list[Any]) -> None:
         writer.writerow([row.number, row.cell_id, row.state, *params, *result])
 
 
+@command(group, "show")
 def show(
     common: Common,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")],
+    trial: TrialArgument,
     study: StudyName = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show one trial: parameters, curve, error, log, and what its callbacks wrote."""
-    from fmnist_optuna.artifacts.folder import kept_files
-    from fmnist_optuna.cli.answers import print_json, trial_answer
-    from fmnist_optuna.cli.tables import out, percent, print_curve, show_params, title
-    from fmnist_optuna.study.leaderboard import read_trial
+    from fmnist_optuna.cli.answers import details_answer, print_json
+    from fmnist_optuna.cli.trial_details import read_details
+    from fmnist_optuna.cli.trial_tables import print_details
 
-    session = open_session(common, study)
-    row = read_trial(session, trial)
-    stored = session.trials.get_trial(row.trial_id)
-    files, code = kept_files(session.storage.artifacts, session.trials, stored), stored.user_attrs.get("code")
-    curve = session.history.curve(row.trial_id)
-    log = session.storage.artifacts.parent / "logs" / f"{row.worker}.log"
+    details = read_details(open_session(common, study), trial)
     if as_json:
-        epochs = [{name: value if value == value else None for name, value in vars(epoch).items()} for epoch in curve]
-        log_file = str(log) if log.exists() else None
-        answer = {"study": session.record.name, **trial_answer(row), "seed": row.seed, "log": log_file}
-        print_json(
-            {**answer, "code": code, "files": {name: str(path) for name, path in files.items()}, "curve": epochs}
-        )
-        return
-    out.print(f"trial {row.number} of {title(session.record)}: {row.state}{f', {row.reason}' if row.reason else ''}")
-    out.print(f"  {show_params(row.params)}")
-    out.print(f"  val accuracy {percent(row.value)}, {row.n_epochs} epochs in {row.seconds:.1f} s, seed {row.seed}")
-    attempt = f"attempt {row.attempt} at cell {row.cell_id[:12]} by worker {row.worker}"
-    out.print(f"  {'added by another program; it counts for nothing' if row.is_foreign else attempt}")
-    if code is not None:
-        out.print(f"  model code {code[:12]}")
-    if row.error:
-        out.print(f"  error: {row.error}", soft_wrap=True)
-    if log.exists():
-        out.print(f"  log: {log}", soft_wrap=True)
-    for name, path in files.items():
-        out.print(f"  {name}: {path}", soft_wrap=True)
-    if curve:
-        print_curve(curve, is_kept=row.state == "COMPLETE")
+        print_json(details_answer(details))
+    else:
+        print_details(details)
 
 
+@command(group, "best")
 def best(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> None:
     """Show the winner and its score on the test set."""
     from fmnist_optuna.cli.answers import print_json, winner_answer
-    from fmnist_optuna.cli.tables import print_winner
+    from fmnist_optuna.cli.winner_tables import print_winner
     from fmnist_optuna.results.winner import find_winner
 
     session = open_session(common, study)
@@ -185,10 +146,12 @@ def best(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> 
         print_winner(session.record, winner, session.history.counts())
 
 
+@command(group, "verify")
 def verify(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> None:
     """Prove that every cell has exactly one result; exit 6 when it has not."""
     from fmnist_optuna.cli.answers import print_json, verification_answer
-    from fmnist_optuna.cli.tables import print_verification, title
+    from fmnist_optuna.cli.console import describe_study
+    from fmnist_optuna.cli.study_tables import print_verification
     from fmnist_optuna.study.verification import verify as verify_study
 
     session = open_session(common, study)
@@ -196,18 +159,20 @@ def verify(common: Common, study: StudyName = None, as_json: JsonFlag = False) -
     if as_json:
         print_json(verification_answer(verification))
     else:
-        print_verification(title(session.record), verification)
+        print_verification(describe_study(session.record), verification)
     if not verification.ok:
         raise MismatchError(
             f"study {session.record.name}: every cell must have exactly one result, but {verification.n_missing} of "
-            f"{verification.n_cells} have none and {len(verification.problems)} problems were found."
+            f"{verification.n_cells} have none and {count(len(verification.problems), 'problem')} "
+            f"{'was' if len(verification.problems) == 1 else 'were'} found."
         )
 
 
+@command(group, "list")
 def list_(common: Common, as_json: JsonFlag = False) -> None:
     """List the studies of the storage."""
     from fmnist_optuna.cli.answers import print_json, study_answer
-    from fmnist_optuna.cli.tables import print_studies
+    from fmnist_optuna.cli.study_tables import print_studies
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.studies import list_studies
 

@@ -5,31 +5,42 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import (
+    AcceptCode,
     Common,
     DataDir,
     JsonFlag,
+    MemoryLimit,
     Mirrors,
     StudyName,
     Workers,
-    command,
     loading_tensorflow,
-    parse_duration,
+    make_run_options,
+    open_storage_of,
+    parse_limit,
     parse_size,
     read_study_file,
-    say,
 )
 from fmnist_optuna.cli.signals import ENDING, handle_signals
+from fmnist_optuna.cli.streams import say
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.processes.temporary import use_for_all_temporary_files
+from fmnist_optuna.wording import count, format_params
 
 if TYPE_CHECKING:
+    from fmnist_optuna.ledger.storage import Storage
+    from fmnist_optuna.running import StudyResult
+    from fmnist_optuna.spec.study_spec import StudySpec
+    from fmnist_optuna.study.studies import StudyRecord
     from fmnist_optuna.work.loop import LeaveRequest
+    from fmnist_optuna.work.order import WorkerOrder
 
 EXIT_FAILED_CELLS = 6
 
@@ -45,20 +56,17 @@ Source = Annotated[
 Pruner = Annotated[
     Literal["median", "none"] | None, typer.Option("--pruner", help="none trains every cell to its end.")
 ]
-AcceptCode = Annotated[
-    bool,
-    typer.Option("--accept-code", help="Go on with model code that differs from the study's; the diff shows where."),
+Timeout = Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second run goes on.")]
+TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill an attempt that takes longer.")]
+IsShown = Annotated[bool, typer.Option("--dashboard", help="Show the studies in a browser meanwhile, at 127.0.0.1.")]
+DashboardPort = Annotated[
+    int, typer.Option("--dashboard-port", min=0, max=65535, help="Port of --dashboard; 0 takes any free one.")
 ]
-MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", help="Replace a worker that grows larger, e.g. 4g.")]
+
+group = make_group()
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    command(app, "run")(run)
-    command(app, "init")(init)
-    command(app, "worker", logging.INFO)(worker)
-
-
+@command(group, "run")
 def run(
     common: Common,
     study_file: SpecFile = None,
@@ -68,18 +76,12 @@ def run(
     mirror: Mirrors = None,
     pruner: Pruner = None,
     name: Name = None,
-    timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second run goes on.")] = None,
-    trial_timeout: Annotated[
-        str | None, typer.Option("--trial-timeout", help="Kill an attempt that takes longer.")
-    ] = None,
+    timeout: Timeout = None,
+    trial_timeout: TrialTimeout = None,
     memory_limit: MemoryLimit = None,
     accept_code: AcceptCode = False,
-    is_shown: Annotated[
-        bool, typer.Option("--dashboard", help="Show the studies in a browser meanwhile, at 127.0.0.1.")
-    ] = False,
-    dashboard_port: Annotated[
-        int, typer.Option("--dashboard-port", min=0, max=65535, help="Port of --dashboard; 0 takes any free one.")
-    ] = 8080,
+    is_shown: IsShown = False,
+    dashboard_port: DashboardPort = 8080,
     as_json: JsonFlag = False,
 ) -> None:
     """Create or resume a study, run it until every cell is done, test the winner once, and print it.
@@ -87,25 +89,14 @@ def run(
     Ctrl-C stops cleanly and a second run goes on.
     """
     from fmnist_optuna.cli.live import make_observer
-    from fmnist_optuna.ledger.records import Timing
-    from fmnist_optuna.running import RunOptions, run_study
+    from fmnist_optuna.running import run_study
     from fmnist_optuna.work.limits import Limits
 
-    options = RunOptions(
-        storage=common.storage,
+    options = replace(
+        make_run_options(common, data_dir, mirror, accept_code),
         n_workers=workers or usable_cores(),
-        data_dir=data_dir,
-        mirrors=tuple(mirror or ()),
-        timeout_seconds=None if timeout is None else parse_duration(timeout, "--timeout"),
-        limits=Limits(
-            trial_seconds=None if trial_timeout is None else parse_duration(trial_timeout, "--trial-timeout"),
-            memory_bytes=None if memory_limit is None else parse_size(memory_limit, "--memory-limit"),
-        ),
-        timing=Timing.for_lease(common.lease_seconds),
-        patience_seconds=common.patience_seconds,
-        log_format=common.log_format,
-        log_level=common.log_level,
-        accepts_code=accept_code,
+        timeout_seconds=parse_limit(timeout, "--timeout"),
+        limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
         dashboard_port=dashboard_port if is_shown else None,
     )
     spec = _read_spec(study_file, name, data, pruner)
@@ -114,9 +105,10 @@ def run(
     _answer(result, as_json)
 
 
-def _answer(result: Any, as_json: bool) -> None:
+def _answer(result: "StudyResult", as_json: bool) -> None:
+    """Print the winner; where there is none, or cells have failed, say so and exit with 6."""
     from fmnist_optuna.cli.answers import print_json, winner_answer
-    from fmnist_optuna.cli.tables import print_winner, show_params
+    from fmnist_optuna.cli.winner_tables import print_winner
 
     record = result.session.record
     if result.winner is not None:
@@ -127,20 +119,25 @@ def _answer(result: Any, as_json: bool) -> None:
     elif as_json:
         print_json({"study": record.name, "trial": None})
     if result.counts.failed or result.winner is None:
-        for params, error in result.session.history.failed():
-            say(f"failed: {show_params(params)}: {error}", logging.ERROR)
-        say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)
-        say(
-            f"Error: study {record.name}: {result.counts.failed} cells failed; after mending the cause: "
-            f"fmnist-optuna retry {record.name}",
-            logging.ERROR,
-        )
+        _say_what_failed(result)
         sys.exit(EXIT_FAILED_CELLS)
     say(f"\nNext: fmnist-optuna verify {record.name}   (all attempts: fmnist-optuna trials {record.name})")
 
 
-def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> Any:
-    """The study file with what the options say in its place."""
+def _say_what_failed(result: "StudyResult") -> None:
+    name = result.session.record.name
+    for params, error in result.session.history.failed():
+        say(f"failed: {format_params(params)}: {error}", logging.ERROR)
+    say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)
+    say(
+        f"Error: study {name}: {count(result.counts.failed, 'cell')} failed; after mending the cause: "
+        f"fmnist-optuna retry {name}",
+        logging.ERROR,
+    )
+
+
+def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> "StudySpec":
+    """The study file, in which an option's value takes the place of the file's."""
     from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 
     spec = StudySpec() if study_file is None else read_study_file(study_file)
@@ -154,6 +151,7 @@ def _read_spec(study_file: Path | None, name: str | None, data: str | None, prun
     return parse_spec(content, "options" if study_file is None else str(study_file))
 
 
+@command(group, "init")
 def init(
     common: Common,
     study_file: SpecFile = None,
@@ -167,29 +165,24 @@ def init(
 ) -> None:
     """Create schema, study and cells once, and train nothing; start workers wherever you like afterwards."""
     from fmnist_optuna.cli.answers import print_json, status_answer
-    from fmnist_optuna.cli.tables import out, show_counts, title
-    from fmnist_optuna.ledger.records import Timing
-    from fmnist_optuna.running import RunOptions, decorate_study, prepare_study
+    from fmnist_optuna.cli.console import describe_study, out
+    from fmnist_optuna.cli.study_tables import describe_counts
+    from fmnist_optuna.running import decorate_study, prepare_study
 
-    options = RunOptions(
-        storage=common.storage,
-        data_dir=data_dir,
-        mirrors=tuple(mirror or ()),
-        timing=Timing.for_lease(common.lease_seconds),
-        patience_seconds=common.patience_seconds,
-        accepts_code=accept_code,
-    )
+    options = make_run_options(common, data_dir, mirror, accept_code)
     prepared = prepare_study(_read_spec(study_file, name, data, pruner), options, has_workers=False)
     session = prepared.session
     decorate_study(session)
     if as_json:
         print_json(status_answer(session))
     else:
-        out.print(f"study {title(session.record)}: {show_counts(session.history.counts())}", soft_wrap=True)
-        out.print(f"{prepared.n_new_cells} new cells; {prepared.data.reason}", soft_wrap=True)
+        counts = describe_counts(session.history.counts())
+        out.print(f"study {describe_study(session.record)}: {counts}", soft_wrap=True)
+        out.print(f"{count(prepared.n_new_cells, 'new cell')}; {prepared.data.reason}", soft_wrap=True)
     say(f"Next: fmnist-optuna worker {session.record.name}   (as many as you like, wherever the storage is reached)")
 
 
+@command(group, "worker", logging.INFO)
 def worker(
     common: Common,
     study: StudyName = None,
@@ -200,27 +193,31 @@ def worker(
 
     The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
     """
-    import socket
-    import uuid
-
-    from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
-    from fmnist_optuna.ledger.progress import History
-    from fmnist_optuna.ledger.records import Timing
-    from fmnist_optuna.ledger.storage import open_storage
     from fmnist_optuna.settings import prepare_training_environment
-    from fmnist_optuna.study.studies import find_study, find_study_or_none
-    from fmnist_optuna.work.order import WorkerOrder
+    from fmnist_optuna.study.studies import find_study
 
     prepare_training_environment()
     temporary = use_for_all_temporary_files()
-    storage = open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
+    storage = open_storage_of(common)
     record = find_study(storage, study)
     leave, caught = _leave_on_signal(temporary)
-
     with loading_tensorflow(common):
         from fmnist_optuna.work.worker import run_worker
+    run_worker(_make_order(common, record, data_dir, memory_limit), leave)
+    _say_how_it_ended(storage, record, caught)
 
-    order = WorkerOrder(
+
+def _make_order(
+    common: Common, record: "StudyRecord", data_dir: Path | None, memory_limit: str | None
+) -> "WorkerOrder":
+    """What this process, as one worker of a study, is to do."""
+    import socket
+    import uuid
+
+    from fmnist_optuna.ledger.records import Timing
+    from fmnist_optuna.work.order import WorkerOrder
+
+    return WorkerOrder(
         storage=common.storage,
         study_name=record.name,
         worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}-1",
@@ -228,10 +225,26 @@ def worker(
         data_dir=data_dir,
         timing=Timing.for_lease(common.lease_seconds),
         patience_seconds=common.patience_seconds,
-        memory_limit_bytes=None if memory_limit is None else parse_size(memory_limit, "--memory-limit"),
+        memory_limit_bytes=parse_size(memory_limit, "--memory-limit"),
         log_format=common.log_format,
     )
-    run_worker(order, leave)
+
+
+def _say_how_it_ended(storage: "Storage", record: "StudyRecord", caught: list[int]) -> None:
+    """Say what is left of the study once its worker has ended.
+
+    Args:
+        caught: Numbers of the signals that this process was sent.
+
+    Raises:
+        NotFoundError: The study was deleted meanwhile.
+        InterruptedBySignalError: A signal ended the worker.
+        StoppedError: The worker was told to leave.
+    """
+    from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
+    from fmnist_optuna.ledger.progress import History
+    from fmnist_optuna.study.studies import find_study_or_none
+
     if find_study_or_none(storage, record.name) is None:
         raise NotFoundError(f"study {record.name}: was deleted meanwhile.")
     counts = History(storage, record.study_id).counts()
@@ -246,6 +259,14 @@ def worker(
 
 
 def _leave_on_signal(temporary: Path) -> tuple["LeaveRequest", list[int]]:
+    """Let the first signal ask the worker to leave, and the second end this process at once.
+
+    Args:
+        temporary: The folder of this process's temporary files, which is removed then.
+
+    Returns:
+        The request that the worker heeds, and a list that gets the number of each signal.
+    """
     from fmnist_optuna.work.loop import LeaveRequest
 
     leave = LeaveRequest()

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.options import Common, DataDir, StudyName, command, say
-from fmnist_optuna.cli.reading import open_session, open_storage_of
+from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.options import Common, DataDir, StudyName, open_session, open_storage_of
+from fmnist_optuna.cli.streams import say
 
 PORT = 8080
 Host = Annotated[
@@ -24,12 +25,10 @@ Host = Annotated[
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    command(app, "report")(report)
-    command(app, "dashboard")(dashboard)
+group = make_group()
 
 
+@command(group, "report")
 def report(
     common: Common,
     study: StudyName = None,
@@ -48,6 +47,7 @@ def report(
     say(f"Open it in a browser: {file.absolute().as_uri()}")
 
 
+@command(group, "dashboard")
 def dashboard(
     common: Common,
     study: StudyName = None,

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.options import Common, JsonFlag, command, read_study_file, say
+from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.options import Common, JsonFlag, read_study_file
+from fmnist_optuna.cli.streams import say
 
-app = typer.Typer(help="Study files.", no_args_is_help=True)
+group = make_group("Study files.")
 
 EXAMPLE = """\
 # A study file. Every table is optional; what stands here are the defaults.
@@ -48,12 +50,14 @@ seeds = 5
 """
 
 
+@command(group, "example")
 def example(common: Common) -> None:
     """Print a commented study file with the defaults."""
     print(EXAMPLE, end="")
     say("Next: fmnist-optuna spec example > my_study.toml, edit it, fmnist-optuna run my_study.toml")
 
 
+@command(group, "check")
 def check(
     common: Common,
     study_file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file.")],
@@ -76,7 +80,3 @@ def check(
         return
     print(f"{study_file}: ok, study {bound.name}, {n_cells} cells of {bound.model.architecture}")
     say(f"Next: fmnist-optuna run {study_file}")
-
-
-command(app, "example")(example)
-command(app, "check")(check)

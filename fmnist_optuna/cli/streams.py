@@ -6,10 +6,15 @@ Remarks go to stderr: a command does not end because nobody can read them.
 
 import codecs
 import io
+import logging
 import os
 import sys
 
 from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.log import PERSON
+from fmnist_optuna.wording import reason_of
+
+person = logging.getLogger(PERSON)
 
 NARROWEST = 20  # columns; fewer are no width that anybody reads, and 0 stands for unknown
 WIDTHS = ("COLUMNS", "LINES", "TERMINAL_WIDTH")  # variables that rich and typer take for numbers
@@ -58,7 +63,7 @@ class _Remarks(io.TextIOWrapper):
 
 
 def _refused(error: OSError) -> OutputError:
-    return OutputError(f"Standard output must take the answer, but {error.strerror or error}.")
+    return OutputError(f"Standard output must take the answer, but {reason_of(error)}.")
 
 
 def prepare_streams() -> None:
@@ -133,3 +138,13 @@ def discard_answers() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
+
+
+def say(text: str, level: int = logging.INFO, exception: BaseException | None = None) -> None:
+    """One message to the person, on stderr: as it is, or as a JSON line where --log-format asks for it.
+
+    Args:
+        level: A message below ERROR is left out with --quiet.
+        exception: Its traceback comes before the message.
+    """
+    person.log(level, "%s", text, extra={"event": "message"}, exc_info=exception)

@@ -406,4 +406,4 @@ def test_every_line_of_json_logs_is_a_record(traces: Traces) -> None:
     assert "\nRuntimeError: the weather is bad\n" in failed["exception"]
     of_run = [json.loads(line) for line in traces.answers["run"].stderr.splitlines()]
     assert {line["study"] for line in of_run if line["event"] == "worker_started"} == {"small"}
-    assert of_run[-1]["message"].startswith("Error: study small: 1 cells failed")
+    assert of_run[-1]["message"].startswith("Error: study small: 1 cell failed")

@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from small_study import N_CELLS, ON_SQLITE, begin_trial, claim_cell, finish_everything, finish_trial, make_spec
 
 from fmnist_optuna.cli.answers import print_json, status_answer, trial_answer, trials_answer, verification_answer
-from fmnist_optuna.cli.tables import print_trials, print_verification
+from fmnist_optuna.cli.study_tables import print_verification
+from fmnist_optuna.cli.trial_tables import print_trials
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.winner import find_winner

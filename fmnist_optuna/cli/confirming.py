@@ -1,0 +1,96 @@
+"""`confirm` and `reproduce`: the best cells over fresh seeds, and a trial that is trained once more."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.options import (
+    AcceptCode,
+    Common,
+    DataDir,
+    JsonFlag,
+    Mirrors,
+    StudyName,
+    TrialArgument,
+    Workers,
+    make_run_options,
+    open_session,
+    parse_limit,
+)
+from fmnist_optuna.cli.streams import say
+from fmnist_optuna.errors import FmnistOptunaError, MismatchError
+from fmnist_optuna.processes.cores import usable_cores
+
+group = make_group()
+
+
+@command(group, "confirm")
+def confirm(
+    common: Common,
+    study: StudyName = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, show_default="study file's, 3", help="How many of the best cells.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=2, show_default="study file's, 5", help="Fresh seeds a cell.")
+    ] = None,
+    workers: Workers = None,
+    data_dir: DataDir = None,
+    mirror: Mirrors = None,
+    timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second call goes on.")] = None,
+    accept_code: AcceptCode = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train the best cells again over fresh seeds, and choose the smallest model that is as good as the best.
+
+    Ctrl-C stops cleanly and a second call goes on.
+    """
+    from fmnist_optuna.cli.answers import confirmation_answer, print_json
+    from fmnist_optuna.cli.live import make_observer
+    from fmnist_optuna.cli.winner_tables import print_confirmation
+    from fmnist_optuna.confirming import confirm_study
+
+    session = open_session(common, study)
+    options = replace(
+        make_run_options(common, data_dir, mirror, accept_code),
+        n_workers=workers or usable_cores(),
+        timeout_seconds=parse_limit(timeout, "--timeout"),
+    )
+    with make_observer(common) as observer:
+        confirmed = confirm_study(session, options, top, seeds, observer)
+    if as_json:
+        print_json(confirmation_answer(session.record, confirmed))
+    else:
+        print_confirmation(session.record, confirmed)
+    say(f"\nNext: fmnist-optuna export {session.record.name}")
+
+
+@command(group, "reproduce")
+def reproduce(
+    common: Common,
+    trial: TrialArgument,
+    study: StudyName = None,
+    data_dir: DataDir = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a trial again from its seed, and compare curve and weights to the last bit; exit 6 when they differ."""
+    from fmnist_optuna.cli.answers import print_json, reproduction_answer
+    from fmnist_optuna.cli.model_tables import print_reproduction
+    from fmnist_optuna.results.reproduction import reproduce_trial
+
+    session = open_session(common, study)
+    reproduction = reproduce_trial(session, trial, data_dir)
+    if as_json:
+        print_json(reproduction_answer(session.record, reproduction))
+    else:
+        print_reproduction(session.record, reproduction)
+    if reproduction.matches:
+        return
+    text = f"trial {trial} of study {session.record.name} must come out the same, but does not"
+    if reproduction.code_differences:
+        raise MismatchError(f"{text}; the model code is not the one that the trial was trained with.")
+    if reproduction.environment_differences:  # which may well be why: a failure, but nothing that contradicts
+        raise FmnistOptunaError(f"{text}; it was trained elsewhere: {'; '.join(reproduction.environment_differences)}.")
+    raise MismatchError(f"{text}, in the same environment.")

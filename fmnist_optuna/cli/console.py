@@ -1,0 +1,74 @@
+"""Standard output for people: the console, and the small parts that tables and lines are made of.
+
+Everything fits 80 columns.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fmnist_optuna.study.studies import StudyRecord
+
+BARS = "▁▂▃▄▅▆▇█"
+EIGHTHS = " ▏▎▍▌▋▊▉"
+SYNTHETIC = "(SYNTHETIC garments, not Fashion-MNIST)"
+
+
+class _Out(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave `... | head` to the command's own end; rich would exit with 1."""
+        raise BrokenPipeError
+
+
+out = _Out(highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def describe_study(record: "StudyRecord") -> str:
+    """The study's name, and a warning where its garments are drawn."""
+    return f"{record.name} {SYNTHETIC}" if record.is_synthetic else record.name
+
+
+def make_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An empty table without lines.
+
+    Args:
+        columns: Their headers; a long parameter's name stands in several lines, so that the table fits 80 columns.
+        right: Headers of the columns that are aligned to the right.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        header = column.replace("_", "\n")
+        table.add_column(header, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def sparkline(values: Sequence[float], width: int = 20) -> str:
+    """The last values as a small curve between their smallest and largest."""
+    shown = [value for value in values[-width:] if not math.isnan(value)]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return "".join(BARS[int((value - low) / span * (len(BARS) - 1))] for value in shown)
+
+
+def bar(value: float | None, low: float, high: float, width: int) -> str:
+    """A bar of up to `width` characters, empty at `low` and full at `high`; never empty for a value in between."""
+    if value is None or math.isnan(value):
+        return ""
+    span = (high - low) or 1.0
+    eighths = max(1, round(8 * width * min(1.0, max(0.0, (value - low) / span))))
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+
+
+def find_bar_ends(values: Iterable[float | None]) -> tuple[float, float]:
+    """The values at which bars are empty and full; one far below the middle does not make all the others look alike."""
+    there = sorted(value for value in values if value is not None and not math.isnan(value))
+    if not there:
+        return 0.0, 1.0
+    low = max(there[0], there[-1] - 3 * (there[-1] - there[len(there) // 2]))
+    return min(low, there[-1] - 1e-4), there[-1]

@@ -1,0 +1,62 @@
+"""Stored models for people: a reproduction, an export, the answers for pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fmnist_optuna.cli.console import SYNTHETIC, describe_study, out
+from fmnist_optuna.wording import count, format_params, format_percent
+
+if TYPE_CHECKING:
+    from fmnist_optuna.export.folder import Export
+    from fmnist_optuna.export.prediction import Prediction
+    from fmnist_optuna.results.reproduction import Reproduction
+    from fmnist_optuna.study.studies import StudyRecord
+
+
+def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:
+    """Whether a trial came out the same, and where it did not."""
+    verdict = "the same, bit for bit" if reproduction.matches else "NOT the same"
+    out.print(f"trial {reproduction.trial} of {describe_study(record)}: {verdict}")
+    out.print(f"  {format_params(reproduction.params)}, seed {reproduction.seed}")
+    epoch = reproduction.first_difference
+    curve = "equal" if epoch is None else f"differ from epoch {epoch + 1} on"
+    out.print(f"  {count(len(reproduction.recorded), 'epoch')}: {curve}")
+    if reproduction.recorded_sha256 is not None:
+        out.print(f"  weights then  {reproduction.recorded_sha256}")
+        out.print(f"  weights now   {reproduction.repeated_sha256}")
+    for line in reproduction.environment_differences:
+        out.print(f"  {line}", soft_wrap=True)
+    if reproduction.code_differences:
+        out.print("  the model code is not the one that the trial was trained with:")
+    for line in reproduction.code_differences:
+        out.print(f"    {line}", soft_wrap=True, markup=False)
+
+
+def print_export(exported: Export) -> None:
+    """Where the model is, what it scores, and that it was compared."""
+    manifest = exported.manifest
+    note = f" {SYNTHETIC}" if manifest["synthetic"] else ""
+    out.print(f"Exported trial {manifest['trial']} of {manifest['study']}{note} to {exported.folder}", soft_wrap=True)
+    out.print(f"  {format_params(manifest['params'])}")
+    accuracies = f"val {format_percent(manifest['val_accuracy'])}, test {format_percent(manifest['test_accuracy'])}"
+    out.print(f"  accuracy  {accuracies}")
+    if (parity := manifest["parity"]) is not None:
+        out.print(
+            f"  parity    {parity['n_images']:,} test images in a process with TensorFlow alone: every class as "
+            f"recorded, probabilities within {parity['max_difference']:.1g}",
+            soft_wrap=True,
+        )
+    out.print(f"  files     {', '.join(name for name in manifest['files'] if '/' not in name)}", soft_wrap=True)
+
+
+def print_prediction(prediction: Prediction, n_classes: int) -> None:
+    """One line for each picture: its most likely classes."""
+    if prediction.is_synthetic:
+        out.print("This model was trained on SYNTHETIC garments, not on Fashion-MNIST.")
+    for answer in prediction.answers:
+        ranking = ", ".join(f"{label} {format_percent(p)}" for label, p in answer.ranking[:n_classes])
+        note = "   (inverted: it was dark on light)" if answer.is_inverted else ""
+        if answer.is_mixed:
+            note = "   (taken as light on dark, but its border is as much light as dark: invert it if it is the other)"
+        out.print(f"{answer.name}: {ranking}{note}", soft_wrap=True)

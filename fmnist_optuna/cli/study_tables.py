@@ -1,0 +1,83 @@
+"""Studies for people: their cells by state, their workers, the verdict of `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from fmnist_optuna.cli.console import make_table, out, sparkline
+from fmnist_optuna.wording import count, format_percent, format_value
+
+if TYPE_CHECKING:
+    from fmnist_optuna.ledger.progress import CellCounts, RunningCell
+    from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
+    from fmnist_optuna.study.verification import Verification
+
+
+def describe_counts(counts: CellCounts) -> str:
+    """Cells by state in one line."""
+    cells = count(counts.total, "cell")
+    text = f"{counts.done} of {cells} done ({counts.complete} complete, {counts.pruned} pruned)"
+    for name in ("running", "waiting", "failed"):
+        if n := getattr(counts, name):
+            text += f", {n} {name}"
+    return text
+
+
+def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCounts, float | None]]) -> None:
+    """One row for each study, and below them a line for each that cannot be read."""
+    from fmnist_optuna.study.studies import UnreadableStudy
+
+    numbers = ("cells", "done", "failed", "best val acc")
+    table = make_table("study", "data", *numbers, right=numbers)
+    unreadable = [study for study, _, _ in studies if isinstance(study, UnreadableStudy)]
+    for study, counts, best in studies:
+        if isinstance(study, UnreadableStudy):
+            data = "unreadable"
+        else:
+            data = "SYNTHETIC" if study.is_synthetic else study.data_source
+        table.add_row(study.name, data, str(counts.total), str(counts.done), str(counts.failed), format_percent(best))
+    out.print(table)
+    for study in unreadable:
+        how = f"use the version that made it, or: fmnist-optuna delete {study.name}"
+        out.print(f"{study.name} cannot be read: {study.reason}; {how}", soft_wrap=True)
+
+
+def running_table(cells: Sequence[RunningCell]) -> Table:
+    """One row for each running cell: what it trains, how far it is, its curve."""
+    table = make_table("worker", "cell", "epoch", "val acc", "curve", right=("epoch", "val acc"))
+    for cell in cells:
+        latest = cell.val_accuracies[-1] if cell.val_accuracies else None
+        table.add_row(
+            cell.worker.rsplit("-", 1)[-1] if "-" in cell.worker else cell.worker,
+            " ".join(format_value(value) for value in cell.params.values()),
+            str(cell.n_epochs),
+            format_percent(latest),
+            sparkline(cell.val_accuracies),
+        )
+    return table
+
+
+def print_verification(name: str, verification: Verification) -> None:
+    """The verdict, and every problem in a line."""
+    verdict = "ok" if verification.ok else "NOT ok"
+    out.print(
+        f"{name}: {verdict}. {count(verification.n_cells, 'cell')}, {count(verification.n_results, 'result')}, "
+        f"{count(verification.n_duplicates, 'duplicate')}, {verification.n_missing} missing, "
+        f"{verification.n_failed} failed, {verification.n_running} running, "
+        f"{count(verification.n_surplus, 'surplus trial')}.",
+        soft_wrap=True,
+    )
+    print_foreign(verification.n_foreign)
+    for problem in verification.problems:
+        out.print(f"  {problem}", soft_wrap=True)
+
+
+def print_foreign(n_trials: int) -> None:
+    """How many trials other programs added to a study; nothing where there are none."""
+    if n_trials:
+        trials = count(n_trials, "trial of another program is", "trials of other programs are")
+        they = "it counts" if n_trials == 1 else "they count"
+        out.print(f"{trials} in this study too; {they} for nothing.", soft_wrap=True)

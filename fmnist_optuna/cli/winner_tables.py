@@ -1,0 +1,87 @@
+"""The winner for people: its scores, its classes, and what fresh seeds say of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fmnist_optuna.cli.console import describe_study, make_table, out
+from fmnist_optuna.wording import count, format_interval, format_params, format_percent, format_points, format_value
+
+if TYPE_CHECKING:
+    from fmnist_optuna.confirming import ConfirmedStudy
+    from fmnist_optuna.ledger.progress import CellCounts
+    from fmnist_optuna.results.confirmation import Confirmation
+    from fmnist_optuna.results.evaluation import Evaluation
+    from fmnist_optuna.results.winner import Winner
+    from fmnist_optuna.study.studies import StudyRecord
+
+
+def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> None:
+    """The winner, its scores and its classes."""
+    out.print(f"Winner of {describe_study(record)}: trial {winner.trial}")
+    out.print(f"  {format_params(winner.params)}")
+    how = "best of" if winner.confirmation is None else "confirmed;"
+    among = f"{how} {count(counts.complete, 'complete cell')}, {counts.pruned} pruned"
+    out.print(f"  validation accuracy  {format_percent(winner.val_accuracy)}   {among}")
+    if winner.evaluation is None:
+        out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
+        return
+    interval = format_interval(winner.evaluation.interval)
+    scored = f"95 % interval {interval}, {count(winner.evaluation.n_images, 'image')}"
+    out.print(f"  test accuracy        {format_percent(winner.evaluation.accuracy)}   {scored}")
+    if winner.confirmation is not None:
+        print_confirmed(winner.confirmation)
+    out.print()
+    print_classes(winner.evaluation)
+
+
+def print_confirmed(confirmation: Confirmation) -> None:
+    """The chosen cell's means over fresh seeds."""
+    n_seeds = len(confirmation.chosen.val.values)
+    for name, sample in (("validation", confirmation.chosen.val), ("test", confirmation.test)):
+        if sample is not None:
+            scored = f"95 % interval {format_interval(sample.interval)}, mean of {n_seeds} seeds"
+            out.print(f"  {f'confirmed {name}':<20} {format_percent(sample.mean)}   {scored}")
+
+
+def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
+    """All cells that were compared, the chosen one's scores, and how much the selection flattered."""
+    confirmation, winner = confirmed.confirmation, confirmed.winner
+    n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
+    cells = count(len(confirmation.candidates), "cell")
+    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
+    names = list(confirmation.chosen.cell.params)
+    numbers = ("trial", *names, "params", "val acc", "sd", "95 % interval")
+    table = make_table(*numbers, "", right=numbers)
+    for candidate in confirmation.candidates:
+        is_chosen = candidate is confirmation.chosen
+        table.add_row(
+            str(candidate.cell.trial_number),
+            *(format_value(candidate.cell.params[name]) for name in names),
+            f"{candidate.n_parameters:,}",
+            format_percent(candidate.val.mean),
+            format_points(candidate.val.sd),
+            format_interval(candidate.val.interval),
+            f"{'*' if is_chosen else ''}{f' {candidate.n_missing} missing' if candidate.n_missing else ''}".strip(),
+        )
+    out.print(table)
+    out.print()
+    out.print(f"* Chosen: trial {winner.trial}, the smallest model within one standard error of the best")
+    out.print(f"  {format_params(winner.params)}")
+    print_confirmed(confirmation)
+    if winner.evaluation is not None:
+        score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
+        out.print(f"  its stored weights   {score}")
+    if confirmed.selected_optimism is not None and confirmed.confirmed_optimism is not None:
+        selected, mean = 100 * confirmed.selected_optimism, 100 * confirmed.confirmed_optimism
+        out.print(f"  val minus test       {selected:+.2f} points for the trial with the best val accuracy,")
+        out.print(f"                       {mean:+.2f} points for the confirmed mean")
+
+
+def print_classes(evaluation: Evaluation) -> None:
+    """Recall and precision of each class on the test images."""
+    table = make_table("class", "images", "recall", "precision", right=("images", "recall", "precision"))
+    for result in evaluation.classes:
+        recall, precision = format_percent(result.recall), format_percent(result.precision)
+        table.add_row(result.label, f"{result.n_images:,}", recall, precision)
+    out.print(table)
