@@ -36,7 +36,8 @@ from databases import describe_machine
 from kernels import DROPOUT_RATE, GROUPS, compile_empty_loop, compile_loop, compile_validation, make_kernels
 from tables import print_machine, print_table
 
-from fmnist_optuna.data.source import find_data_dir, load_splits
+from fmnist_optuna.data.fashion_mnist import find_data_dir
+from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.settings import DATA
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "acceptance"))
 from recovery import Watch, wait_for
 from shell import PACE, Shell
 
-from fmnist_optuna.data.source import find_data_dir
+from fmnist_optuna.data.fashion_mnist import find_data_dir
 from fmnist_optuna.settings import DATA
 
 ENDLESS_SECONDS = 3600.0  # a worker that has its first epoch behind it stays where it is

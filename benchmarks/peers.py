@@ -40,7 +40,8 @@ from databases import describe_machine
 from tables import print_machine, print_table
 from trees import list_tree, measure_tree
 
-from fmnist_optuna.data.source import find_data_dir, load_splits
+from fmnist_optuna.data.fashion_mnist import find_data_dir
+from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.settings import DATA
 
 Params = dict[str, Any]

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
 
 from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.data.sharing import share_arrays
@@ -131,8 +130,7 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
     # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
     points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
     fresh = _check_seeds_in_child(session, leaders, points)  # while we go on
-    source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
-    data = resolve_source(source, options.data_dir, options.mirrors)
+    data = resolve_source(record.data_source, options.data_dir, options.mirrors)
     splits = load_splits_of(record, data.data_dir)
     if fresh is not None and (warning := fresh.result()) is not None:
         log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)

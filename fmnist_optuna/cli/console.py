@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 BARS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
-SYNTHETIC = "(SYNTHETIC garments, not Fashion-MNIST)"
 
 
 class _Out(Console):
@@ -28,8 +27,8 @@ out = _Out(highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def describe_study(record: "StudyRecord") -> str:
-    """The study's name, and a warning where its garments are drawn."""
-    return f"{record.name} {SYNTHETIC}" if record.is_synthetic else record.name
+    """The study's name, and that of its data where it is for demonstration."""
+    return f"{record.name} ({record.info.warning})" if record.info.is_demo else record.name
 
 
 def make_table(*columns: str, right: Sequence[str] = ()) -> Table:

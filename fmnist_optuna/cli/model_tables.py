@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import SYNTHETIC, describe_study, out
+from fmnist_optuna.cli.console import describe_study, out
 from fmnist_optuna.wording import count, format_params, format_percent
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:
 def print_export(exported: Export) -> None:
     """Where the model is, what it scores, and that it was compared."""
     manifest = exported.manifest
-    note = f" {SYNTHETIC}" if manifest["synthetic"] else ""
+    note = f" ({manifest['dataset']['name']})" if manifest["synthetic"] else ""
     out.print(f"Exported trial {manifest['trial']} of {manifest['study']}{note} to {exported.folder}", soft_wrap=True)
     out.print(f"  {format_params(manifest['params'])}")
     accuracies = f"val {format_percent(manifest['val_accuracy'])}, test {format_percent(manifest['test_accuracy'])}"

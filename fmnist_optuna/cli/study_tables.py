@@ -34,10 +34,7 @@ def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCou
     table = make_table("study", "data", *numbers, right=numbers)
     unreadable = [study for study, _, _ in studies if isinstance(study, UnreadableStudy)]
     for study, counts, best in studies:
-        if isinstance(study, UnreadableStudy):
-            data = "unreadable"
-        else:
-            data = "SYNTHETIC" if study.is_synthetic else study.data_source
+        data = "unreadable" if isinstance(study, UnreadableStudy) else study.info.warning or study.data_source
         table.add_row(study.name, data, str(counts.total), str(counts.done), str(counts.failed), format_percent(best))
     out.print(table)
     for study in unreadable:

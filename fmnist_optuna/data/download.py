@@ -1,6 +1,6 @@
 """Fashion-MNIST from a mirror: which one answers, one downloader at a time, each file verified before it is there.
 
-Owns the mirrors, the time limits and the lock of the data folder. What a file must be, `files` says.
+Owns the mirrors, the time limits and the lock of the data folder. What a file must be, `fashion_mnist` says.
 """
 
 import contextlib
@@ -17,16 +17,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fmnist_optuna.data.idx import (
+from fmnist_optuna.data.fashion_mnist import (
     FASHION_MNIST_FILES,
-    IdxFile,
     find_data_dir,
-    find_fault,
     missing_files,
     read_arrays,
-    unpack,
     user_cache_dir,
 )
+from fmnist_optuna.data.idx import IdxFile, find_fault, unpack
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.log import log_event
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fmnist_optuna.data.dataset import DatasetInfo, Images
 from fmnist_optuna.errors import DataError
 
 SIDE = 28  # pixels
@@ -165,6 +166,13 @@ def _to_bytes(values: NDArray[np.generic], white: int) -> NDArray[np.uint8]:
     raise ValueError(
         f"{came}, and it cannot be told what is white; save true and false, shares from 0 to 1 as floats, or 0 to 255"
     )
+
+
+def as_picture(image: Images, info: DatasetInfo) -> NDArray[np.uint8]:
+    """One image of a data set as Pillow takes it: uint8 (height, width), or (height, width, 3) in colour, 0 black."""
+    low, high = info.value_range
+    pixels = np.rint((np.asarray(image, np.float64) - low) / (high - low) * FULL_BYTE).astype(np.uint8)
+    return pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
 
 
 def _shrink(name: str, image: Image.Image) -> Picture:

@@ -13,6 +13,20 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from fmnist_optuna.data.dataset import Dataset, DatasetInfo
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+
+SYNTHETIC = DatasetInfo(
+    name="SYNTHETIC garments, not Fashion-MNIST",
+    image_shape=(28, 28),
+    dtype="uint8",
+    value_range=(0, 255),
+    class_names=FASHION_MNIST.class_names,
+    description="shapes drawn by a program in place of Fashion-MNIST, to try the software without data",
+    licence="None: the garments are drawn.",
+    is_light_on_dark=True,
+    is_demo=True,
+)
 N_TRAIN = 12_000  # enough to tell a good learning rate from a bad one in seconds per training
 N_TEST = 2_000
 SIZE = 28  # pixels
@@ -22,6 +36,11 @@ SHARPNESS = 10.0  # coverage per unit of distance: an edge is about 1.3 pixels w
 UInt8Array = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
 Number = Float | float
+
+
+def load_garments() -> Dataset:
+    """The data set of 12,000 garments for training and validation and 2,000 for the test: the same bytes everywhere."""
+    return Dataset(SYNTHETIC, *draw_garments())
 
 
 def draw_garments(

@@ -3,36 +3,41 @@
 Source of the card's form: Mitchell et al. (2019), Model Cards for Model Reporting, arXiv:1810.03993.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.wording import format_interval, format_percent, format_points
 
-TILE, LEFT, TOP, BOTTOM, FONT_SIZE = 64, 150, 60, 130, 20  # pixels
+TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
+LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
 DARKEST = (8, 48, 107)  # of a share of 100 %
 
 CARD = """\
-# {study}, trial {trial}{synthetic_title}
+# {study}, trial {trial}{demo_title}
 
-A classifier of grey 28 x 28 pictures of clothing into ten classes, found by a search over a grid of hyperparameters.
-{synthetic_warning}
+A classifier of {kind} {height} x {width} pictures into {n_classes} classes, found by a search over a grid of
+hyperparameters.
+{demo_warning}
 ## Model
 
 | | |
 |---|---|
 | architecture | {architecture} |
 | parameters | {params} |
-| input | `image`: uint8 (n, 28, 28), light on dark, any n |
-| output | `probabilities`: float32 (n, 10); `class_id`: int64 (n,); `label`: string (n,) |
+| input | `image`: {form}, {black:g} (black) to {white:g} (white){light_on_dark}, any n |
+| output | `probabilities`: float32 (n, {n_classes}); `class_id`: int64 (n,); `label`: string (n,) |
 | weights, SHA-256 | `{weights_sha256}` |
 
 ## Data
 
-{data}
+{name}{description}. Some of its training images were held out for validation, stratified by label; its
+{n_test_images:,} test images are for the final score alone. Fingerprint of data and split: `{fingerprint}`.
 
 ## How it was chosen
 
@@ -55,8 +60,8 @@ No trial saw the test images; they were scored once with these very weights, and
 
 ## Limits
 
-- It knows ten kinds of clothing, photographed alone, centred, on a plain background and shrunk to 28 x 28 grey pixels.
-  Of anything else it names one of the ten all the same.
+- It knows the {n_classes} classes of this data, in pictures like these. Of anything else it names one of them all the
+  same.
 - Probabilities are those of the softmax; they were not calibrated.
 - {weakest} is found least often: {weakest_recall} of its test images.
 - The intervals are about other test images of the same kind{seeds_note}; pictures from elsewhere do worse.
@@ -70,35 +75,27 @@ No trial saw the test images; they were scored once with these very weights, and
 `manifest.json` has all figures, versions and a SHA-256 of every file. To train it again:
 `fmnist-optuna reproduce {trial} {study}`.
 """
-FASHION_MNIST = """\
-Fashion-MNIST (Zalando SE): 60,000 training images, of which validation images were held out, stratified by label, and
-10,000 test images. Fingerprint of data and split: `{fingerprint}`."""
-SYNTHETIC = """\
-SYNTHETIC garments: shapes drawn by a program in place of Fashion-MNIST, to try the software without data. Fingerprint:
-`{fingerprint}`."""
-WARNING = """
-**Trained on SYNTHETIC garments, not on Fashion-MNIST: of no use on pictures of real clothing.**
-"""
 
 
-def write_card(file: Path, manifest: Mapping[str, Any], evaluation: Evaluation, picture: str) -> None:
+def write_card(
+    file: Path, manifest: Mapping[str, Any], info: DatasetInfo, evaluation: Evaluation, picture: str
+) -> None:
     """Write the card of an exported model.
 
     Args:
         manifest: What the export says of itself.
+        info: Of the data that it was trained on.
         picture: File name of the confusion matrix, beside the card.
     """
-    is_synthetic = manifest["synthetic"]
-    weakest = min(evaluation.classes, key=lambda result: result.recall)
+    weakest = min((c for c in evaluation.classes if c.n_images), key=lambda result: result.recall)
     card = CARD.format(
         study=manifest["study"],
         trial=manifest["trial"],
-        synthetic_title=" (SYNTHETIC)" if is_synthetic else "",
-        synthetic_warning=WARNING if is_synthetic else "",
+        **_describe_data(info),
         architecture=_pairs(manifest["architecture"]),
         params=_pairs(manifest["params"]),
         weights_sha256=manifest["weights_sha256"],
-        data=(SYNTHETIC if is_synthetic else FASHION_MNIST).format(fingerprint=manifest["data"]["fingerprint"]),
+        fingerprint=manifest["data"]["fingerprint"],
         chosen=_how_chosen(manifest),
         val_accuracy=format_percent(manifest["val_accuracy"]),
         n_test_images=manifest["n_test_images"],
@@ -113,14 +110,42 @@ def write_card(file: Path, manifest: Mapping[str, Any], evaluation: Evaluation, 
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
         seeds_note="" if manifest["confirmed"] else " and about one seed",
-        licence="None: the garments are drawn." if is_synthetic else "MIT, copyright 2017 Zalando SE.",
     )
     file.write_text(card, encoding="utf-8")
 
 
 def _class_row(result: ClassResult) -> str:
-    cells = (result.label, f"{result.n_images:,}", format_percent(result.recall), format_percent(result.precision))
+    cells = (
+        _in_table(result.label),
+        f"{result.n_images:,}",
+        format_percent(result.recall),
+        format_percent(result.precision),
+    )
     return f"| {' | '.join(cells)} |"
+
+
+def _describe_data(info: DatasetInfo) -> dict[str, Any]:
+    height, width, *channels = info.image_shape
+    black, white = info.value_range
+    return {
+        "demo_title": f" ({info.warning})" if info.is_demo else "",
+        "demo_warning": f"\n**Trained on {info.warning}: of no use on real pictures.**\n" if info.is_demo else "",
+        "kind": "colour" if channels == [3] else "grey",
+        "height": height,
+        "width": width,
+        "n_classes": info.n_classes,
+        "form": info.form,
+        "black": black,
+        "white": white,
+        "light_on_dark": ", light on dark" if info.is_light_on_dark else "",
+        "name": info.name,
+        "description": f": {info.description.strip().rstrip('.')}" if info.description.strip() else "",
+        "licence": info.licence,
+    }
+
+
+def _in_table(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _how_chosen(manifest: Mapping[str, Any]) -> str:
@@ -152,25 +177,35 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} `{value}`" for name, value in values.items())
 
 
-def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, is_synthetic: bool) -> None:
+def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, info: DatasetInfo) -> None:
     """Draw which class was taken for which on the test images: a row a true class, shares of it in percent."""
-    n_classes, shares = len(evaluation.classes), evaluation.confusion_shares()
-    image = Image.new("RGB", (LEFT + n_classes * TILE + 20, TOP + n_classes * TILE + BOTTOM), "white")
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(FONT_SIZE)
-    note = "SYNTHETIC garments" if is_synthetic else f"{evaluation.n_images:,} test images"
-    draw.text((LEFT, 20), f"{note}: what each true class (row) was taken for, in percent", "black", font)
-    for row, result in enumerate(evaluation.classes):
-        middle = TOP + row * TILE + TILE // 2
-        draw.text((LEFT - 12, middle), result.label, "black", font, anchor="rm")
-        label = Image.new("RGB", (BOTTOM - 12, TILE), "white")
-        ImageDraw.Draw(label).text((BOTTOM - 12, TILE // 2), result.label, "black", font, anchor="rm")
-        image.paste(label.rotate(90, expand=True), (LEFT + row * TILE, TOP + n_classes * TILE + 12))
+    names, shares = [result.label for result in evaluation.classes], evaluation.confusion_shares()
+    tile = min(TILE, LARGEST // len(names))
+    font = ImageFont.load_default(min(FONT_SIZE, max(1, tile - 4)))
+    left = max(LEFT, math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN)
+    side, bottom = len(names) * tile, left - LEFT + BOTTOM
+    image = Image.new("RGB", (left + side + 20, TOP + side + bottom), "white")
+    draw = ImageDraw.Draw(image)
+    note = info.warning or f"{evaluation.n_images:,} test images"
+    title = f"{note}: what each true class (row) was taken for, in percent"
+    draw.text((left, 20), title, "black", ImageFont.load_default(FONT_SIZE))
+    for row, name in enumerate(names):
+        middle = TOP + row * tile + tile // 2
+        draw.text((left - MARGIN, middle), name, "black", font, anchor="rm")
+        label = Image.new("RGB", (bottom - MARGIN, tile), "white")
+        ImageDraw.Draw(label).text((bottom - MARGIN, tile // 2), name, "black", font, anchor="rm")
+        image.paste(label.rotate(90, expand=True), (left + row * tile, TOP + side + MARGIN))
         for column, share in enumerate(shares[row]):
-            left, top = LEFT + column * TILE, TOP + row * TILE
-            color = tuple(round(255 + float(share) * (end - 255)) for end in DARKEST)
-            draw.rectangle((left, top, left + TILE - 2, top + TILE - 2), color)
-            if share:
-                text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
-                ink = "white" if share > 0.5 else "black"
-                draw.text((left + TILE // 2, middle), text, ink, font, anchor="mm")
+            _draw_share(draw, (left + column * tile, TOP + row * tile), tile, float(share), font)
     image.save(file, "PNG")
+
+
+def _draw_share(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int, share: float, font: Any) -> None:
+    """One tile, the darker the larger its share, with its percent where there is room."""
+    x, y = corner
+    color = tuple(round(255 + share * (end - 255)) for end in DARKEST)
+    draw.rectangle((x, y, x + tile - 2, y + tile - 2), color)
+    if share and tile >= LETTERED:
+        text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
+        ink = "white" if share > 0.5 else "black"
+        draw.text((x + tile // 2, y + tile // 2), text, ink, font, anchor="mm")

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from fmnist_optuna.artifacts.folder import flush, weights_path
-from fmnist_optuna.data.source import CLASS_NAMES
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card, write_confusion_matrix
 from fmnist_optuna.ledger.openings import Opening
@@ -98,7 +97,7 @@ def export_model(
     opening = open_weights(session, cell, data_dir, purpose="export")
     with explained_by_code(session, cell), _whole_or_nothing(target) as folder:
         manifest = _write(session, cell, opening, folder, formats, data_dir)
-    return Export(target, manifest, summarize(opening))
+    return Export(target, manifest, summarize(opening, session.record.info.class_names))
 
 
 def _complete_cell(session: Session, trial: int) -> FinishedCell:
@@ -122,7 +121,8 @@ def _write(
     session: Session, cell: FinishedCell, opening: Opening, folder: Path, formats: Sequence[str], data_dir: Path | None
 ) -> dict[str, Any]:
     """Everything into a folder; returns the manifest."""
-    record, evaluation = session.record, summarize(opening)
+    record, info = session.record, session.record.info
+    evaluation = summarize(opening, info.class_names)
     attempt = session.trials.get_trial(cell.trial_id)
     weights = weights_path(session.storage.artifacts, session.trials, attempt)
     seed = int(attempt.user_attrs["seed"])
@@ -136,7 +136,7 @@ def _write(
         "trial": cell.trial_number,
         "params": cell.params,
         "architecture": {"name": record.spec.model.architecture, **record.spec.model.arguments},
-        "synthetic": record.is_synthetic,
+        "synthetic": info.is_demo,
         "data": {"source": record.data_source, "fingerprint": record.data_fingerprint},
         "val_accuracy": cell.value,
         "test_accuracy": evaluation.accuracy,
@@ -147,13 +147,14 @@ def _write(
         "weights_sha256": opening.weights_sha256,
         "formats": list(formats),
         "keras_model_ends_in": "logits" if has_logits else "probabilities",
-        "labels": list(CLASS_NAMES),
+        "labels": list(info.class_names),
+        "dataset": info.to_content(),
         "parity": _check_parity(session, opening, folder, data_dir) if "savedmodel" in formats else None,
         "trained_with": attempt.user_attrs.get("environment"),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_confusion_matrix(folder / PICTURE, evaluation, record.is_synthetic)
-    write_card(folder / CARD, manifest, evaluation, PICTURE)
+    write_confusion_matrix(folder / PICTURE, evaluation, info)
+    write_card(folder / CARD, manifest, info, evaluation, PICTURE)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest["files"] = {str(path.relative_to(folder)): _sha256(path) for path in files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from fmnist_optuna.data.source import CLASS_NAMES
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -77,7 +77,11 @@ def _write_saved_model(model: keras.Model, has_logits: bool, folder: Path) -> No
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = compute_probabilities(model, image, has_logits)
         class_id = tf.argmax(probabilities, axis=-1)
-        return {"probabilities": probabilities, "class_id": class_id, "label": tf.gather(CLASS_NAMES, class_id)}
+        return {
+            "probabilities": probabilities,
+            "class_id": class_id,
+            "label": tf.gather(FASHION_MNIST.class_names, class_id),
+        }
 
     archive = keras.export.ExportArchive()
     archive.track(model)

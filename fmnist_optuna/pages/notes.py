@@ -65,8 +65,8 @@ def describe_study(overview: Overview) -> str:
     """The note of a study, in Markdown."""
     record, counts, winner = overview.record, overview.counts, overview.winner
     lines = [f"# {record.name}", ""]
-    if record.is_synthetic:
-        lines += ["**SYNTHETIC garments, not Fashion-MNIST.**", ""]
+    if record.info.is_demo:
+        lines += [f"**{record.info.warning}.**", ""]
     lines += [f"{counts.done} of {counts.total} cells done: {counts.complete} complete, {counts.pruned} pruned.", ""]
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]
@@ -95,7 +95,7 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
     drawn = {f"trial-{attempt.number}-learning-curve.svg": draw_learning_curve(attempt).encode()}
     if (evaluation := winner.evaluation) is not None:
         picture = io.BytesIO()
-        write_confusion_matrix(picture, evaluation, overview.record.is_synthetic)
+        write_confusion_matrix(picture, evaluation, overview.record.info)
         drawn[f"trial-{attempt.number}-confusion-matrix.png"] = picture.getvalue()
     pictures = [
         f"![{name}](/artifacts/{session.record.study_id}/{artifact_id})"

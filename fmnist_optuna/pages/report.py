@@ -16,7 +16,8 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from fmnist_optuna import __version__
-from fmnist_optuna.data.source import CLASS_NAMES
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.pictures import as_picture
 from fmnist_optuna.errors import DataError, StorageError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.pages.figures.confirmation import draw_confirmation
@@ -94,7 +95,7 @@ def render_report(overview: Overview, test_images: Any) -> str:
     """The page as text.
 
     Args:
-        test_images: uint8 (n, 28, 28), or None where they are not at hand.
+        test_images: (n, *image_shape), or None where they are not at hand.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -112,7 +113,9 @@ def render_report(overview: Overview, test_images: Any) -> str:
         figures=drawn,
         plotly=get_plotlyjs() if drawn else "",
         evaluation=evaluation,
-        mistakes=[] if opening is None or test_images is None else find_mistakes(opening, test_images),
+        mistakes=[]
+        if opening is None or test_images is None
+        else find_mistakes(opening, test_images, overview.record.info),
         savings=describe_savings(overview),
         attempts=sorted(overview.attempts, key=_rank)[:N_ROWS],
         n_attempts=len(overview.attempts),
@@ -148,25 +151,25 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
     return drawn
 
 
-def find_mistakes(opening: Opening, test_images: Any) -> list[Mistake]:
+def find_mistakes(opening: Opening, test_images: Any, info: DatasetInfo) -> list[Mistake]:
     """The wrong answers with the highest probabilities, the surest first."""
     answers = opening.probabilities.argmax(axis=1)
     sureness = opening.probabilities.max(axis=1) * (answers != opening.labels)
     worst = [int(index) for index in (-sureness).argsort(kind="stable")[:N_MISTAKES] if sureness[index] > 0]
     return [
         Mistake(
-            picture=_data_uri(test_images[index]),
-            truth=CLASS_NAMES[int(opening.labels[index])],
-            answer=CLASS_NAMES[int(answers[index])],
+            picture=_data_uri(test_images[index], info),
+            truth=info.class_names[int(opening.labels[index])],
+            answer=info.class_names[int(answers[index])],
             probability=float(opening.probabilities[index].max()),
         )
         for index in worst
     ]
 
 
-def _data_uri(pixels: Any) -> str:
+def _data_uri(image: Any, info: DatasetInfo) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(as_picture(image, info)).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

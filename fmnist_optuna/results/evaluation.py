@@ -1,7 +1,7 @@
 """Stored weights on the test images: each set is scored once, in a process of its own, and replayed ever after."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from fmnist_optuna.artifacts.folder import weights_path
-from fmnist_optuna.data.source import CLASS_NAMES
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.processes.children import Call
@@ -123,9 +122,13 @@ def _score_weights(*arguments: object) -> object:
     return score_weights(*arguments)  # type: ignore[arg-type]
 
 
-def summarize(opening: Opening) -> Evaluation:
-    """Accuracy, interval, classes and confusion of an opening."""
-    n_classes = len(CLASS_NAMES)
+def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:
+    """Accuracy, interval, classes and confusion of an opening.
+
+    Args:
+        class_names: In the order of the labels.
+    """
+    n_classes = len(class_names)
     counts = np.zeros((n_classes, n_classes), np.int64)
     np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
     hits = counts.diagonal()
@@ -136,7 +139,7 @@ def summarize(opening: Opening) -> Evaluation:
         classes=tuple(
             ClassResult(label, int(n_images), _share(int(n_hits), int(n_images)), _share(int(n_hits), int(n_answers)))
             for label, n_images, n_answers, n_hits in zip(
-                CLASS_NAMES, counts.sum(axis=1), counts.sum(axis=0), hits, strict=True
+                class_names, counts.sum(axis=1), counts.sum(axis=0), hits, strict=True
             )
         ),
         confusion=tuple(tuple(int(n_images) for n_images in row) for row in counts),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from fmnist_optuna.data.sharing import NAMES
 from fmnist_optuna.data.source import load_splits
@@ -87,7 +87,7 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     repeated, sha256, present, code_lines = Call(
         _train_again,
         *(record.spec, cell.params, number, seed, len(recorded)),
-        *(record.data_source, data_dir, record.data_fingerprint),
+        *(data_dir, record.data_fingerprint),
         None if trained_with is None else trained_with.code,
         doing="training the trial again",
     ).result()
@@ -114,7 +114,6 @@ def _train_again(
     trial: int,
     seed: int,
     n_epochs: int,
-    source: str,
     data_dir: Path | None,
     fingerprint: str,
     code: CodeRecord | None,
@@ -128,8 +127,7 @@ def _train_again(
     from fmnist_optuna.training.weights import hash_weights
     from fmnist_optuna.work.preparation import offer_code
 
-    named = cast(Literal["fashion-mnist", "synthetic"], source)
-    splits = load_splits(named, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)
+    splits = load_splits(spec.data.source, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)
     data = ResidentData.from_arrays(**{name: getattr(splits, name) for name in NAMES})
 
     offered = offer_code(UserCode(spec), params if code is None else code.cell)

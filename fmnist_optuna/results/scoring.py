@@ -6,14 +6,14 @@ a model that still is the one that was recorded.
 
 import math
 from pathlib import Path
-from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_optuna.data.source import Splits, load_splits
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -43,8 +43,7 @@ def score_weights(
         MismatchError: The weights are damaged or altered, or do not score the recorded val_accuracy any more.
         DataError: The data is not that of the study.
     """
-    source: Literal["fashion-mnist", "synthetic"] = "synthetic" if spec.data.source == "synthetic" else "fashion-mnist"
-    splits = load_splits(source, spec.data.n_validation, spec.data.split_seed, data_dir, data_fingerprint)
+    splits = load_splits(spec.data.source, spec.data.n_validation, spec.data.split_seed, data_dir, data_fingerprint)
     model = build_recorded(spec, stored.params, stored.seed)
     load_weights(model, stored.path, stored.sha256)
     _check_val_accuracy(model, splits, stored, spec.model.architecture)

@@ -22,6 +22,7 @@ class Winner:
         trial: Number of the trial whose weights `export` writes.
         val_accuracy: Of those weights, 0..1.
         opening: The recorded scoring of those very weights, found by their hash; None before it.
+        class_names: Of the data, in the order of the labels.
         confirmation: Over fresh seeds, if there is one.
     """
 
@@ -30,12 +31,13 @@ class Winner:
     val_accuracy: float
     n_epochs: int
     opening: Opening | None
+    class_names: tuple[str, ...]
     confirmation: Confirmation | None = None
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """Accuracy, interval and classes of the opening."""
-        return None if self.opening is None else summarize(self.opening)
+        return None if self.opening is None else summarize(self.opening, self.class_names)
 
 
 def find_winner(session: Session) -> Winner:
@@ -46,7 +48,7 @@ def find_winner(session: Session) -> Winner:
     """
     confirmation = find_confirmation(session)
     cell = winning_cell(session, confirmation)
-    return _winner(cell, find_opening(session, cell), confirmation)
+    return _winner(session, cell, find_opening(session, cell), confirmation)
 
 
 def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
@@ -62,7 +64,7 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     """
     confirmation = open_confirmation(session, data_dir)
     cell = winning_cell(session, confirmation)
-    return _winner(cell, open_weights(session, cell, data_dir, purpose="winner"), confirmation)
+    return _winner(session, cell, open_weights(session, cell, data_dir, purpose="winner"), confirmation)
 
 
 def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
@@ -74,7 +76,7 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
         DataError: The data is not that of the study.
     """
     cell = winning_cell(session, None)
-    return _winner(cell, open_weights(session, cell, data_dir, purpose="winner"), None)
+    return _winner(session, cell, open_weights(session, cell, data_dir, purpose="winner"), None)
 
 
 def winning_cell(session: Session, confirmation: Confirmation | None) -> FinishedCell:
@@ -105,12 +107,13 @@ def finished_cell(session: Session, number: int) -> FinishedCell:
     return cell
 
 
-def _winner(cell: FinishedCell, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
+def _winner(session: Session, cell: FinishedCell, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
     return Winner(
         trial=cell.trial_number,
         params=cell.params,
         val_accuracy=float(cell.value or 0.0),
         n_epochs=cell.n_epochs,
         opening=opening,
+        class_names=session.record.info.class_names,
         confirmation=confirmation,
     )

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Row, delete, or_, select, update
 
 from fmnist_optuna import __version__
+from fmnist_optuna.data.built_in import BUILT_IN
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
@@ -59,9 +61,9 @@ class StudyRecord:
         return self.kind == CONFIRMING
 
     @property
-    def is_synthetic(self) -> bool:
-        """Whether the garments are drawn: every output says so."""
-        return self.data_source == "synthetic"
+    def info(self) -> DatasetInfo:
+        """What the images and labels of its data are."""
+        return BUILT_IN[self.data_source]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fmnist_optuna.data.dataset import Images
 from fmnist_optuna.training.batches import largest_image_bytes, trace_scoring
 from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.dense import IMAGE_SHAPE
@@ -69,7 +70,7 @@ def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: boo
     return tf.nn.softmax(output) if has_logits else output
 
 
-def predict_probabilities(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def predict_probabilities(model: keras.Model, images: Images) -> NDArray[np.float32]:
     """Probabilities float32 (n, 10) of uint8 images (n, 28, 28), with a softmax on the output of a model without."""
     has_logits = gives_logits(model)
 

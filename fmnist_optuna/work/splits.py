@@ -1,9 +1,9 @@
 """The images that a recorded study is about."""
 
 from pathlib import Path
-from typing import Literal, cast
 
-from fmnist_optuna.data.source import Splits, load_splits
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.study.studies import StudyRecord
 
 
@@ -16,6 +16,5 @@ def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:
     Raises:
         DataError: The data is not there, or not that of the study.
     """
-    source = cast(Literal["fashion-mnist", "synthetic"], record.data_source)
     data = record.spec.data
-    return load_splits(source, data.n_validation, data.split_seed, data_dir, record.data_fingerprint)
+    return load_splits(data.source, data.n_validation, data.split_seed, data_dir, record.data_fingerprint)

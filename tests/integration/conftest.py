@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fmnist_optuna.data.source import Splits, load_splits
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import prepare_training_environment
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmnist_optuna.data.source import Splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.training.adam import FusedAdam, fuse
 from fmnist_optuna.training.dense import create_model
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from small_study import FAST, begin_trial, claim_cell, finish_trial, open_small, settle
 
 from fmnist_optuna.confirming import confirm_study
-from fmnist_optuna.data.source import Splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.running import RunOptions, prepare_study

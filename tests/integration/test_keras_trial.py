@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, kept_files, weights_path
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.data.source import CLASS_NAMES, Splits
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Timing
@@ -421,7 +422,7 @@ def test_classes_of_the_winner(finished: Session, evaluated: Winner) -> None:
     """The table has ten classes of 200 images whose hits add up to the accuracy."""
     assert evaluated.evaluation is not None
     classes = evaluated.evaluation.classes
-    assert tuple(c.label for c in classes) == CLASS_NAMES
+    assert tuple(c.label for c in classes) == FASHION_MNIST.class_names
     assert [c.n_images for c in classes] == [200] * 10
     hits = [round(c.recall * c.n_images) for c in classes]
     assert sum(hits) / 2_000 == evaluated.evaluation.accuracy
@@ -620,7 +621,7 @@ def test_summary_of_a_known_opening() -> None:
     labels = np.array([0, 0, 0, 1, 2], np.uint8)
     answers = [0, 0, 1, 1, 1]
     opening = Opening(1, "", "winner", 3 / 5, 0.0, np.eye(10, dtype=np.float32)[answers], labels)
-    summary = summarize(opening)
+    summary = summarize(opening, FASHION_MNIST.class_names)
     assert (summary.accuracy, summary.n_images, summary.interval) == (3 / 5, 5, wilson_interval(3, 5))
     first, second, third, fourth = summary.classes[:4]
     assert (first.n_images, first.recall, first.precision) == (3, 2 / 3, 1.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_study import make_spec
 
-from fmnist_optuna.data.source import Splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError, SpecError
 
 PARAMS = {"width": 8}

@@ -7,7 +7,7 @@ import pytest
 from small_study import STUDY, make_spec
 
 from fmnist_optuna.data.sharing import NAMES, map_arrays, share_arrays
-from fmnist_optuna.data.source import Splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.study.studies import StudyRecord
 from fmnist_optuna.training.engine import ResidentData

@@ -160,7 +160,7 @@ def test_a_study_comes_back_as_it_was_made(storage: Storage) -> None:
     assert found == made
     assert found.spec == spec
     assert list(found.spec.grid) == ["hidden_size", "dropout_rate"]
-    assert (found.data_source, found.data_fingerprint, found.is_synthetic) == ("synthetic", FINGERPRINT, True)
+    assert (found.data_source, found.data_fingerprint, found.info.is_demo) == ("synthetic", FINGERPRINT, True)
 
 
 def test_studies_are_listed_the_oldest_first(storage: Storage) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from fmnist_optuna.data.source import Splits, load_splits
+from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import DATA
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData

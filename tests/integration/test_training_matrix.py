@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist_optuna.data.source import Splits
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import parse_spec
 from fmnist_optuna.training.architecture import build_model, load_architecture

@@ -24,7 +24,8 @@ from sqlalchemy import delete, text, update
 
 import fmnist_optuna
 from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, DurableStore, remove_artifacts, store_weights, weights_path
-from fmnist_optuna.data.idx import IdxFile, read_arrays, verify_files
+from fmnist_optuna.data.fashion_mnist import read_arrays, verify_files
+from fmnist_optuna.data.idx import IdxFile
 from fmnist_optuna.errors import DataError, MismatchError, SpecError
 from fmnist_optuna.ledger.tables import predictions, studies
 from fmnist_optuna.running import RunOptions, log_folder_of

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_optuna.data import source as data
-from fmnist_optuna.data.idx import IdxFile, keras_cache_dir, user_cache_dir
-from fmnist_optuna.data.source import Splits, fetch, find_data_dir, load_splits, resolve_source, verify_files
+from fmnist_optuna.data.download import fetch
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST, find_data_dir, keras_cache_dir, user_cache_dir, verify_files
+from fmnist_optuna.data.idx import IdxFile
+from fmnist_optuna.data.source import load_splits, resolve_source
+from fmnist_optuna.data.split import Splits, split_indices
 from fmnist_optuna.errors import DataError, UsageError
 
 N_TRAIN, N_TEST = 60, 20
@@ -155,8 +157,7 @@ def test_arrays_are_contiguous_read_only_uint8(tmp_path: Path) -> None:
         assert array.flags.c_contiguous
         assert not array.flags.writeable
     assert splits.source == "fashion-mnist"
-    assert splits.class_names == data.CLASS_NAMES
-    assert len(set(data.CLASS_NAMES)) == 10
+    assert splits.info == FASHION_MNIST
 
 
 def test_unpacked_files_load_like_packed_ones(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_split_is_stratified_exactly(tmp_path: Path, n_validation: int) -> None:
 def test_split_rounds_by_largest_remainder() -> None:
     """Uneven classes get their rounded share, and the shares add up to n_validation."""
     labels = np.repeat(np.arange(10, dtype=np.uint8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 15])
-    _, validation = data._split(labels, 13, 0)
+    _, validation = split_indices(labels, FASHION_MNIST.class_names, 13, 0)
     # 13 / 60 of each: .22 .43 .65 .87 1.08 1.30 1.52 1.73 1.95 3.25; the floors add up to 8; the five
     # largest remainders are .95 .87 .73 .65 .52 of classes 8 3 7 2 6.
     assert np.bincount(labels[validation], minlength=10).tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2, 3]
@@ -211,7 +212,7 @@ def test_negative_split_seed_is_refused(tmp_path: Path) -> None:
 def test_unresolved_source_is_refused() -> None:
     """load_splits decides nothing: "auto" must be resolved before."""
     with pytest.raises(UsageError, match="once resolved, but got 'auto'"):
-        load_splits("auto", 12_000, 0)  # type: ignore[arg-type]
+        load_splits("auto", 12_000, 0)
 
 
 # Fingerprint
@@ -220,7 +221,7 @@ def test_unresolved_source_is_refused() -> None:
 def test_fingerprint_is_what_its_docstring_says(tmp_path: Path) -> None:
     """The fingerprint can be computed by hand from source, shapes, bytes and indices."""
     splits = load(fill(tmp_path / "data"), 20)
-    train, validation = data._split((np.arange(N_TRAIN) % 10).astype(np.uint8), 20, 0)
+    train, validation = split_indices((np.arange(N_TRAIN) % 10).astype(np.uint8), FASHION_MNIST.class_names, 20, 0)
     parts = [b"fashion-mnist"]
     for name in NAMES:
         offset = 16 if "images" in name else 8

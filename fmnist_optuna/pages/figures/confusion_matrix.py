@@ -1,20 +1,26 @@
 """Which class was taken for which on the test images."""
 
+import html
+
 import plotly.graph_objects as go
 
 from fmnist_optuna.pages.figures.style import finish_figure
 from fmnist_optuna.results.evaluation import Evaluation
 
+MOST_LETTERED = 30  # classes; with more there is no room for numbers
+
 
 def draw_confusion_matrix(evaluation: Evaluation) -> go.Figure:
     """Draw a row for each true class, with the share in percent of its images that got each answer."""
     shares = [[100 * share for share in row] for row in evaluation.confusion_shares()]
+    is_lettered = len(shares) <= MOST_LETTERED
     text = [["" if share == 0 else "<1" if share < 1 else f"{share:.0f}" for share in row] for row in shares]
-    labels = [result.label for result in evaluation.classes]
+    labels = [html.escape(result.label) for result in evaluation.classes]  # plotly takes some HTML for HTML
     figure = go.Figure(
         go.Heatmap(
             x=labels, y=labels, z=shares, zmin=0, zmax=100, colorscale="Viridis", text=text, xgap=1, ygap=1,
-            texttemplate="%{text}", hovertemplate="%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
+            texttemplate="%{text}" if is_lettered else None,
+            hovertemplate="%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
             colorbar={"title": "%", "thickness": 12},
         )
     )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Images and labels in three roles: the stratified split of a data set, and a fingerprint of the outcome."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fmnist_optuna.data.dataset import Dataset, DatasetInfo, Images, Labels
+from fmnist_optuna.errors import UsageError
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Images (n, *image_shape) and uint8 labels (n,), C-contiguous and read-only, in three roles.
+
+    Attributes:
+        info: What the images and labels are.
+        source: As a study file names it: "fashion-mnist", "synthetic" or "package.module:function".
+        fingerprint: SHA-256, 64 hex digits, over source, images, labels and split; equal only for equal data.
+    """
+
+    info: DatasetInfo
+    source: str
+    fingerprint: str
+    train_images: Images
+    train_labels: Labels
+    validation_images: Images
+    validation_labels: Labels
+    test_images: Images
+    test_labels: Labels
+
+
+def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int, *, is_built_in: bool) -> Splits:
+    """Set some of the training images aside for validation, stratified by label.
+
+    Args:
+        source: As a study file names it.
+        n_validation: Images set aside: from the number of classes to that many less than there are.
+        split_seed: Seed of the split, >= 0. The same seed gives the same split.
+        is_built_in: Whether the source's name says what the images and labels are; else the fingerprint covers it.
+
+    Raises:
+        UsageError: n_validation or split_seed is out of range.
+    """
+    images, labels = dataset.train_images, dataset.train_labels
+    train, validation = split_indices(labels, dataset.info.class_names, n_validation, split_seed)
+    named = source if is_built_in else f"{source}\n{_meaning(dataset.info)}"
+    arrays = [images, labels, dataset.test_images, dataset.test_labels, train, validation]
+    return Splits(
+        info=dataset.info,
+        source=source,
+        fingerprint=_fingerprint(named, arrays),
+        train_images=_read_only(images[train]),
+        train_labels=_read_only(labels[train]),
+        validation_images=_read_only(images[validation]),
+        validation_labels=_read_only(labels[validation]),
+        test_images=_read_only(dataset.test_images),
+        test_labels=_read_only(dataset.test_labels),
+    )
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    view = array.view()  # the array itself may be the user's
+    view.flags.writeable = False
+    return view
+
+
+def split_indices(
+    labels: Labels, class_names: Sequence[str], n_validation: int, split_seed: int
+) -> tuple[Int64Array, Int64Array]:
+    """Indices of training and validation, each ascending, so that the images keep their order.
+
+    A class gets its exact share of n_validation, rounded so that the sum is n_validation: the largest remainders
+    are rounded up, the lower label first among equals.
+
+    Raises:
+        UsageError: n_validation or split_seed is out of range, or a class would have no image to train on.
+    """
+    n_classes, n_images = len(class_names), len(labels)
+    if not n_classes <= n_validation <= n_images - n_classes:
+        raise UsageError(
+            f"n_validation must be {n_classes} to {n_images - n_classes:,} for {n_images:,} training images of "
+            f"{n_classes} classes, but got {n_validation}"
+        )
+    if split_seed < 0:
+        raise UsageError(f"split_seed must be 0 or more, but got {split_seed}")
+    n_of_class = np.bincount(labels, minlength=n_classes)
+    share, remainder = np.divmod(n_of_class * n_validation, n_images)  # integers: exact
+    share[np.argsort(-remainder, kind="stable")[: n_validation - share.sum()]] += 1
+    if emptied := np.flatnonzero((share == n_of_class) & (n_of_class > 0)).tolist():
+        label = emptied[0]
+        raise UsageError(
+            f"n_validation must leave images of every class to train on, but {n_validation} would take all "
+            f"{n_of_class[label]} of class {label} ({class_names[label]})"
+        )
+    generator = np.random.Generator(np.random.PCG64(split_seed))
+    is_validation = np.zeros(n_images, dtype=np.bool_)
+    for label, n_chosen in enumerate(share):
+        is_validation[generator.permutation(np.flatnonzero(labels == label))[:n_chosen]] = True
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
+def _meaning(info: DatasetInfo) -> str:
+    """What of the info decides what is trained and how answers are named; its other words may be put better."""
+    fields = (info.image_shape, info.dtype, info.value_range, info.class_names, info.is_light_on_dark)
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _fingerprint(named: str, arrays: Sequence[npt.NDArray[Any]]) -> str:
+    """SHA-256 over what the data is named and, of each array, its shape and its bytes.
+
+    The arrays are all training images and labels in their order, the test images and labels, and the indices of
+    training and of validation. The shapes keep neighbours apart. Bytes are little-endian.
+    """
+    portable = {"u": "u1", "f": "<f4", "i": "<i8"}
+    digest = hashlib.sha256(named.encode())
+    for array in arrays:
+        content = np.ascontiguousarray(array, dtype=portable[array.dtype.kind])
+        digest.update(f"\n{content.shape}\n".encode())
+        digest.update(content.data)
+    return digest.hexdigest()
