@@ -1,9 +1,11 @@
-"""Writes the parts of these pages that the program itself knows: the keys of a study file and the commands' help.
+"""Writes the parts of these pages that the program itself knows: the keys of a study file, help texts, Python names.
 
 Run it with `make docs-pages` after a change of either; a test fails while a page says something else.
 """
 
+import inspect
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,11 @@ MEANINGS = {
 def render() -> dict[Path, str]:
     """The pages as they should be, by their files."""
     study_file = PAGES / "study-file.md"
-    return {study_file: _fill(study_file.read_text(encoding="utf-8")), PAGES / "commands.md": _commands()}
+    return {
+        study_file: _fill(study_file.read_text(encoding="utf-8")),
+        PAGES / "commands.md": _commands(),
+        PAGES / "api.md": _api(),
+    }
 
 
 def _fill(page: str) -> str:
@@ -100,6 +106,80 @@ def _describe(value: dict[str, Any]) -> str:
 def _default(value: dict[str, Any]) -> str:
     default = value["default"]
     return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+
+
+API_HEAD = """# Python interface
+
+All that the commands do can be called from a program, a notebook or a thread. Nothing is printed, no logging is set up,
+no signal handler is installed, and the environment and Optuna's log level stay as they are. This page is generated from
+the docstrings (`make docs-pages`).
+
+```python
+from fmnist_optuna import ProgressBar, confirm_study, export_model, load_exported, run_study
+
+with run_study("my_study.toml", n_workers=4, observer=ProgressBar()) as study:
+    print(study.status(), study.best().params)
+    confirm_study(study)
+    model = load_exported(export_model(study).folder)
+```
+
+Training needs processes of its own: a script that runs a study needs no `if __name__ == "__main__":` for it, and the
+study's model must be in a module that can be imported, not in a cell of a notebook.
+"""
+MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
+API_ORDER = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
+             "ProgressBar", "StudySpec", "FmnistOptunaError")  # fmt: skip
+
+
+def _api() -> str:
+    """Every public name with its signature and docstring."""
+    import fmnist_optuna
+
+    if missing := set(fmnist_optuna.__all__) ^ set(API_ORDER):
+        raise ValueError(f"Every public name must be described, and no other, but {sorted(missing)} differ.")
+    lines = [API_HEAD]
+    for name in API_ORDER:
+        lines += _describe_name(getattr(fmnist_optuna, name), name, "##")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _describe_name(thing: Any, name: str, level: str) -> Iterator[str]:
+    yield f"{level} {name}\n"
+    if inspect.isfunction(thing):
+        yield f"```python\n{_signature(thing, name)}\n```\n"
+    yield from _markdown(inspect.getdoc(thing) or "")
+    if inspect.isclass(thing) and thing.__module__ == "fmnist_optuna.api":
+        for method, found in vars(thing).items():
+            if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, property)):
+                yield from _describe_name(found, f"{name}.{method}", "###")
+
+
+def _signature(function: Any, name: str) -> str:
+    """A parameter a line where one line is too long."""
+    parameters = inspect.signature(function).parameters.values()
+    short = [MODULES.sub("", str(each)) for each in parameters]
+    if any(each.kind is each.KEYWORD_ONLY for each in parameters):
+        short.insert(next(n for n, each in enumerate(parameters) if each.kind is each.KEYWORD_ONLY), "*")
+    result = MODULES.sub("", inspect.formatannotation(inspect.signature(function).return_annotation))
+    line = f"{name}({', '.join(short)})"
+    if len(line) > COLUMNS:
+        line = f"{name}(\n" + "".join(f"    {each},\n" for each in short) + ")"
+    return f"{line} -> {result}"
+
+
+def _markdown(text: str) -> Iterator[str]:
+    """A docstring with its sections as lists, and its examples as code."""
+    prose, *sections = re.split(r"\n(Args|Returns|Raises|Example):\n", f"\n{text}\n")
+    yield f"{prose.strip()}\n"
+    for title, body in zip(sections[::2], sections[1::2], strict=True):
+        content = inspect.cleandoc(f"\n{body}")
+        if title == "Example":
+            yield f"```python\n{content}\n```\n"
+        elif title == "Returns":
+            yield f"**Returns.** {content}\n"
+        else:
+            entries = re.sub(r"^(\w+): ", r"- `\1`: ", re.sub(r"\n {4}", " ", content), flags=re.MULTILINE)
+            yield f"**{title}.**\n\n{entries}\n"
 
 
 def _commands() -> str:

@@ -16,12 +16,13 @@ from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.confirmation import Confirmation, open_confirming
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
 from fmnist_optuna.running import (
+    Catching,
     Observer,
     PreparedStudy,
     RunOptions,
-    caught_signals,
     decorate_study,
     log_folder_of,
+    no_signals,
     prepare_in_child,
     train_cells,
 )
@@ -70,6 +71,7 @@ def confirm_study(
     n_cells: int | None = None,
     n_seeds: int | None = None,
     observer: Observer | None = None,
+    catching: Catching = no_signals,
 ) -> ConfirmedStudy:
     """Train the best cells of a finished study again over fresh seeds, without pruning, and choose among them.
 
@@ -79,6 +81,7 @@ def confirm_study(
         session: Of the study.
         n_cells: How many of the best; by default what the study file says.
         n_seeds: Seeds a cell, >= 2; by default what the study file says.
+        catching: As `run_study` has it.
 
     Raises:
         NotFoundError: No trial of the study is complete.
@@ -94,7 +97,7 @@ def confirm_study(
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
-        with bound_fields(study=prepared.session.record.name), caught_signals() as caught:
+        with bound_fields(study=prepared.session.record.name), catching() as caught:
             train_cells(prepared, options, observer, caught)
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:

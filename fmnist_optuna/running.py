@@ -1,14 +1,13 @@
 """A whole study in one call: decide the data, create or join, start workers, wait, evaluate the winner.
 
-What the `run` command calls, and a Python user may call too. It prints nothing; `observe` is told what happens.
+What the `run` command and `fmnist_optuna.run_study` call. It prints nothing; an observer is told what happens.
 """
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,8 +36,7 @@ from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
 from fmnist_optuna.work.order import WorkerOrder
 
-# Ctrl-C, the system's own, Ctrl-\\ and a closed terminal
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+Catching = Callable[[], AbstractContextManager[list[int]]]
 
 logger = logging.getLogger(__name__)
 
@@ -213,11 +211,22 @@ def _offer_code(spec: StudySpec, cell: Params) -> OfferedCode:
     return offer_code(UserCode(spec), cell)
 
 
-def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = None) -> StudyResult:
+@contextmanager
+def no_signals() -> Iterator[list[int]]:
+    """Leave signals to the program: none is caught. A KeyboardInterrupt ends the training in order all the same."""
+    yield []
+
+
+def run_study(
+    spec: StudySpec, options: RunOptions, observer: Observer | None = None, catching: Catching = no_signals
+) -> StudyResult:
     """Create or resume a study, run it until every cell is done, and evaluate the winner on the test set.
 
-    On a finished study nothing is trained. In the main thread, SIGINT, SIGTERM, SIGHUP and SIGQUIT end the training
-    cleanly: the first lets workers finish their epoch and give their cells back, the second ends them at once.
+    On a finished study nothing is trained.
+
+    Args:
+        catching: Gives, while the cells are trained, the list of caught signals, which grows: at the first the workers
+            finish their epoch and give their cells back, at the second they end at once.
 
     Raises:
         StoppedError: The timeout or `stop` came before every cell was done.
@@ -236,7 +245,7 @@ def run_study(spec: StudySpec, options: RunOptions, observer: Observer | None = 
         with (
             bound_fields(study=prepared.session.record.name),
             dashboard_beside(prepared.session, options, observer),
-            caught_signals() as caught,
+            catching() as caught,
         ):
             train_cells(prepared, options, observer, caught)
     counts = prepared.session.history.counts()
@@ -256,7 +265,7 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
     """Let workers train a study's cells until none is left, the timeout comes, or a signal is caught.
 
     Args:
-        caught: What `caught_signals` gave; it grows while this runs.
+        caught: Signals that were caught; the list grows while this runs.
 
     Raises:
         StoppedError: The timeout or `stop` came before every cell was done.
@@ -304,6 +313,10 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
                 "Stopped while the storage was away; run it again to go on.", caught[0]
             ) from None
         raise
+    except KeyboardInterrupt:  # of a program that catches no signals, as a notebook
+        observer.stopping("signal")
+        _stop_in_order(supervisor)
+        raise
     except BaseException:
         supervisor.stop(at_once=True)
         supervisor.wait()
@@ -311,6 +324,17 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
     finally:
         session.storage.patience.is_over = lambda: False
     _check_finished(session, caught)
+
+
+def _stop_in_order(supervisor: Supervisor) -> None:
+    """Let the workers give their cells back; a second interruption ends them at once."""
+    try:
+        supervisor.stop()
+        supervisor.wait()
+    except KeyboardInterrupt:
+        supervisor.stop(at_once=True)
+        supervisor.wait()
+        raise
 
 
 def _check_finished(session: Session, caught: list[int]) -> None:
@@ -345,20 +369,3 @@ def decorate_study(session: Session) -> None:
     from fmnist_optuna.pages.notes import decorate  # plotly, after the training
 
     decorate(session)
-
-
-@contextmanager
-def caught_signals() -> Iterator[list[int]]:
-    """Collect signals instead of dying of them; outside the main thread they stay as they are, as do ignored ones."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    catch: Callable[[int, object], None] = lambda signum, _: caught.append(signum)  # noqa: E731
-    heard = [signum for signum in STOPPING if signal.getsignal(signum) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, catch) for signum in heard}
-    try:
-        yield caught
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -19,6 +19,7 @@ from fmnist_optuna.cli.options import (
     open_session,
     parse_limit,
 )
+from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError
 from fmnist_optuna.processes.cores import usable_cores
@@ -59,7 +60,7 @@ def confirm(
         timeout_seconds=parse_limit(timeout, "--timeout"),
     )
     with make_observer(common) as observer:
-        confirmed = confirm_study(session, options, top, seeds, observer)
+        confirmed = confirm_study(session, options, top, seeds, observer, caught_signals)
     if as_json:
         print_json(confirmation_answer(session.record, confirmed))
     else:

@@ -28,7 +28,7 @@ from fmnist_optuna.cli.options import (
     parse_size,
     read_study_file,
 )
-from fmnist_optuna.cli.signals import ENDING, handle_signals
+from fmnist_optuna.cli.signals import ENDING, caught_signals, handle_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.processes.temporary import use_for_all_temporary_files
@@ -101,7 +101,7 @@ def run(
     )
     spec = _read_spec(study_file, name, data, pruner)
     with make_observer(common) as observer:
-        result = run_study(spec, options, observer)
+        result = run_study(spec, options, observer, caught_signals)
     _answer(result, as_json)
 
 

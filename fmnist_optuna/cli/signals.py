@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # Of the system's session, of Ctrl-\\ and of a closed terminal; Ctrl-C is Python's.
 ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
@@ -36,3 +37,20 @@ def handle_signals(handler: Callable[[int, object], object], *signals: int) -> N
 def _raise(signum: int, _frame: object) -> None:
     signal.signal(signum, signal.SIG_DFL)  # the second ends at once
     raise EndedBySignal(signum)
+
+
+@contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Collect signals instead of dying of them; outside the main thread they stay as they are, as do ignored ones."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    catch: Callable[[int, object], None] = lambda signum, _: caught.append(signum)  # noqa: E731
+    heard = [signum for signum in (signal.SIGINT, *ENDING) if signal.getsignal(signum) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, catch) for signum in heard}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_optuna.data.pictures import Picture, read_pictures
 from fmnist_optuna.errors import DataError
@@ -65,7 +66,7 @@ def predict(model: Path, files: Sequence[Path]) -> Prediction:
         except DataError as error:
             errors.append((str(file), str(error)))
     manifest = _read_manifest(folder)
-    answers = tuple(_ask(folder, manifest, pictures)) if pictures else ()
+    answers = tuple(_ask(ExportedModel(folder), pictures)) if pictures else ()
     return Prediction(folder, manifest.get("synthetic"), answers, tuple(errors))
 
 
@@ -92,24 +93,67 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _ask(folder: Path, manifest: dict[str, Any], pictures: Sequence[Picture]) -> list[Answer]:
-    import tensorflow as tf
+class ExportedModel:
+    """A SavedModel that `export` wrote, loaded. Importing TensorFlow is part of loading the first one.
 
-    rule = f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {folder}"
-    try:
-        serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    except Exception as error:  # TensorFlow raises whatever a damaged file provokes
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{rule} does not load: {cause:.200}") from error
-    inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
-    if list(inputs) != ["image"] or inputs["image"].dtype != tf.uint8 or set(outputs) != OUTPUTS:
-        raise DataError(f"{rule} takes {', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))}.")
-    images = tf.constant(np.stack([picture.pixels for picture in pictures]))
-    answer = {name: tensor.numpy() for name, tensor in serve(image=images).items()}
-    labels = manifest.get("labels") or [str(index) for index in range(answer["probabilities"].shape[1])]
+    Args:
+        model: An exported version, or the folder of several, of which the newest is taken.
+
+    Raises:
+        DataError: The folder holds no model that `export` writes.
+    """
+
+    def __init__(self, model: Path) -> None:
+        import tensorflow as tf
+
+        self.folder = find_model(model)
+        self.manifest = _read_manifest(self.folder)
+        rule = f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {self.folder}"
+        try:
+            serve = tf.saved_model.load(str(self.folder)).signatures["serving_default"]
+        except Exception as error:  # TensorFlow raises whatever a damaged file provokes
+            cause = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{rule} does not load: {cause:.200}") from error
+        inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
+        if list(inputs) != ["image"] or inputs["image"].dtype != tf.uint8 or set(outputs) != OUTPUTS:
+            raise DataError(f"{rule} takes {', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))}.")
+        self._serve = serve
+        self._image_shape = tuple(inputs["image"].shape[1:])
+        n_classes = int(outputs["probabilities"].shape[-1])
+        self.labels = tuple(self.manifest.get("labels") or map(str, range(n_classes)))
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the model gives each class.
+
+        Args:
+            images: As those that it was trained on: uint8 of shape (n, height, width).
+
+        Returns:
+            Shape (n, number of classes), in the order of `labels`; each row sums to 1.
+
+        Raises:
+            DataError: Images of another shape or dtype.
+        """
+        import tensorflow as tf
+
+        if images.dtype != np.uint8 or images.shape[1:] != self._image_shape:
+            raise DataError(
+                f"images must be uint8 of shape (n, {', '.join(map(str, self._image_shape))}), but are {images.dtype} "
+                f"of shape {images.shape}."
+            )
+        answer: NDArray[np.float32] = self._serve(image=tf.constant(images))["probabilities"].numpy()
+        return answer
+
+    def predict(self, images: NDArray[np.uint8]) -> list[str]:
+        """The most likely label of each image; `probabilities` says what images must be."""
+        return [self.labels[index] for index in self.probabilities(images).argmax(axis=1)]
+
+
+def _ask(model: ExportedModel, pictures: Sequence[Picture]) -> list[Answer]:
+    probabilities = model.probabilities(np.stack([picture.pixels for picture in pictures]))
     return [
-        Answer(picture.name, picture.is_inverted, picture.is_mixed, _rank(row, labels))
-        for picture, row in zip(pictures, answer["probabilities"], strict=True)
+        Answer(picture.name, picture.is_inverted, picture.is_mixed, _rank(row, model.labels))
+        for picture, row in zip(pictures, probabilities, strict=True)
     ]
 
 

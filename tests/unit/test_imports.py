@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pages",),
     ("running",),
     ("confirming",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )
@@ -52,6 +53,7 @@ UNKNOWN = {
     "cli": KERAS | {"optuna", "sqlalchemy"},
 }
 ROOT = "fmnist_optuna"
+PUBLIC = "__init__.py"  # loads the names that it offers when they are used
 
 
 def modules() -> list[str]:
@@ -72,7 +74,7 @@ def room_of(module: str) -> str:
     return module.split("/")[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", [module for module in modules() if module != PUBLIC])
 def test_imports_go_downward_only(module: str) -> None:
     """From the command line down to the errors, as `FLOORS` has it."""
     room = room_of(module)
@@ -84,6 +86,17 @@ def test_imports_go_downward_only(module: str) -> None:
         and FLOOR_OF[target] >= FLOOR_OF[room]
     ]
     assert upward == []
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    """Its public names come with their first use, and each of them is there."""
+    code = (
+        "import sys, fmnist_optuna as package; "
+        "print([name for name in sys.modules if name.startswith('fmnist_optuna.') or name in ('pydantic', 'rich')]); "
+        "print([name for name in package.__all__ if getattr(package, name).__name__ != name])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n[]\n"
 
 
 def test_every_room_has_a_floor() -> None:
