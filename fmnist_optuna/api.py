@@ -56,7 +56,7 @@ class Study:
     @property
     def is_demo(self) -> bool:
         """Whether its images are drawn garments, so that its numbers say nothing about Fashion-MNIST."""
-        return self._session.record.is_synthetic
+        return self._session.record.info.is_demo
 
     def status(self) -> CellCounts:
         """Number of cells by state."""

@@ -119,14 +119,15 @@ class ExportedModel:
             raise DataError(f"{rule} takes {', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))}.")
         self._serve = serve
         self._image_shape = tuple(inputs["image"].shape[1:])
+        self._dtype = np.dtype(inputs["image"].dtype.as_numpy_dtype)
         n_classes = int(outputs["probabilities"].shape[-1])
         self.labels = tuple(self.manifest.get("labels") or map(str, range(n_classes)))
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def probabilities(self, images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
         """What the model gives each class.
 
         Args:
-            images: As those that it was trained on: uint8 of shape (n, height, width).
+            images: Of the shape and dtype that it was trained on, as uint8 (n, height, width).
 
         Returns:
             Shape (n, number of classes), in the order of `labels`; each row sums to 1.
@@ -136,15 +137,15 @@ class ExportedModel:
         """
         import tensorflow as tf
 
-        if images.dtype != np.uint8 or images.shape[1:] != self._image_shape:
+        if images.dtype != self._dtype or images.shape[1:] != self._image_shape:
             raise DataError(
-                f"images must be uint8 of shape (n, {', '.join(map(str, self._image_shape))}), but are {images.dtype} "
-                f"of shape {images.shape}."
+                f"images must be {self._dtype} of shape (n, {', '.join(map(str, self._image_shape))}), but are "
+                f"{images.dtype} of shape {images.shape}."
             )
         answer: NDArray[np.float32] = self._serve(image=tf.constant(images))["probabilities"].numpy()
         return answer
 
-    def predict(self, images: NDArray[np.uint8]) -> list[str]:
+    def predict(self, images: NDArray[np.uint8 | np.float32]) -> list[str]:
         """The most likely label of each image; `probabilities` says what images must be."""
         return [self.labels[index] for index in self.probabilities(images).argmax(axis=1)]
 

@@ -19,7 +19,7 @@ from fmnist_optuna import (
     open_study,
     run_study,
 )
-from fmnist_optuna.data.source import CLASS_NAMES
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.errors import NotFoundError, SpecError, UsageError
 
@@ -117,8 +117,10 @@ def test_the_winner_is_exported_and_loaded(study: Study, tmp_path: Path) -> None
     images, labels, _, _ = draw_garments(200, 1)
     given = model.probabilities(images)
     np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
-    assert model.labels == tuple(CLASS_NAMES)
-    right = [CLASS_NAMES[label] == name for label, name in zip(labels, model.predict(images), strict=True)]
+    assert model.labels == FASHION_MNIST.class_names
+    right = [
+        FASHION_MNIST.class_names[label] == name for label, name in zip(labels, model.predict(images), strict=True)
+    ]
     assert np.mean(right) > 0.3  # chance is 0.1
     with pytest.raises(FmnistOptunaError, match=r"images must be uint8 of shape \(n, 28, 28\), but are float64"):
         model.predict(images / 255)
