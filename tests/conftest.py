@@ -7,6 +7,7 @@ Environment:
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,7 +23,11 @@ OWN_FOLDER = pytest.StashKey[str]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this run a folder for temporary files that no other run of pytest knows: each removes all but three."""
+    """Give this run a folder for temporary files that no other run knows, and signals that act on what it starts."""
+    # A suite in the background of a script ignores Ctrl-C, and would hand that on to the commands that are sent it.
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
     if config.option.basetemp is None:  # the processes of a parallel run get theirs from the first one
         config.stash[OWN_FOLDER] = config.option.basetemp = tempfile.mkdtemp(prefix="fmnist-tests-")
 
