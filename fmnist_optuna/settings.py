@@ -28,7 +28,7 @@ DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, sho
 
 @dataclass(frozen=True)
 class Settings:
-    """The environment's say; an option of the command line wins over it.
+    """What the environment variables say; an option of the command line wins over each.
 
     Args:
         storage: SQLAlchemy URL of the storage, possibly with a password: never print it.

@@ -116,7 +116,7 @@ def _option(help_text: str, *flags: str) -> Any:  # typer's own function answers
 def _read_common(
     level: int,
     storage: Annotated[str | None, _option(STORAGE_HELP, "--storage")] = None,
-    storage_patience: Annotated[str, _option("Longest outage that is waited for.", "--storage-patience")] = "5m",
+    storage_patience: Annotated[str, _option("How long an outage is waited for.", "--storage-patience")] = "5m",
     log_format: Annotated[LogFormat, _option("Form of all that goes to stderr.", "--log-format")] = "text",
     debug: Annotated[bool, _option("Show tracebacks and all records.", "--debug")] = False,
     verbose: Annotated[bool, _option("Say more on stderr.", "--verbose", "-v")] = False,

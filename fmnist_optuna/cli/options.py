@@ -49,7 +49,7 @@ class Common:
 
     Args:
         storage_option: What --storage says; None without it.
-        patience_seconds: Longest outage of the storage that is waited for.
+        patience_seconds: How long an outage of the storage is waited for.
         log_format: Of what goes to stderr, and of the workers' logs.
         log_level: Of the workers' logs.
     """

@@ -188,7 +188,7 @@ class Ledger(StudyPart):
     def take_over(self, held: HeldCell, worker: str, token: str) -> bool:
         """Put a cell under the taker's own token for a short while; False when it changed since it was seen.
 
-        A trial that was bound meanwhile is a change: who does not know of it would not fail it.
+        A trial that was bound meanwhile is a change as well: a taker that does not know of it would leave it running.
         """
         statement = (
             self._mine(held.cell_id, held.token)

@@ -31,7 +31,7 @@ class Patience:
     """How long operations wait for a database that went away.
 
     Args:
-        seconds: Longest outage that is waited for, in seconds, >= 0.
+        seconds: How long an outage is waited for, in seconds, >= 0.
         longest_delay_seconds: Between two tries; well below two renewals of a lease, so that after an outage a holder
             comes before those who look for expired leases.
     """

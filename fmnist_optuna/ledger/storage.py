@@ -25,6 +25,7 @@ from fmnist_optuna.ledger.outages import LONGEST_DELAY_SECONDS, Patience
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.ledger.urls import check_url, mask
 from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
+from fmnist_optuna.wording import count
 
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
 FIRST_PREFIXED_VERSION = 3  # of our tables; before, the version lay in a table of another name
@@ -234,7 +235,7 @@ def _check_rest(storage: Storage, connection: Connection) -> None:
     if n_held:
         raise StorageError(
             f"The storage {storage.name} must be at rest while its tables are upgraded, but workers of an earlier "
-            f"version hold {n_held} cells; stop them, and wait for a minute after their end."
+            f"version hold {count(n_held, 'cell')}; stop them, and wait for a minute after their end."
         )
 
 

@@ -1,6 +1,6 @@
 """Who may use the dashboard: the names it answers to, its token, and what becomes of wrong ones.
 
-Knows no web server and no storage; `results.guard` asks it about every request.
+Knows no web server and no storage; `pages.guard` asks it about every request.
 """
 
 import hmac

@@ -1,6 +1,6 @@
 """The user's code behind a study, as text: what a join compares, and what stands with the study afterwards.
 
-Owns what counts as a difference. Reads no file and knows no Keras: `learning.code` reads, `study.codes` stores.
+Owns what counts as a difference. Reads no file and knows no Keras: `training.code` reads, `ledger.codes` stores.
 """
 
 import ast

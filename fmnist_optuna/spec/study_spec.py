@@ -45,7 +45,7 @@ Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter:
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
-CONFIRMATION = "/confirm"  # ends the name of the study that confirms another; nobody else's name has a slash
+CONFIRMATION = "/confirm"  # ends the name of a study that confirms another; names that users give have no slash
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION})?$"
 ARCHITECTURE_PATTERN = r"^(dense|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"

@@ -165,7 +165,7 @@ class Supervisor:
     def _reap(self) -> bool:
         ended = self._take_ended()
         for worker in ended:
-            self._bury(worker, worker.process.exitcode)
+            self._handle_death(worker, worker.process.exitcode)
         return bool(ended)
 
     def _take_ended(self) -> list[_Worker]:
@@ -176,7 +176,7 @@ class Supervisor:
             worker.process.join(0.1)
         return ended
 
-    def _bury(self, worker: _Worker, exit_code: int | None) -> None:
+    def _handle_death(self, worker: _Worker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
         name, log = worker.order.worker_id, worker.order.log_file
         if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not cell_is_running(self.session, worker):

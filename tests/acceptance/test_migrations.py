@@ -113,7 +113,7 @@ def test_a_storage_at_work_is_not_upgraded(old: Shell) -> None:
     with sqlite3.connect(storage) as connection:
         connection.execute(change)
     connection.close()
-    with pytest.raises(StorageError, match=r"must be at rest while its tables are upgraded, but .* hold 1 cells"):
+    with pytest.raises(StorageError, match=r"must be at rest while its tables are upgraded, but .* hold 1 cell;"):
         upgrade_storage(f"sqlite:///{storage}")
     with sqlite3.connect(storage) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone()[0] in (1, 2)
