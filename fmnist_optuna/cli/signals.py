@@ -4,6 +4,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None  # as `signal.signal` returns it
 
 # Of the system's session, of Ctrl-\\ and of a closed terminal; Ctrl-C is Python's.
 ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
@@ -26,12 +29,16 @@ def end_in_order() -> None:
     handle_signals(_raise, *ENDING)
 
 
-def handle_signals(handler: Callable[[int, object], object], *signals: int) -> None:
-    """Let a function answer signals, those aside that this process was told to ignore."""
-    if threading.current_thread() is threading.main_thread():
-        for signum in signals:
-            if signal.getsignal(signum) is not signal.SIG_IGN:
-                signal.signal(signum, handler)
+def handle_signals(handler: Callable[[int, object], object], *signals: int) -> dict[int, Handler]:
+    """Let a function answer signals, those aside that this process was told to ignore.
+
+    Returns:
+        What answered each of them before; nothing outside the main thread, where no signal can be handled.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    heard = [signum for signum in signals if signal.getsignal(signum) is not signal.SIG_IGN]
+    return {signum: signal.signal(signum, handler) for signum in heard}
 
 
 def _raise(signum: int, _frame: object) -> None:
@@ -43,12 +50,7 @@ def _raise(signum: int, _frame: object) -> None:
 def caught_signals() -> Iterator[list[int]]:
     """Collect signals instead of dying of them; outside the main thread they stay as they are, as do ignored ones."""
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    catch: Callable[[int, object], None] = lambda signum, _: caught.append(signum)  # noqa: E731
-    heard = [signum for signum in (signal.SIGINT, *ENDING) if signal.getsignal(signum) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, catch) for signum in heard}
+    before = handle_signals(lambda signum, _: caught.append(signum), signal.SIGINT, *ENDING)
     try:
         yield caught
     finally:

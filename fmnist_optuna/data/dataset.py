@@ -3,7 +3,6 @@
 Owns what a data set must be. Knows no file, no split and no Keras.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -75,25 +74,16 @@ class DatasetInfo:
     @property
     def form(self) -> str:
         """What an image is, as documents have it: `uint8 (n, 28, 28)`."""
-        return f"{self.dtype} ({', '.join(map(str, ('n', *self.image_shape)))})"
+        return f"{self.dtype} {self.array_shape}"
+
+    @property
+    def array_shape(self) -> str:
+        """The shape of an array of images: `(n, 28, 28)`."""
+        return f"({', '.join(map(str, ('n', *self.image_shape)))})"
 
     def to_content(self) -> dict[str, Any]:
         """Every field as JSON has it."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_content(cls, content: Any) -> "DatasetInfo":
-        """What `to_content` made.
-
-        Raises:
-            DataError: The content is something else.
-        """
-        try:
-            return cls(**content)
-        except TypeError as error:
-            raise DataError(
-                f"a data set must be described by the fields of a DatasetInfo, but by {content!r:.80}"
-            ) from error
 
 
 def _rules(info: DatasetInfo) -> Sequence[tuple[str, str, bool]]:
@@ -176,9 +166,8 @@ class Dataset:
 def _check_images(place: str, images: Any, info: DatasetInfo) -> None:
     if not isinstance(images, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(images).__name__}")
-    wanted = f"({', '.join(map(str, ('n', *info.image_shape)))})"
     if images.shape[1:] != info.image_shape:
-        raise DataError(f"{place} must have the shape {wanted} of the info, but has {images.shape}")
+        raise DataError(f"{place} must have the shape {info.array_shape} of the info, but has {images.shape}")
     if images.dtype != info.dtype:
         raise DataError(f"{place} must have the dtype {info.dtype} of the info, but has {images.dtype}")
     if len(images) == 0:
@@ -204,12 +193,3 @@ def _check_labels(place: str, labels: Any, n_images: int, info: DatasetInfo) -> 
             f"{place} must be 0 to {info.n_classes - 1}, the indices of the {info.n_classes} class names, but go from "
             f"{low} to {high}"
         )
-
-
-def draw_noise(info: DatasetInfo, n_images: int) -> Images:
-    """The same images of noise in every process, (n_images, *image_shape), over the whole range of values."""
-    generator, shape = np.random.default_rng(0), (n_images, *info.image_shape)
-    low, high = info.value_range
-    if info.dtype == "uint8":
-        return generator.integers(math.ceil(low), math.floor(high) + 1, shape, dtype=np.uint8)
-    return generator.uniform(low, high, shape).astype(np.float32)

@@ -101,7 +101,7 @@ def load_splits(
     dataset = _load_dataset(source, data_dir, files)
     if source == "synthetic":
         n_validation = min(n_validation, len(dataset.train_labels) // SYNTHETIC_VALIDATION_SHARE)
-    splits = split_dataset(dataset, source, n_validation, split_seed, is_built_in=source in BUILT_IN)
+    splits = split_dataset(dataset, source, n_validation, split_seed)
     if expected_fingerprint not in (None, splits.fingerprint):
         raise DataError(
             f"the data must have the fingerprint {expected_fingerprint} that the study was created with, but "

@@ -1,7 +1,6 @@
 """Images and labels in three roles: the stratified split of a data set, and a fingerprint of the outcome."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ class Splits:
 
     Attributes:
         info: What the images and labels are.
-        source: As a study file names it: "fashion-mnist", "synthetic" or "package.module:function".
+        source: As a study file names it: "fashion-mnist" or "synthetic".
         fingerprint: SHA-256, 64 hex digits, over source, images, labels and split; equal only for equal data.
     """
 
@@ -36,26 +35,24 @@ class Splits:
     test_labels: Labels
 
 
-def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int, *, is_built_in: bool) -> Splits:
+def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int) -> Splits:
     """Set some of the training images aside for validation, stratified by label.
 
     Args:
         source: As a study file names it.
         n_validation: Images set aside: from the number of classes to that many less than there are.
         split_seed: Seed of the split, >= 0. The same seed gives the same split.
-        is_built_in: Whether the source's name says what the images and labels are; else the fingerprint covers it.
 
     Raises:
         UsageError: n_validation or split_seed is out of range.
     """
     images, labels = dataset.train_images, dataset.train_labels
     train, validation = split_indices(labels, dataset.info.class_names, n_validation, split_seed)
-    named = source if is_built_in else f"{source}\n{_meaning(dataset.info)}"
     arrays = [images, labels, dataset.test_images, dataset.test_labels, train, validation]
     return Splits(
         info=dataset.info,
         source=source,
-        fingerprint=_fingerprint(named, arrays),
+        fingerprint=_fingerprint(source, arrays),
         train_images=_read_only(images[train]),
         train_labels=_read_only(labels[train]),
         validation_images=_read_only(images[validation]),
@@ -66,7 +63,7 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()  # the array itself may be the user's
+    view = array.view()  # the array itself may be somebody else's
     view.flags.writeable = False
     return view
 
@@ -106,20 +103,14 @@ def split_indices(
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
-def _meaning(info: DatasetInfo) -> str:
-    """What of the info decides what is trained and how answers are named; its other words may be put better."""
-    fields = (info.image_shape, info.dtype, info.value_range, info.class_names, info.is_light_on_dark)
-    return json.dumps(fields, ensure_ascii=False)
-
-
-def _fingerprint(named: str, arrays: Sequence[npt.NDArray[Any]]) -> str:
-    """SHA-256 over what the data is named and, of each array, its shape and its bytes.
+def _fingerprint(source: str, arrays: Sequence[npt.NDArray[Any]]) -> str:
+    """SHA-256 over the source's name and, of each array, its shape and its bytes.
 
     The arrays are all training images and labels in their order, the test images and labels, and the indices of
     training and of validation. The shapes keep neighbours apart. Bytes are little-endian.
     """
     portable = {"u": "u1", "f": "<f4", "i": "<i8"}
-    digest = hashlib.sha256(named.encode())
+    digest = hashlib.sha256(source.encode())
     for array in arrays:
         content = np.ascontiguousarray(array, dtype=portable[array.dtype.kind])
         digest.update(f"\n{content.shape}\n".encode())

@@ -34,7 +34,7 @@ from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
 from fmnist_optuna.search.cell import make_cell
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_exit, find_last_words
+from fmnist_optuna.wording import describe_exit, find_last_words, format_bytes
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 
@@ -259,7 +259,7 @@ class Supervisor:
             except psutil.Error:
                 return None
             if size > n_bytes and cell_is_running(self.session, worker):
-                return f"memory limit of {n_bytes / 2**20:.0f} MiB exceeded with {size / 2**20:.0f} MiB"
+                return f"memory limit of {format_bytes(n_bytes)} exceeded with {format_bytes(size)}"
         return None
 
     def stop(self, *, at_once: bool = False) -> None:
