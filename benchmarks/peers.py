@@ -19,7 +19,6 @@ seconds, divided by the processes, are taken off. Needs `pip install '.[bench]'`
 import argparse
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -42,6 +41,7 @@ from trees import list_tree, measure_tree
 
 from fmnist_optuna.data.fashion_mnist import find_data_dir
 from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.durable import whole_file
 from fmnist_optuna.settings import DATA
 
 Params = dict[str, Any]
@@ -434,9 +434,8 @@ def say(number: int, reading: Reading) -> None:
 
 def write_json(file: Path, results: Any) -> None:
     """Whole or not at all."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(results, indent=1))
-    shutil.move(part, file)
+    with whole_file(file) as stream:
+        stream.write(json.dumps(results, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import mimetypes
-import os
 import re
 import shutil
 import uuid
@@ -19,6 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
+from fmnist_optuna.durable import flush, remove_parts, whole_file
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.log import log_event
 
@@ -32,7 +32,7 @@ ARTIFACT_ID = re.compile(r"[0-9A-Za-z-]{1,100}")  # Optuna's are UUIDs; a databa
 
 
 class DurableStore(FileSystemArtifactStore):
-    """A folder of artifacts in which a file is written beside, flushed to disk, and renamed into place."""
+    """A folder of artifacts in which a file is there whole and on disk, or not at all."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -46,22 +46,14 @@ class DurableStore(FileSystemArtifactStore):
         """
         final = self._get_filepath(artifact_id)
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
-        try:
-            with part.open("wb") as file:
-                shutil.copyfileobj(content_body, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(final)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(final) as file:
+            shutil.copyfileobj(content_body, file)
         flush(self._folder)
 
     def remove(self, artifact_id: str) -> None:
         """Remove one artifact, and what a process that died left of its writing."""
         final = self._get_filepath(artifact_id)
-        for part in self._folder.glob(f".{final.name}.*.part"):
-            part.unlink(missing_ok=True)
+        remove_parts(final)
         super().remove(artifact_id)
 
     def _get_filepath(self, artifact_id: str) -> Path:
@@ -70,15 +62,6 @@ class DurableStore(FileSystemArtifactStore):
         if not ARTIFACT_ID.fullmatch(str(artifact_id)) or path.is_symlink():
             raise MismatchError(f"An artifact must be a file of {self._folder} itself, but {artifact_id!r:.80} is not.")
         return path
-
-
-def flush(path: Path) -> None:
-    """Let a file, or the names in a folder, reach the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def store_weights(folder: Path, trial: Trial, file: Path) -> str:

@@ -25,6 +25,7 @@ from fmnist_optuna.data.fashion_mnist import (
     user_cache_dir,
 )
 from fmnist_optuna.data.idx import IdxFile, find_fault, unpack
+from fmnist_optuna.durable import whole_file
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.log import log_event
 
@@ -139,17 +140,11 @@ def _cause(error: Exception) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write verified bytes so that `path` is whole or absent, whatever interrupts; an old `.part` is overwritten."""
-    part = path.with_name(f"{path.name}.part")
+    """Write verified bytes, under the lock of the folder."""
     try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        with whole_file(path, path.with_name(f"{path.name}.part")) as file:
+            file.write(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise DataError(
             f"{path} must be writable, but {error.strerror}; free space there, or name another folder "
             "with --data-dir DIR"

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 import uuid
@@ -23,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from fmnist_optuna.artifacts.folder import flush, weights_path
+from fmnist_optuna.artifacts.folder import weights_path
+from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card, write_confusion_matrix
 from fmnist_optuna.ledger.openings import Opening
@@ -95,7 +95,7 @@ def export_model(
     if target.exists():
         raise UsageError(f"--version must be new, but {target} exists; leave it out for the next one.")
     opening = open_weights(session, cell, data_dir, purpose="export")
-    with explained_by_code(session, cell), _whole_or_nothing(target) as folder:
+    with explained_by_code(session, cell), _writing_to(target), whole_folder(target) as folder:
         manifest = _write(session, cell, opening, folder, formats, data_dir)
     return Export(target, manifest, summarize(opening, session.record.info.class_names))
 
@@ -195,25 +195,11 @@ def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Pa
 
 
 @contextlib.contextmanager
-def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    """A folder beside the target, renamed into place in the end; after a failure nothing that we made is left."""
-    made = [parent for parent in target.parents if not parent.exists()]
-    staging = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+def _writing_to(target: Path) -> Iterator[None]:
+    """Let a failure to write within this block be an error of ours that names the option."""
     try:
-        staging.mkdir(parents=True)
-        yield staging
-        for path in staging.rglob("*"):
-            if path.is_file():
-                flush(path)
-        staging.rename(target)
-        flush(target.parent)
-    except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        for parent in made:  # the deepest first
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        if not isinstance(error, OSError):
-            raise
+        yield
+    except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise UsageError(f"--version must be new, but {target} was written meanwhile.") from error
         raise _unwritable(target, error) from error

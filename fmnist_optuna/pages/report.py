@@ -2,7 +2,6 @@
 
 import base64
 import io
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from fmnist_optuna import __version__
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.pictures import as_picture
+from fmnist_optuna.durable import whole_file
 from fmnist_optuna.errors import DataError, StorageError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.pages.figures.confirmation import draw_confirmation
@@ -75,12 +75,10 @@ def write_report(session: Session, file: Path, data_dir: Path | None = None) -> 
         StorageError: The file cannot be written.
     """
     page = render_report(read_overview(session), _load_test_images(session, data_dir))
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
     try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(file)
+        with whole_file(file) as stream:
+            stream.write(page.encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StorageError(f"--out must be a file that can be written, but {file}: {reason_of(error)}.") from error
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(fmnist_optuna.__file__).parent
 # The floors from the ground up: a room imports from the floors below its own, never from its own floor or above.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "log", "origins", "__init__"),
-    ("settings", "wording"),
+    ("settings", "wording", "durable"),
     ("processes",),
     ("search",),
     ("spec",),

@@ -1,0 +1,88 @@
+"""Files and folders that are written whole or not at all: written beside, flushed to disk, renamed into place.
+
+Whoever looks finds what was there before or all that is new, even after a crash or a power failure. Errors of the
+system are passed on as they are; what they mean to a person, the caller says.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def whole_file(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write to, which is `path` once this block has ended; after an exception `path` is what it was before.
+
+    That its name survives a power failure as well takes `flush(path.parent)`.
+
+    Args:
+        part: Where it is written meanwhile, in the same folder; None for a hidden file with a name of its own. A fixed
+            name is for writers under a lock: it is overwritten if a process that died has left it.
+
+    Raises:
+        OSError: The folder cannot be written or is full, or `path` is there and no file.
+    """
+    if path.exists() and not path.is_file():  # a folder, or a device such as /dev/null, which would be gone
+        raise OSError(errno.EINVAL, "it is there and not a regular file", str(path))
+    part = part or _beside(path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which is `path` once this block has ended; after an exception nothing of it is left.
+
+    Folders above it that are missing are made, and removed again after an exception.
+
+    Raises:
+        OSError: It cannot be made, or `path` is there by now and not an empty folder.
+    """
+    made = [parent for parent in path.parents if not parent.exists()]
+    part = _beside(path)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                flush(file)
+        part.rename(path)
+        flush(path.parent)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        for parent in made:  # the deepest first
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def flush(path: Path) -> None:
+    """Let a file, or the names in a folder, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what processes that died have left of their writing of a file."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
