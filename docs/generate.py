@@ -148,7 +148,7 @@ def _describe_name(thing: Any, name: str, level: str) -> Iterator[str]:
     if inspect.isfunction(thing):
         yield f"```python\n{_signature(thing, name)}\n```\n"
     yield from _markdown(inspect.getdoc(thing) or "")
-    if inspect.isclass(thing) and thing.__module__ == "fmnist_optuna.api":
+    if inspect.isclass(thing) and thing.__module__.startswith("fmnist_optuna.api."):
         for method, found in vars(thing).items():
             if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, property)):
                 yield from _describe_name(found, f"{name}.{method}", "###")

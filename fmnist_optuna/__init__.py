@@ -7,16 +7,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fmnist_optuna.api import (
-        Observer,
-        ProgressBar,
-        Study,
-        confirm_study,
-        export_model,
-        load_exported,
-        open_study,
-        run_study,
-    )
+    from fmnist_optuna.api.models import export_model, load_exported
+    from fmnist_optuna.api.observer import Observer, ProgressBar
+    from fmnist_optuna.api.study import Study, open_study
+    from fmnist_optuna.api.training import confirm_study, run_study
     from fmnist_optuna.errors import FmnistOptunaError
     from fmnist_optuna.spec.study_spec import StudySpec
 
@@ -33,14 +27,25 @@ __all__ = [
     "open_study",
     "run_study",
 ]
-_ELSEWHERE = {"FmnistOptunaError": "fmnist_optuna.errors", "StudySpec": "fmnist_optuna.spec.study_spec"}
+_MODULES = {
+    "FmnistOptunaError": "errors",
+    "Observer": "api.observer",
+    "ProgressBar": "api.observer",
+    "Study": "api.study",
+    "StudySpec": "spec.study_spec",
+    "confirm_study": "api.training",
+    "export_model": "api.models",
+    "load_exported": "api.models",
+    "open_study": "api.study",
+    "run_study": "api.training",
+}
 
 
 def __getattr__(name: str) -> object:
     """A public name, from its module."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_ELSEWHERE.get(name, "fmnist_optuna.api")), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,17 +15,11 @@ from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.confirmation import Confirmation, open_confirming
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner
-from fmnist_optuna.running import (
-    Catching,
-    Observer,
-    PreparedStudy,
-    RunOptions,
-    decorate_study,
-    log_folder_of,
-    no_signals,
-    prepare_in_child,
-    train_cells,
-)
+from fmnist_optuna.running.observer import Observer
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.running.preparation import PreparedStudy, prepare_in_child
+from fmnist_optuna.running.study import Catching, decorate_study, no_signals
+from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_cell, trial_seed
 from fmnist_optuna.spec.code import code_differences
 from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, Value, restore_spec

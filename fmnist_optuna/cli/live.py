@@ -18,7 +18,7 @@ from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.pages.time_left import RemainingTime
-from fmnist_optuna.running import Observer
+from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import count, format_duration, format_params, format_percent
 

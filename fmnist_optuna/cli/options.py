@@ -17,7 +17,7 @@ from fmnist_optuna.user_modules.search_path import search_in
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
-    from fmnist_optuna.running import RunOptions
+    from fmnist_optuna.running.options import RunOptions
     from fmnist_optuna.spec.study_spec import StudySpec
     from fmnist_optuna.study.session import Session
 
@@ -80,7 +80,7 @@ def make_run_options(
 ) -> "RunOptions":
     """The part of the options of a run that all commands which prepare or train a study have in common."""
     from fmnist_optuna.ledger.records import Timing
-    from fmnist_optuna.running import RunOptions
+    from fmnist_optuna.running.options import RunOptions
 
     return RunOptions(
         storage=common.storage,

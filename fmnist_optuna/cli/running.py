@@ -36,7 +36,7 @@ from fmnist_optuna.wording import count, format_params
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
-    from fmnist_optuna.running import StudyResult
+    from fmnist_optuna.running.study import StudyResult
     from fmnist_optuna.spec.study_spec import StudySpec
     from fmnist_optuna.study.studies import StudyRecord
     from fmnist_optuna.work.loop import LeaveRequest
@@ -89,7 +89,7 @@ def run(
     Ctrl-C stops cleanly and a second run goes on.
     """
     from fmnist_optuna.cli.live import make_observer
-    from fmnist_optuna.running import run_study
+    from fmnist_optuna.running.study import run_study
     from fmnist_optuna.work.limits import Limits
 
     options = replace(
@@ -167,7 +167,8 @@ def init(
     from fmnist_optuna.cli.answers import print_json, status_answer
     from fmnist_optuna.cli.console import describe_study, out
     from fmnist_optuna.cli.study_tables import describe_counts
-    from fmnist_optuna.running import decorate_study, prepare_study
+    from fmnist_optuna.running.preparation import prepare_study
+    from fmnist_optuna.running.study import decorate_study
 
     options = make_run_options(common, data_dir, mirror, accept_code)
     prepared = prepare_study(_read_spec(study_file, name, data, pruner), options, has_workers=False)

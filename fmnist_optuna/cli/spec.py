@@ -70,7 +70,7 @@ def check(
     spec = read_study_file(study_file)
 
     from fmnist_optuna.cli.answers import print_json
-    from fmnist_optuna.running import prepare_in_child
+    from fmnist_optuna.running.preparation import prepare_in_child
     from fmnist_optuna.search.cell import make_cells
 
     bound, _ = prepare_in_child(spec).result()

@@ -16,7 +16,8 @@ from fmnist_optuna.confirming import confirm_study
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.processes.children import Call
-from fmnist_optuna.running import RunOptions, prepare_study
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.running.preparation import prepare_study
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none

@@ -15,7 +15,7 @@ from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, Worke
 from fmnist_optuna.pages.dashboard_process import DashboardProcess
 from fmnist_optuna.processes import children as processes
 from fmnist_optuna.processes.children import Call, start, warm_up
-from fmnist_optuna.running import prepare_in_child
+from fmnist_optuna.running.preparation import prepare_in_child
 
 MODULES = {
     "parses": "from argparse import ArgumentParser\np = ArgumentParser()\np.add_argument('x')\np.parse_args([])\n",

@@ -28,7 +28,8 @@ from fmnist_optuna.data.fashion_mnist import read_arrays, verify_files
 from fmnist_optuna.data.idx import IdxFile
 from fmnist_optuna.errors import DataError, MismatchError, SpecError
 from fmnist_optuna.ledger.tables import predictions, studies
-from fmnist_optuna.running import RunOptions, log_folder_of
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.running.training import log_folder_of
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study
 from fmnist_optuna.work import local as supervisor

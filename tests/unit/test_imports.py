@@ -140,7 +140,7 @@ def test_reading_a_study_loads_neither_tensorflow_nor_optuna() -> None:
 
 def test_running_a_study_does_not_load_tensorflow_here() -> None:
     """The process of `run` only supervises; its workers train."""
-    assert not loaded_by("import fmnist_optuna.running") & KERAS
+    assert not loaded_by("import fmnist_optuna.running.study") & KERAS
 
 
 def test_the_unit_tests_do_not_load_tensorflow() -> None:

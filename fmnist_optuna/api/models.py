@@ -1,0 +1,61 @@
+"""Exported models: written from a study, and loaded again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fmnist_optuna.api.study import Study
+from fmnist_optuna.errors import UsageError
+from fmnist_optuna.export import folder as exporting
+from fmnist_optuna.export.folder import Export
+from fmnist_optuna.export.prediction import ExportedModel
+
+
+def export_model(
+    study: Study,
+    out: str | Path = "models",
+    *,
+    trial: int | None = None,
+    formats: Sequence[str] = ("savedmodel",),
+    version: int | None = None,
+    data_dir: str | Path | None = None,
+) -> Export:
+    """Write the stored weights of the winner as a model that other programs load; nothing is trained.
+
+    It must give the recorded answers on all test images in a fresh process; else nothing is left.
+
+    Args:
+        study: Open, with a COMPLETE trial.
+        out: Folder of all exports; the model goes to `out/STUDY/VERSION`.
+        trial: Number of another trial than the winner.
+        formats: "savedmodel" and "keras".
+        version: >= 1; None for the next.
+        data_dir: As `run_study` has it.
+
+    Raises:
+        NotFoundError: No such trial, or none is complete.
+        UsageError: The trial is not COMPLETE, the version exists, or there is no such format.
+        MismatchError: The weights are missing or altered, or the model gives other answers than the recorded ones.
+
+    Example:
+        model = load_exported(export_model(study).folder)
+    """
+    if unknown := [name for name in formats if name not in exporting.FORMATS]:
+        raise UsageError(f"formats must be of {', '.join(exporting.FORMATS)}, but has {unknown[0]!r}.")
+    return exporting.export_model(
+        study._session, Path(out), trial, tuple(formats), version, None if data_dir is None else Path(data_dir)
+    )
+
+
+def load_exported(folder: str | Path) -> ExportedModel:
+    """A model that `export_model` or the `export` command wrote, in this process: TensorFlow is imported here.
+
+    Args:
+        folder: A version, or the folder of several, of which the newest is taken.
+
+    Raises:
+        DataError: The folder holds no such model.
+
+    Example:
+        load_exported("models/fashion-mnist").predict(images)  # uint8 (n, 28, 28): ["Ankle boot", ...]
+    """
+    return ExportedModel(Path(folder))

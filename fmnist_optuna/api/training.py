@@ -1,0 +1,146 @@
+"""Training from a program: a whole study, and the confirmation of one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from fmnist_optuna import confirming
+from fmnist_optuna.api.observer import Observer, telling
+from fmnist_optuna.api.study import Study
+from fmnist_optuna.confirming import ConfirmedStudy
+from fmnist_optuna.errors import UsageError
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.processes.cores import usable_cores
+from fmnist_optuna.running import study as running
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.settings import Settings
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec, read_spec
+from fmnist_optuna.work.limits import Limits
+
+
+def run_study(
+    spec: StudySpec | Mapping[str, object] | str | Path,
+    *,
+    storage: str | None = None,
+    n_workers: int | None = None,
+    data_dir: str | Path | None = None,
+    timeout_seconds: float | None = None,
+    trial_seconds: float | None = None,
+    memory_bytes: int | None = None,
+    accepts_code: bool = False,
+    observer: Observer | None = None,
+) -> Study:
+    """Create or resume a study, train its cells until none is left, and score the winner once on the test set.
+
+    Every cell that is done keeps its result: a second call goes on, and on a finished study it trains nothing. A cell
+    may fail for good while the others finish; `status().failed` counts those. A KeyboardInterrupt lets the workers
+    finish their epoch and give their cells back; a second one ends them at once.
+
+    Args:
+        spec: A `StudySpec`, the same as a dictionary of tables, or the path of a study file.
+        storage: SQLAlchemy URL of SQLite or Postgres; None for what the environment says, else a file in ./studies.
+        n_workers: Training processes at once on this machine, >= 1; None for one a core.
+        data_dir: Folder with the four IDX files; None for the places where the command looks.
+        timeout_seconds: > 0; after it the study is stopped, to be gone on with. None for no limit.
+        trial_seconds: > 0; an attempt that takes longer is killed. None for no limit.
+        memory_bytes: A worker that grows larger is replaced. None for no limit.
+        accepts_code: Whether to go on although the model's code is not that of the study.
+        observer: Is told what happens, such as `ProgressBar()`.
+
+    Returns:
+        The study, open.
+
+    Raises:
+        SpecError: The specification, the model or a callback is wrong, in one line.
+        UsageError: An argument is out of its range.
+        DataError: The data is missing or corrupt.
+        StorageError: The storage cannot be reached or written.
+        JoinRefusedError: The study exists with another specification, other data or other code.
+        StoppedError: The time was over, or somebody stopped the study, before every cell was done.
+        WorkerFailedError: The workers crash again and again.
+
+    Example:
+        grid = {"hidden_size": [64, 128], "dropout_rate": [0.2], "learning_rate": [0.001]}
+        study = run_study({"name": "small", "grid": grid})
+        print(study.best().evaluation.accuracy)
+    """
+    for name, value in {"n_workers": n_workers, "timeout_seconds": timeout_seconds, "trial_seconds": trial_seconds,
+                        "memory_bytes": memory_bytes}.items():  # fmt: skip
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be greater than 0, but is {value!r}.")
+    options = replace(
+        _make_options(storage, n_workers, data_dir, timeout_seconds, accepts_code),
+        limits=Limits(trial_seconds, memory_bytes),
+    )
+    with telling(observer) as told:
+        try:
+            return Study(running.run_study(_read(spec), options, told).session)
+        except BaseException:
+            if told.study is not None:
+                told.study.close()
+            raise
+
+
+def confirm_study(
+    study: Study,
+    *,
+    n_cells: int | None = None,
+    n_seeds: int | None = None,
+    n_workers: int | None = None,
+    data_dir: str | Path | None = None,
+    timeout_seconds: float | None = None,
+    accepts_code: bool = False,
+    observer: Observer | None = None,
+) -> ConfirmedStudy:
+    """Train the best cells of a finished study again over fresh seeds, and choose among them.
+
+    Interrupted, a second call goes on. From then on `study.best()` is what was chosen.
+
+    Args:
+        study: Open and finished.
+        n_cells: How many of the best, >= 1; None for what the study file says, 3.
+        n_seeds: Seeds a cell, >= 2; None for what the study file says, 5.
+        n_workers: As `run_study` has it, as all that follow.
+
+    Raises:
+        NotFoundError: No trial of the study is complete.
+        UsageError: The study is not finished, or is itself a confirmation; an argument is out of its range.
+        SpecError: The model starts from the same weights whatever the seed.
+        JoinRefusedError: The model's code is not what the cells were trained with.
+        MismatchError: Seeds failed, so that no cell can be chosen.
+
+    Example:
+        print(confirm_study(study).confirmation.test)
+    """
+    for name, value, least in (("n_cells", n_cells, 1), ("n_seeds", n_seeds, 2), ("n_workers", n_workers, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"{name} must be at least {least}, but is {value!r}.")
+    session = study._session
+    url = session.storage.url.render_as_string(hide_password=False)
+    options = _make_options(url, n_workers, data_dir, timeout_seconds, accepts_code)
+    with telling(observer) as told:
+        return confirming.confirm_study(session, options, n_cells, n_seeds, told)
+
+
+def _read(spec: StudySpec | Mapping[str, object] | str | Path) -> StudySpec:
+    if isinstance(spec, StudySpec):
+        return spec
+    return parse_spec(spec, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
+
+
+def _make_options(
+    storage: str | None,
+    n_workers: int | None,
+    data_dir: str | Path | None,
+    timeout_seconds: float | None,
+    accepts_code: bool,
+) -> RunOptions:
+    settings = Settings.from_environment()
+    return RunOptions(
+        storage=storage or settings.storage,
+        n_workers=n_workers or usable_cores(),
+        data_dir=None if data_dir is None else Path(data_dir),
+        timeout_seconds=timeout_seconds,
+        timing=Timing.for_lease(settings.lease_seconds),
+        accepts_code=accepts_code,
+    )

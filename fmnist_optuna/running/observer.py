@@ -1,0 +1,20 @@
+"""Who is told what happens during a run."""
+
+from fmnist_optuna.data.source import ResolvedData
+from fmnist_optuna.study.session import Session
+
+
+class Observer:
+    """Is told what happens during a run; each method does nothing unless overridden."""
+
+    def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
+        """The study is there and its cells are seeded."""
+
+    def opened(self, address: str) -> None:
+        """The dashboard listens at this address."""
+
+    def tick(self, session: Session) -> None:
+        """The workers are at it; called about five times a second."""
+
+    def stopping(self, how: str) -> None:
+        """The workers were asked to give their cells back."""

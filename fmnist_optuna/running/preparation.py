@@ -1,0 +1,127 @@
+"""What comes before the training: data decided, model checked, study made or joined, cells seeded."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.data.sharing import share_arrays
+from fmnist_optuna.data.source import ResolvedData, load_splits, resolve_source
+from fmnist_optuna.ledger.codes import OfferedCode, list_codes
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.urls import check_url
+from fmnist_optuna.log import log_event
+from fmnist_optuna.processes.children import Call, warm_up
+from fmnist_optuna.processes.temporary import temporary_folder
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import create_or_join, find_study_or_none
+from fmnist_optuna.work.environment import warn_of_environment
+from fmnist_optuna.work.fresh_seeds import find_warnings_in_child
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study whose cells are seeded.
+
+    Args:
+        session: Of the study.
+        data: Where the data is.
+        n_new_cells: Cells that this call added.
+        shared_data: Folder with the arrays for workers of this machine, if there was room.
+    """
+
+    session: Session
+    data: ResolvedData
+    n_new_cells: int
+    shared_data: Path | None = None
+
+
+def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = True) -> PreparedStudy:
+    """Decide the data, check the architecture, create or join the study and seed its cells.
+
+    Args:
+        has_workers: Whether workers of this machine follow, for whom the arrays are shared while a cell is left.
+
+    Raises:
+        SpecError: The architecture or a callback is wrong.
+        DataError: The data is missing or corrupt.
+        StorageError: The storage is unreachable or not writable.
+        JoinRefusedError: The study exists with another specification or other code.
+
+    Log records warn of a model that starts from the same weights whatever the seed, and of modules that load slowly.
+    """
+    check_url(options.storage, create=True)
+    warm_up()  # TensorFlow is imported in the workers' server while we go on
+    data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
+    splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
+    warnings = find_warnings_in_child(spec)
+    bound, code = prepare_in_child(spec).result()
+    bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
+    storage = create_storage(  # after everything that may be refused, which leaves no file then
+        options.storage,
+        patience_seconds=options.patience_seconds,
+        lease_seconds=options.timing.lease_seconds,
+    )
+    prepared = join(storage, bound, code, splits.fingerprint, data, options.timing)
+    for event, reason in ({} if warnings is None else warnings.result()).items():
+        log_event(logger, logging.WARNING, event, study=bound.name, reason=reason)
+    if not has_workers or prepared.session.history.counts().is_over:
+        return prepared
+    return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
+
+
+def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
+    """The specification with its data source decided; a fall-back to synthetic garments goes by a name of its own."""
+    return spec.model_copy(
+        update={
+            "name": f"{spec.name}-synthetic" if data.is_fallback else spec.name,
+            "data": spec.data.model_copy(update={"source": data.source}),
+        }
+    )
+
+
+def join(
+    storage: Storage, spec: StudySpec, code: OfferedCode, fingerprint: str, data: ResolvedData, timing: Timing
+) -> PreparedStudy:
+    """Create or join the study in an open storage."""
+    code = _of_the_same_cell(storage, spec, code)
+    record, n_new = create_or_join(storage, spec, fingerprint, timing, code=code)
+    warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
+    return PreparedStudy(Session(storage, record, timing, "supervisor"), data, n_new)
+
+
+def _of_the_same_cell(storage: Storage, spec: StudySpec, code: OfferedCode) -> OfferedCode:
+    """The code with the model of the cell that the study has a model of: a grown grid may have a smaller cell."""
+    record = find_study_or_none(storage, spec.name)
+    accepted = [] if record is None else list_codes(storage, record.study_id)
+    if not accepted or accepted[-1].code.cell == code.code.cell:
+        return code
+    cell = accepted[-1].code.cell
+    if cell.keys() != code.code.cell.keys():  # another study in all but the name: its join is refused
+        return code
+    offered: OfferedCode = Call(_offer_code, spec, cell, doing="reading the model code").result()
+    return replace(offered, is_wanted=code.is_wanted)
+
+
+def prepare_in_child(spec: StudySpec, cell: Params | None = None) -> Call:
+    """`work.preparation.prepare` in a child, which imports TensorFlow so that we need not."""
+    return Call(_prepare, spec, cell, doing="checking the study file")
+
+
+def _prepare(spec: StudySpec, cell: Params | None) -> tuple[StudySpec, OfferedCode]:
+    from fmnist_optuna.work.preparation import prepare
+
+    return prepare(spec, cell)
+
+
+def _offer_code(spec: StudySpec, cell: Params) -> OfferedCode:
+    from fmnist_optuna.training.user_code import UserCode
+    from fmnist_optuna.work.preparation import offer_code
+
+    return offer_code(UserCode(spec), cell)

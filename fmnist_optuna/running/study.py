@@ -1,0 +1,107 @@
+"""A study from its specification to its tested winner, in one call.
+
+It prints nothing: an observer is told what happens.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmnist_optuna.ledger.progress import CellCounts
+from fmnist_optuna.log import bound_fields
+from fmnist_optuna.pages.address import LOOPBACK, check_address
+from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
+from fmnist_optuna.running.observer import Observer
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.running.preparation import prepare_study
+from fmnist_optuna.running.training import log_folder_of, train_cells
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.session import Session
+
+Catching = Callable[[], AbstractContextManager[list[int]]]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a run ends with.
+
+    Args:
+        session: Of the study, for further questions.
+        counts: Cells by state.
+        winner: The winner with its test score; None when no cell is complete.
+        log_folder: Where the workers' logs are.
+    """
+
+    session: Session
+    counts: CellCounts
+    winner: Winner | None
+    log_folder: Path
+
+
+@contextmanager
+def no_signals() -> Iterator[list[int]]:
+    """Leave signals to the program: none is caught. A KeyboardInterrupt ends the training in order all the same."""
+    yield []
+
+
+def run_study(
+    spec: StudySpec, options: RunOptions, observer: Observer | None = None, catching: Catching = no_signals
+) -> StudyResult:
+    """Create or resume a study, run it until every cell is done, and evaluate the winner on the test set.
+
+    On a finished study nothing is trained.
+
+    Args:
+        catching: Gives, while the cells are trained, the list of caught signals, which grows: at the first the workers
+            finish their epoch and give their cells back, at the second they end at once.
+
+    Raises:
+        StoppedError: The timeout or `stop` came before every cell was done.
+        InterruptedBySignalError: A signal did.
+        WorkerFailedError: The workers crash again and again.
+        MismatchError: The workers die with every cell that is left.
+        FmnistOptunaError: Whatever `prepare_study` raises.
+    """
+    observer = observer or Observer()
+    if options.dashboard_port is not None:
+        check_address(LOOPBACK, options.dashboard_port)  # before anything is made
+    prepared = prepare_study(spec, options)
+    observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+    is_trained = not prepared.session.history.counts().is_over
+    if is_trained:
+        with (
+            bound_fields(study=prepared.session.record.name),
+            dashboard_beside(prepared.session, options, observer),
+            catching() as caught,
+        ):
+            train_cells(prepared, options, observer, caught)
+    counts = prepared.session.history.counts()
+    is_known = not is_trained and counts.complete > 0 and find_winner(prepared.session).evaluation is not None
+    winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
+    if not is_known:  # workers started elsewhere may have trained it all
+        decorate_study(prepared.session)
+    return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options))
+
+
+@contextmanager
+def dashboard_beside(session: Session, options: RunOptions, observer: Observer) -> Iterator[None]:
+    """The studies in a browser meanwhile, if the options ask for it."""
+    if options.dashboard_port is None:
+        yield
+        return
+    from fmnist_optuna.pages.dashboard_process import DashboardProcess
+
+    process = DashboardProcess(options.storage, session.record.name, LOOPBACK, options.dashboard_port)
+    try:
+        observer.opened(f"{process.address}/studies/{session.record.study_id}")
+        yield
+    finally:
+        process.close()
+
+
+def decorate_study(session: Session) -> None:
+    """Let a dashboard show notes, figures and pictures of the study as it stands."""
+    from fmnist_optuna.pages.notes import decorate  # plotly, after the training
+
+    decorate(session)

@@ -1,0 +1,111 @@
+"""The training of a study's cells by workers of this machine, until none is left or somebody stops it."""
+
+import math
+import signal
+import time
+from pathlib import Path
+
+from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
+from fmnist_optuna.running.observer import Observer
+from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.running.preparation import PreparedStudy
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
+from fmnist_optuna.work.order import WorkerOrder
+
+
+def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> None:
+    """Let workers train a study's cells until none is left, the timeout comes, or a signal is caught.
+
+    Args:
+        caught: Signals that were caught; the list grows while this runs.
+
+    Raises:
+        StoppedError: The timeout or `stop` came before every cell was done.
+        InterruptedBySignalError: A signal did.
+        WorkerFailedError: The workers crash again and again.
+        NotFoundError: The study was deleted meanwhile.
+    """
+    session = prepared.session
+    supervisor = _make_supervisor(prepared, options)
+    session.storage.patience.is_over = lambda: len(caught) > 1
+    try:
+        _supervise(supervisor, observer, caught, options.timeout_seconds)
+    except StorageError:
+        supervisor.abandon()
+        if caught:
+            raise InterruptedBySignalError(
+                "Stopped while the storage was away; run it again to go on.", caught[0]
+            ) from None
+        raise
+    except KeyboardInterrupt:  # of a program that catches no signals, as a notebook
+        observer.stopping("signal")
+        _stop_in_order(supervisor)
+        raise
+    except BaseException:
+        supervisor.stop(at_once=True)
+        supervisor.wait()
+        raise
+    finally:
+        session.storage.patience.is_over = lambda: False
+    _check_finished(session, caught)
+
+
+def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor:
+    session = prepared.session
+    order = WorkerOrder(
+        storage=options.storage,
+        study_name=session.record.name,
+        worker_id="",
+        generation=session.record.generation,
+        data_dir=prepared.data.data_dir,
+        shared_data=prepared.shared_data,
+        timing=options.timing,
+        patience_seconds=options.patience_seconds,
+        memory_limit_bytes=options.limits.memory_bytes,
+        log_format=options.log_format,
+        log_level=options.log_level,
+    )
+    return Supervisor(session, order, options.n_workers, options.limits, log_folder_of(session, options))
+
+
+def _supervise(supervisor: Supervisor, observer: Observer, caught: list[int], timeout_seconds: float | None) -> None:
+    """Keep the workers at work until nothing is left, the time is over or a signal was caught; then let them leave."""
+    deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while supervisor.tick():
+        observer.tick(supervisor.session)
+        if caught or time.monotonic() > deadline:
+            break
+        time.sleep(TICK_SECONDS)
+    observer.tick(supervisor.session)
+    if caught:
+        observer.stopping("signal")
+    supervisor.stop()
+    supervisor.wait(is_impatient=lambda: len(caught) > 1)
+
+
+def _stop_in_order(supervisor: Supervisor) -> None:
+    """Let the workers give their cells back; a second interruption ends them at once."""
+    try:
+        supervisor.stop()
+        supervisor.wait()
+    except KeyboardInterrupt:
+        supervisor.stop(at_once=True)
+        supervisor.wait()
+        raise
+
+
+def _check_finished(session: Session, caught: list[int]) -> None:
+    if session.ledger.generation() is None:
+        raise NotFoundError(f"study {session.record.name}: was deleted while it ran.")
+    counts = session.history.counts()
+    left = f"study {session.record.name}: {counts.done} of {counts.total} cells are done; run it again to go on."
+    if caught:
+        raise InterruptedBySignalError(f"Stopped by {signal.Signals(caught[0]).name}. {left}", caught[0])
+    if not counts.is_over:
+        raise StoppedError(f"Stopped before all cells were done. {left}")
+
+
+def log_folder_of(session: Session, options: RunOptions) -> Path:
+    """Where the workers' logs go."""
+    return options.log_folder or session.storage.artifacts.parent / "logs"
