@@ -16,6 +16,7 @@ from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.search.cell import BATCH_SIZE, LEARNING_RATE, TRAINING_SEED, Grid, Params, canonical_json
 from fmnist_optuna.spec.study_spec import PrunerSpec
@@ -160,7 +161,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     except KeyError:  # deleted
         return
     except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError
-        if not study._storage.get_trial(trial._trial_id).state.is_finished():
+        if not study._storage.get_trial(trial_id_of(trial)).state.is_finished():
             raise RuntimeError(f"trial {trial.number} could not be finished") from error
 
 

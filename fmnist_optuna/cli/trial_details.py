@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist_optuna.artifacts.folder import kept_files
+from fmnist_optuna.bridge.artifacts import kept_files
 from fmnist_optuna.ledger.records import Epoch
 from fmnist_optuna.study.leaderboard import TrialRow, read_trial
 from fmnist_optuna.study.session import Session

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist_optuna.artifacts.folder import weights_path
+from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card, write_confusion_matrix

@@ -8,7 +8,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import optuna_dashboard
 from optuna.artifacts import get_all_artifact_meta, upload_artifact
 
 from fmnist_optuna.artifacts.folder import DurableStore
+from fmnist_optuna.bridge.ids import TrialReference
 from fmnist_optuna.export.card import write_confusion_matrix
 from fmnist_optuna.log import log_event
 from fmnist_optuna.pages.figures.curves import draw_curves
@@ -80,15 +80,6 @@ def describe_study(overview: Overview) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Noted:
-    """What `save_note` asks of a trial; `optuna.Trial` itself would sample again."""
-
-    storage: optuna.storages.BaseStorage
-    study: optuna.Study
-    _trial_id: int
-
-
 def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> None:
     attempt = next(attempt for attempt in overview.attempts if attempt.number == winner.trial)
     trial_id = session.trials.get_trial_id_from_study_id_trial_number(session.record.study_id, attempt.number)
@@ -101,7 +92,7 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
         f"![{name}](/artifacts/{session.record.study_id}/{artifact_id})"
         for name, artifact_id in _keep_pictures(session, drawn).items()
     ]
-    noted: Any = _Noted(session.trials, session.study, trial_id)
+    noted: Any = TrialReference(session.trials, session.study, trial_id)
     note = "\n\n".join([describe_winner(overview, winner), *pictures])
     if note != optuna_dashboard.get_note(noted):
         optuna_dashboard.save_note(noted, note)

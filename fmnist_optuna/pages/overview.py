@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.bridge.trials import is_foreign
 from fmnist_optuna.ledger.openings import Opening
@@ -92,8 +93,8 @@ def read_overview(session: Session) -> Overview:
 def _read_attempts(session: Session) -> list[Attempt]:
     everybodys = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
     trials = [trial for trial in everybodys if not is_foreign(trial)]
-    curves = session.history.curves([trial._trial_id for trial in trials])
-    return [_attempt(trial, curves[trial._trial_id]) for trial in trials]
+    curves = session.history.curves([trial_id_of(trial) for trial in trials])
+    return [_attempt(trial, curves[trial_id_of(trial)]) for trial in trials]
 
 
 def _attempt(trial: optuna.trial.FrozenTrial, curve: Sequence[Epoch]) -> Attempt:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist_optuna.artifacts.folder import weights_path
+from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.progress import FinishedCell
 from fmnist_optuna.processes.children import Call

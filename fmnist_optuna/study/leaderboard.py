@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import is_foreign
 from fmnist_optuna.errors import NotFoundError
 from fmnist_optuna.ledger.tables import CELL_ID
@@ -52,7 +53,7 @@ def read_trials(session: Session) -> list[TrialRow]:
     totals = session.history.epoch_totals()
     trials = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
     ranks = {"COMPLETE": 0, "PRUNED": 1, "RUNNING": 2, "WAITING": 3, "FAIL": 4}
-    rows = [_row(trial, totals.get(trial._trial_id, (0, 0.0))) for trial in trials]
+    rows = [_row(trial, totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
     return sorted(rows, key=lambda row: (row.is_foreign, ranks[row.state], -(row.value or 0.0), row.number))
 
 
@@ -74,7 +75,7 @@ def read_trial(session: Session, number: int) -> TrialRow:
 def _row(trial: FrozenTrial, totals: tuple[int, float]) -> TrialRow:
     attributes = {} if is_foreign(trial) else trial.user_attrs
     return TrialRow(
-        trial_id=trial._trial_id,
+        trial_id=trial_id_of(trial),
         number=trial.number,
         cell_id=str(trial.system_attrs.get(CELL_ID, "")),
         state=trial.state.name,

@@ -13,7 +13,8 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from fmnist_optuna.artifacts.folder import remove_artifacts
+from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import running_trials
 from fmnist_optuna.bridge.trials import Reason, fail_trial
 from fmnist_optuna.ledger.cells import Ledger
@@ -41,7 +42,7 @@ def read_ending(trial: FrozenTrial) -> Ending:
     """What a finished trial means for its cell."""
     reason = trial.user_attrs.get("reason")
     return Ending(
-        trial_id=trial._trial_id,
+        trial_id=trial_id_of(trial),
         number=trial.number,
         result=trial.state.name,  # type: ignore[arg-type]
         value=trial.value if trial.state != TrialState.FAIL else None,
@@ -217,11 +218,11 @@ class Recovery:
         held = {cell.token: cell.trial_id for cell in self._ledger.held_cells()}
         n_failed = 0
         for trial in running:
-            token = str(trial.system_attrs[TOKEN])
-            if token in held and held[token] in (None, trial._trial_id):
+            token, trial_id = str(trial.system_attrs[TOKEN]), trial_id_of(trial)
+            if token in held and held[token] in (None, trial_id):
                 continue
             log_event(logger, logging.WARNING, "trial_swept", trial=trial.number, cell=trial.system_attrs[CELL_ID])
-            patience.call(lambda trial_id=trial._trial_id: fail_trial(self._trials, trial_id, "lost"), "fail_trial")  # type: ignore[misc]
+            patience.call(lambda trial_id=trial_id: fail_trial(self._trials, trial_id, "lost"), "fail_trial")  # type: ignore[misc]
             n_failed += 1
         return n_failed
 

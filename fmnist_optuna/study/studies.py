@@ -117,6 +117,7 @@ def create_or_join(
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     import optuna
 
+    from fmnist_optuna.bridge.ids import study_id_of
     from fmnist_optuna.bridge.storage import open_optuna
     from fmnist_optuna.bridge.trials import make_pruner, make_sampler
 
@@ -135,7 +136,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
             f"study {spec.name}: must be one that fmnist-optuna made, but another program did; "
             "choose another name with --name."
         )
-    return study._study_id
+    return study_id_of(study)
 
 
 def _seed(
@@ -369,7 +370,8 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
     """
     import optuna
 
-    from fmnist_optuna.artifacts.folder import remove_artifacts
+    from fmnist_optuna.bridge.artifacts import remove_artifacts
+    from fmnist_optuna.bridge.ids import study_id_of
     from fmnist_optuna.bridge.storage import open_optuna
 
     for confirmation in _confirmations(storage, record.study_id):
@@ -389,6 +391,6 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
     for summary in trials.get_all_studies():
         if summary.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another
             remove_artifacts(storage.artifacts, trials, optuna.load_study(study_name=record.name, storage=trials))
-            trials.delete_study(summary._study_id)
+            trials.delete_study(study_id_of(summary))
     with storage.write() as connection:  # last, so that a delete that died can be repeated by name
         connection.execute(delete(studies).where(studies.c.study_id == record.study_id))

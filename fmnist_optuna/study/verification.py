@@ -9,6 +9,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, select
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import is_foreign, same_params
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, cells
@@ -79,7 +80,7 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
     n_results = n_duplicates = 0
     for row in rows:
         finished = [t for t in by_cell[row.cell_id] if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        own = next((trial for trial in finished if trial._trial_id == row.trial_id), None)
+        own = next((trial for trial in finished if trial_id_of(trial) == row.trial_id), None)
         n_duplicates += max(0, len(finished) - 1)
         difference = _difference(row, own, len(finished))
         if difference is None:
@@ -126,7 +127,7 @@ def _surplus(rows: list[Row[Any]], trials: list[FrozenTrial]) -> list[FrozenTria
     def is_surplus(trial: FrozenTrial) -> bool:
         token = trial.system_attrs.get(TOKEN)
         if trial.state == TrialState.RUNNING:
-            return not (token in held and held[token] in (None, trial._trial_id))
+            return not (token in held and held[token] in (None, trial_id_of(trial)))
         if trial.state == TrialState.WAITING:
             return True
         return trial.state != TrialState.FAIL and trial.system_attrs.get(CELL_ID) not in known

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from fmnist_optuna.artifacts.folder import remove_artifacts
+from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
@@ -69,7 +70,7 @@ class RunningTrial:
         """
         self.last_progress = time.monotonic()
         ledger = self.session.ledger
-        generation = None if self._is_lost.is_set() else ledger.record_epoch(self.claim, self.trial._trial_id, epoch)
+        generation = None if self._is_lost.is_set() else ledger.record_epoch(self.claim, trial_id_of(self.trial), epoch)
         if generation is None:
             self.ending = "lost"
         elif generation > self._generation or self._must_stop():
@@ -135,8 +136,8 @@ def run_attempt(
     except KeyError:  # the study was deleted
         return
     # Nothing trains, reports or tells before this.
-    if not session.ledger.bind(claim, trial._trial_id, trial.number):
-        patience.call(lambda: fail_trial(session.trials, trial._trial_id, "lost"), "fail_trial")
+    if not session.ledger.bind(claim, trial_id_of(trial), trial.number):
+        patience.call(lambda: fail_trial(session.trials, trial_id_of(trial), "lost"), "fail_trial")
         return
     ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
     log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
@@ -159,8 +160,8 @@ def run_attempt(
         patience.call(lambda: tell(session.study, trial, outcome), "tell")
     else:
         reason: Reason = running.ending or "lost"
-        patience.call(lambda: fail_trial(session.trials, trial._trial_id, reason, error), "fail_trial")
-    _settle(session, claim, trial._trial_id)
+        patience.call(lambda: fail_trial(session.trials, trial_id_of(trial), reason, error), "fail_trial")
+    _settle(session, claim, trial_id_of(trial))
 
 
 def _checked(outcome: Outcome | None) -> Outcome | None:

@@ -9,7 +9,7 @@ import keras
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, is_small, store_folder, store_weights
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
 from fmnist_optuna.bridge.trials import Outcome, Reason
 from fmnist_optuna.ledger.records import Epoch
 from fmnist_optuna.search.cell import Params

@@ -243,7 +243,7 @@ def _load_all_weights(url: str) -> None:
     from proof import completed
     from small_study import open_session
 
-    from fmnist_optuna.artifacts.folder import weights_path
+    from fmnist_optuna.bridge.artifacts import weights_path
     from fmnist_optuna.training.architecture import build_model, load_architecture
     from fmnist_optuna.training.weights import load_weights
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from fmnist_optuna.artifacts.folder import weights_path
+from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
 

@@ -28,6 +28,7 @@ from protocol import (
 from small_study import FAST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import TOKEN, Outcome, fail_trial, tell
 from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.ledger.records import Claim, Ending, HeldCell
@@ -242,7 +243,7 @@ class RealCell:
 
     def _list(self, move: Move, actor: Actor, then: Actor) -> bool:
         self.listed = self.session.recovery._running_trials()
-        return [trial._trial_id for trial in self.listed] == [self.created[trial][0] for trial in then.seen]
+        return [trial_id_of(trial) for trial in self.listed] == [self.created[trial][0] for trial in then.seen]
 
     def _compare(self, move: Move, actor: Actor, then: Actor) -> bool:
         orphans: list[int] = []

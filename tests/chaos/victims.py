@@ -24,7 +24,7 @@ from faults import Steps, kill_self, watch_files, watched
 from optuna.trial import TrialState
 from small_study import PATIENCE_SECONDS, epoch_of, value_of
 
-from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, store_weights
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import open_storage

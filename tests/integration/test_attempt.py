@@ -31,6 +31,7 @@ from small_study import (
     value_of,
 )
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.records import Claim, HeldCell, Timing
@@ -250,7 +251,7 @@ def test_a_stop_gives_the_cell_back_and_counts_nothing(session: Session, by: str
     trial = last_trial(session)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "stopped")
     assert cell_after(session, claim) == ("waiting", None, None, 0, 0, None)
-    assert [epoch.val_accuracy for epoch in session.history.curve(trial._trial_id)] == [0.5, 0.6]
+    assert [epoch.val_accuracy for epoch in session.history.curve(trial_id_of(trial))] == [0.5, 0.6]
 
 
 @pytest.mark.parametrize("end", ["report", "note", "result", "exception"])
@@ -299,7 +300,7 @@ def test_a_result_is_on_the_trial_in_the_cell_and_in_the_curve(session: Session)
     attributes = {name: trial.user_attrs[name] for name in ("worker", "attempt", "seed")}
     assert attributes == {"worker": "worker", "attempt": 1, "seed": seeds[0]}
     assert cell_after(session, claim) == ("done", "COMPLETE", value, 0, 0, None)
-    assert session.history.curve(trial._trial_id) == [epoch_of(0, value), epoch_of(1, value)]
+    assert session.history.curve(trial_id_of(trial)) == [epoch_of(0, value), epoch_of(1, value)]
 
 
 MEDIAN = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 0, "n_min_trials": 1}

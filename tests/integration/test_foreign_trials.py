@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 from small_study import N_CELLS, ON_SQLITE, begin_trial, claim_cell, finish_everything, finish_trial, make_spec
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.cli.answers import print_json, status_answer, trial_answer, trials_answer, verification_answer
 from fmnist_optuna.cli.study_tables import print_verification
 from fmnist_optuna.cli.trial_tables import print_trials
@@ -85,7 +86,7 @@ def test_foreign_trials_prune_nothing(new_session: Any) -> None:
     own = optuna.Trial(session.study, begin_trial(session, claim_cell(session)))
     own.report(0.5, 0)
     assert not own.should_prune()
-    finish_trial(session, own._trial_id, 0.5)
+    finish_trial(session, trial_id_of(own), 0.5)
     second = optuna.Trial(session.study, begin_trial(session, claim_cell(session)))
     second.report(0.4, 0)
     assert second.should_prune()

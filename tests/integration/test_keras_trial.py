@@ -14,7 +14,8 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 
-from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, kept_files, weights_path
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, kept_files, weights_path
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
@@ -130,7 +131,7 @@ def test_every_cell_has_one_complete_trial(finished: Session) -> None:
 def test_curve_is_stored(finished: Session, garments: Splits) -> None:
     """The epochs table and Optuna have the whole curve; the value is that of best_epoch, shown from 1."""
     for trial in all_trials(finished):
-        curve = finished.history.curve(trial._trial_id)
+        curve = finished.history.curve(trial_id_of(trial))
         assert [epoch.epoch for epoch in curve] == list(range(MAX_EPOCHS))
         assert trial.intermediate_values == {epoch.epoch: epoch.val_accuracy for epoch in curve}
         values = [epoch.val_accuracy for epoch in curve]
@@ -153,7 +154,7 @@ def test_cells_carry_the_trials_result(finished: Session) -> None:
     """History reads value and number of epochs of each trial from our own tables."""
     cells = {cell.trial_id: cell for cell in finished.history.finished()}
     for trial in all_trials(finished):
-        cell = cells[trial._trial_id]
+        cell = cells[trial_id_of(trial)]
         assert (cell.result, cell.value, cell.n_epochs) == ("COMPLETE", trial.value, MAX_EPOCHS)
 
 
@@ -185,7 +186,7 @@ def test_grid_may_name_the_batch_size(tmp_path: Path, garments: Splits, few_garm
     grid = {"batch_size": [16, 2_000], "hidden_size": [8], "dropout_rate": [0.0], "learning_rate": [0.001]}
     session = open_study(tmp_path, make_spec(grid, {"max_epochs": 1}), garments.fingerprint)
     run_worker(session, few_garments)
-    loss = {t.params["batch_size"]: session.history.curve(t._trial_id)[0].train_loss for t in all_trials(session)}
+    loss = {t.params["batch_size"]: session.history.curve(trial_id_of(t))[0].train_loss for t in all_trials(session)}
     assert loss[16] < loss[2_000]
     assert loss[2_000] > 2.0  # before the only step: about ln 10 = 2.3
 
@@ -205,7 +206,7 @@ def test_pruned_trial(tmp_path: Path, garments: Splits, few_garments: ResidentDa
     assert (first.state, first.params["learning_rate"]) == (TrialState.COMPLETE, 0.03)  # the order of a grid is fixed
     assert [trial.state for trial in pruned] == [TrialState.PRUNED] * 2
     for trial in pruned:
-        curve = session.history.curve(trial._trial_id)
+        curve = session.history.curve(trial_id_of(trial))
         assert (len(curve), trial.value) == (2, curve[-1].val_accuracy)
         assert trial.user_attrs["reason"] == "pruned"
         assert not trial.user_attrs.keys() & {"best_epoch", "weights_sha256", "error"}
@@ -242,7 +243,7 @@ def test_diverging_trial(tmp_path: Path, garments: Splits, few_garments: Residen
     by_factor = {trial.params["factor"]: trial for trial in all_trials(session)}
     diverged = by_factor[1e30]
     assert (diverged.state, diverged.user_attrs["reason"]) == (TrialState.PRUNED, "diverged")
-    (epoch,) = session.history.curve(diverged._trial_id)
+    (epoch,) = session.history.curve(trial_id_of(diverged))
     assert math.isnan(epoch.train_loss)
     assert by_factor[1.0].state == TrialState.COMPLETE
     assert len(artifacts(session)) == 1
@@ -286,7 +287,7 @@ def test_exception_of_the_user_twice_fails_the_cell(
     assert [(t.params["hidden_size"], t.user_attrs["reason"], t.user_attrs["error"]) for t in failed] == [
         (9, "exception", error)
     ] * 2
-    assert [len(session.history.curve(trial._trial_id)) for trial in failed] == [n_epochs] * 2
+    assert [len(session.history.curve(trial_id_of(trial))) for trial in failed] == [n_epochs] * 2
     ((params, text),) = session.history.failed()
     assert (params["hidden_size"], text) == (9, error)
     assert (session.history.counts().complete, len(artifacts(session))) == (1, 1)
@@ -316,7 +317,7 @@ def test_worker_that_is_told_to_leave_gives_its_cell_back(
     assert run_worker(session, few_garments, keras.leave) is WorkerEnd.STOPPED
     (trial,) = all_trials(session)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "stopped")
-    assert len(session.history.curve(trial._trial_id)) == 2
+    assert len(session.history.curve(trial_id_of(trial))) == 2
     assert (session.history.counts().waiting, session.history.failed(), artifacts(session)) == (1, [], [])
 
 
@@ -400,7 +401,7 @@ def test_test_accuracy_is_that_of_the_stored_weights(finished: Session, evaluate
     trial = all_trials(finished)[evaluated.trial]
     accuracy = share_of_hits(load_stored(finished, trial), garments.test_images, garments.test_labels)
     opening = stored_opening(finished, evaluated)
-    assert (opening.trial_id, opening.purpose, opening.accuracy) == (trial._trial_id, "winner", accuracy)
+    assert (opening.trial_id, opening.purpose, opening.accuracy) == (trial_id_of(trial), "winner", accuracy)
     assert opening.probabilities.shape == (2_000, 10)
     np.testing.assert_array_equal(opening.labels, garments.test_labels)
     assert evaluated.evaluation is not None

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from small_study import FAST, create_study, create_trial, epoch_of, expire, finish_everything, make_spec, open_small
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.bridge.trials import Outcome, Reason, fail_trial, tell
 from fmnist_optuna.ledger.storage import Storage
@@ -208,7 +209,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "session"):
             return
         trials = self.session.trials.get_all_trials(self.session.record.study_id, deepcopy=False)
-        results = {trial._trial_id: trial for trial in trials if trial.state in FINISHED}
+        results = {trial_id_of(trial): trial for trial in trials if trial.state in FINISHED}
         cell_ids = [trial.system_attrs["cell_id"] for trial in results.values()]
         assert len(cell_ids) == len(set(cell_ids))
         for cell in self._cells():

@@ -23,7 +23,8 @@ from small_study import ON_SQLITE, begin_trial, claim_cell, make_spec, open_sess
 from sqlalchemy import delete, text, update
 
 import fmnist_optuna
-from fmnist_optuna.artifacts.folder import WEIGHTS_FILE, DurableStore, remove_artifacts, store_weights, weights_path
+from fmnist_optuna.artifacts.folder import DurableStore
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, remove_artifacts, store_weights, weights_path
 from fmnist_optuna.data.fashion_mnist import read_arrays, verify_files
 from fmnist_optuna.data.idx import IdxFile
 from fmnist_optuna.errors import DataError, MismatchError, SpecError

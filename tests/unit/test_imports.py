@@ -1,9 +1,11 @@
 """The house: who may import whom, read from the source; and what must never load TensorFlow."""
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,7 @@ UNKNOWN = {
     "cli": KERAS | {"optuna", "sqlalchemy"},
 }
 ROOT = "fmnist_optuna"
+BRIDGE = "bridge"  # the room that may reach into Optuna's private parts
 PUBLIC = "__init__.py"  # loads the names that it offers when they are used
 
 
@@ -120,6 +123,36 @@ def test_a_room_knows_its_trade_only(room: str) -> None:
         if room_of(module) == room
         for line, name in imports_of(module)
         if name.split(".")[0] in UNKNOWN[room]
+    ]
+    assert found == []
+
+
+def private_names(files: Iterable[Path]) -> set[str]:
+    """Names with one underscore that the classes of some modules define, as methods or fields."""
+    text = "\n".join(file.read_text() for file in files)
+    return set(re.findall(r"(?:\bself\.|^ +def |^    (?=_\w+\s*[:=]))(_[a-z]\w*)", text, re.MULTILINE))
+
+
+def test_private_parts_of_optuna_are_for_the_bridge() -> None:
+    """Elsewhere nobody reads a private attribute of its trials, studies and storages, or imports a private module."""
+    spec = importlib.util.find_spec("optuna")
+    assert spec is not None
+    assert spec.origin is not None
+    elsewhere = [module for module in modules() if room_of(module) != BRIDGE]
+    own = private_names(PACKAGE / module for module in elsewhere)
+    names = private_names(Path(spec.origin).parent.rglob("*.py")) - own
+    assert {"_trial_id", "_study_id", "_storage", "_backend", "_get_trials"} <= names
+    found = [
+        f"{module}:{node.lineno} reaches for {node.attr}"
+        for module in elsewhere
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in names
+    ]
+    found += [
+        f"{module}:{line} imports {name}"
+        for module in elsewhere
+        for line, name in imports_of(module)
+        if name.startswith("optuna.") and "._" in name
     ]
     assert found == []
 

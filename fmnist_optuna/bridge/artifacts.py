@@ -1,0 +1,115 @@
+"""The artifacts of trials and studies: which files of the folder are whose, as Optuna notes it."""
+
+import contextlib
+import json
+import logging
+import mimetypes
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
+from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, DEFAULT_MIME_TYPE
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial
+
+from fmnist_optuna.artifacts.folder import DurableStore
+from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.log import log_event
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "trial.weights.h5"  # Keras' own suffix
+FOLDER = "folder"  # names of what callbacks wrote begin with it, so that none is taken for the weights
+MAX_FILES = 100  # of a trial's callbacks
+MAX_BYTES = 10_000_000  # of them all together
+
+
+def store_weights(folder: Path, trial: Trial, file: Path) -> str:
+    """Make the weights of a trial durable and note them on the trial; returns the artifact's id."""
+    return upload_artifact(artifact_store=DurableStore(folder), file_path=str(file), study_or_trial=trial)
+
+
+def store_folder(folder: Path, trial: Trial, written: Path) -> None:
+    """Make the files that a trial's callbacks wrote durable, each an artifact of the trial by its path in `written`.
+
+    Called again after an outage, it goes on with the files that are not there yet.
+    """
+    store, storage = DurableStore(folder), trial.storage
+    there = {meta.filename for meta in get_all_artifact_meta(trial) if (folder / meta.artifact_id).is_file()}
+    for file in _files_in(written):
+        name = f"{FOLDER}/{file.relative_to(written).as_posix()}"
+        if name not in there:
+            kind, encoding = mimetypes.guess_type(name)
+            meta = ArtifactMeta(str(uuid.uuid4()), name, kind or DEFAULT_MIME_TYPE, encoding)
+            # As upload_artifact does it, which knows a file by the last part of its path only.
+            key = ARTIFACTS_ATTR_PREFIX + meta.artifact_id
+            storage.set_trial_system_attr(trial_id_of(trial), key, json.dumps(asdict(meta)))
+            with file.open("rb") as content:
+                store.write(meta.artifact_id, content)
+
+
+def is_small(written: Path) -> bool:
+    """Whether what a trial's callbacks wrote may be kept; a warning says so if not."""
+    files = _files_in(written)
+    n_bytes = sum(file.stat().st_size for file in files)
+    if len(files) <= MAX_FILES and n_bytes <= MAX_BYTES:
+        return True
+    log_event(
+        logger,
+        logging.WARNING,
+        "folder_not_kept",
+        reason=f"callbacks may write at most {MAX_FILES} files of {MAX_BYTES:,} bytes in all",
+        files=len(files),
+        bytes=n_bytes,
+    )
+    return False
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Files in a folder and in those in it, links left out, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def kept_files(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> dict[str, Path]:
+    """What a trial's callbacks wrote and was kept: the files by their paths in the folder of the attempt."""
+    store = DurableStore(folder)
+    files: dict[str, Path] = {}
+    for meta in get_all_artifact_meta(trial, storage=storage):
+        with contextlib.suppress(MismatchError):  # a name that leads out of the folder
+            path = store.find(meta.artifact_id)
+            if meta.filename.startswith(f"{FOLDER}/") and path.is_file():
+                files[meta.filename.removeprefix(f"{FOLDER}/")] = path
+    return dict(sorted(files.items()))
+
+
+def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path:
+    """The file with the stored weights of a finished trial.
+
+    Raises:
+        MismatchError: The trial names none, the file is not there, or its name leads out of the folder.
+    """
+    store = DurableStore(folder)
+    metas = [meta for meta in get_all_artifact_meta(trial, storage=storage) if meta.filename == WEIGHTS_FILE]
+    if not metas:
+        raise MismatchError(f"Trial {trial.number} must have stored weights, but names none.")
+    paths = [store.find(meta.artifact_id) for meta in metas]
+    # A write that was tried again after an outage is noted twice, and one of the two may have no file.
+    for path in paths:
+        if path.is_file():
+            return path
+    raise MismatchError(f"The weights of trial {trial.number} must be at {paths[0]}, but there is no such file.")
+
+
+def remove_artifacts(folder: Path, storage: BaseStorage, owner: FrozenTrial | Study) -> None:
+    """Remove every artifact of a trial, or of a study itself; what a name outside the folder stands for is left."""
+    store = DurableStore(folder)
+    for meta in get_all_artifact_meta(owner, storage=storage):
+        try:
+            with contextlib.suppress(ArtifactNotFound):
+                store.remove(meta.artifact_id)
+        except MismatchError as error:
+            log_event(logger, logging.WARNING, "artifact_not_removed", file=meta.filename, error=str(error))
