@@ -41,7 +41,7 @@ lint: $(READY)           ## ruff, on code and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)          ## mypy --strict on the package
+types: $(READY)          ## mypy --strict on the package, the tests and the benchmarks
 	$(BIN)/mypy
 
 setup: $(READY)          ## the virtual environment, with the locked dependencies

@@ -57,7 +57,8 @@ def ask_postgres(url: str, statement: str) -> Any:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
         cursor = connection.execute(statement)
-        return cursor.fetchone()[0] if cursor.description else None
+        row = cursor.fetchone() if cursor.description else None
+        return None if row is None else row[0]
 
 
 def describe_machine(postgres_url: str = "") -> dict[str, str]:

@@ -87,7 +87,7 @@ def create_model(hidden_size: int, dropout_rate: float, learning_rate: float) ->
     return model
 
 
-class TrainingLog(keras.callbacks.Callback):  # type: ignore[misc]
+class TrainingLog(keras.callbacks.Callback):
     """One line a finished training: its cell, its epochs, its seconds, its best val_accuracy."""
 
     def __init__(self, job: Job, params: Params) -> None:
@@ -174,7 +174,7 @@ def run_optuna(job: Job) -> None:
         raise SystemExit(1)
     trial = optuna.load_study(study_name="peer", storage=sqlite_url(job)).best_trial
     model = load_winner(job, trial.params, job.path / f"{trial.number}.weights.h5")
-    finish(job, model, trial.params, trial.value, load_data(job))
+    finish(job, model, trial.params, trial.value or 0.0, load_data(job))
 
 
 def sqlite_url(job: Job) -> str:
@@ -251,7 +251,7 @@ def run_ray_tune(job: Job) -> None:
     ray.shutdown()
 
 
-class RayReport(keras.callbacks.Callback):  # type: ignore[misc]
+class RayReport(keras.callbacks.Callback):
     """Tells Ray Tune of each epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -60,7 +60,7 @@ SIZES: dict[str, tuple[dict[str, list[Any]], int]] = {
         30,
     ),
 }
-WARM_UP = ({"hidden_size": [16], "dropout_rate": [0.2], "learning_rate": [0.001]}, 1)
+WARM_UP: tuple[dict[str, list[Any]], int] = ({"hidden_size": [16], "dropout_rate": [0.2], "learning_rate": [0.001]}, 1)
 OURS, PRUNED = "ours", "ours, pruned"
 PEERS = ("loop", "optuna", "keras-tuner", "ray-tune")
 TOOLS = (*PEERS, OURS, PRUNED)
@@ -229,7 +229,7 @@ def run_ours(tool: str, grid: dict[str, list[Any]], max_epochs: int, data_dir: P
 
 def write_data(folder: Path, data_dir: Path) -> Path:
     """The split that our command makes, as one file that the programs read."""
-    splits = load_splits("fashion-mnist", data_dir=data_dir, **SPLIT)
+    splits = load_splits("fashion-mnist", SPLIT["n_validation"], SPLIT["split_seed"], data_dir)
     file = folder / "data.npz"
     roles = ("train", "validation", "test")
     np.savez(file, **{f"{role}_{what}": getattr(splits, f"{role}_{what}") for role in roles for what in KINDS})

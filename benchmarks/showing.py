@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 import psutil
+from optuna.trial import TrialState
 from playwright.sync_api import sync_playwright
 from stub_workers import StubStudy, accuracy
 
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.bridge.trials import Outcome, TrialState
+from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Epoch, Timing
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import Params
@@ -65,7 +66,7 @@ def fill(folder: Path, n_cells: int, n_done: int | None = None) -> str:
     leave = LeaveRequest()
     n_begun = itertools.count(1)
 
-    def objective(params: Params, _seed: int, running: RunningTrial) -> Outcome | None:
+    def objective(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         if next(n_begun) == n_done:
             leave.set()  # read between trials
         for epoch in range(N_EPOCHS):
@@ -92,7 +93,7 @@ def measure_report(url: str, n_cells: int) -> None:
 
 
 def measure_dashboard(url: str, n_cells: int, chromium: str) -> None:
-    arguments = [COMMAND, "dashboard", "--storage", url, "--port", "0"]
+    arguments: list[str | Path] = [COMMAND, "dashboard", "--storage", url, "--port", "0"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
         try:
             assert server.stdout is not None

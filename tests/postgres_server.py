@@ -69,9 +69,9 @@ class PostgresServer:
         if self._user:
             for path in (self._folder, password):
                 shutil.chown(path, self._user["user"], self._user["group"])
-        initdb = [self._binaries / "initdb", "-D", self._data, "-U", "tester", "-E", "UTF8", "--locale=C", "--no-sync"]
+        database = ["-D", str(self._data), "-U", "tester", "-E", "UTF8", "--locale=C", "--no-sync"]
         made = subprocess.run(
-            [*initdb, "--auth=scram-sha-256", f"--pwfile={password}"],
+            [self._binaries / "initdb", *database, "--auth=scram-sha-256", f"--pwfile={password}"],
             capture_output=True, text=True, cwd=self._folder, check=False, **self._as_user,
         )  # fmt: skip
         if made.returncode != 0:

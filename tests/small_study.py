@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Claim, Epoch, Timing
 from fmnist_optuna.ledger.storage import Storage, open_storage
 from fmnist_optuna.ledger.tables import cells
+from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study import new_trial
 from fmnist_optuna.study.recovery import read_ending
@@ -26,7 +27,7 @@ from fmnist_optuna.work.attempt import RunningTrial
 
 STUDY = "small"
 FINGERPRINT = "f" * 64  # made up: no test here loads data
-GRID = {"hidden_size": [64, 128], "dropout_rate": [0.0, 0.5]}
+GRID: Grid = {"hidden_size": [64, 128], "dropout_rate": [0.0, 0.5]}
 N_CELLS = 4
 FAST = Timing(lease_seconds=30.0, renewal_seconds=10.0, poll_seconds=0.02, stall_seconds=60.0)
 PATIENCE_SECONDS = 20.0
@@ -34,7 +35,7 @@ PATIENCE_SECONDS = 20.0
 ON_SQLITE = pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
 
 
-def make_spec(grid: Mapping[str, Sequence[Any]] = GRID, name: str = STUDY, **tables: Mapping[str, Any]) -> StudySpec:
+def make_spec(grid: Grid = GRID, name: str = STUDY, **tables: Mapping[str, Any]) -> StudySpec:
     """A specification on synthetic data; without a pruner unless a table says otherwise."""
     content = {"data": {"source": "synthetic"}, "pruner": {"name": "none"}, **tables}
     return parse_spec({"name": name, "grid": grid, **content}, "test")

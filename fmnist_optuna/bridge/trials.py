@@ -141,13 +141,13 @@ def make_template(
     """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction."""
     return create_trial(
         state=TrialState.RUNNING,
-        params=params,
+        params=dict(params),
         distributions=dict(distributions),
         user_attrs=dict(attributes),
         system_attrs={
             CELL_ID: cell_id,
             TOKEN: token,
-            "fixed_params": params,
+            "fixed_params": dict(params),
             "search_space": sampler.search_space,
             "grid_id": sampler.grid_id(params),
         },

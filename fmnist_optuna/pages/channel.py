@@ -16,7 +16,7 @@ from fmnist_optuna.pages.guard import REFUSAL, Environ, Refusal, add_headers
 Look = Callable[[Environ], Refusal | None]
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]
+class Channel(HTTPChannel):
     """A connection.
 
     Args:
@@ -41,7 +41,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return _Task(channel, request)
 
 
-class _Request(HTTPRequestParser):  # type: ignore[misc]
+class _Request(HTTPRequestParser):
     refusal: Refusal | None = None
 
     def __init__(self, channel: Channel, adjustments: Any) -> None:
@@ -69,13 +69,13 @@ class _Request(HTTPRequestParser):  # type: ignore[misc]
         self.headers["CONNECTION"] = "close"
 
 
-class _Task(WSGITask):  # type: ignore[misc]
+class _Task(WSGITask):
     def get_environment(self) -> Environ:
         """The request as the application gets it."""
         return {**super().get_environment(), REFUSAL: self.request.refusal}
 
 
-class _ErrorTask(ErrorTask):  # type: ignore[misc]
+class _ErrorTask(ErrorTask):
     """What the server answers by itself, as to a request that is none, with the headers of every answer."""
 
     def execute(self) -> None:

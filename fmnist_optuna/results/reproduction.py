@@ -133,7 +133,7 @@ def _train_again(
     offered = offer_code(UserCode(spec), params if code is None else code.cell)
     code_lines = [] if code is None else code_differences(code, offered.code)
 
-    class StopAfter(keras.callbacks.Callback):  # type: ignore[misc]
+    class StopAfter(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
             if epoch + 1 >= n_epochs:
                 self.model.stop_training = True

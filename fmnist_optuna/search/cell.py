@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fmnist_optuna.errors import SpecError
 
 ParamValue = bool | int | float | str
-Params = dict[str, ParamValue]
+Params = Mapping[str, ParamValue]
 Grid = Mapping[str, Sequence[ParamValue]]
 
 MAX_INTEGER = 2**53  # Optuna keeps parameters as float64, exact for integers up to here

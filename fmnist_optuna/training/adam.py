@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 
-class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
+class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam` with a fused update; no amsgrad."""
 
     def _backend_update_step(

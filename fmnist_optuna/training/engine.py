@@ -149,7 +149,7 @@ class TrainingPass:
         # Keras traces its steps without AutoGraph too; with it, errors of the user's code would lose their type.
         specs = [tf.TensorSpec([self._n_images], tf.int32), tf.TensorSpec([], tf.int32)]
 
-        @tf.function(autograph=False, input_signature=specs)  # type: ignore[untyped-decorator]
+        @tf.function(autograph=False, input_signature=specs)
         def epoch(order: tf.Tensor, n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return sum_over_batches(
                 self._n_images,

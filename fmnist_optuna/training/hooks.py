@@ -64,7 +64,7 @@ def _is_idle(callback: keras.callbacks.Callback, hook: str) -> bool:
     return any(function is getattr(kind, hook) and does_nothing(callback) for kind, does_nothing in IDLE_HOOKS)
 
 
-class MonitorCheck(keras.callbacks.Callback):  # type: ignore[misc]
+class MonitorCheck(keras.callbacks.Callback):
     """Stands before a callback and refuses it when no log has what it monitors, with all names that there are."""
 
     def __init__(self, watched: keras.callbacks.Callback) -> None:

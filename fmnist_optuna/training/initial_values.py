@@ -32,7 +32,7 @@ class InitialValue:
     digest: str
 
 
-class InitialValues(keras.callbacks.Callback):  # type: ignore[misc]
+class InitialValues(keras.callbacks.Callback):
     """Notes the values with which a training begins."""
 
     def __init__(self) -> None:

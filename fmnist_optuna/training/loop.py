@@ -51,7 +51,7 @@ class TrainingResult:
     is_diverged: bool
 
 
-class BestWeights(keras.callbacks.Callback):  # type: ignore[misc]
+class BestWeights(keras.callbacks.Callback):
     """Keeps the weights with the best val_accuracy, the first among equals, and stops when it no longer rises.
 
     The weights are taken when the validation ends, first of all callbacks: they are the very ones that were validated,

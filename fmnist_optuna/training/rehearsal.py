@@ -154,7 +154,7 @@ def _takes_labels_for_numbers(model: keras.Model, dtype: Any) -> bool:
     return cost(0) < cost(label)
 
 
-class _EndAfter(keras.callbacks.Callback):  # type: ignore[misc]
+class _EndAfter(keras.callbacks.Callback):
     """Where a worker reports an epoch and asks the pruner: ends the training after some epochs."""
 
     def __init__(self, n_epochs: int) -> None:

@@ -75,7 +75,7 @@ def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) ->
         raise LostCellError from error
 
 
-class StudyCallback(keras.callbacks.Callback):  # type: ignore[misc]
+class StudyCallback(keras.callbacks.Callback):
     """Reports each epoch to the study and stops the training when it is pruned, stopped or lost.
 
     It never raises out of an epoch, so that EarlyStopping still restores the best weights.

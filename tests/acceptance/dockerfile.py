@@ -66,10 +66,11 @@ def read_dockerfile(file: Path) -> list[Stage]:
         flags = dict(re.findall(r"--(\w+)=(\S+) ", (re.match(r"(?:--\w+=\S+ +)*", text) or [""])[0]))
         instruction = Instruction(keyword, flags, re.sub(r"^(?:--\w+=\S+ +)*", "", text).strip())
         if keyword == "ARG" and not stages:
-            arguments.update([instruction.text.split("=", 1)])
+            name, _, value = instruction.text.partition("=")
+            arguments[name] = value
         elif keyword == "FROM":
-            base, *name = re.split(r" AS ", Template(instruction.text).substitute(arguments))
-            stages.append(Stage(name[0] if name else str(len(stages)), base, []))
+            base, *named = re.split(r" AS ", Template(instruction.text).substitute(arguments))
+            stages.append(Stage(named[0] if named else str(len(stages)), base, []))
         elif keyword in {"RUN", "COPY", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "CMD"}:
             stages[-1].instructions.append(instruction)
         else:

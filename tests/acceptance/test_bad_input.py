@@ -3,6 +3,7 @@
 import gzip
 import sqlite3
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -219,10 +220,7 @@ READING = {
 def nothing_there(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Answer, set[str], bool]]:
     """Every command that needs a study, in an empty folder."""
     return two_at_a_time(
-        {
-            name: lambda typed=typed: refuse(Case(typed, 3, ()), tmp_path_factory.mktemp("empty"))
-            for name, typed in READING.items()
-        }
+        {name: partial(refuse, Case(typed, 3, ()), tmp_path_factory.mktemp("empty")) for name, typed in READING.items()}
     )
 
 

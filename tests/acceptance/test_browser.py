@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -194,7 +195,9 @@ def test_a_study_that_workers_write_to(tmp_path: Path, tab: Tab) -> None:
     ("width", "scheme"),
     [(400, "light"), (1600, "dark"), pytest.param(1000, "light", marks=pytest.mark.more)],
 )
-def test_a_report_draws_all_figures_offline(browser: Browser, report: Path, width: int, scheme: str) -> None:
+def test_a_report_draws_all_figures_offline(
+    browser: Browser, report: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
     """Opened from disk it asks nobody for anything, draws each figure, and is no wider than the window."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     try:

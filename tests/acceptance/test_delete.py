@@ -1,5 +1,7 @@
 """`delete`: it asks, it removes all of one study and nothing of another."""
 
+from functools import partial
+
 import pexpect
 import pytest
 from shell import COMMAND, Shell, two_at_a_time
@@ -83,7 +85,7 @@ def test_an_unreadable_study_is_listed_named_and_removed(shell: Shell) -> None:
         connection.execute(update(studies).where(studies.c.study_name == "small").values(spec='{"searcher": 1}'))
     storage.close()
     calls = {"list": ("list",), "list --json": ("list", "--json"), "unnamed": ("status",), "named": ("trials", "small")}
-    answers = two_at_a_time({name: lambda typed=typed: shell(*typed) for name, typed in calls.items()})
+    answers = two_at_a_time({name: partial(shell, *typed) for name, typed in calls.items()})
     assert [answers[name].code for name in calls] == [0, 0, 0, 5]
     assert "small cannot be read: its specification: unknown key searcher" in answers["list"].stdout
     broken, whole = answers["list --json"].json["studies"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def ask_all(table: Mapping[str, Row], smoke: FinishedStudy, folder: Path) -> dic
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        return two_at_a_time({name: lambda name=name: call(name, port) for name in table})
+        return two_at_a_time({name: partial(call, name, port) for name in table})
 
 
 def check(row: Row, answer: Answer, made: set[str]) -> None:

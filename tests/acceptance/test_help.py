@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from shell import Answer, FinishedStudy, Shell, two_at_a_time
@@ -51,7 +52,7 @@ def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     """The help of every command, in an empty folder."""
     shell = Shell(tmp_path_factory.mktemp("help"))
     names = ["", "data", "spec", *OPTIONS]
-    given = two_at_a_time({name: lambda name=name: shell(*name.split(), "-h") for name in names})
+    given = two_at_a_time({name: partial(shell, *name.split(), "-h") for name in names})
     assert shell.files() == set()
     return given
 

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import subprocess
+from functools import partial
 
 import pytest
 from shell import COMMAND, Answer, FinishedStudy, Shell, two_at_a_time
@@ -35,7 +36,7 @@ TEXTS = ["status", "status --watch", "trials", "show", "best", "list"]
 def answers(smoke: FinishedStudy) -> dict[str, Answer]:
     """Every question once, on the finished study."""
     before = smoke.shell.files()
-    given = two_at_a_time({name: lambda typed=typed: smoke.shell(*typed) for name, typed in QUESTIONS.items()})
+    given = two_at_a_time({name: partial(smoke.shell, *typed) for name, typed in QUESTIONS.items()})
     assert smoke.shell.files() - {"studies/studies.db-wal", "studies/studies.db-shm"} <= before
     return given
 

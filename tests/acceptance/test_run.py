@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_without_files_and_network_auto_falls_back_loudly(runs: dict[str, tuple[
     assert "neither on disk nor reachable" in answer.stderr
     assert answer.stdout.startswith("Winner of small-synthetic (SYNTHETIC garments, not Fashion-MNIST)")
     assert shell.query("SELECT study_name FROM fmnist_studies") == [("small-synthetic",)]
-    told = two_at_a_time({name: lambda name=name: shell(name) for name in ("status", "best")})
+    told = two_at_a_time({name: partial(shell, name) for name in ("status", "best")})
     assert all("SYNTHETIC" in said.stdout for said in told.values())
 
 
@@ -168,9 +169,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Scenarios:
     """Each in a folder of its own, two at a time."""
     folder = tmp_path_factory.mktemp("scenarios")
     calls = {"two_runs": run_twice_at_once, "failed": fail_and_retry}
-    return Scenarios(
-        **two_at_a_time({name: lambda name=name, call=call: call(folder / name) for name, call in calls.items()})
-    )
+    return Scenarios(**two_at_a_time({name: partial(call, folder / name) for name, call in calls.items()}))
 
 
 def make_small(folder: Path, spec: str = SMALL) -> Shell:

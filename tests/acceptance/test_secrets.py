@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -368,7 +369,7 @@ def refusals(awkward_url: URL, tmp_path_factory: pytest.TempPathFactory) -> dict
     values = {name: (VARIABLE, fault.make(awkward_url)) for name, fault in FAULTS.items()}
     for name, (make, _) in FILES.items():
         values[name] = (FILE, str(make(tmp_path_factory.mktemp("file"), awkward_url)))
-    return two_at_a_time({name: lambda pair=pair: ask(*pair) for name, pair in values.items()})
+    return two_at_a_time({name: partial(ask, *pair) for name, pair in values.items()})
 
 
 @pytest.mark.parametrize("name", FAULTS)

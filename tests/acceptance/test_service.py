@@ -99,9 +99,18 @@ def test_each_command_is_one_of_ours(compose: dict[str, Any], service: str) -> N
 
 def test_secrets_are_made_once_and_only_for_their_owner(tmp_path: Path, compose: dict[str, Any]) -> None:
     """`make compose-secrets`: the files that the compose file names; a second call changes nothing."""
-    make = ["make", "-s", "-f", ROOT / "Makefile", "-C", ROOT, "compose-secrets", f"PYTHON={sys.executable}"]
+    make: list[str | Path] = [
+        "make",
+        "-s",
+        "-f",
+        ROOT / "Makefile",
+        "-C",
+        ROOT,
+        "compose-secrets",
+        f"PYTHON={sys.executable}",
+    ]
     before = (ROOT / "secrets").exists()
-    command = [sys.executable, ROOT / "deploy" / "make_secrets.py"]
+    command: list[str | Path] = [sys.executable, ROOT / "deploy" / "make_secrets.py"]
     assert "deploy/make_secrets.py" in subprocess.run(
         [*make, "-n"], capture_output=True, text=True, check=True
     ).stdout  # fmt: skip

@@ -1,6 +1,7 @@
 """What commands say beside their answers: nothing with -q, JSON lines with --log-format json."""
 
 import json
+from functools import partial
 
 import pytest
 from shell import FinishedStudy, Shell, two_at_a_time
@@ -18,7 +19,7 @@ CHATTY = {  # each has something to say on a finished study, and answers all the
 @pytest.mark.more
 def test_quiet_commands_say_nothing_but_errors(smoke_copy: Shell) -> None:
     """No progress, no hint, no record: `worker` keeps to it as all do; an error is one line."""
-    answers = two_at_a_time({name: lambda typed=typed: smoke_copy(*typed, "-q") for name, typed in CHATTY.items()})
+    answers = two_at_a_time({name: partial(smoke_copy, *typed, "-q") for name, typed in CHATTY.items()})
     assert {name: (answer.code, answer.stderr) for name, answer in answers.items()} == dict.fromkeys(CHATTY, (0, ""))
     assert answers["run"].stdout.startswith("Winner of smoke")
     refused = smoke_copy("status", "none", "-q")

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_best_answers_with_the_confirmed_cell(won: Won) -> None:
 
 def test_the_grid_and_its_confirmation_both_verify(won: Won) -> None:
     """Both are studies whose every cell has exactly one result."""
-    answers = two_at_a_time({name: lambda name=name: won.shell("verify", name) for name in ("smoke", "smoke/confirm")})
+    answers = two_at_a_time({name: partial(won.shell, "verify", name) for name in ("smoke", "smoke/confirm")})
     assert {name: answer.code for name, answer in answers.items()} == {"smoke": 0, "smoke/confirm": 0}
 
 
@@ -199,7 +200,7 @@ def test_the_model_loads_where_the_project_is_not_installed(won: Won, images: Pa
     environment = {**won.shell.environment, "PYTHONPATH": str(PACKAGES)}
     there = subprocess.run([python, "-c", "import fmnist_optuna"], env=environment, cwd=tmp_path, check=False)
     assert there.returncode == 1
-    command = [python, "-c", RELOAD, won.model, images / "ten.npy"]
+    command: list[str | Path] = [python, "-c", RELOAD, won.model, images / "ten.npy"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert len(json.loads(done.stdout)) == 10
 
@@ -320,7 +321,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
 def refused(won: Won) -> dict[str, Answer]:
     """Every case once; none leaves a file."""
     before = won.shell.files()
-    answers = two_at_a_time({name: lambda typed=typed: won.shell(*typed) for name, (typed, _, _) in REFUSED.items()})
+    answers = two_at_a_time({name: partial(won.shell, *typed) for name, (typed, _, _) in REFUSED.items()})
     left = {name for name in won.shell.files() - before if not name.endswith(("-wal", "-shm"))}
     assert left == set()
     return answers

@@ -99,13 +99,13 @@ class Site:
 
         try:
             with psycopg.connect(self.url, connect_timeout=5) as connection:
-                return connection.execute(statement).fetchall()  # type: ignore[call-overload,no-any-return]
+                return connection.execute(statement).fetchall()
         except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
             return []
 
     def wait_for(self, statement: str, n_rows: int) -> list[Any]:
         """Wait until a query has so many rows."""
-        return wait_until(lambda: rows if len(rows := self.rows(statement)) >= n_rows else None, statement)
+        return wait_until(lambda: rows if len(rows := self.rows(statement)) >= n_rows else [], statement)
 
     def holders(self) -> list[psutil.Process]:
         """The live workers that hold a cell."""

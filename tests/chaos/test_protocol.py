@@ -29,11 +29,11 @@ from small_study import FAST, create_study, create_trial, epoch_of, make_spec, o
 from sqlalchemy import select
 
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.trials import TOKEN, Outcome, fail_trial, tell
+from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.ledger.records import Claim, Ending, HeldCell
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import cells
+from fmnist_optuna.ledger.tables import TOKEN, cells
 from fmnist_optuna.study import recovery
 from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
@@ -98,9 +98,11 @@ def storage(sqlite_url: str, _alembic_read_once: None) -> Iterator[Storage]:
 
 def test_the_ledger_does_what_the_model_says(storage: Storage, note: Callable[[str], None]) -> None:
     """On random paths of the model, a real cell and its trials are after each step as the model has them."""
-    choices, model, made, trials = random.Random(0), Model(), Counter(), None
+    choices, model, trials = random.Random(0), Model(), None
+    made: Counter[tuple[str, str]] = Counter()
     for walk in range(N_WALKS):
-        real, state, lines = RealCell(storage, walk, trials), START, []
+        real, state = RealCell(storage, walk, trials), START
+        lines: list[str] = []
         trials = real.session.trials
         while len(lines) < N_STEPS and (moves := list(model.moves(state))):
             (move,) = choices.choices(moves, [WEIGHTS[move.kind] for move in moves])
@@ -201,8 +203,9 @@ class RealCell:
         return True
 
     def _fail(self, move: Move, actor: Actor, then: Actor) -> bool:
-        reason, error = ("lost", None) if move.number in REQUEUERS else ("exception", "ValueError: bad")
-        fail_trial(self.session.trials, self._trial_id(actor), reason, error)
+        is_lost = move.number in REQUEUERS
+        error = None if is_lost else "ValueError: bad"
+        fail_trial(self.session.trials, self._trial_id(actor), "lost" if is_lost else "exception", error)
         return True
 
     def _read(self, move: Move, actor: Actor, then: Actor) -> bool:

@@ -106,12 +106,12 @@ def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.proce
     with pytest.MonkeyPatch.context() as patch:  # the server of Python 3.11 looks nowhere else for what it preloads
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         forkserver.ensure_running()
-    process: Any = context.Process(target=target, args=arguments)
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
 
 
-def die_at(survivor: Session, at: int | None, act: Callable[..., None], *arguments: Any) -> Steps:
+def die_at(survivor: Session, at: int | None, act: Callable[..., object], *arguments: Any) -> Steps:
     """Let a child do something with a session of its own and die before its step `at`.
 
     It is forked from this process, whose compiled statements it inherits: that takes a tenth of a fresh start.
@@ -142,7 +142,7 @@ def die_at(survivor: Session, at: int | None, act: Callable[..., None], *argumen
 
 
 def _act(
-    survivor: Session, sender: Connection, at: int | None, act: Callable[..., None], arguments: tuple[Any, ...]
+    survivor: Session, sender: Connection, at: int | None, act: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
     survivor.storage.engine.dispose(close=False)  # the connections are the parent's
     session = Session(survivor.storage, survivor.record, survivor.timing, f"victim-{os.getpid()}")

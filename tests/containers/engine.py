@@ -187,7 +187,7 @@ def read_pip_settings() -> dict[str, str]:
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout  # fmt: skip
-    settings = {}
+    settings: dict[str, str] = {}
     for line in listed.splitlines():  # global.cert='/etc/ssl/certs/ca-certificates.crt'
         name, _, value = line.partition("=")
         key, text = name.rpartition(".")[2], str(ast.literal_eval(value))

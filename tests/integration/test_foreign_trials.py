@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 from small_study import N_CELLS, ON_SQLITE, begin_trial, claim_cell, finish_everything, finish_trial, make_spec
 
@@ -21,7 +21,10 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
 
 ODD: dict[str, Any] = {"other": float("inf"), "kind": None}
-DISTRIBUTIONS = {"other": CategoricalDistribution((math.inf, 1.0)), "kind": CategoricalDistribution((None, "a"))}
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "other": CategoricalDistribution((math.inf, 1.0)),
+    "kind": CategoricalDistribution((None, "a")),
+}
 GARBAGE = {"attempt": "x", "worker": {"a": 1}, "seed": [1], "reason": 7, "best_epoch": "no", "environment": "old"}
 
 

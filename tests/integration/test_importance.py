@@ -25,18 +25,18 @@ from sqlalchemy import text
 from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.ledger.progress import GridCell
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.search.cell import make_cells
+from fmnist_optuna.search.cell import Grid, Params, make_cells
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
 
-GRID: dict[str, list[Any]] = {
+GRID: Grid = {
     "hidden_size": [64, 128, 256],
     "dropout_rate": [0.2, 0.5],
     "learning_rate": [0.01, 0.001, 0.0001],
     "depth": [1, 5],  # an integer of the user's own
 }
-GROWN = {**GRID, "hidden_size": [32, 64, 512], "learning_rate": [0.01, 0.001]}
+GROWN: Grid = {**GRID, "hidden_size": [32, 64, 512], "learning_rate": [0.01, 0.001]}
 RANGES = {
     "hidden_size": IntDistribution(32, 512),
     "dropout_rate": FloatDistribution(0.2, 0.5),
@@ -51,7 +51,7 @@ WIDE = {
 }
 
 
-def open_planted(storage: Storage, grid: dict[str, list[Any]] = GRID) -> Session:
+def open_planted(storage: Storage, grid: Grid = GRID) -> Session:
     """A session on the study of a grid, created or joined."""
     return Session(storage, create_study(storage, make_spec(grid)), FAST, "tester")
 
@@ -112,7 +112,7 @@ def test_the_planted_parameter_is_found(storage: Storage) -> None:
     assert find_importances(session.history.grid())["hidden_size"] > 0.8
 
 
-LARGER = {"hidden_size": [64, 1024], "dropout_rate": [0.0, 0.5]}
+LARGER: Grid = {"hidden_size": [64, 1024], "dropout_rate": [0.0, 0.5]}
 LARGER_RANGES = {"hidden_size": IntDistribution(64, 1024), "dropout_rate": FloatDistribution(0.0, 0.5)}
 
 
@@ -158,7 +158,7 @@ def test_a_foreign_trial_keeps_its_range(session: Session) -> None:
     assert session.trials.get_trial(trial_id).distributions == ranges
 
 
-def made_up(grid: dict[str, list[Any]], value: Callable[[dict[str, Any]], float | None]) -> list[GridCell]:
+def made_up(grid: Grid, value: Callable[[Params], float | None]) -> list[GridCell]:
     """The cells of a finished grid; None for a pruned one."""
     cells = [cell.params for cell in make_cells(grid)]
     return [
@@ -170,7 +170,7 @@ def made_up(grid: dict[str, list[Any]], value: Callable[[dict[str, Any]], float 
 @pytest.mark.parametrize("best", [8, 16, 1024])
 def test_values_far_apart_are_told_apart(best: int) -> None:
     """8 and 16 are one fiftieth of the range to 1,024, and yet two values."""
-    grid = {"hidden_size": [8, 16, 1024], "dropout_rate": [0.0, 0.2, 0.5], "kind": ["a", "b", "c"]}
+    grid: Grid = {"hidden_size": [8, 16, 1024], "dropout_rate": [0.0, 0.2, 0.5], "kind": ["a", "b", "c"]}
     noise = random.Random(best)
     cells = made_up(grid, lambda params: (params["hidden_size"] == best) / 10 + noise.gauss(0, 0.002))
     assert find_importances(cells)["hidden_size"] > 0.8
@@ -178,7 +178,7 @@ def test_values_far_apart_are_told_apart(best: int) -> None:
 
 def test_importances_without_meaning_are_none() -> None:
     """Too few complete cells, one parameter alone, equal values: no share is better than a made-up one."""
-    grid = {"hidden_size": [8, 16, 32], "kind": ["a", "b", "c"]}
+    grid: Grid = {"hidden_size": [8, 16, 32], "kind": ["a", "b", "c"]}
     assert find_importances(made_up(grid, lambda params: 0.5)) == {}
     assert find_importances(made_up(grid, lambda params: None if params["kind"] == "a" else value_of(params))) == {}
     assert find_importances(made_up({"hidden_size": list(range(1, 20))}, value_of)) == {}

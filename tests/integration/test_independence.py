@@ -444,7 +444,7 @@ def test_run_warns_of_what_no_seed_changes(
     """Once, before any training, with what to do."""
     spec = make_spec(make_module("user_seeded", SEEDS), kind=["seeded"])
     prepare_study(spec, RunOptions(storage=sqlite_url), has_workers=False).session.storage.close()
-    reasons = [record.reason for record in caplog.records if getattr(record, "event", "") == "seeds_fixed"]
+    reasons = [vars(record)["reason"] for record in caplog.records if getattr(record, "event", "") == "seeds_fixed"]
     assert reasons == [
         "user_seeded:net gives the same initial weights in hidden under every seed, so that fresh seeds vary less; "
         "leave seeds to the study: no set_random_seed and no seed= in the function, and weights drawn in it by Keras."

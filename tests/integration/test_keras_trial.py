@@ -1,7 +1,6 @@
 """Keras trials in a real study: what a worker leaves in the database and on disk, and what the winner scores."""
 
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from fmnist_optuna.results import evaluation
 from fmnist_optuna.results.evaluation import StoredWeights, summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
-from fmnist_optuna.search.cell import make_cell, trial_seed
+from fmnist_optuna.search.cell import Grid, make_cell, trial_seed
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
@@ -36,17 +35,17 @@ from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import hash_weights, load_weights
+from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.objective import KerasObjective
-from fmnist_optuna.work.worker import WorkerEnd, work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MAX_EPOCHS = 4
-GRID = {"hidden_size": [4, 8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.001]}
+GRID: Grid = {"hidden_size": [4, 8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.001]}
 MakeModule = Callable[[str, str], str]
 
 
-def make_spec(grid: dict[str, list[Any]], training: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
+def make_spec(grid: Grid, training: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
     return parse_spec(
         {
             "name": "garments",
@@ -69,10 +68,10 @@ def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
     return session
 
 
-def run_worker(session: Session, data: ResidentData, leave: threading.Event | None = None) -> WorkerEnd:
+def run_worker(session: Session, data: ResidentData, leave: LeaveRequest | None = None) -> WorkerEnd:
     """One worker in this process, until nothing is left."""
     objective = KerasObjective(session.record.spec, data)
-    return work(session, objective, leave or threading.Event(), session.record.generation)
+    return work(session, objective, leave or LeaveRequest(), session.record.generation)
 
 
 def all_trials(session: Session) -> list[FrozenTrial]:
@@ -167,7 +166,7 @@ def test_seed_comes_from_study_and_cell(finished: Session) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, garments: Splits, few_garments: ResidentData) -> Session:
     """A study of one of the cells of `finished`."""
-    grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03]}
+    grid: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03]}
     session = open_study(tmp_path_factory.mktemp("alone"), make_spec(grid), garments.fingerprint)
     run_worker(session, few_garments)
     return session
@@ -183,7 +182,7 @@ def test_result_does_not_depend_on_the_other_cells(finished: Session, alone: Ses
 
 def test_grid_may_name_the_batch_size(tmp_path: Path, garments: Splits, few_garments: ResidentData) -> None:
     """batch_size of a cell wins over the training's: one step an epoch moves less than 63."""
-    grid = {"batch_size": [16, 2_000], "hidden_size": [8], "dropout_rate": [0.0], "learning_rate": [0.001]}
+    grid: Grid = {"batch_size": [16, 2_000], "hidden_size": [8], "dropout_rate": [0.0], "learning_rate": [0.001]}
     session = open_study(tmp_path, make_spec(grid, {"max_epochs": 1}), garments.fingerprint)
     run_worker(session, few_garments)
     loss = {t.params["batch_size"]: session.history.curve(trial_id_of(t))[0].train_loss for t in all_trials(session)}
@@ -311,8 +310,8 @@ def test_worker_that_is_told_to_leave_gives_its_cell_back(
 ) -> None:
     """Told to leave in the first epoch, it ends with the next: no result, no weights, the cell waits uncounted."""
     make_module("user_leaving", LEAVING)
-    monkeypatch.setattr(keras, "leave", threading.Event(), raising=False)
-    grid = {"hidden_size": [4], "dropout_rate": [0.0], "learning_rate": [0.01]}
+    monkeypatch.setattr(keras, "leave", LeaveRequest(), raising=False)
+    grid: Grid = {"hidden_size": [4], "dropout_rate": [0.0], "learning_rate": [0.01]}
     session = open_study(tmp_path, make_spec(grid, {"callbacks": ["user_leaving:Leave"]}), garments.fingerprint)
     assert run_worker(session, few_garments, keras.leave) is WorkerEnd.STOPPED
     (trial,) = all_trials(session)
@@ -350,7 +349,7 @@ def test_small_folder_of_a_complete_trial_is_kept(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     make_module("user_writing", WRITING)
-    grid = {"hidden_size": [4, 5], "dropout_rate": [0.0], "learning_rate": [0.01]}
+    grid: Grid = {"hidden_size": [4, 5], "dropout_rate": [0.0], "learning_rate": [0.01]}
     spec = make_spec(grid, {"callbacks": ["user_writing:Write"], "max_epochs": 2})
     session = open_study(tmp_path, spec, garments.fingerprint)
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
@@ -366,7 +365,7 @@ def test_small_folder_of_a_complete_trial_is_kept(
         if is_small:
             assert files["deep/1.txt"].read_text() == "4"
         load_stored(session, trial)
-    assert [record.event for record in caplog.records if record.levelname == "WARNING"] == ["folder_not_kept"]
+    assert [vars(record)["event"] for record in caplog.records if record.levelname == "WARNING"] == ["folder_not_kept"]
     assert list(temporary.iterdir()) == []
 
 
@@ -559,6 +558,7 @@ def test_edited_architecture_leaves_the_test_set_closed(
     )
     run_worker(session, few_garments)
     (trial,) = all_trials(session)
+    assert trial.value is not None
     make_module("user_edited", EDITED.replace("1 / 255", "1 / 16"))
     with pytest.raises(MismatchError) as caught:
         evaluate_winner(session, None)
@@ -583,6 +583,7 @@ def test_rounding_is_allowed_in_another_environment_only(
 ) -> None:
     """One environment gives exactly the recorded hits; another may differ by 3 images of 10,000, rounded up."""
     (trial,) = all_trials(alone)
+    assert trial.value is not None
     stored = stored_weights(
         alone,
         trial,

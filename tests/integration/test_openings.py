@@ -69,7 +69,7 @@ def test_an_opening_is_recorded_with_its_predictions(session: Session) -> None:
     assert opening.accuracy == 3 / 4
     np.testing.assert_array_equal(opening.probabilities, PROBABILITIES)
     np.testing.assert_array_equal(opening.labels, LABELS)
-    assert (opening.probabilities.dtype, opening.labels.dtype) == (np.float32, np.uint8)
+    assert (opening.probabilities.dtype, opening.labels.dtype) == (np.dtype(np.float32), np.dtype(np.uint8))
 
 
 def test_a_second_opening_is_replayed(session: Session, new_session: Sessions) -> None:

@@ -76,10 +76,10 @@ def test_a_server_that_cannot_start_is_quoted(monkeypatch: pytest.MonkeyPatch, t
 
 
 def _end_server() -> None:
-    server = forkserver._forkserver  # type: ignore[attr-defined]
-    if server._forkserver_pid is not None:
-        os.kill(server._forkserver_pid, signal.SIGKILL)
-        os.waitid(os.P_PID, server._forkserver_pid, os.WEXITED | os.WNOWAIT)
+    pid: int | None = vars(forkserver._forkserver)["_forkserver_pid"]
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -32,7 +32,7 @@ def finish_next(session: Session) -> int:
 def test_it_counts_the_cells_of_each_size(session: Session) -> None:
     """With one worker just begun, what is left is what is left of each size times what that size takes."""
     remaining = RemainingTime(session.history)
-    finished = []
+    finished: list[int] = []
     while len(set(finished)) < len(SECONDS):
         finished.append(finish_next(session))
     claim_cell(session)

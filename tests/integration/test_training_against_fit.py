@@ -47,8 +47,8 @@ def fit(seed: int, splits: Splits) -> float:
 def run_engine(seed: int, data: ResidentData) -> float:
     keras.utils.set_random_seed(seed)
     model = create_model(HIDDEN_SIZE, DROPOUT_RATE, LEARNING_RATE)
-    options = {"batch_size": BATCH_SIZE, "max_epochs": N_EPOCHS, "patience": N_EPOCHS}
-    return train(model, data, seed=seed, **options).val_accuracy
+    trained = train(model, data, batch_size=BATCH_SIZE, max_epochs=N_EPOCHS, patience=N_EPOCHS, seed=seed)
+    return trained.val_accuracy
 
 
 def test_engine_is_as_good_as_fit() -> None:

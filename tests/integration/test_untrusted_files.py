@@ -12,7 +12,7 @@ import json
 import logging
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def write_keras_archive(path: Path, _payload: bytes) -> None:
     import keras
 
     marker = str(path.with_name("payload-ran"))
-    lambda_layer = keras.layers.Lambda(lambda x, marker=marker: (open(marker, "w").close(), x)[1])  # noqa: PTH123
+    lambda_layer = keras.layers.Lambda(lambda x, marker=marker: x if open(marker, "w") else None)  # noqa: PTH123, SIM115
     model = keras.Sequential([keras.Input((1,)), lambda_layer])
     archive = path.with_suffix(".keras")
     model.save(archive)
@@ -461,7 +461,12 @@ def test_a_path_for_a_name_makes_no_file_elsewhere(
     assert path == tmp_path / "artifacts" / stored
 
     orders: list[WorkerOrder] = []
-    monkeypatch.setattr(supervisor, "start", lambda _target, arguments, name: orders.extend(arguments) or Unstarted())
+
+    def take(_target: object, arguments: Sequence[WorkerOrder], name: str) -> Unstarted:
+        orders.extend(arguments)
+        return Unstarted()
+
+    monkeypatch.setattr(supervisor, "start", take)
     order = WorkerOrder(storage_url, evil.record.name, "", evil.record.generation, None, evil.timing, 1.0)
     logs = log_folder_of(evil, RunOptions(storage_url))
     supervisor.Supervisor(evil, order, 1, Limits(), logs)._start_worker(0)

@@ -30,11 +30,11 @@ def saved(tmp_path: Path) -> tuple[Path, str]:
     return (tmp_path / "trial.weights.h5").rename(tmp_path / "5f0c-artifact"), sha256
 
 
-def arrays(path: Path) -> dict[str, h5py.Dataset]:
+def arrays(path: Path) -> dict[str, tuple[int, tuple[int, ...]]]:
     found: dict[str, h5py.Dataset] = {}
     with h5py.File(path) as file:
         file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        return {name: (item.id.get_offset(), item.shape) for name, item in found.items()}  # type: ignore[misc]
+        return {name: (item.id.get_offset(), item.shape) for name, item in found.items()}
 
 
 def flip(path: Path, offset: int) -> None:

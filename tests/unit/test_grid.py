@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_optuna.search.cell import MAX_INTEGER, canonical_json, decode_params, make_cell, make_cells, trial_seed
+from fmnist_optuna.search.cell import (
+    MAX_INTEGER,
+    Grid,
+    ParamValue,
+    canonical_json,
+    decode_params,
+    make_cell,
+    make_cells,
+    trial_seed,
+)
 
 VALUES = st.one_of(
     st.booleans(),
@@ -36,7 +45,7 @@ def test_what_only_looks_like_zero_is_another_value(other: object) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, min_size=2, max_size=5))
-def test_the_order_of_names_is_of_no_account(params: dict) -> None:
+def test_the_order_of_names_is_of_no_account(params: dict[str, ParamValue]) -> None:
     """A cell keeps its identity when its parameters are listed in another order."""
     names = list(params)
     random.Random(0).shuffle(names)
@@ -69,7 +78,11 @@ def test_cells_are_the_product_with_the_last_name_fastest() -> None:
 
 def test_the_default_grid_has_27_different_cells() -> None:
     """3 x 3 x 3 values make 27 identities."""
-    grid = {"hidden_size": [64, 128, 256], "dropout_rate": [0.2, 0.3, 0.5], "learning_rate": [0.01, 0.001, 0.0001]}
+    grid: Grid = {
+        "hidden_size": [64, 128, 256],
+        "dropout_rate": [0.2, 0.3, 0.5],
+        "learning_rate": [0.01, 0.001, 1e-4],
+    }
     assert len({cell.cell_id for cell in make_cells(grid)}) == 3 * 3 * 3
 
 
@@ -85,7 +98,7 @@ def test_another_study_seed_or_cell_is_another_seed() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
-def test_parameters_come_back_from_the_ledger_with_their_types(params: dict) -> None:
+def test_parameters_come_back_from_the_ledger_with_their_types(params: dict[str, ParamValue]) -> None:
     """What canonical JSON forgets, 64 or 64.0, the stored JSON keeps."""
     import json
 

@@ -27,7 +27,9 @@ def play(
         Kills until the cell was found to be to blame, by cell; cells are given up after `MAX_KILLS`.
     """
     choices, bad = random.Random(seed), set(bad)
-    waiting, running, blamed = list(range(n_cells)), [], {}
+    waiting = list(range(n_cells))
+    running: list[int] = []
+    blamed: dict[int, int] = {}
     tallies: dict[str, Tally] = {}
 
     def kill(cell: int) -> None:

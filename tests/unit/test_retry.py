@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import random
 import time
 from collections.abc import Callable
 
@@ -34,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(retry, "time", clock)
     monkeypatch.setattr(Patience, "_sleep", lambda _patience, seconds: clock.sleep(seconds))
-    monkeypatch.setattr(retry.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(random, "uniform", lambda low, high: 1.0)
     return clock
 
 

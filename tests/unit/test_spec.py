@@ -186,7 +186,7 @@ def test_a_parameter_without_a_declared_type_stays_as_written() -> None:
 def test_a_specification_cannot_be_changed() -> None:
     """It is what the study was accepted as."""
     with pytest.raises(ValueError, match="frozen"):
-        StudySpec().name = "other"  # type: ignore[misc]
+        StudySpec().name = "other"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+from typing import Any
+
+from keras.optimizers import schedules as schedules
+
+class Optimizer:
+    learning_rate: Any
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+class Adam(Optimizer):
+    amsgrad: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
+
+def __getattr__(name: str) -> Any: ...

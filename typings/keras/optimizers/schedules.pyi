@@ -1,0 +1,6 @@
+from typing import Any
+
+class LearningRateSchedule:
+    def __call__(self, step: Any) -> Any: ...
+
+def __getattr__(name: str) -> Any: ...

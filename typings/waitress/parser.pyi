@@ -1,0 +1,9 @@
+class HTTPRequestParser:
+    completed: bool
+    expect_continue: bool
+    headers_finished: bool
+    body_rcv: object
+    headers: dict[str, str]
+    def __init__(self, adj: object) -> None: ...
+    def received(self, data: bytes) -> int: ...
+    def close(self) -> None: ...
