@@ -21,6 +21,7 @@ def train(way: str, width: int, batch_size: int) -> None:
     """Train for one epoch in this process, and print its peak in bytes."""
     import numpy as np
 
+    from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
     from fmnist_optuna.settings import prepare_training_environment
 
     prepare_training_environment()
@@ -46,7 +47,7 @@ def train(way: str, width: int, batch_size: int) -> None:
     if way == "fit":
         model.fit(*ours, batch_size=batch_size, validation_data=theirs, verbose=0)
     else:
-        data = ResidentData.from_arrays(*ours, *theirs)
+        data = ResidentData.from_arrays(FASHION_MNIST, *ours, *theirs)
         train_here(model, data, batch_size=batch_size, max_epochs=1, patience=1, seed=0)
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -36,7 +36,7 @@ from databases import describe_machine
 from kernels import DROPOUT_RATE, GROUPS, compile_empty_loop, compile_loop, compile_validation, make_kernels
 from tables import print_machine, print_table
 
-from fmnist_optuna.data.fashion_mnist import find_data_dir
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST, find_data_dir
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.settings import DATA
 from fmnist_optuna.training.dense import create_model
@@ -160,6 +160,7 @@ def load_data() -> tuple[str, ResidentData]:
     folder = find_data_dir(Path(os.environ[DATA]) if os.environ.get(DATA) else None)
     splits = load_splits("synthetic" if folder is None else "fashion-mnist", N_VALIDATION, 0, folder)
     return splits.source, ResidentData.from_arrays(
+        FASHION_MNIST,
         repeat_to(splits.train_images, N_TRAIN),
         repeat_to(splits.train_labels, N_TRAIN),
         repeat_to(splits.validation_images, N_VALIDATION),

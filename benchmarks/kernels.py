@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.batches import SCORING_BATCH
-from fmnist_optuna.training.dense import N_CLASSES
 from fmnist_optuna.training.engine import ResidentData
 
 GROUPS = ("GEMM", "Adam", "random", "gather", "small")
@@ -57,7 +57,7 @@ def make_kernels(hidden_size: int, batch_size: int, data: ResidentData) -> list[
     kept = tf.Variable(tf.random.stateless_uniform([batch_size, hidden_size], [0, 0]) >= DROPOUT_RATE)
     noise = tf.Variable(tf.random.stateless_uniform([batch_size, hidden_size], [0, 1]))
     weights_1, bias_1 = variable(N_PIXELS, hidden_size), variable(hidden_size)
-    weights_2, bias_2 = variable(hidden_size, N_CLASSES), variable(N_CLASSES)
+    weights_2, bias_2 = variable(hidden_size, FASHION_MNIST.n_classes), variable(FASHION_MNIST.n_classes)
     key, counter = whole([1], tf.uint64), whole([2, 3], tf.uint64)
     scale = 1 / (1 - DROPOUT_RATE)
     return [
@@ -161,8 +161,8 @@ def compile_validation(hidden_size: int, data: ResidentData) -> Callable[[], Any
     """One forward over the validation images in batches as the engine has them, with loss and hits, without Keras."""
     normal = np.random.default_rng(0).standard_normal
     weights_1 = tf.Variable(normal((N_PIXELS, hidden_size), np.float32) / 10)
-    weights_2 = tf.Variable(normal((hidden_size, N_CLASSES), np.float32) / 10)
-    bias_1, bias_2 = tf.Variable(tf.zeros([hidden_size])), tf.Variable(tf.zeros([N_CLASSES]))
+    weights_2 = tf.Variable(normal((hidden_size, FASHION_MNIST.n_classes), np.float32) / 10)
+    bias_1, bias_2 = tf.Variable(tf.zeros([hidden_size])), tf.Variable(tf.zeros([FASHION_MNIST.n_classes]))
 
     def turn(step: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images = tf.slice(data.validation_images, [step * SCORING_BATCH, 0, 0], [SCORING_BATCH, -1, -1])

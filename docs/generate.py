@@ -128,7 +128,7 @@ study's model must be in a module that can be imported, not in a cell of a noteb
 """
 MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
 API_ORDER = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
-             "ProgressBar", "StudySpec", "FmnistOptunaError")  # fmt: skip
+             "ProgressBar", "StudySpec", "Dataset", "DatasetInfo", "FmnistOptunaError")  # fmt: skip
 
 
 def _api() -> str:

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from fmnist_optuna.api.observer import Observer, ProgressBar
     from fmnist_optuna.api.study import Study, open_study
     from fmnist_optuna.api.training import confirm_study, run_study
+    from fmnist_optuna.data.dataset import Dataset, DatasetInfo
     from fmnist_optuna.errors import FmnistOptunaError
     from fmnist_optuna.spec.study_spec import StudySpec
 
 __version__ = "0.1.0"
 __all__ = [
+    "Dataset",
+    "DatasetInfo",
     "FmnistOptunaError",
     "Observer",
     "ProgressBar",
@@ -28,6 +31,8 @@ __all__ = [
     "run_study",
 ]
 _MODULES = {
+    "Dataset": "data.dataset",
+    "DatasetInfo": "data.dataset",
     "FmnistOptunaError": "errors",
     "Observer": "api.observer",
     "ProgressBar": "api.observer",

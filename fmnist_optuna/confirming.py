@@ -154,7 +154,7 @@ def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], poi
         return trial_seed(session.record.spec.training.seed, make_cell(params).cell_id)
 
     cells = [(cell.params, seed_of(cell, 1), seed_of(cell, 2)) for cell in leaders]
-    return check_seeds_in_child(session.record.spec, cells)
+    return check_seeds_in_child(session.record.spec, session.record.info, cells)
 
 
 def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCell], is_wanted: bool) -> OfferedCode:
@@ -169,7 +169,7 @@ def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCel
     used = {str(session.trials.get_trial(cell.trial_id).user_attrs.get("code")) for cell in leaders}
     # A model is of one cell, and a code that was accepted for a larger grid may be of another one.
     cell = None if newest is None else newest.code.cell
-    offered: OfferedCode = prepare_in_child(spec, cell).result()[1]
+    offered: OfferedCode = prepare_in_child(spec, record.info, cell).result()[1]
     for fingerprint in sorted(used & accepted.keys()):
         lines = code_differences(accepted[fingerprint].code, offered.code)
         if lines and not is_wanted:

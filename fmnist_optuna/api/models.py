@@ -56,6 +56,8 @@ def load_exported(folder: str | Path) -> ExportedModel:
         DataError: The folder holds no such model.
 
     Example:
-        load_exported("models/fashion-mnist").predict(images)  # uint8 (n, 28, 28): ["Ankle boot", ...]
+        model = load_exported("models/fashion-mnist")
+        print(model.info.form)  # uint8 (n, 28, 28)
+        model.predict(images)  # ["Ankle boot", ...]
     """
-    return ExportedModel(Path(folder))
+    return ExportedModel(Path(folder)).load()

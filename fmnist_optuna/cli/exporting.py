@@ -55,10 +55,10 @@ def predict(
     common: Common,
     model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What `export` wrote.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or .npy.")],
-    top: Annotated[int, typer.Option("--top", min=1, max=10, help="How many classes of each.")] = 3,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes of each.")] = 3,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let an exported model name the garments on pictures of any size and colour."""
+    """Let an exported model name what pictures of any size and colour show."""
     from fmnist_optuna.cli.answers import prediction_answer, print_json
     from fmnist_optuna.cli.model_tables import print_prediction
     from fmnist_optuna.export.prediction import predict as predict_files

@@ -53,7 +53,7 @@ def print_export(exported: Export) -> None:
 def print_prediction(prediction: Prediction, n_classes: int) -> None:
     """One line for each picture: its most likely classes."""
     if prediction.is_synthetic:
-        out.print("This model was trained on SYNTHETIC garments, not on Fashion-MNIST.")
+        out.print(f"This model was trained on {prediction.info.name}.")
     for answer in prediction.answers:
         ranking = ", ".join(f"{label} {format_percent(p)}" for label, p in answer.ranking[:n_classes])
         note = "   (inverted: it was dark on light)" if answer.is_inverted else ""

@@ -4,7 +4,7 @@ Owns what a data set must be. Knows no file, no split and no Keras.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ Labels = npt.NDArray[np.uint8]  # (n,)
 
 DTYPES = ("uint8", "float32")
 CHANNELS = (1, 3)  # grey or colour, where an image has a third axis
+REQUIRED = {"name", "image_shape", "dtype", "value_range", "class_names"}
 CLASSES = 2, 256  # the fewest and the most: labels are kept as uint8
 
 
@@ -81,9 +82,30 @@ class DatasetInfo:
         """The shape of an array of images: `(n, 28, 28)`."""
         return f"({', '.join(map(str, ('n', *self.image_shape)))})"
 
+    def draw_noise(self, n_images: int) -> Images:
+        """The same images of noise each time: what a model is tried on where no data is at hand."""
+        generator, shape = np.random.default_rng(0), (n_images, *self.image_shape)
+        black, white = self.value_range
+        if self.dtype == "uint8":
+            return generator.integers(round(black), round(white) + 1, shape, dtype=np.uint8)
+        return generator.uniform(black, white, shape).astype(self.dtype)
+
     def to_content(self) -> dict[str, Any]:
         """Every field as JSON has it."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_content(cls, content: Any) -> "DatasetInfo":
+        """The same from what `to_content` gave.
+
+        Raises:
+            DataError: It is something else.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(content, dict) or not REQUIRED <= content.keys() <= names:
+            known = ", ".join(sorted(names))
+            raise DataError(f"A DatasetInfo must be kept as a table of {known}, but is {content!r:.80}")
+        return cls(**content)
 
 
 def _rules(info: DatasetInfo) -> Sequence[tuple[str, str, bool]]:

@@ -5,6 +5,7 @@ Owns the files' names and form. Knows no TensorFlow, so that a supervisor may wr
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +35,8 @@ def share_arrays(splits: Splits, folder: Path) -> Path | None:
     return folder
 
 
-def map_arrays(folder: Path) -> dict[str, npt.NDArray[np.uint8]] | None:
-    """The arrays by name, mapped copy-on-write: uint8 images (n, 28, 28) and labels (n,).
+def map_arrays(folder: Path) -> dict[str, npt.NDArray[Any]] | None:
+    """The arrays by name, mapped copy-on-write: images (n, *image_shape) and labels (n,).
 
     They outlive their files. None where the files are gone, as a temporary folder may be tidied in a long run.
     """

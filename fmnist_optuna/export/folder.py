@@ -126,7 +126,7 @@ def _write(
     attempt = session.trials.get_trial(cell.trial_id)
     weights = weights_path(session.storage.artifacts, session.trials, attempt)
     seed = int(attempt.user_attrs["seed"])
-    arguments = (record.spec, cell.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
+    arguments = (record.spec, info, cell.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
     has_logits = Call(_write_models, *arguments, doing="writing the model").result()
     confirmation = find_confirmation(session)
     is_confirmed = confirmation is not None and confirmation.chosen.cell.trial_id == cell.trial_id

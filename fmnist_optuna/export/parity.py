@@ -2,8 +2,8 @@
 
     python parity.py FOLDER ARRAYS.npz
 
-ARRAYS.npz holds `images` uint8 (n, 28, 28), the recorded `probabilities` float32 (n, 10) and `labels` uint8 (n,). One
-JSON object on stdout says how far the model's answers are from them; the caller judges.
+ARRAYS.npz holds `images` (n, *image_shape), the recorded `probabilities` float32 (n, n_classes) and `labels` uint8
+(n,). One JSON object on stdout says how far the model's answers are from them; the caller judges.
 """
 
 import json

@@ -1,15 +1,18 @@
 """Answers of an exported model for picture files. Needs nothing of the study: the exported folder alone."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_optuna.data.dataset import DatasetInfo, Images
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.pictures import Picture, read_pictures
+from fmnist_optuna.data.synthetic import SYNTHETIC
 from fmnist_optuna.errors import DataError
 
 OUTPUTS = {"probabilities", "class_id", "label"}
@@ -38,11 +41,13 @@ class Prediction:
 
     Args:
         model: The folder that was loaded.
-        is_synthetic: Whether it was trained on drawn garments; None where nothing says so.
+        info: Of the data that it was trained on.
+        is_synthetic: Whether that is for demonstration; None where nothing says so.
         errors: File and reason of each picture without an answer.
     """
 
     model: Path
+    info: DatasetInfo
     is_synthetic: bool | None
     answers: tuple[Answer, ...]
     errors: tuple[tuple[str, str], ...]
@@ -55,19 +60,24 @@ def predict(model: Path, files: Sequence[Path]) -> Prediction:
         model: An exported version, or the folder of several, of which the newest is taken.
 
     Raises:
-        DataError: The folder holds no model that `export` writes.
+        DataError: The folder holds no model that `export` writes, or does not say what its images are.
     """
-    folder = find_model(model)
+    exported = ExportedModel(model)
+    info = exported.info or exported.load().info
+    if info is None:
+        raise DataError(
+            "MODEL_DIR must hold the manifest.json that `fmnist-optuna export` wrote, which says how a picture becomes "
+            f"what the model takes, but {exported.folder} has none."
+        )
     pictures: list[Picture] = []
     errors: list[tuple[str, str]] = []
     for file in files:
         try:
-            pictures += read_pictures(file)
+            pictures += read_pictures(file, info)
         except DataError as error:
             errors.append((str(file), str(error)))
-    manifest = _read_manifest(folder)
-    answers = tuple(_ask(ExportedModel(folder), pictures)) if pictures else ()
-    return Prediction(folder, manifest.get("synthetic"), answers, tuple(errors))
+    answers = tuple(_ask(exported.load(), pictures)) if pictures else ()
+    return Prediction(exported.folder, info, exported.manifest.get("synthetic"), answers, tuple(errors))
 
 
 def find_model(folder: Path) -> Path:
@@ -94,40 +104,77 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 class ExportedModel:
-    """A SavedModel that `export` wrote, loaded. Importing TensorFlow is part of loading the first one.
+    """A SavedModel that `export` wrote.
 
     Args:
         model: An exported version, or the folder of several, of which the newest is taken.
+
+    Attributes:
+        folder: Of the version.
+        manifest: What `export` says of it; empty where a copy of the model came without.
+        info: What its images are and how its classes are called; None where no manifest says it.
 
     Raises:
         DataError: The folder holds no model that `export` writes.
     """
 
     def __init__(self, model: Path) -> None:
-        import tensorflow as tf
-
         self.folder = find_model(model)
         self.manifest = _read_manifest(self.folder)
-        rule = f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {self.folder}"
+        self.info = _read_info(self.manifest, self.folder)
+        self._serve: Any = None
+        self._n_classes = 0
+
+    def load(self) -> Self:
+        """Load it, unless it is loaded; importing TensorFlow is part of loading the first one.
+
+        Raises:
+            DataError: It does not load, or takes and gives something else than its manifest says.
+        """
+        if self._serve is not None:
+            return self
+        import tensorflow as tf
+
+        rule = _rule(self.folder)
         try:
             serve = tf.saved_model.load(str(self.folder)).signatures["serving_default"]
         except Exception as error:  # TensorFlow raises whatever a damaged file provokes
             cause = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{rule} does not load: {cause:.200}") from error
         inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
-        if list(inputs) != ["image"] or inputs["image"].dtype != tf.uint8 or set(outputs) != OUTPUTS:
+        if list(inputs) != ["image"] or set(outputs) != OUTPUTS:
             raise DataError(f"{rule} takes {', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))}.")
+        self._dtype, self._image_shape = inputs["image"].dtype.name, tuple(inputs["image"].shape[1:])
+        self._n_classes = int(outputs["probabilities"].shape[-1])
+        if self.info is None and self._has_form_of(FASHION_MNIST):  # what there was before a manifest said it
+            self.info = replace(SYNTHETIC if self.manifest.get("synthetic") else FASHION_MNIST, class_names=self.labels)
+        if self.info is not None and not self._has_form_of(self.info):
+            raise DataError(
+                f"{rule} takes {self._describe_images()} and gives {self._n_classes} classes, while its manifest.json "
+                f"says {self.info.form} and {self.info.n_classes} classes."
+            )
         self._serve = serve
-        self._image_shape = tuple(inputs["image"].shape[1:])
-        self._dtype = np.dtype(inputs["image"].dtype.as_numpy_dtype)
-        n_classes = int(outputs["probabilities"].shape[-1])
-        self.labels = tuple(self.manifest.get("labels") or map(str, range(n_classes)))
+        return self
 
-    def probabilities(self, images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities; their numbers where nothing says the names."""
+        if self.info is not None:
+            return self.info.class_names
+        return tuple(self.manifest.get("labels") or map(str, range(self._n_classes)))
+
+    def _has_form_of(self, info: DatasetInfo) -> bool:
+        form = self._dtype, self._image_shape, self._n_classes
+        return form == (info.dtype, info.image_shape, info.n_classes)
+
+    def _describe_images(self) -> str:
+        return f"{self._dtype} (n, {', '.join(map(str, self._image_shape))})"
+
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
         """What the model gives each class.
 
         Args:
-            images: Of the shape and dtype that it was trained on, as uint8 (n, height, width).
+            images: Of the shape, dtype and range that it was trained on, as uint8 (n, height, width).
 
         Returns:
             Shape (n, number of classes), in the order of `labels`; each row sums to 1.
@@ -137,17 +184,35 @@ class ExportedModel:
         """
         import tensorflow as tf
 
+        self.load()
         if images.dtype != self._dtype or images.shape[1:] != self._image_shape:
-            raise DataError(
-                f"images must be {self._dtype} of shape (n, {', '.join(map(str, self._image_shape))}), but are "
-                f"{images.dtype} of shape {images.shape}."
-            )
+            taken = self._describe_images().replace(" ", " of shape ", 1)
+            raise DataError(f"images must be {taken}, but are {images.dtype} of shape {images.shape}.")
         answer: NDArray[np.float32] = self._serve(image=tf.constant(images))["probabilities"].numpy()
         return answer
 
-    def predict(self, images: NDArray[np.uint8 | np.float32]) -> list[str]:
+    def predict(self, images: Images) -> list[str]:
         """The most likely label of each image; `probabilities` says what images must be."""
-        return [self.labels[index] for index in self.probabilities(images).argmax(axis=1)]
+        answers = self.probabilities(images).argmax(axis=1)
+        return [self.labels[index] for index in answers]
+
+
+def _rule(folder: Path) -> str:
+    return f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {folder}"
+
+
+def _read_info(manifest: Mapping[str, Any], folder: Path) -> DatasetInfo | None:
+    """What a manifest says of the images and classes; nothing where it is missing or of an earlier version.
+
+    Raises:
+        DataError: What it says is none of that.
+    """
+    if "dataset" not in manifest:
+        return None
+    try:
+        return DatasetInfo.from_content(manifest["dataset"])
+    except DataError as error:
+        raise DataError(f"{_rule(folder)} has a manifest.json that was altered: {error}") from error
 
 
 def _ask(model: ExportedModel, pictures: Sequence[Picture]) -> list[Answer]:

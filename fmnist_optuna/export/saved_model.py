@@ -6,12 +6,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
-from fmnist_optuna.training.dense import IMAGE_SHAPE
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.weights import hash_weights, load_weights
 
@@ -20,6 +19,7 @@ KERAS_FILE = "model.keras"
 
 def write_models(
     spec: StudySpec,
+    info: DatasetInfo,
     params: Params,
     seed: int,
     weights: Path,
@@ -29,10 +29,11 @@ def write_models(
 ) -> bool:
     """Write a model with stored weights into a folder: a SavedModel, a `.keras` file, or both.
 
-    The SavedModel's one endpoint is `serve`, also its `serving_default`: `image` uint8 (n, 28, 28) to `probabilities`
-    float32 (n, 10), `class_id` int64 (n,) and `label` strings (n,), for any n.
+    The SavedModel's one endpoint is `serve`, also its `serving_default`: `image` (n, *image_shape) to `probabilities`
+    float32 (n, n_classes), `class_id` int64 (n,) and `label` strings (n,), for any n.
 
     Args:
+        info: Of the study's data.
         seed: Of the trial.
         formats: "savedmodel" and "keras".
 
@@ -43,12 +44,12 @@ def write_models(
         MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
         StorageError: The folder takes no more.
     """
-    model = build_recorded(spec, params, seed)
+    model = build_recorded(spec, info, params, seed)
     load_weights(model, weights, weights_sha256)
-    has_logits = gives_logits(model)
+    has_logits = gives_logits(model, info)
     try:
         if "savedmodel" in formats:
-            _write_saved_model(model, has_logits, folder)
+            _write_saved_model(model, info, has_logits, folder)
         if "keras" in formats:
             model.save(folder / KERAS_FILE)
             _check_reload(folder / KERAS_FILE, weights_sha256)
@@ -73,17 +74,18 @@ def _check_reload(file: Path, weights_sha256: str) -> None:
         raise MismatchError(f"{KERAS_FILE} must load again with the stored weights, but loads with others.")
 
 
-def _write_saved_model(model: keras.Model, has_logits: bool, folder: Path) -> None:
+def _write_saved_model(model: keras.Model, info: DatasetInfo, has_logits: bool, folder: Path) -> None:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = compute_probabilities(model, image, has_logits)
         class_id = tf.argmax(probabilities, axis=-1)
         return {
             "probabilities": probabilities,
             "class_id": class_id,
-            "label": tf.gather(FASHION_MNIST.class_names, class_id),
+            "label": tf.gather(info.class_names, class_id),
         }
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", serve, input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, "image")])
+    image = tf.TensorSpec((None, *info.image_shape), info.dtype, "image")
+    archive.add_endpoint("serve", serve, input_signature=[image])
     archive.write_out(str(folder), verbose=False)

@@ -52,7 +52,7 @@ class Openings(StudyPart):
         """The opening of these weights: the recorded one, or what `score` says, by one process at a time.
 
         Args:
-            score: Returns probabilities float32 (n, 10) and labels uint8 (n,).
+            score: Returns probabilities float32 (n, n_classes) and labels uint8 (n,).
 
         Raises:
             StorageError: Another process reserved the opening, lives, and does not finish.

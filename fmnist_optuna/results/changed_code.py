@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError, SpecError
 from fmnist_optuna.ledger.codes import list_codes
 from fmnist_optuna.ledger.progress import FinishedCell
@@ -38,15 +39,15 @@ def find_changed_parts(session: Session, cell: FinishedCell) -> list[str]:
         return []
     try:
         present: CodeRecord = Call(
-            _read_code, session.record.spec, trained_with.cell, doing="reading the model code"
+            _read_code, session.record.spec, session.record.info, trained_with.cell, doing="reading the model code"
         ).result()
     except FmnistOptunaError:
         return ["it cannot be loaded any more"]
     return changed_parts(trained_with, present)
 
 
-def _read_code(spec: StudySpec, cell: Params) -> CodeRecord:
+def _read_code(spec: StudySpec, info: DatasetInfo, cell: Params) -> CodeRecord:
     from fmnist_optuna.training.code import read_code
     from fmnist_optuna.training.user_code import UserCode
 
-    return read_code(UserCode(spec), cell)
+    return read_code(UserCode(spec, info), cell)

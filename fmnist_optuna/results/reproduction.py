@@ -128,9 +128,9 @@ def _train_again(
     from fmnist_optuna.work.preparation import offer_code
 
     splits = load_splits(spec.data.source, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)
-    data = ResidentData.from_arrays(**{name: getattr(splits, name) for name in NAMES})
+    data = ResidentData.from_arrays(splits.info, **{name: getattr(splits, name) for name in NAMES})
 
-    offered = offer_code(UserCode(spec), params if code is None else code.cell)
+    offered = offer_code(UserCode(spec, splits.info), params if code is None else code.cell)
     code_lines = [] if code is None else code_differences(code, offered.code)
 
     class StopAfter(keras.callbacks.Callback):
@@ -138,7 +138,7 @@ def _train_again(
             if epoch + 1 >= n_epochs:
                 self.model.stop_training = True
 
-    model, result = train_cell(UserCode(spec), params, seed, data, [StopAfter()], trial)
+    model, result = train_cell(UserCode(spec, splits.info), params, seed, data, [StopAfter()], trial)
     epochs = [
         Epoch(e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.seconds) for e in result.epochs
     ]

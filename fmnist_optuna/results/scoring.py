@@ -37,17 +37,17 @@ def score_weights(
         data_dir: Folder with the IDX files, or None for the search order.
 
     Returns:
-        Probabilities float32 (n, 10) and labels uint8 (n,).
+        Probabilities float32 (n, n_classes) and labels uint8 (n,).
 
     Raises:
         MismatchError: The weights are damaged or altered, or do not score the recorded val_accuracy any more.
         DataError: The data is not that of the study.
     """
     splits = load_splits(spec.data.source, spec.data.n_validation, spec.data.split_seed, data_dir, data_fingerprint)
-    model = build_recorded(spec, stored.params, stored.seed)
+    model = build_recorded(spec, splits.info, stored.params, stored.seed)
     load_weights(model, stored.path, stored.sha256)
     _check_val_accuracy(model, splits, stored, spec.model.architecture)
-    return predict_probabilities(model, splits.test_images), splits.test_labels
+    return predict_probabilities(model, splits.test_images, splits.info), splits.test_labels
 
 
 def _check_val_accuracy(model: keras.Model, splits: Splits, stored: StoredWeights, architecture: str) -> None:

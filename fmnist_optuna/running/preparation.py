@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData, load_splits, resolve_source
+from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import Storage
@@ -60,15 +62,15 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
-    warnings = find_warnings_in_child(spec)
-    bound, code = prepare_in_child(spec).result()
+    warnings = find_warnings_in_child(spec, splits.info)
+    bound, code = prepare_in_child(spec, splits.info).result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     storage = create_storage(  # after everything that may be refused, which leaves no file then
         options.storage,
         patience_seconds=options.patience_seconds,
         lease_seconds=options.timing.lease_seconds,
     )
-    prepared = join(storage, bound, code, splits.fingerprint, data, options.timing)
+    prepared = join(storage, bound, code, splits, data, options.timing)
     for event, reason in ({} if warnings is None else warnings.result()).items():
         log_event(logger, logging.WARNING, event, study=bound.name, reason=reason)
     if not has_workers or prepared.session.history.counts().is_over:
@@ -87,16 +89,16 @@ def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
 
 
 def join(
-    storage: Storage, spec: StudySpec, code: OfferedCode, fingerprint: str, data: ResolvedData, timing: Timing
+    storage: Storage, spec: StudySpec, code: OfferedCode, splits: Splits, data: ResolvedData, timing: Timing
 ) -> PreparedStudy:
     """Create or join the study in an open storage."""
-    code = _of_the_same_cell(storage, spec, code)
-    record, n_new = create_or_join(storage, spec, fingerprint, timing, code=code)
+    code = _of_the_same_cell(storage, spec, splits.info, code)
+    record, n_new = create_or_join(storage, spec, splits.fingerprint, timing, code=code)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     return PreparedStudy(Session(storage, record, timing, "supervisor"), data, n_new)
 
 
-def _of_the_same_cell(storage: Storage, spec: StudySpec, code: OfferedCode) -> OfferedCode:
+def _of_the_same_cell(storage: Storage, spec: StudySpec, info: DatasetInfo, code: OfferedCode) -> OfferedCode:
     """The code with the model of the cell that the study has a model of: a grown grid may have a smaller cell."""
     record = find_study_or_none(storage, spec.name)
     accepted = [] if record is None else list_codes(storage, record.study_id)
@@ -105,23 +107,23 @@ def _of_the_same_cell(storage: Storage, spec: StudySpec, code: OfferedCode) -> O
     cell = accepted[-1].code.cell
     if cell.keys() != code.code.cell.keys():  # another study in all but the name: its join is refused
         return code
-    offered: OfferedCode = Call(_offer_code, spec, cell, doing="reading the model code").result()
+    offered: OfferedCode = Call(_offer_code, spec, info, cell, doing="reading the model code").result()
     return replace(offered, is_wanted=code.is_wanted)
 
 
-def prepare_in_child(spec: StudySpec, cell: Params | None = None) -> Call:
+def prepare_in_child(spec: StudySpec, info: DatasetInfo, cell: Params | None = None) -> Call:
     """`work.preparation.prepare` in a child, which imports TensorFlow so that we need not."""
-    return Call(_prepare, spec, cell, doing="checking the study file")
+    return Call(_prepare, spec, info, cell, doing="checking the study file")
 
 
-def _prepare(spec: StudySpec, cell: Params | None) -> tuple[StudySpec, OfferedCode]:
+def _prepare(spec: StudySpec, info: DatasetInfo, cell: Params | None) -> tuple[StudySpec, OfferedCode]:
     from fmnist_optuna.work.preparation import prepare
 
-    return prepare(spec, cell)
+    return prepare(spec, info, cell)
 
 
-def _offer_code(spec: StudySpec, cell: Params) -> OfferedCode:
+def _offer_code(spec: StudySpec, info: DatasetInfo, cell: Params) -> OfferedCode:
     from fmnist_optuna.training.user_code import UserCode
     from fmnist_optuna.work.preparation import offer_code
 
-    return offer_code(UserCode(spec), cell)
+    return offer_code(UserCode(spec, info), cell)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.search.cell import BATCH_SIZE, Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model
@@ -25,7 +26,7 @@ def build_cell(code: UserCode, params: Params, seed: int) -> keras.Model:
     """
     code.begin(seed)
     with USER_MODULES.watching():
-        model = build_model(code.architecture, code.spec, params)
+        model = build_model(code.architecture, code.spec, params, code.info)
     refuse_changed_variables(model, code.architecture.name)
     return model
 
@@ -69,10 +70,13 @@ def train_cell(
     return model, result
 
 
-def build_recorded(spec: StudySpec, params: Params, seed: int) -> keras.Model:
+def build_recorded(spec: StudySpec, info: DatasetInfo, params: Params, seed: int) -> keras.Model:
     """The model of a recorded trial as its training began, ready for its stored weights.
+
+    Args:
+        info: Of the study's data.
 
     Raises:
         SpecError: The user's module or function does not give it any more.
     """
-    return build_cell(UserCode(spec), params, seed)
+    return build_cell(UserCode(spec, info), params, seed)

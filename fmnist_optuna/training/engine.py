@@ -1,9 +1,9 @@
 """The compiled passes of a training: one epoch over the training images, one over the validation images.
 
 Stock `fit` spends most of a small model's time outside its kernels: the data pipeline, one Python step a batch, metric
-updates. Here a pass is one call of one graph: images stay in memory as uint8 and are gathered a batch at a time. A step
-is that of Keras' own `train_step` and `test_step`. One thread a worker is the fastest at these sizes, so parallelism is
-across workers. The loop around the passes, with its callbacks, is in `training`.
+updates. Here a pass is one call of one graph: images stay in memory as they are and are gathered a batch at a time. A
+step is that of Keras' own `train_step` and `test_step`. One thread a worker is the fastest at these sizes, so
+parallelism is across workers. The loop around the passes, with its callbacks, is in `training`.
 """
 
 import inspect
@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.training.adam import fused
 from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring
@@ -31,8 +31,13 @@ def use_one_thread() -> None:
 
 @dataclass(frozen=True)
 class ResidentData:
-    """Training and validation images as tensors: uint8 (n, 28, 28), with int32 labels (n,)."""
+    """Training and validation images as tensors (n, *image_shape), with int32 labels (n,).
 
+    Args:
+        info: What they are.
+    """
+
+    info: DatasetInfo
     train_images: tf.Tensor
     train_labels: tf.Tensor
     validation_images: tf.Tensor
@@ -41,13 +46,15 @@ class ResidentData:
     @classmethod
     def from_arrays(
         cls,
-        train_images: NDArray[np.uint8],
-        train_labels: NDArray[np.uint8],
-        validation_images: NDArray[np.uint8],
-        validation_labels: NDArray[np.uint8],
+        info: DatasetInfo,
+        train_images: Images,
+        train_labels: Labels,
+        validation_images: Images,
+        validation_labels: Labels,
     ) -> "ResidentData":
         """Take arrays into TensorFlow once: mapped images stay in the pages where they are, others are copied."""
         return cls(
+            info,
             _as_tensor(train_images),
             tf.constant(train_labels.astype(np.int32)),
             _as_tensor(validation_images),
@@ -55,10 +62,10 @@ class ResidentData:
         )
 
 
-def _as_tensor(images: NDArray[np.uint8]) -> tf.Tensor:
+def _as_tensor(images: Images) -> tf.Tensor:
     if isinstance(images, np.memmap):
         return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
-    return tf.constant(images, tf.uint8)
+    return tf.constant(images)
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class ValidationPass:
 
     Args:
         model: Compiled and built.
-        images: uint8 (n, 28, 28).
+        images: (n, *image_shape).
         labels: int32 (n,).
         update_metrics: Told labels and outputs of every batch, in the graph.
     """
@@ -196,9 +203,10 @@ class ValidationPass:
         """A concrete function to summed loss and hits, and the bytes an image of its largest tensor."""
         model, compute_loss = self._model, bind_loss(self._model)
         largest: list[float] = []
+        n_axes = self._images.shape.rank - 1
 
         def step(begin: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-            images = tf.slice(self._images, [begin, 0, 0], [size, -1, -1])
+            images = tf.slice(self._images, [begin, *[0] * n_axes], [size, *[-1] * n_axes])
             labels = tf.slice(self._labels, [begin], [size])
             output = forward(model, images, training=False)
             loss = compute_loss(images, labels, output, False)

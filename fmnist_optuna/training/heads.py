@@ -1,4 +1,4 @@
-"""How the ten outputs of a model are meant: as probabilities or as logits. Imports no Keras.
+"""How the outputs of a model are meant: as probabilities or as logits. Imports no Keras.
 
 The end of the model and its loss decide, not the values of the moment: untrained weights give the same answer.
 """
@@ -10,7 +10,7 @@ from fmnist_optuna.errors import SpecError
 
 NORMALIZING = ("softmax", "sparsemax")  # activations whose outputs are not negative and sum to one
 UNBOUNDED = ("linear", "log_softmax")  # activations whose outputs nobody takes for anything but logits
-TOLERANCE = 0.01  # of a sum: ten outputs in half precision, bfloat16 included
+TOLERANCE = 0.01  # of a sum: of ten outputs in half precision, bfloat16 included
 RULE = "model.architecture must end in probabilities, or in logits with a loss that has from_logits=True, but"
 
 
@@ -21,7 +21,7 @@ def reads_as_logits(activation: str | None, from_logits: bool | None, outputs: N
         activation: Keras' name of the function that the model ends in; None for one of the user's own, or for a model
             whose layers cannot be seen.
         from_logits: What the loss says; None for a loss that says nothing.
-        outputs: Of some images of noise, (n, 10).
+        outputs: Of some images of noise, (n, n_classes).
 
     Raises:
         SpecError: There is no reading, or more than one.

@@ -103,7 +103,7 @@ def train(
     """Train a compiled model with early stopping on val_accuracy; the best epoch's weights stay in it.
 
     Args:
-        model: Compiled and built; takes uint8 images (n, 28, 28).
+        model: Compiled and built, for such images.
         data: Resident images and labels.
         batch_size: Images a step; the last step of an epoch takes what is left.
         max_epochs: Cap on epochs, >= 1.
@@ -118,7 +118,7 @@ def train(
     Raises:
         SpecError: The model or a callback needs what the loop does not give; before any step where it can be known.
     """
-    metrics = ModelMetrics(model)
+    metrics = ModelMetrics(model, data.info.n_classes)
     check_averaging(model, callbacks)
     best = BestWeights(patience)
     callback_list = keras.callbacks.CallbackList(

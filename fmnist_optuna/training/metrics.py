@@ -12,7 +12,6 @@ import tensorflow as tf
 from keras.src import backend
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.training.dense import N_CLASSES
 from fmnist_optuna.wording import describe_error
 
 FROM_THE_LOOP = ("loss", "accuracy")
@@ -24,15 +23,16 @@ class ModelMetrics:
 
     Args:
         model: Compiled and built. Its compiled metrics are built here, as `fit` does before any callback.
+        n_classes: Outputs of the model.
 
     Raises:
         SpecError: A metric is called accuracy and is another quantity, or does not take integer labels.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, n_classes: int) -> None:
         compiled = model._compile_metrics
         if compiled is not None and not compiled.built:
-            compiled.build(keras.KerasTensor((None,), "int32"), keras.KerasTensor((None, N_CLASSES)))
+            compiled.build(keras.KerasTensor((None,), "int32"), keras.KerasTensor((None, n_classes)))
         self._compiled = compiled
         metrics = [] if compiled is None else compiled.metrics
         # The loop counts hits anyway, and has the accuracy exactly.
@@ -48,11 +48,11 @@ class ModelMetrics:
                 )
         if not self._is_counted:
             for metric in metrics:
-                _make_state(metric)
+                _make_state(metric, n_classes)
 
     @property
     def update(self) -> Callable[[tf.Tensor, tf.Tensor], None]:
-        """Tells the compiled metrics labels (n,) and outputs (n, 10) of a batch, in the graph of the validation."""
+        """Tells the compiled metrics labels (n,) and outputs (n, n_classes) of a batch, in the validation's graph."""
         if self._compiled is None or self._is_counted:
             return lambda labels, output: None
         compiled = self._compiled
@@ -75,14 +75,14 @@ class ModelMetrics:
         return [*FROM_THE_LOOP, *self.read_own(), *(f"val_{name}" for name in validation)]
 
 
-def _make_state(metric: keras.metrics.Metric) -> None:
+def _make_state(metric: keras.metrics.Metric, n_classes: int) -> None:
     """Let a metric make the variables that it has only from its first update on, as `fit` does: nothing is counted."""
-    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, N_CLASSES))
+    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, n_classes))
     try:
         backend.compute_output_spec(metric.update_state, labels, output)
     except Exception as error:
         raise SpecError(
-            f"A metric must take integer labels (n,) and outputs (n, {N_CLASSES}), but {metric.name} raised "
+            f"A metric must take integer labels (n,) and outputs (n, {n_classes}), but {metric.name} raised "
             f"{describe_error(error).rstrip('.')}; labels are not one-hot: use a metric for sparse labels, or let its "
             "update_state make them one-hot."
         ) from error

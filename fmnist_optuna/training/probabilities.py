@@ -8,23 +8,24 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_optuna.data.dataset import Images
+from fmnist_optuna.data.dataset import DatasetInfo, Images
 from fmnist_optuna.training.batches import largest_image_bytes, trace_scoring
 from fmnist_optuna.training.contract import has_own_loss
-from fmnist_optuna.training.dense import IMAGE_SHAPE
 from fmnist_optuna.training.heads import reads_as_logits
 
 N_PROBES = 16  # images of noise
 
 
-def gives_logits(model: keras.Model) -> bool:
-    """Whether the softmax still has to be put on the outputs of a model of ten classes.
+def gives_logits(model: keras.Model, info: DatasetInfo) -> bool:
+    """Whether the softmax still has to be put on the outputs of a model.
+
+    Args:
+        info: Of the data that the model is for.
 
     Raises:
         SpecError: Its end and its loss do not agree on what the outputs are.
     """
-    noise = np.random.default_rng(0).integers(0, 256, (N_PROBES, *IMAGE_SHAPE), dtype=np.uint8)
-    outputs = keras.ops.convert_to_numpy(model(noise, training=False)).astype(np.float64)
+    outputs = keras.ops.convert_to_numpy(model(info.draw_noise(N_PROBES), training=False)).astype(np.float64)
     from_logits = None if has_own_loss(model) else _takes_logits(model.loss)
     return reads_as_logits(_last_activation(model), from_logits, outputs)
 
@@ -61,7 +62,7 @@ def _takes_logits(loss: Any) -> bool | None:
 
 
 def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: bool) -> tf.Tensor:
-    """Probabilities float32 (n, 10) of uint8 images (n, 28, 28).
+    """Probabilities float32 (n, n_classes) of images (n, *image_shape).
 
     Args:
         has_logits: What `gives_logits` said of the model.
@@ -70,9 +71,13 @@ def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: boo
     return tf.nn.softmax(output) if has_logits else output
 
 
-def predict_probabilities(model: keras.Model, images: Images) -> NDArray[np.float32]:
-    """Probabilities float32 (n, 10) of uint8 images (n, 28, 28), with a softmax on the output of a model without."""
-    has_logits = gives_logits(model)
+def predict_probabilities(model: keras.Model, images: Images, info: DatasetInfo) -> NDArray[np.float32]:
+    """Probabilities float32 (n, n_classes) of images (n, *image_shape); a model that gives logits gets a softmax.
+
+    Args:
+        info: What the images are.
+    """
+    has_logits = gives_logits(model, info)
 
     def trace(batch: int) -> tuple[Any, float]:
         largest: list[float] = []
@@ -83,7 +88,7 @@ def predict_probabilities(model: keras.Model, images: Images) -> NDArray[np.floa
             return probabilities
 
         traced = tf.function(forward, autograph=False)  # again for a smaller rest
-        traced.get_concrete_function(tf.TensorSpec((batch, *IMAGE_SHAPE), tf.uint8))
+        traced.get_concrete_function(tf.TensorSpec((batch, *info.image_shape), info.dtype))
         return traced, largest[0]
 
     forward, batch = trace_scoring(len(images), trace)

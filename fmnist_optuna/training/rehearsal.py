@@ -1,7 +1,7 @@
 """A study tried out before it begins: what would fail every trial fails here.
 
-The smallest cell is trained for a few steps on a few drawn garments, twice in one process, by the very functions with
-which a worker trains. Nothing is said about larger cells: one that needs more memory, say, fails by itself.
+The smallest cell is trained for a few steps on a few images, twice in one process, by the very functions with which a
+worker trains. Nothing is said about larger cells: one that needs more memory, say, fails by itself.
 """
 
 import math
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Cell, Params, make_cells, trial_seed
@@ -20,7 +21,6 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import Attempt, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
-from fmnist_optuna.training.dense import N_CLASSES
 from fmnist_optuna.training.engine import ResidentData, bind_loss
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.user_code import UserCode
@@ -28,25 +28,10 @@ from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error
 
 N_TRAIN_AT_MOST = 256  # two full batches of 128 or less; a larger batch is one step of all
-N_VALIDATION = 70  # more than a batch of 32 or 64, and a multiple of neither
+N_VALIDATION_AT_MOST = 70  # more than a batch of 32 or 64, and a multiple of neither
 N_EPOCHS = (2, 1)  # of the two trainings: one goes on after an epoch, one is cut at its first, as by a pruner
 SURE = 0.91  # probability of the right class in a made-up answer; the others share the rest evenly
 TOLERANCE = 1e-4  # of a probability, between equal weights in two models
-
-
-def prepare_spec(spec: StudySpec) -> StudySpec:
-    """Check a specification against its architecture and callbacks, and rehearse a training of the smallest cell.
-
-    Returns:
-        The specification with every value in its declared type.
-
-    Raises:
-        SpecError: Anything that would fail every trial.
-    """
-    code = UserCode(spec)
-    bound = code.bind()
-    rehearse(code)
-    return bound
 
 
 def smallest_cell(spec: StudySpec) -> Cell:
@@ -59,20 +44,35 @@ def smallest_cell(spec: StudySpec) -> Cell:
     return min(make_cells(spec.grid), key=size)
 
 
-def rehearse(code: UserCode) -> None:
+def few_garments() -> tuple[Images, Labels]:
+    """Drawn images and labels to rehearse with, where the study's own are of their form and not at hand."""
+    images, labels, _, _ = draw_garments(N_VALIDATION_AT_MOST + N_TRAIN_AT_MOST, 0)
+    return images, labels
+
+
+def few_of(images: Images, labels: Labels) -> tuple[Images, Labels]:
+    """Some of a study's training images with their labels to rehearse with, drawn at random: they may be in order."""
+    drawn = np.random.default_rng(0).permutation(len(labels))[: N_VALIDATION_AT_MOST + N_TRAIN_AT_MOST]
+    return np.asarray(images[drawn]), np.asarray(labels[drawn])
+
+
+def rehearse(code: UserCode, images: Images, labels: Labels) -> None:
     """Train the smallest cell twice for a moment, as a worker would, and keep and score its weights.
 
     Args:
         code: Its specification bound.
+        images: A few, (n, *image_shape), n >= 2.
+        labels: (n,).
 
     Raises:
         SpecError: Anything that would fail every trial.
     """
     cell = smallest_cell(code.spec)
     seed = trial_seed(code.spec.training.seed, cell.cell_id)
-    data = _few_garments(int(cell.params.get(BATCH_SIZE, code.spec.training.batch_size)))
+    batch_size = int(cell.params.get(BATCH_SIZE, code.spec.training.batch_size))
+    data = _split(code.info, images, labels, batch_size)
     try:
-        _check_loss(build_cell(code, cell.params, seed), code.architecture.name, data)
+        _check_loss(build_cell(code, cell.params, seed), code, data)
         _make_callbacks(code, cell.params)
         for number, n_epochs in enumerate(N_EPOCHS, start=1):
             _rehearse_once(code, cell.params, seed, data, n_epochs, number)
@@ -81,13 +81,12 @@ def rehearse(code: UserCode) -> None:
         code.end()
 
 
-def _few_garments(batch_size: int) -> ResidentData:
-    """Two full batches and a smaller one to train on, as far as `N_TRAIN_AT_MOST` goes; every label is there."""
-    n_train = max(N_CLASSES, min(2 * batch_size + max(1, batch_size // 2), N_TRAIN_AT_MOST))
-    images, labels, _, _ = draw_garments(N_VALIDATION + n_train, 0)
-    return ResidentData.from_arrays(
-        images[N_VALIDATION:], labels[N_VALIDATION:], images[:N_VALIDATION], labels[:N_VALIDATION]
-    )
+def _split(info: DatasetInfo, images: Images, labels: Labels, batch_size: int) -> ResidentData:
+    """Two full batches and a smaller one to train on, as far as the images and `N_TRAIN_AT_MOST` go."""
+    n_validation = min(N_VALIDATION_AT_MOST, len(labels) // 2)
+    n_train = max(info.n_classes, min(2 * batch_size + max(1, batch_size // 2), N_TRAIN_AT_MOST))
+    train = slice(n_validation, n_validation + n_train)
+    return ResidentData.from_arrays(info, images[train], labels[train], images[:n_validation], labels[:n_validation])
 
 
 def _make_callbacks(code: UserCode, params: Params) -> None:
@@ -96,57 +95,57 @@ def _make_callbacks(code: UserCode, params: Params) -> None:
         make_callbacks(code.callbacks, Attempt(0, params, Path(folder)))
 
 
-def _check_loss(model: keras.Model, name: str, data: ResidentData) -> None:
+def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
     """Meaning of the loss and of the outputs, before anything is traced: here the words can be plain."""
-    images, labels = data.validation_images, data.validation_labels
-    compute_loss = bind_loss(model)
+    images, labels, info = data.validation_images, data.validation_labels, code.info
+    name, compute_loss = code.architecture.name, bind_loss(model)
     output = model(images, training=False)
     with as_spec_error(f"model.architecture must have a loss, but {name} raised"):
         try:
             loss = float(compute_loss(images, labels, output, True))
         except Exception as error:
-            if _wants_one_hot(model, images, labels, output):
-                raise SpecError(_one_hot_message(model, name)) from error
+            if _wants_one_hot(model, images, tf.one_hot(labels, info.n_classes), output):
+                raise SpecError(_one_hot_message(model, name, info)) from error
             raise
-    if _takes_labels_for_numbers(model, output.dtype):
-        raise SpecError(_one_hot_message(model, name))
+    if _takes_labels_for_numbers(model, info, output.dtype):
+        raise SpecError(_one_hot_message(model, name, info))
     if not math.isfinite(loss):
         raise SpecError(
-            f"model.architecture must have a finite loss before any training, but that of {name} is {loss} on drawn "
-            "garments of 0 to 255."
+            f"model.architecture must have a finite loss before any training, but that of {name} is {loss} on images "
+            f"of {info.value_range[0]:g} to {info.value_range[1]:g}."
         )
-    gives_logits(model)
+    gives_logits(model, info)
 
 
-def _one_hot_message(model: keras.Model, name: str) -> str:
+def _one_hot_message(model: keras.Model, name: str, info: DatasetInfo) -> str:
     loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "name", None) or "its own"
     return (
         f"model.architecture must have a loss for integer labels, but {name} has {loss}: labels are integers from 0 to "
-        f"{N_CLASSES - 1}, not one-hot: use sparse_categorical_crossentropy."
+        f"{info.n_classes - 1}, not one-hot: use sparse_categorical_crossentropy."
     )
 
 
-def _wants_one_hot(model: keras.Model, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor) -> bool:
+def _wants_one_hot(model: keras.Model, images: tf.Tensor, one_hot: tf.Tensor, output: tf.Tensor) -> bool:
     """Whether the loss that failed on integers takes the same labels one-hot."""
     try:
-        bind_loss(model)(images, tf.one_hot(labels, N_CLASSES), output, True)
+        bind_loss(model)(images, one_hot, output, True)
     except Exception:
         return False
     return True
 
 
-def _takes_labels_for_numbers(model: keras.Model, dtype: Any) -> bool:
-    """Whether a sure answer of class 9 costs less when the label is 0 than when it is 9, as with mean_squared_error.
+def _takes_labels_for_numbers(model: keras.Model, info: DatasetInfo, dtype: Any) -> bool:
+    """Whether a sure answer of the last class costs less when the label is 0, as with mean_squared_error.
 
-    Such a loss broadcasts a label against ten answers: it trains, to nothing. A `compute_loss` of the model's own may
+    Such a loss broadcasts a label against all answers: it trains, to nothing. A `compute_loss` of the model's own may
     look at more than the answers, so it is believed.
     """
     if has_own_loss(model):
         return False
-    label = N_CLASSES - 1
-    answer = np.full((2, N_CLASSES), (1 - SURE) / (N_CLASSES - 1), np.float32)
+    label = info.n_classes - 1
+    answer = np.full((2, info.n_classes), (1 - SURE) / label, np.float32)
     answer[:, label] = SURE
-    compute_loss, images = bind_loss(model), tf.zeros((2, 28, 28), tf.uint8)
+    compute_loss, images = bind_loss(model), tf.zeros((2, *info.image_shape), info.dtype)
 
     def cost(of: int) -> float:
         return float(compute_loss(images, tf.fill([2], tf.constant(of, tf.int32)), tf.cast(answer, dtype), True))
@@ -194,4 +193,4 @@ def _check_weights(
 
 def _answer(model: keras.Model, data: ResidentData) -> np.ndarray[Any, Any]:
     """Probabilities without a graph, as the training has traced it already: 0.2 s less each (measured 2026-11)."""
-    return np.asarray(compute_probabilities(model, data.validation_images, gives_logits(model)))
+    return np.asarray(compute_probabilities(model, data.validation_images, gives_logits(model, data.info)))

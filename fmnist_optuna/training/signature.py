@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import OF_TRAINING
 from fmnist_optuna.spec.study_spec import Declared
@@ -23,11 +24,13 @@ class Signature:
         parameters: Declared type by name: bool, int, float or str, a tuple of the values that it may have, or None
             where the function declares none of these.
         required: Names without a default.
+        of_dataset: Names of the parameters that are annotated as DatasetInfo; they are none of those above.
         variable: Such as "**kwargs", which accept any name and so declare none; None without.
     """
 
     parameters: dict[str, Declared]
     required: frozenset[str]
+    of_dataset: tuple[str, ...] = ()
     variable: str | None = None
 
 
@@ -45,6 +48,10 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
     except (TypeError, ValueError) as error:
         raise SpecError(f"model.architecture must have a signature that can be read, but {name}: {error}.") from error
     accepted = {p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    namespace = _namespace(function)
+    of_dataset = tuple(key for key, parameter in accepted.items() if _takes_info(parameter.annotation, namespace))
+    for key in of_dataset:
+        del accepted[key]
     required = frozenset(key for key, parameter in accepted.items() if parameter.default is parameter.empty)
     if nameless := [p.name for p in found if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]:
         raise SpecError(
@@ -57,10 +64,10 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
             "clear whether a value would be meant for the function, for the training or for both; give the parameter "
             "another name or a default."
         )
-    namespace = _namespace(function)
     return Signature(
         parameters={key: _declared(parameter.annotation, namespace) for key, parameter in accepted.items()},
         required=required,
+        of_dataset=of_dataset,
         variable=next((f"**{p.name}" for p in found if p.kind is p.VAR_KEYWORD), None),
     )
 
@@ -78,13 +85,25 @@ def _namespace(function: Any) -> dict[str, Any]:
 
 
 def _declared(annotation: Any, namespace: dict[str, Any]) -> Declared:
-    """The type that an annotation declares, each resolved by itself: one that cannot be says nothing of the others."""
+    """The type that an annotation declares; one that does not resolve says nothing about types."""
+    return _simplify(_resolve(annotation, namespace))
+
+
+def _takes_info(annotation: Any, namespace: dict[str, Any]) -> bool:
+    """Whether a parameter is for the study's DatasetInfo, or for that or None."""
+    hint = _resolve(annotation, namespace)
+    if hint is None and isinstance(annotation, str):  # imported for a type checker alone, it does not resolve
+        return annotation.rpartition(".")[2] == DatasetInfo.__name__
+    return hint is DatasetInfo or DatasetInfo in typing.get_args(hint)
+
+
+def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
+    """What an annotation means, each resolved by itself: one that cannot be says nothing of the others."""
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
-        hint = typing.get_type_hints(holder, globalns=namespace)["value"]
-    except Exception:  # an annotation that does not resolve says nothing about types
+        return typing.get_type_hints(holder, globalns=namespace)["value"]
+    except Exception:
         return None
-    return _simplify(hint)
 
 
 def _simplify(hint: Any) -> Declared:

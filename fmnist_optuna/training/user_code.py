@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import StudySpec, bind_parameters
 from fmnist_optuna.training.architecture import Architecture, load_architecture
@@ -32,13 +33,15 @@ class UserCode:
 
     Args:
         spec: The study's specification.
+        info: Of the data that the models are for.
 
     Raises:
         SpecError: A module or function does not exist, or an import fails.
     """
 
-    def __init__(self, spec: StudySpec) -> None:
+    def __init__(self, spec: StudySpec, info: DatasetInfo) -> None:
         self.spec = spec
+        self.info = info
         self._folder = Path.cwd()
         self._environment = dict(os.environ)
         USER_MODULES.forget()

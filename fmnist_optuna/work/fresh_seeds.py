@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -9,23 +10,26 @@ from fmnist_optuna.spec.study_spec import StudySpec
 DOING = "building models under two seeds"
 
 
-def find_warnings_in_child(spec: StudySpec) -> Call | None:
+def find_warnings_in_child(spec: StudySpec, info: DatasetInfo) -> Call | None:
     """A child that builds the smallest cell's model under two seeds; none for "dense".
 
     Its result is a dictionary of warnings by the name of their event: what the seed does not decide or does not change
     ("seeds_fixed"), and modules that take long to execute for every trial ("slow_import").
+
+    Args:
+        info: Of the study's data.
     """
     if spec.model.architecture == "dense":  # it draws all that it draws from the seed
         return None
-    return Call(_find_warnings, spec, doing=DOING)
+    return Call(_find_warnings, spec, info, doing=DOING)
 
 
-def _find_warnings(spec: StudySpec) -> dict[str, str]:
+def _find_warnings(spec: StudySpec, info: DatasetInfo) -> dict[str, str]:
     from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded
     from fmnist_optuna.training.rehearsal import smallest_cell
     from fmnist_optuna.training.user_code import UserCode
 
-    code = UserCode(spec)
+    code = UserCode(spec, info)
     bound = code.bind()
     seed, params = bound.training.seed, smallest_cell(bound).params
     fixed = compare_seeds(code, [(params, seed, seed ^ 1)])
@@ -36,17 +40,18 @@ def _find_warnings(spec: StudySpec) -> dict[str, str]:
     return {event: reason for event, reason in warnings.items() if reason is not None}
 
 
-def check_seeds_in_child(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> Call:
+def check_seeds_in_child(spec: StudySpec, info: DatasetInfo, cells: Sequence[tuple[Params, int, int]]) -> Call:
     """A child that refuses cells which start from equal weights under two seeds, or whose result is a warning or None.
 
     Args:
+        info: Of the study's data.
         cells: Parameters and two seeds, each.
     """
-    return Call(_check_seeds, spec, cells, doing=DOING)
+    return Call(_check_seeds, spec, info, cells, doing=DOING)
 
 
-def _check_seeds(spec: StudySpec, cells: Sequence[tuple[Params, int, int]]) -> str | None:
+def _check_seeds(spec: StudySpec, info: DatasetInfo, cells: Sequence[tuple[Params, int, int]]) -> str | None:
     from fmnist_optuna.training.initial_values import refuse_fixed_weights
     from fmnist_optuna.training.user_code import UserCode
 
-    return refuse_fixed_weights(UserCode(spec), cells)
+    return refuse_fixed_weights(UserCode(spec, info), cells)

@@ -30,7 +30,7 @@ class KerasObjective:
     """
 
     def __init__(self, spec: StudySpec, data: ResidentData) -> None:
-        self._code = UserCode(spec)
+        self._code = UserCode(spec, data.info)
         self._data = data
 
     def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:

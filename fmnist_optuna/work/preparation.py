@@ -5,29 +5,31 @@ Imports Keras, so a process that only supervises calls it in a child.
 
 from dataclasses import replace
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.code import read_code
-from fmnist_optuna.training.rehearsal import rehearse, smallest_cell
+from fmnist_optuna.training.rehearsal import few_garments, rehearse, smallest_cell
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.work.environment import read_environment, warn_of_environment
 
 
-def prepare(spec: StudySpec, cell: Params | None = None) -> tuple[StudySpec, OfferedCode]:
+def prepare(spec: StudySpec, info: DatasetInfo, cell: Params | None = None) -> tuple[StudySpec, OfferedCode]:
     """Bind a specification to its architecture, read the user's code, and rehearse a training.
 
     Args:
+        info: Of the study's data.
         cell: Whose model stands for the code; the smallest without one.
 
     Raises:
         SpecError: Anything that would fail every trial.
     """
-    code = UserCode(spec)
+    code = UserCode(spec, info)
     bound = code.bind()
     offered = offer_code(code, cell)  # before the training, as a worker has it: training may import more
-    rehearse(code)
+    rehearse(code, *few_garments())
     return bound, offered
 
 
@@ -49,7 +51,7 @@ def join_with_code(session: Session) -> Session:
     """
     record, storage = session.record, session.storage
     accepted = list_codes(storage, record.study_id)
-    offered = offer_code(UserCode(record.spec), accepted[-1].code.cell if accepted else None)
+    offered = offer_code(UserCode(record.spec, record.info), accepted[-1].code.cell if accepted else None)
     joined = join_as_worker(storage, record.study_id, record.name, offered)
     warn_of_environment(record.name, joined.environment, offered.environment)
     return replace(session, code=joined.fingerprint)

@@ -85,4 +85,4 @@ def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:
     if arrays is None:
         splits = load_splits_of(record, order.data_dir)
         arrays = {name: getattr(splits, name) for name in NAMES}
-    return ResidentData.from_arrays(**arrays)
+    return ResidentData.from_arrays(record.info, **arrays)

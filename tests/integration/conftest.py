@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import prepare_training_environment
@@ -59,6 +60,7 @@ def few_garments(one_thread: None, garments: Splits) -> ResidentData:
     from fmnist_optuna.training.engine import ResidentData
 
     return ResidentData.from_arrays(
+        FASHION_MNIST,
         garments.train_images[:N_TRAIN],
         garments.train_labels[:N_TRAIN],
         garments.validation_images[:N_VALIDATION],

@@ -7,13 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from rehearsing import prepare_spec
 
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.training.rehearsal import smallest_cell
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.search_path import describe_places
 
@@ -83,6 +87,21 @@ def test_dense_accepts_its_parameters() -> None:
     types = {"hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int}
     assert dense.parameters == types
     assert dense.required == {"hidden_size", "dropout_rate", "learning_rate"}
+
+
+DIGITS = DatasetInfo("digits", (8, 8), "float32", (0, 16), tuple("0123456789"))
+COLOURS = DatasetInfo("colours", (12, 10, 3), "float32", (0, 1), ("red", "green", "blue"))
+
+
+@pytest.mark.parametrize(("info", "layers"), [(DIGITS, ["Flatten", "Rescaling"]), (COLOURS, ["Flatten"])])
+def test_dense_is_made_for_any_data_set(info: DatasetInfo, layers: list[str]) -> None:
+    """Shape, type and classes are those of the data; its range becomes 0 to 1, and one that is so stays as it is."""
+    model, n_pixels = create_model(5, 0.2, 0.001, dataset=info), int(np.prod(info.image_shape))
+    assert (model.input_shape[1:], model.inputs[0].dtype) == (info.image_shape, "float32")
+    assert model.count_params() == n_pixels * 5 + 5 + 5 * info.n_classes + info.n_classes
+    assert [type(layer).__name__ for layer in model.layers[:-3]] == layers
+    scaled = keras.Sequential(model.layers[:-3])(np.full((1, *info.image_shape), info.value_range[1], np.float32))
+    np.testing.assert_array_equal(scaled, np.ones((1, n_pixels)))
 
 
 # A user's own
@@ -184,7 +203,7 @@ def test_unresolved_annotations_declare_nothing(user: str) -> None:
 def test_values_take_their_declared_types(user: str) -> None:
     """64.0 becomes 64 for an int, 1 becomes 1.0 for a float, in grid and fixed arguments; batch_size is an int."""
     grid = {"hidden_size": [4.0, 8], "batch_size": [16.0]}
-    bound = UserCode(user_spec(user, "net", grid, learning_rate=1, activation="tanh", bias=False)).bind()
+    bound = UserCode(user_spec(user, "net", grid, learning_rate=1, activation="tanh", bias=False), FASHION_MNIST).bind()
     assert bound.grid == {"hidden_size": (4, 8), "batch_size": (16,)}
     assert bound.model.arguments == {"learning_rate": 1.0, "activation": "tanh", "bias": False}
     values = [*bound.grid["hidden_size"], *bound.grid["batch_size"], bound.model.arguments["learning_rate"]]
@@ -194,7 +213,9 @@ def test_values_take_their_declared_types(user: str) -> None:
 def test_build_gives_grid_and_fixed_arguments(user: str) -> None:
     """The function gets the cell's parameters and the fixed ones; batch_size is the training's."""
     spec = user_spec(user, "net", {"hidden_size": [5], "batch_size": [16]}, bias=False)
-    model = build_model(load_architecture(spec.model.architecture), spec, {"hidden_size": 5, "batch_size": 16})
+    model = build_model(
+        load_architecture(spec.model.architecture), spec, {"hidden_size": 5, "batch_size": 16}, FASHION_MNIST
+    )
     assert model.count_params() == 784 * 5 + 5 * 10 + 10
 
 
@@ -247,12 +268,12 @@ def test_smallest_cell_is_built() -> None:
         (
             "user_architectures:wide",
             "model.architecture must take uint8 images (n, 28, 28) and give (n, 10), but user_architectures:wide "
-            "gives ('n', 11).",
+            "gives (n, 11).",
         ),
         (
             "user_architectures:no_number",
             "model.architecture must have a finite loss before any training, but that of user_architectures:no_number "
-            "is nan on drawn garments of 0 to 255.",
+            "is nan on images of 0 to 255.",
         ),
     ],
     ids=lambda value: value.partition(":")[2] if value.startswith("user") and len(value) < 40 else "",
@@ -272,6 +293,48 @@ def test_models_of_another_form_are_refused(user: str, function: str) -> None:
         prepare_spec(user_spec(user, function))
     rule = "model.architecture must take uint8 images (n, 28, 28) and give (n, 10), but user_architectures:"
     assert str(caught.value).startswith(f"{rule}{function} ")
+
+
+OTHER_DATA = """
+import keras
+from fmnist_optuna import DatasetInfo
+
+def net(shape, n_classes, dtype="float32"):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(n_classes, "softmax")]
+    model = keras.Sequential([keras.Input(shape, dtype=dtype), *layers])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+def fitting(units: int, about: DatasetInfo): return net(about.image_shape, about.n_classes)
+def with_axis(units: int): return net((12, 10, 3, 1), 3)
+def bytes_in(units: int): return net((12, 10, 3), 3, "uint8")
+def other_size(units: int): return net((28, 28), 3)
+def more_classes(units: int): return net((12, 10, 3), 10)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "came"),
+    [
+        ("fitting", None),
+        ("with_axis", None),
+        ("bytes_in", "takes uint8 (n, 12, 10, 3)."),
+        ("other_size", "takes float32 (n, 28, 28)."),
+        ("more_classes", "gives (n, 10)."),
+    ],
+)
+def test_a_model_must_fit_its_data(make_module: MakeModule, function: str, came: str | None) -> None:
+    """Shape, type and number of classes, which a function may take from the data; both are named where they differ."""
+    name = make_module("user_other_data", OTHER_DATA)
+    code = UserCode(user_spec(name, function, {"units": [1]}), COLOURS)
+    if came is None:
+        assert build_cell(code, {"units": 1}, 0).output_shape == (None, 3)
+        assert set(code.architecture.parameters) == {"units"}
+        return
+    with pytest.raises(SpecError) as caught:
+        build_cell(code, {"units": 1}, 0)
+    rule = "model.architecture must take float32 images (n, 12, 10, 3) and give (n, 3)"
+    assert str(caught.value) == f"{rule}, but user_other_data:{function} {came}"
 
 
 def test_module_that_fails_on_import(make_module: MakeModule) -> None:
@@ -393,7 +456,7 @@ def test_callbacks_with_epoch_hooks(
     user_callbacks: Callable[[str], StudySpec], tmp_path: Path, function: str, n_callbacks: int
 ) -> None:
     """A function may return one callback or a list; Keras' own that act once an epoch are accepted, fresh each time."""
-    code = UserCode(user_callbacks(function))
+    code = UserCode(user_callbacks(function), FASHION_MNIST)
     first, second = (make_callbacks(code.callbacks, Attempt(0, {}, tmp_path)) for _ in range(2))
     assert len(first) == n_callbacks
     assert not {id(callback) for callback in first} & {id(callback) for callback in second}

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training import loop as training
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.wording import describe_error
@@ -127,7 +128,7 @@ def train(model: Any) -> None:
     """One epoch of 64 images."""
     images = np.random.default_rng(0).integers(0, 255, (64, 28, 28)).astype(np.uint8)
     labels = np.zeros(64, np.uint8)
-    data = ResidentData.from_arrays(images, labels, images, labels)
+    data = ResidentData.from_arrays(FASHION_MNIST, images, labels, images, labels)
     training.train(model, data, batch_size=16, max_epochs=1, patience=1, seed=0)
 
 

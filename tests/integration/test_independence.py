@@ -13,6 +13,7 @@ import tensorflow as tf
 from small_study import FAST, begin_trial, claim_cell, finish_trial, open_small, settle
 
 from fmnist_optuna.confirming import confirm_study
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.processes.children import Call
@@ -72,7 +73,9 @@ def make_data(n_train: int = 70, n_validation: int = 40) -> ResidentData:
     numbers = np.random.default_rng(0)
     images = numbers.integers(0, 256, (n_train + n_validation, 28, 28), dtype=np.uint8)
     labels = numbers.integers(0, 10, n_train + n_validation, dtype=np.uint8)
-    return ResidentData.from_arrays(images[:n_train], labels[:n_train], images[n_train:], labels[n_train:])
+    return ResidentData.from_arrays(
+        FASHION_MNIST, images[:n_train], labels[:n_train], images[n_train:], labels[n_train:]
+    )
 
 
 # Modules and seeds
@@ -110,7 +113,7 @@ def stopping():
 
 def train_in_order(spec: StudySpec, widths: list[int]) -> list[tuple[str, float]]:
     """Train cells one after another in this process; of each, the hash of its weights and its last training loss."""
-    code, results = UserCode(spec), []
+    code, results = UserCode(spec, FASHION_MNIST), []
     for width in widths:
         model, result = train_cell(code, {"width": width}, 100 + width, make_data(), [])
         results.append((hash_weights(model), result.epochs[-1].train_loss))
@@ -131,7 +134,7 @@ def test_results_do_not_depend_on_the_order(make_module: MakeModule) -> None:
 def test_what_was_read_first_is_executed(make_module: MakeModule) -> None:
     """A module that is edited while a worker has it changes nothing in that worker."""
     source = PLAIN + "SIZE = 3\ndef net(): return compiled(keras.layers.Dense(SIZE), head())\n"
-    code = UserCode(make_spec(make_module("user_edited", source), training_seed=[0]))
+    code = UserCode(make_spec(make_module("user_edited", source), training_seed=[0]), FASHION_MNIST)
     sizes = []
     for size in (4, 5):
         sizes.append(build_cell(code, {}, 0).layers[2].units)
@@ -157,7 +160,7 @@ def test_module_that_cannot_begin_anew_is_refused(make_module: MakeModule, monke
     """What a second import of the module raises is said, with the reason for it."""
     monkeypatch.setattr(keras, "marks", [], raising=False)
     source = PLAIN + "assert not keras.marks, 'only once'\nkeras.marks.append(1)\ndef net(): return compiled(head())\n"
-    code = UserCode(make_spec(make_module("user_once", source), training_seed=[0]))
+    code = UserCode(make_spec(make_module("user_once", source), training_seed=[0]), FASHION_MNIST)
     with pytest.raises(SpecError) as caught:
         build_cell(code, {}, 0)
     assert str(caught.value) == (
@@ -191,7 +194,7 @@ def test_patch_of_keras_is_made_once(make_module: MakeModule, monkeypatch: pytes
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path)
     before = keras.layers.Dense.call, keras.layers.Dense.get_config
-    code = UserCode(make_spec(make_module("user_patching", PATCHING), tripled=[False, True]))
+    code = UserCode(make_spec(make_module("user_patching", PATCHING), tripled=[False, True]), FASHION_MNIST)
     for tripled in (False, True, False):
         model = build_cell(code, {"tripled": tripled}, 0)
         (dense,) = (layer for layer in model.layers if layer.name == "head")
@@ -201,7 +204,10 @@ def test_patch_of_keras_is_made_once(make_module: MakeModule, monkeypatch: pytes
         assert Path.cwd() == tmp_path / "inner"
         forget_models()
     monkeypatch.chdir(tmp_path)
-    UserCode(make_spec(make_module("user_plain", PLAIN + "def net(): return compiled(head())"), training_seed=[0]))
+    UserCode(
+        make_spec(make_module("user_plain", PLAIN + "def net(): return compiled(head())"), training_seed=[0]),
+        FASHION_MNIST,
+    )
     assert (keras.layers.Dense.call, keras.layers.Dense.get_config) == before
 
 
@@ -271,7 +277,7 @@ def read_settings() -> list[Any]:
 def test_settings_of_one_trial_do_not_reach_the_next(make_module: MakeModule) -> None:
     """What the function of one cell sets is as it was in the next."""
     source = SETTINGS.replace("IMPORT", "")
-    code = UserCode(make_spec(make_module("user_settings", source), changes=[False, True]))
+    code = UserCode(make_spec(make_module("user_settings", source), changes=[False, True]), FASHION_MNIST)
     found = []
     for changes in (False, True, False):
         build_cell(code, {"changes": changes}, 0)
@@ -283,7 +289,9 @@ def test_settings_of_one_trial_do_not_reach_the_next(make_module: MakeModule) ->
 
 def test_settings_of_a_module_hold_in_every_trial(make_module: MakeModule) -> None:
     """What the module sets as it is imported holds in each trial of a process."""
-    code = UserCode(make_spec(make_module("user_imports", SETTINGS.replace("IMPORT", "change()")), changes=[False]))
+    code = UserCode(
+        make_spec(make_module("user_imports", SETTINGS.replace("IMPORT", "change()")), changes=[False]), FASHION_MNIST
+    )
     plain, found = FrameworkSettings.read(), []
     for _ in range(2):
         build_cell(code, {"changes": False}, 0)
@@ -336,7 +344,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 )
 def test_part_that_an_earlier_trial_changed_is_refused(installed: str, part: str, variable: str) -> None:
     """A layer, an optimizer or a model that goes on where another trial left it is named."""
-    code = UserCode(make_spec(installed, part=[part]))
+    code = UserCode(make_spec(installed, part=[part]), FASHION_MNIST)
     train_cell(code, {"part": part}, 0, make_data(), [])
     forget_models()
     with pytest.raises(
@@ -348,7 +356,7 @@ def test_part_that_an_earlier_trial_changed_is_refused(installed: str, part: str
 
 def test_frozen_part_may_be_shared(installed: str) -> None:
     """A pretrained part that no training changes serves one trial after another."""
-    code = UserCode(make_spec(installed, part=["frozen"]))
+    code = UserCode(make_spec(installed, part=["frozen"]), FASHION_MNIST)
     frozen = []
     for seed in range(2):
         model, _ = train_cell(code, {"part": "frozen"}, seed, make_data(), [])
@@ -359,7 +367,7 @@ def test_frozen_part_may_be_shared(installed: str) -> None:
 
 def test_callback_that_an_earlier_trial_had_is_refused(installed: str, tmp_path: Path) -> None:
     """The same object twice would go on with what it counted."""
-    code = UserCode(make_spec(installed, ("stopping",), part=["frozen"]))
+    code = UserCode(make_spec(installed, ("stopping",), part=["frozen"]), FASHION_MNIST)
     make_callbacks(code.callbacks, Attempt(0, {}, tmp_path))
     with pytest.raises(
         SpecError, match="user_installed:stopping returned the same EarlyStopping twice; make it inside"
@@ -404,7 +412,7 @@ def test_parts_that_no_seed_changes_are_named(
     make_module: MakeModule, kind: str, weights: int | None, states: int | None, is_all: bool
 ) -> None:
     """Layers with the same initial weights or random numbers under two seeds; zeros and frozen layers are let be."""
-    code = UserCode(make_spec(make_module("user_seeds", SEEDS), kind=[kind]))
+    code = UserCode(make_spec(make_module("user_seeds", SEEDS), kind=[kind]), FASHION_MNIST)
     fixed = compare_seeds(code, [({"kind": kind}, 1, 2)])
     if weights is None:
         assert fixed is None
@@ -432,7 +440,7 @@ def net(kind):
 
 def test_numbers_that_no_seed_decides_are_named(make_module: MakeModule) -> None:
     """A generator of the user's own without a seed; NumPy's and Python's are set before each trial."""
-    code = UserCode(make_spec(make_module("user_unseeded", UNSEEDED), kind=["own", "set"]))
+    code = UserCode(make_spec(make_module("user_unseeded", UNSEEDED), kind=["own", "set"]), FASHION_MNIST)
     assert describe_unseeded(code, {"kind": "set"}, 1) is None
     found = describe_unseeded(code, {"kind": "own"}, 1)
     assert str(found).startswith("user_unseeded:net gives other initial values in hidden under the same seed, so that")
@@ -455,7 +463,7 @@ def test_run_warns_of_what_no_seed_changes(
 def test_slow_modules_are_warned_of(make_module: MakeModule, seconds: float, n_warnings: int) -> None:
     """They are executed anew for every trial; what an import costs is measured at the model begun last."""
     source = f"import time\ntime.sleep({seconds})\n{PLAIN}\ndef net(lr):\n    return compiled(head())\n"
-    code = UserCode(make_spec(make_module(f"user_slow_{n_warnings}", source), lr=[0.1]))
+    code = UserCode(make_spec(make_module(f"user_slow_{n_warnings}", source), lr=[0.1]), FASHION_MNIST)
     code.begin(0)
     warning = code.describe_slow_import()
     assert (warning is not None) == bool(n_warnings)
@@ -467,7 +475,7 @@ def test_slow_modules_are_warned_of(make_module: MakeModule, seconds: float, n_w
 def test_limits_of_fit_alone_are_refused(make_module: MakeModule, limit: str) -> None:
     """Keras cuts `fit` there, for debugging; a study would train on in silence."""
     source = f"{PLAIN}\nkeras.config.set_{limit}(3)\ndef net(lr):\n    return compiled(head())\n"
-    code = UserCode(make_spec(make_module(f"user_limits_{limit}", source), lr=[0.1]))
+    code = UserCode(make_spec(make_module(f"user_limits_{limit}", source), lr=[0.1]), FASHION_MNIST)
     with pytest.raises(SpecError, match=f"set_{limit} and KERAS_{limit.upper()} must be left alone.*a limit of 3"):
         build_cell(code, {"lr": 0.1}, 0)
 
@@ -537,7 +545,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_function_is_told_what_it_asks_for(make_module: MakeModule, folder: Path) -> None:
     """Number of the trial, parameters and an empty folder by name; a class may be named like a function."""
-    code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), ("log", "Logger"), training_seed=[7]))
+    code = UserCode(
+        make_spec(make_module("user_callbacks", CALLBACKS), ("log", "Logger"), training_seed=[7]), FASHION_MNIST
+    )
     params = {"training_seed": 7}
     made = make_callbacks(code.callbacks, Attempt(3, params, folder))
     names = [type(callback).__name__ for callback in made]
@@ -561,7 +571,7 @@ def test_files_outside_the_attempt_are_refused(
     make_module: MakeModule, folder: Path, function: str, kind: str, path: str, does: str, name: str
 ) -> None:
     """What another attempt would overwrite, or go on from, is refused with the path and the remedy."""
-    code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), (function,), training_seed=[7]))
+    code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), (function,), training_seed=[7]), FASHION_MNIST)
     with pytest.raises(SpecError) as caught:
         make_callbacks(code.callbacks, Attempt(3, {}, folder))
     assert str(caught.value) == (

@@ -62,7 +62,7 @@ def make_spec(grid: Grid, training: dict[str, Any] | None = None, **tables: Any)
 def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
     folder.mkdir(parents=True, exist_ok=True)
     storage = create_storage(f"sqlite:///{folder}/studies.db")
-    record, _ = create_or_join(storage, UserCode(spec).bind(), fingerprint, Timing())
+    record, _ = create_or_join(storage, UserCode(spec, FASHION_MNIST).bind(), fingerprint, Timing())
     session = Session(storage, record, Timing(), "worker-1")
     session.presence.register("worker-1", fresh_seconds=60.0)
     return session
@@ -84,7 +84,7 @@ def artifacts(session: Session) -> list[Path]:
 
 def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
     spec = session.record.spec
-    model = build_model(load_architecture(spec.model.architecture), spec, trial.params)
+    model = build_model(load_architecture(spec.model.architecture), spec, trial.params, FASHION_MNIST)
     path = weights_path(session.storage.artifacts, session.trials, trial)
     load_weights(model, path, trial.user_attrs["weights_sha256"])
     return model
@@ -104,7 +104,7 @@ def stored_weights(session: Session, trial: FrozenTrial, **changes: Any) -> Stor
 
 
 def share_of_hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(predict_probabilities(model, images).argmax(axis=1) == labels))
+    return float(np.mean(predict_probabilities(model, images, FASHION_MNIST).argmax(axis=1) == labels))
 
 
 @pytest.fixture(scope="module")

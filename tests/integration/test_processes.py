@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from small_study import make_spec
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, WorkerFailedError
 from fmnist_optuna.pages.dashboard_process import DashboardProcess
 from fmnist_optuna.processes import children as processes
@@ -54,7 +55,7 @@ def check(name: str) -> FmnistOptunaError:
     """What comes of the check of a study whose architecture is a function of this module."""
     spec = make_spec({"learning_rate": [0.5]}, model={"architecture": f"{name}:build"})
     with pytest.raises(FmnistOptunaError) as info:
-        prepare_in_child(spec).result()
+        prepare_in_child(spec, FASHION_MNIST).result()
     assert "_prepare" not in str(info.value)
     assert "\n" not in str(info.value)
     return info.value

@@ -7,12 +7,14 @@ from typing import Any
 
 import keras
 import pytest
+from rehearsing import prepare_spec
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.code import code_differences
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.training.code import read_code
-from fmnist_optuna.training.rehearsal import prepare_spec, smallest_cell
+from fmnist_optuna.training.rehearsal import smallest_cell
 from fmnist_optuna.training.user_code import UserCode
 
 MakeModule = Callable[[str, str], str]
@@ -166,7 +168,7 @@ def test_what_trains_is_let_through(module: str, function: str) -> None:
 @pytest.mark.parametrize("function", ["good", "lambdas"])
 def test_the_same_code_reads_the_same_each_time(module: str, function: str) -> None:
     """Names that Keras numbers in a process, and what a lambda compiles to, are no part of it."""
-    code = UserCode(spec_of(module, function))
+    code = UserCode(spec_of(module, function), FASHION_MNIST)
     cell = smallest_cell(code.bind()).params
     first = read_code(code, cell)
     kept = [keras.layers.Dense(3) for _ in range(3)]
@@ -181,7 +183,7 @@ def test_the_same_code_with_another_model_differs(module: str, monkeypatch: pyte
     codes = []
     for head in ("softmax", "sigmoid"):
         monkeypatch.setenv("HEAD_OF_THE_NET", head)
-        code = UserCode(spec_of(module, "by_environment"))
+        code = UserCode(spec_of(module, "by_environment"), FASHION_MNIST)
         codes.append(read_code(code, smallest_cell(code.bind()).params))
     assert any("sigmoid" in line for line in code_differences(*codes))
 
@@ -191,7 +193,7 @@ def test_a_dtype_policy_is_part_of_the_code(module: str, monkeypatch: pytest.Mon
     codes = []
     for policy in ("float32", "mixed_bfloat16"):
         monkeypatch.setenv("POLICY", policy)
-        code = UserCode(spec_of(module, "good"))
+        code = UserCode(spec_of(module, "good"), FASHION_MNIST)
         codes.append(read_code(code, smallest_cell(code.bind()).params))
     expected = "Keras' dtype_policy: the study has float32, here it is mixed_bfloat16"
     assert expected in code_differences(codes[0], codes[1])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_study import make_spec
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError, SpecError
 
@@ -51,14 +52,14 @@ def test_every_model_answers_with_probabilities(
     layers, loss = KINDS[kind]
     name = make_module("of_a_user", MODEL.replace("{layers}", layers).replace("{loss}", loss))
     spec = make_spec({"width": [8]}, model={"architecture": f"{name}:make"})
-    model = build_model(load_architecture(spec.model.architecture), spec, PARAMS)
+    model = build_model(load_architecture(spec.model.architecture), spec, PARAMS, FASHION_MNIST)
     sha256 = save_weights(model, tmp_path / "weights")
     images = garments.test_images[:50]
-    expected = predict_probabilities(model, images)
+    expected = predict_probabilities(model, images, FASHION_MNIST)
     assert np.allclose(expected.sum(axis=1), 1, atol=1e-5)
     assert np.array_equal(expected.argmax(axis=1), model(images).numpy().argmax(axis=1))
     formats = ("savedmodel",) if "own" in kind else ("savedmodel", "keras")
-    has_logits = write_models(spec, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", formats)
+    has_logits = write_models(spec, FASHION_MNIST, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", formats)
     assert has_logits == kind.startswith("logits")
     serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     answer = serve(image=tf.constant(images))
@@ -77,11 +78,11 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
     layers = "Scale(), keras.layers.Dense(10, activation='softmax')"
     name = make_module("of_a_user", MODEL.replace("{layers}", layers).replace("{loss}", f"{SPARSE}()"))
     spec = make_spec({"width": [8]}, model={"architecture": f"{name}:make"})
-    model = build_model(load_architecture(spec.model.architecture), spec, PARAMS)
+    model = build_model(load_architecture(spec.model.architecture), spec, PARAMS, FASHION_MNIST)
     sha256 = save_weights(model, tmp_path / "weights")
     (tmp_path / "model").mkdir()
     with pytest.raises(MismatchError, match="register your own classes"):
-        write_models(spec, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))
+        write_models(spec, FASHION_MNIST, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,6 @@ def test_a_head_is_read_from_its_model(end: str, loss: str, expected: bool | Non
     model.compile("adam", eval(loss, names))
     if expected is None:
         with pytest.raises(SpecError, match="must end in probabilities"):
-            gives_logits(model)
+            gives_logits(model, FASHION_MNIST)
     else:
-        assert gives_logits(model) is expected
+        assert gives_logits(model, FASHION_MNIST) is expected

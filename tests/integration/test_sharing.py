@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_study import STUDY, make_spec
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.sharing import NAMES, map_arrays, share_arrays
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.records import Timing
@@ -29,7 +30,7 @@ def test_mapped_images_are_not_copied(garments: Splits, tmp_path: Path, one_thre
     share_arrays(garments, tmp_path)
     arrays = map_arrays(tmp_path)
     assert arrays is not None
-    data = ResidentData.from_arrays(**arrays)
+    data = ResidentData.from_arrays(FASHION_MNIST, **arrays)
     before = int(data.train_images[7, 14, 14])
     arrays["train_images"][7, 14, 14] ^= 255  # copy-on-write: seen by who has the same pages, and not by the file
     assert int(data.train_images[7, 14, 14]) == before ^ 255
@@ -43,7 +44,7 @@ def test_tensors_outlive_the_files(garments: Splits, tmp_path: Path, one_thread:
     share_arrays(garments, tmp_path)
     arrays = map_arrays(tmp_path)
     assert arrays is not None
-    data = ResidentData.from_arrays(**arrays)
+    data = ResidentData.from_arrays(FASHION_MNIST, **arrays)
     del arrays
     for file in tmp_path.iterdir():
         file.unlink()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import TrainingResult, train
@@ -99,7 +100,7 @@ def numbered_images(n_images: int) -> ResidentData:
     images = np.zeros((n_images, 28, 28), np.uint8)
     images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(n_images), 256)
     labels = (np.arange(n_images) % 10).astype(np.uint8)
-    return ResidentData.from_arrays(images, labels, images[:10], labels[:10])
+    return ResidentData.from_arrays(FASHION_MNIST, images, labels, images[:10], labels[:10])
 
 
 def attend(n_images: int, batch_size: int, n_epochs: int) -> Attendance:
@@ -166,6 +167,7 @@ use_one_thread()
 import test_training
 g = load_splits("synthetic", 2_400, 0)
 data = ResidentData.from_arrays(
+    g.info,
     g.train_images[:N_TRAIN], g.train_labels[:N_TRAIN],
     g.validation_images[:N_VALIDATION], g.validation_labels[:N_VALIDATION])
 result, sha256 = test_training.run_seed(1, data)
@@ -242,7 +244,7 @@ def test_regularisation_is_in_the_loss(few_garments: ResidentData) -> None:
         (few_garments.train_images, few_garments.train_labels, epoch.train_loss),
         (few_garments.validation_images, few_garments.validation_labels, epoch.val_loss),
     ):
-        probabilities = predict_probabilities(model, images.numpy())
+        probabilities = predict_probabilities(model, images.numpy(), FASHION_MNIST)
         entropy = float(np.mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities)))
         assert loss == pytest.approx(penalty + entropy, rel=1e-5)
 
@@ -334,7 +336,7 @@ def skewed_labels() -> ResidentData:
     """Of the ten validation images none has label 0, one has 1, two have 2, three have 3, four have 4."""
     labels = np.repeat(np.arange(5), np.arange(5)).astype(np.uint8)
     images = np.zeros((10, 28, 28), np.uint8)
-    return ResidentData.from_arrays(images, labels, images, labels)
+    return ResidentData.from_arrays(FASHION_MNIST, images, labels, images, labels)
 
 
 def run_answers(
@@ -379,7 +381,7 @@ def test_val_accuracy_is_that_of_the_weights_kept(few_garments: ResidentData) ->
     assert result.val_accuracy == max(epoch.val_accuracy for epoch in result.epochs)
     assert result.best_epoch < len(result.epochs) - 1  # the seed is one whose last epoch is not its best
     assert evaluate(model, few_garments)[1] == result.val_accuracy
-    answers = predict_probabilities(model, few_garments.validation_images.numpy()).argmax(axis=1)
+    answers = predict_probabilities(model, few_garments.validation_images.numpy(), FASHION_MNIST).argmax(axis=1)
     assert float(np.mean(answers == few_garments.validation_labels.numpy())) == result.val_accuracy
 
 

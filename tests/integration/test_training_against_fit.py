@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import pytest
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import DATA
@@ -55,7 +56,7 @@ def test_engine_is_as_good_as_fit() -> None:
     """Over 5 seeds each, the means of val_accuracy differ by less than three standard errors of their difference."""
     splits = load_splits("fashion-mnist", 12_000, 0, Path(os.environ[DATA]))
     data = ResidentData.from_arrays(
-        splits.train_images, splits.train_labels, splits.validation_images, splits.validation_labels
+        FASHION_MNIST, splits.train_images, splits.train_labels, splits.validation_images, splits.validation_labels
     )
     engine = [run_engine(seed, data) for seed in SEEDS]
     stock = [fit(seed, splits) for seed in SEEDS]

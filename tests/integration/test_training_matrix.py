@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import parse_spec
@@ -716,7 +717,7 @@ def arrays(garments: Splits) -> Arrays:
 
 @pytest.fixture(scope="module")
 def data(arrays: Arrays) -> ResidentData:
-    return ResidentData.from_arrays(*arrays)
+    return ResidentData.from_arrays(FASHION_MNIST, *arrays)
 
 
 @pytest.fixture(autouse=True)
@@ -749,7 +750,7 @@ def run_engine(row: Row, data: ResidentData, folder: Path, monkeypatch: pytest.M
         {"name": "row", "model": {"architecture": f"{__name__}:make_row_model"}, "grid": {"a": [1]}}, "row"
     )
     keras.utils.set_random_seed(SEED)
-    model, snapshot = build_model(load_architecture(spec.model.architecture), spec, {}), Snapshot()
+    model, snapshot = build_model(load_architecture(spec.model.architecture), spec, {}, FASHION_MNIST), Snapshot()
     callbacks = row.callbacks(folder)
     for made in callbacks:
         check_hooks(made, "row:make")

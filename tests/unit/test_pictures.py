@@ -1,11 +1,14 @@
 """Picture files of any size and mode become what the data set has: 28 x 28, grey, light on dark."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.pictures import read_pictures
 from fmnist_optuna.errors import DataError
 
@@ -20,14 +23,14 @@ def save(tmp_path: Path, image: Image.Image, name: str = "a.png") -> Path:
 
 def test_an_image_of_the_data_set_stays_as_it_is(tmp_path: Path) -> None:
     """Not a pixel changes, and its name is that of the file."""
-    (picture,) = read_pictures(save(tmp_path, Image.fromarray(GARMENT)))
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(GARMENT)), FASHION_MNIST)
     assert (picture.name, picture.is_inverted) == (str(tmp_path / "a.png"), False)
     assert np.array_equal(picture.pixels, GARMENT)
 
 
 def test_dark_on_light_is_turned_round(tmp_path: Path) -> None:
     """The garment is the one that was drawn, and the turn is marked."""
-    (picture,) = read_pictures(save(tmp_path, Image.fromarray(255 - GARMENT)))
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(255 - GARMENT)), FASHION_MNIST)
     assert picture.is_inverted
     assert np.array_equal(picture.pixels, GARMENT)
 
@@ -39,7 +42,7 @@ def test_every_mode_gives_the_same_garment(tmp_path: Path, mode: str) -> None:
     grey = Image.fromarray(large)
     image = Image.fromarray(large.astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
     name = "a.tif" if mode in ("CMYK", "YCbCr", "F", "I") else "a.png"
-    (picture,) = read_pictures(save(tmp_path, image, name))
+    (picture,) = read_pictures(save(tmp_path, image, name), FASHION_MNIST)
     assert picture.pixels.shape == (28, 28)
     assert picture.pixels[14, 14] > 240
     assert picture.pixels[2, 2] < 15
@@ -50,7 +53,7 @@ def test_transparency_is_paper(tmp_path: Path) -> None:
     """A black garment on nothing is dark on light."""
     rgba = np.zeros((40, 40, 4), np.uint8)
     rgba[10:30, 10:30, 3] = 255
-    (picture,) = read_pictures(save(tmp_path, Image.fromarray(rgba)))
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(rgba)), FASHION_MNIST)
     assert picture.is_inverted
     assert picture.pixels[14, 14] == 255
     assert picture.pixels[0, 0] == 0
@@ -60,7 +63,7 @@ def test_a_tall_picture_gets_margins_of_its_background(tmp_path: Path) -> None:
     """It is not stretched: the margins left and right are dark as its border is once inverted."""
     tall = np.full((120, 60), 250, np.uint8)
     tall[30:90, 20:40] = 10
-    (picture,) = read_pictures(save(tmp_path, Image.fromarray(tall), "a.jpg"))
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(tall), "a.jpg"), FASHION_MNIST)
     assert picture.is_inverted
     assert picture.pixels[:, :6].max() <= 12
     assert picture.pixels[14, 14] > 220
@@ -102,7 +105,7 @@ def test_a_tall_picture_gets_margins_of_its_background(tmp_path: Path) -> None:
 def test_an_array_becomes_its_pictures(tmp_path: Path, array: np.ndarray, n_pictures: int) -> None:
     """Of every shape and kind that has one meaning: the pictures in it, numbered where there are several."""
     np.save(tmp_path / "a.npy", array)
-    pictures = read_pictures(tmp_path / "a.npy")
+    pictures = read_pictures(tmp_path / "a.npy", FASHION_MNIST)
     assert len(pictures) == n_pictures
     assert all(np.array_equal(picture.pixels, GARMENT) for picture in pictures)
     assert [picture.name.endswith(f"[{k}]") for k, picture in enumerate(pictures)] == [n_pictures > 1] * n_pictures
@@ -124,7 +127,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, name: str, content: bytes |
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(DataError, match=words) as raised:
-        read_pictures(file)
+        read_pictures(file, FASHION_MNIST)
     assert str(file) in str(raised.value)
 
 
@@ -132,13 +135,13 @@ def test_a_mask_is_black_and_white(tmp_path: Path) -> None:
     """True and false, and floats of 0 and 1."""
     for array in (GARMENT > 0, (GARMENT > 0).astype(np.float32)):
         np.save(tmp_path / "a.npy", array)
-        assert np.array_equal(read_pictures(tmp_path / "a.npy")[0].pixels, np.where(GARMENT > 0, 255, 0))
+        assert np.array_equal(read_pictures(tmp_path / "a.npy", FASHION_MNIST)[0].pixels, np.where(GARMENT > 0, 255, 0))
 
 
 def test_pictures_of_one_array_have_one_scale(tmp_path: Path) -> None:
     """One that is almost black beside a bright one stays almost black."""
     np.save(tmp_path / "a.npy", np.stack([GARMENT * 1.0, (GARMENT > 0) * 1.0]))
-    bright, dark = read_pictures(tmp_path / "a.npy")
+    bright, dark = read_pictures(tmp_path / "a.npy", FASHION_MNIST)
     assert (bright.pixels.max(), dark.pixels.max()) == (200, 1)
 
 
@@ -171,7 +174,7 @@ def test_arrays_of_no_or_two_meanings(tmp_path: Path, array: np.ndarray, words: 
     """The meanings are named, and what to save."""
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError, match=rf"a\.npy must be a picture.*{words}"):
-        read_pictures(tmp_path / "a.npy")
+        read_pictures(tmp_path / "a.npy", FASHION_MNIST)
 
 
 def test_a_file_of_several_frames_is_refused(tmp_path: Path) -> None:
@@ -180,15 +183,17 @@ def test_a_file_of_several_frames_is_refused(tmp_path: Path) -> None:
     for name in ("a.gif", "a.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
         with pytest.raises(DataError, match="holds 2 pictures one after another"):
-            read_pictures(tmp_path / name)
+            read_pictures(tmp_path / name, FASHION_MNIST)
 
 
 def test_sixteen_bits_are_scaled_by_their_format(tmp_path: Path) -> None:
     """Half of 65,535 is grey; what never leaves the lowest eight bits has two readings."""
-    (picture,) = read_pictures(save(tmp_path, Image.fromarray(np.where(GARMENT > 0, 32_896, 0).astype(np.uint16))))
+    (picture,) = read_pictures(
+        save(tmp_path, Image.fromarray(np.where(GARMENT > 0, 32_896, 0).astype(np.uint16))), FASHION_MNIST
+    )
     assert picture.pixels.max() == 128
     with pytest.raises(DataError, match="cannot be told what is white"):
-        read_pictures(save(tmp_path, Image.fromarray(GARMENT.astype(np.uint16))))
+        read_pictures(save(tmp_path, Image.fromarray(GARMENT.astype(np.uint16))), FASHION_MNIST)
 
 
 def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
@@ -196,17 +201,17 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.fromarray(np.rot90(GARMENT)).save(tmp_path / "a.png", exif=exif)
-    (picture,) = read_pictures(tmp_path / "a.png")
+    (picture,) = read_pictures(tmp_path / "a.png", FASHION_MNIST)
     assert np.array_equal(picture.pixels, GARMENT)
 
 
 def test_a_border_of_two_halves_is_said(tmp_path: Path) -> None:
     """Neither light nor dark: taken as light on dark, and marked."""
     halves = np.where(np.arange(28) < 14, 255, 0) * np.ones((28, 1))
-    (picture,) = read_pictures(save(tmp_path, Image.fromarray(halves.astype(np.uint8))))
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(halves.astype(np.uint8))), FASHION_MNIST)
     assert (picture.is_inverted, picture.is_mixed) == (False, True)
     assert np.array_equal(picture.pixels, halves)
-    (garment,) = read_pictures(save(tmp_path, Image.fromarray(GARMENT)))
+    (garment,) = read_pictures(save(tmp_path, Image.fromarray(GARMENT)), FASHION_MNIST)
     assert not garment.is_mixed
 
 
@@ -214,4 +219,62 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     """An array of objects is refused as it is read."""
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="allow_pickle"):
-        read_pictures(tmp_path / "a.npy")
+        read_pictures(tmp_path / "a.npy", FASHION_MNIST)
+
+
+DIGITS = DatasetInfo("digits", (8, 8), "float32", (0, 16), tuple("0123456789"))
+COLOURS = DatasetInfo("colours", (12, 10, 3), "float32", (-1, 1), ("red", "green", "blue"))
+DIGIT = np.arange(64).reshape(8, 8) / 4
+
+
+def read_array(tmp_path: Path, array: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    np.save(tmp_path / "a.npy", array)
+    return np.stack([picture.pixels for picture in read_pictures(tmp_path / "a.npy", info)])
+
+
+def test_numbers_of_the_data_set_stay_as_they_are(tmp_path: Path) -> None:
+    """In any type and without rounding; bytes of the same picture are scaled to its range, and nothing is inverted."""
+    for array in (DIGIT, DIGIT.astype(np.float32), DIGIT[None, ..., None]):
+        pixels = read_array(tmp_path, array, DIGITS)
+        assert (pixels.dtype.name, pixels.shape) == ("float32", (1, 8, 8))
+        np.testing.assert_array_equal(pixels[0], DIGIT)
+    np.testing.assert_allclose(read_array(tmp_path, np.rint(DIGIT * 255 / 16), DIGITS)[0], DIGIT, atol=16 / 510)
+    larger = np.kron(DIGIT, np.ones((4, 4)))
+    assert np.abs(read_array(tmp_path, larger, DIGITS)[0] - DIGIT).max() < 1
+
+
+def test_colours_stay_colours(tmp_path: Path) -> None:
+    """A red picture of another size is red in the range of the data; a grey one gets three equal channels."""
+    red = np.zeros((24, 20, 3), np.uint8)
+    red[..., 0] = 255
+    for file in (save(tmp_path, Image.fromarray(red)), save(tmp_path, Image.fromarray(red), "a.bmp")):
+        (picture,) = read_pictures(file, COLOURS)
+        assert (picture.pixels.shape, picture.pixels.dtype.name) == ((12, 10, 3), "float32")
+        np.testing.assert_array_equal(picture.pixels.reshape(-1, 3), [[1, -1, -1]] * 120)
+    (grey,) = read_pictures(save(tmp_path, Image.fromarray(red[..., 0])), COLOURS)
+    assert np.all(grey.pixels == 1)
+    assert not grey.is_inverted
+
+
+@pytest.mark.parametrize(
+    ("array", "info", "words"),
+    [
+        (
+            DIGIT / 16,
+            DIGITS,
+            "from 0 to 0.984375, and may be shares of 1 or numbers of the data set, which go from 0 to",
+        ),
+        (np.zeros((12, 10, 3)), COLOURS, "may be shares of 1 or numbers of the data set, which go from -1 to 1"),
+        (DIGIT - 1, DIGITS, "their scale cannot be told"),
+        (np.zeros((5, 64)), DIGITS, r"rows of 8 x 8 pixels; save rows as array.reshape\(-1, 8, 8\)"),
+        (
+            np.zeros((9, 9)),
+            replace(DIGITS, image_shape=(3, 3)),
+            r"must have the shape \(3, 3\) or \(n, 3, 3\), but has",
+        ),
+    ],
+)
+def test_numbers_of_two_meanings_are_refused(tmp_path: Path, array: np.ndarray, info: DatasetInfo, words: str) -> None:
+    """Whatever the range of the data set is."""
+    with pytest.raises(DataError, match=words):
+        read_array(tmp_path, array, info)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import bind_parameters, parse_spec
 from fmnist_optuna.training.signature import read_signature
@@ -65,6 +66,29 @@ def test_each_kind_of_function_is_read(
     """Names, types and what must be given, through None, Annotated, strings, partials, classes and decorators."""
     signature = read_signature(function, "m:build")
     assert (dict(signature.parameters), set(signature.required), signature.variable) == (parameters, required, None)
+
+
+def for_data(lr: float, about: DatasetInfo, other: "DatasetInfo | None" = None, dataset: str = "x") -> None: ...
+
+
+def checked(lr: float, about: "fmnist_optuna.DatasetInfo") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("function", "of_dataset", "parameters"),
+    [
+        (for_data, ("about", "other"), {"lr": float, "dataset": str}),
+        (functools.partial(for_data, 0.1), ("about", "other"), {"dataset": str}),
+        (checked, ("about",), {"lr": float}),
+    ],
+)
+def test_a_dataset_info_is_no_parameter_of_a_grid(
+    function: Callable[..., Any], of_dataset: tuple[str, ...], parameters: dict[str, Any]
+) -> None:
+    """What is annotated as DatasetInfo is given by the study, also where only a type checker imports the name."""
+    signature = read_signature(function, "m:build")
+    assert (signature.of_dataset, signature.parameters) == (of_dataset, parameters)
+    assert not signature.required & set(of_dataset)
 
 
 @pytest.mark.parametrize(
