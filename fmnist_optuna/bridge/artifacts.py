@@ -18,6 +18,8 @@ from optuna.trial import FrozenTrial, Trial
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.log import log_event
 
 logger = logging.getLogger(__name__)
@@ -28,17 +30,20 @@ MAX_FILES = 100  # of a trial's callbacks
 MAX_BYTES = 10_000_000  # of them all together
 
 
-def store_weights(folder: Path, trial: Trial, file: Path) -> str:
+@retrying
+def store_weights(storage: Storage, trial: Trial, file: Path) -> str:
     """Make the weights of a trial durable and note them on the trial; returns the artifact's id."""
-    return upload_artifact(artifact_store=DurableStore(folder), file_path=str(file), study_or_trial=trial)
+    return upload_artifact(artifact_store=DurableStore(storage.artifacts), file_path=str(file), study_or_trial=trial)
 
 
-def store_folder(folder: Path, trial: Trial, written: Path) -> None:
+@retrying
+def store_folder(storage: Storage, trial: Trial, written: Path) -> None:
     """Make the files that a trial's callbacks wrote durable, each an artifact of the trial by its path in `written`.
 
-    Called again after an outage, it goes on with the files that are not there yet.
+    After an outage it goes on with the files that are not there yet.
     """
-    store, storage = DurableStore(folder), trial.storage
+    folder = storage.artifacts
+    store = DurableStore(folder)
     there = {meta.filename for meta in get_all_artifact_meta(trial) if (folder / meta.artifact_id).is_file()}
     for file in _files_in(written):
         name = f"{FOLDER}/{file.relative_to(written).as_posix()}"
@@ -47,7 +52,7 @@ def store_folder(folder: Path, trial: Trial, written: Path) -> None:
             meta = ArtifactMeta(str(uuid.uuid4()), name, kind or DEFAULT_MIME_TYPE, encoding)
             # As upload_artifact does it, which knows a file by the last part of its path only.
             key = ARTIFACTS_ATTR_PREFIX + meta.artifact_id
-            storage.set_trial_system_attr(trial_id_of(trial), key, json.dumps(asdict(meta)))
+            trial.storage.set_trial_system_attr(trial_id_of(trial), key, json.dumps(asdict(meta)))
             with file.open("rb") as content:
                 store.write(meta.artifact_id, content)
 

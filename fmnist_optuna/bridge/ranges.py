@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.bridge.trials import make_distributions
+from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import TOKEN, studies
 from fmnist_optuna.search.cell import Grid
@@ -52,6 +53,7 @@ def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], t
     return n_changed
 
 
+@retrying
 def read_grids(storage: Storage, study_id: int) -> list[dict[str, list[Any]]]:
     """All accepted grids of a study, in a transaction of their own.
 
@@ -60,6 +62,15 @@ def read_grids(storage: Storage, study_id: int) -> list[dict[str, list[Any]]]:
     """
     with storage.read() as connection:
         return select_grids(connection, study_id)
+
+
+@retrying
+def catch_up(storage: Storage, study_id: int, trial_id: int, grids: Sequence[Grid]) -> None:
+    """Bring a new trial, made with these grids, up to date if another was accepted while it was made."""
+    if read_grids(storage, study_id) == grids:
+        return
+    with storage.write() as connection:
+        store_ranges(connection, study_id, select_grids(connection, study_id), trial_id)
 
 
 def select_grids(connection: Connection, study_id: int) -> list[dict[str, list[Any]]]:

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.engine import postgres_options, reading
+from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import (
     DEFAULT_PATIENCE_SECONDS,
     Storage,
@@ -73,23 +75,56 @@ def _create_tables(storage: Storage) -> None:
     _share_engine(storage, create=True)
 
 
-def open_optuna(storage: Storage) -> BaseStorage:
-    """Optuna's storage over the same engine, with Optuna's cache of finished trials.
+class PatientStorage(_CachedStorage):
+    """Optuna's storage over our engine, with Optuna's cache of finished trials; its operations wait out outages.
+
+    Each may be run again although it was done and its answer was lost. `create_new_trial` then makes a second trial,
+    which no cell is bound to, and the sweep fails it. `set_trial_state_values` then says that the trial is finished,
+    which whoever finishes one takes for an answer. `create_new_study` then says that the study exists. All others
+    change nothing the second time, but for `delete_study`, which does not wait.
+
+    Args:
+        storage: The open storage.
+
+    Raises:
+        StorageError: Optuna's tables are of another version.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(_share_engine(storage, create=False))
+        self.patience = storage.patience
+
+    @retrying
+    def running_trials(self, study_id: int) -> list[FrozenTrial]:
+        """The RUNNING trials of a study, read past the cache, which would load every trial first: 0.7 ms each.
+
+        Raises:
+            KeyError: There is no such study.
+        """
+        return self._backend.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
+
+
+for _name in (BaseStorage.__abstractmethods__ | {"get_best_trial"}) - {"delete_study"}:
+    setattr(PatientStorage, _name, retrying(getattr(_CachedStorage, _name)))
+
+
+@retrying
+def open_optuna(storage: Storage) -> PatientStorage:
+    """Optuna's storage over the same engine.
+
+    Raises:
+        StorageError: Optuna's tables are of another version.
+    """
+    return PatientStorage(storage)
+
+
+def open_impatient(storage: Storage) -> BaseStorage:
+    """The same for those who ask again by themselves, as a browser does: an outage is said at once.
 
     Raises:
         StorageError: Optuna's tables are of another version.
     """
     return get_storage(_share_engine(storage, create=False))
-
-
-def running_trials(trials: BaseStorage, study_id: int) -> list[FrozenTrial]:
-    """The RUNNING trials of a study, read past Optuna's cache, which would load every trial first: 0.7 ms each.
-
-    Raises:
-        KeyError: There is no such study.
-    """
-    uncached: BaseStorage = getattr(trials, "_backend", trials)
-    return uncached.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def _share_engine(storage: Storage, *, create: bool) -> _SharedEngineStorage:

@@ -76,8 +76,9 @@ class Ledger(StudyPart):
     def claim(self, worker: str, generation: int) -> Claim | None:
         """Take the next waiting cell, or None when none waits or the study was stopped since `generation`."""
         token = uuid.uuid4().hex
-        return self.patience.call(lambda: self._claim(worker, generation, token), "claim")
+        return self._claim(worker, generation, token)
 
+    @retrying
     def _claim(self, worker: str, generation: int, token: str) -> Claim | None:
         with self.storage.write() as connection:
             # After a lost connection the claim may have happened: the token tells.

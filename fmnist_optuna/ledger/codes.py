@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.errors import JoinRefusedError
+from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import codes, studies
 from fmnist_optuna.spec.code import CodeRecord, code_differences
@@ -47,14 +48,11 @@ class AcceptedCode:
     environment: Mapping[str, Any]
 
 
+@retrying
 def list_codes(storage: Storage, study_id: int) -> list[AcceptedCode]:
     """Every accepted code, the newest last; none for a study that no process of this version has joined."""
-
-    def read() -> list[AcceptedCode]:
-        with storage.read() as connection:
-            return _list(connection, study_id)
-
-    return storage.patience.call(read, "list_codes")
+    with storage.read() as connection:
+        return _list(connection, study_id)
 
 
 def _list(connection: Connection, study_id: int) -> list[AcceptedCode]:
@@ -65,21 +63,18 @@ def _list(connection: Connection, study_id: int) -> list[AcceptedCode]:
     ]
 
 
+@retrying
 def join_as_worker(storage: Storage, study_id: int, name: str, offered: OfferedCode) -> AcceptedCode:
     """`join_code` in a transaction of its own.
 
     Raises:
         JoinRefusedError: The code is not that of the study.
     """
-
-    def join() -> AcceptedCode:
-        with storage.write() as connection:
-            connection.execute(
-                select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update(key_share=True)
-            )
-            return join_code(connection, storage, study_id, name, offered)
-
-    return storage.patience.call(join, "join_code")
+    with storage.write() as connection:
+        connection.execute(
+            select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update(key_share=True)
+        )
+        return join_code(connection, storage, study_id, name, offered)
 
 
 def join_code(connection: Connection, storage: Storage, study_id: int, name: str, offered: OfferedCode) -> AcceptedCode:

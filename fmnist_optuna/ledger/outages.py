@@ -1,4 +1,7 @@
-"""Waiting out an outage of the database: backoff with jitter, within a patience, with one warning per outage."""
+"""Waiting out an outage of the database: backoff with jitter, within a patience, with one warning per outage.
+
+An operation that waits is marked `retrying` where it is written; who calls it need not know of outages.
+"""
 
 import errno
 import functools
@@ -79,7 +82,7 @@ class Patience:
 
 
 class HasPatience(Protocol):
-    """Whatever carries a patience for its operations."""
+    """Whatever carries a patience for its operations: an open storage, a part of a study, Optuna's storage."""
 
     @property
     def patience(self) -> Patience:
@@ -90,10 +93,14 @@ S = TypeVar("S", bound=HasPatience)
 
 
 def retrying(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Let a method wait out outages with the patience of its object. The method must be safe to run twice."""
+    """Let a method, or a function of a storage, wait out outages with the patience of its first argument.
+
+    It must be safe to run twice: an outage may swallow the answer to what was done.
+    """
+    name = method.__name__.strip("_")
 
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.patience.call(lambda: method(self, *args, **kwargs), method.__name__)
+        return self.patience.call(lambda: method(self, *args, **kwargs), name)
 
     return functools.update_wrapper(wrapper, method)
 

@@ -77,6 +77,20 @@ class Storage:
             return literal_column("((julianday('now') - 2440587.5) * 86400.0)", schema.cells.c.lease_until.type)
         return literal_column("EXTRACT(EPOCH FROM clock_timestamp())::float8", schema.cells.c.lease_until.type)
 
+    @property
+    def n_outages(self) -> int:
+        """How many outages operations have waited for so far."""
+        return self.patience.n_outages
+
+    @contextlib.contextmanager
+    def giving_up_when(self, is_over: Callable[[], bool]) -> Iterator[None]:
+        """Within this block no operation waits for the database any longer once `is_over` says so."""
+        self.patience.is_over = is_over
+        try:
+            yield
+        finally:
+            self.patience.is_over = lambda: False
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()

@@ -9,7 +9,7 @@ import optuna_dashboard
 import waitress
 
 from fmnist_optuna.artifacts.folder import DurableStore
-from fmnist_optuna.bridge.storage import open_optuna
+from fmnist_optuna.bridge.storage import open_impatient
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.pages.access import Access
@@ -31,7 +31,7 @@ HEAD_END = b"</head>"
 def make_application(storage: Storage, access: Access) -> Guard:
     """optuna-dashboard over an open storage and its artifacts, for those whom `access` lets in."""
     store = DurableStore(storage.artifacts)
-    application: Application = optuna_dashboard.wsgi(open_optuna(storage), artifact_store=store)
+    application: Application = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=store)
     return Guard(application if access.is_writable else Tidied(application), access)
 
 

@@ -37,7 +37,7 @@ def decorate(session: Session) -> None:
     """Write notes, figures and pictures of a study as it stands; a failure is logged, and nothing is lost by it."""
     try:
         overview = read_overview(session)
-        session.storage.patience.call(lambda: _decorate(session, overview), "decorate")
+        _decorate(session, overview)
     except Exception as error:  # whatever Optuna, plotly or a full disk may raise: the study itself is whole
         log_event(logger, logging.WARNING, "not_decorated", study=session.record.name, error=describe_error(error))
 

@@ -28,26 +28,8 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
     """
     session = prepared.session
     supervisor = _make_supervisor(prepared, options)
-    session.storage.patience.is_over = lambda: len(caught) > 1
-    try:
-        _supervise(supervisor, observer, caught, options.timeout_seconds)
-    except StorageError:
-        supervisor.abandon()
-        if caught:
-            raise InterruptedBySignalError(
-                "Stopped while the storage was away; run it again to go on.", caught[0]
-            ) from None
-        raise
-    except KeyboardInterrupt:  # of a program that catches no signals, as a notebook
-        observer.stopping("signal")
-        _stop_in_order(supervisor)
-        raise
-    except BaseException:
-        supervisor.stop(at_once=True)
-        supervisor.wait()
-        raise
-    finally:
-        session.storage.patience.is_over = lambda: False
+    with session.storage.giving_up_when(lambda: len(caught) > 1):
+        _supervise_to_the_end(supervisor, observer, caught, options.timeout_seconds)
     _check_finished(session, caught)
 
 
@@ -67,6 +49,29 @@ def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor
         log_level=options.log_level,
     )
     return Supervisor(session, order, options.n_workers, options.limits, log_folder_of(session, options))
+
+
+def _supervise_to_the_end(
+    supervisor: Supervisor, observer: Observer, caught: list[int], timeout_seconds: float | None
+) -> None:
+    """Supervise the workers and leave none behind, whatever ends it."""
+    try:
+        _supervise(supervisor, observer, caught, timeout_seconds)
+    except StorageError:
+        supervisor.abandon()
+        if caught:
+            raise InterruptedBySignalError(
+                "Stopped while the storage was away; run it again to go on.", caught[0]
+            ) from None
+        raise
+    except KeyboardInterrupt:  # of a program that catches no signals, as a notebook
+        observer.stopping("signal")
+        _stop_in_order(supervisor)
+        raise
+    except BaseException:
+        supervisor.stop(at_once=True)
+        supervisor.wait()
+        raise
 
 
 def _supervise(supervisor: Supervisor, observer: Observer, caught: list[int], timeout_seconds: float | None) -> None:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_optuna.bridge.artifacts import remove_artifacts
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.storage import running_trials
+from fmnist_optuna.bridge.storage import PatientStorage
 from fmnist_optuna.bridge.trials import Reason, fail_trial
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence, machine_identity
@@ -120,13 +120,13 @@ class Recovery:
         name: Who does it, for the record.
     """
 
-    def __init__(self, ledger: Ledger, trials: BaseStorage, presence: Presence, name: str) -> None:
+    def __init__(self, ledger: Ledger, trials: PatientStorage, presence: Presence, name: str) -> None:
         self._ledger = ledger
         self._trials = trials
         self._presence = presence
         self._name = name
         self._watch = LeaseWatch(ledger.timing.renewal_seconds)
-        self._n_outages = ledger.patience.n_outages
+        self._n_outages = ledger.storage.n_outages
 
     def requeue_dead(self, watched: Collection[str] = ()) -> list[str]:
         """Requeue the cells whose holder is dead on this host or whose lease has expired; returns the holders.
@@ -136,8 +136,8 @@ class Recovery:
         """
         held = self._ledger.held_cells(as_writer=True)
         processes = self._presence.processes() if held else {}
-        if self._ledger.patience.n_outages != self._n_outages:  # since the last look, whatever failed
-            self._n_outages = self._ledger.patience.n_outages
+        if self._ledger.storage.n_outages != self._n_outages:  # since the last look, whatever failed
+            self._n_outages = self._ledger.storage.n_outages
             self._watch.forget()
         expired = {cell.cell_id for cell in self._watch.expired(held)}
         dead: list[tuple[HeldCell, Reason]] = []
@@ -177,12 +177,11 @@ class Recovery:
         return self._settle(cell, cell.trial_id, token, _Loss(reason, error, exit_code))
 
     def _settle(self, cell: HeldCell, trial_id: int, token: str, loss: _Loss) -> bool:
-        patience = self._ledger.patience
         try:
             if loss.reason == "killed":
-                loss = patience.call(lambda: self._judge(cell, trial_id, loss), "judge")
-            patience.call(lambda: _fail_lost(self._trials, trial_id, loss), "fail_trial")
-            trial = patience.call(lambda: self._trials.get_trial(trial_id), "get_trial")
+                loss = self._judge(cell, trial_id, loss)
+            _fail_lost(self._trials, trial_id, loss)
+            trial = self._trials.get_trial(trial_id)
         except KeyError:  # somebody deleted the trial in the database
             return self._ledger.give_back(cell.cell_id, token, count_lost=True)
         if trial.state == TrialState.FAIL:  # it may have stored its weights and died before it told
@@ -210,9 +209,8 @@ class Recovery:
 
         The trials are listed first and the cells read second: a trial created in between is not on the list.
         """
-        patience = self._ledger.patience
         try:
-            running = patience.call(self._running_trials, "running_trials")
+            running = self._running_trials()
         except KeyError:  # the study was deleted
             return 0
         held = {cell.token: cell.trial_id for cell in self._ledger.held_cells()}
@@ -222,10 +220,10 @@ class Recovery:
             if token in held and held[token] in (None, trial_id):
                 continue
             log_event(logger, logging.WARNING, "trial_swept", trial=trial.number, cell=trial.system_attrs[CELL_ID])
-            patience.call(lambda trial_id=trial_id: fail_trial(self._trials, trial_id, "lost"), "fail_trial")  # type: ignore[misc]
+            fail_trial(self._trials, trial_id, "lost")
             n_failed += 1
         return n_failed
 
     def _running_trials(self) -> list[FrozenTrial]:
-        running = running_trials(self._trials, self._ledger.study_id)
+        running = self._trials.running_trials(self._ledger.study_id)
         return [trial for trial in running if TOKEN in trial.system_attrs]

@@ -19,8 +19,8 @@ from fmnist_optuna.study.studies import StudyRecord
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import BaseStorage
 
+    from fmnist_optuna.bridge.storage import PatientStorage
     from fmnist_optuna.bridge.trials import LedgerGridSampler
     from fmnist_optuna.study.recovery import Recovery
 
@@ -45,11 +45,11 @@ class Session:
     _samplers: "dict[int, LedgerGridSampler]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def trials(self) -> "BaseStorage":
+    def trials(self) -> "PatientStorage":
         """Optuna's storage over the same engine."""
         from fmnist_optuna.bridge.storage import open_optuna
 
-        return self.storage.patience.call(lambda: open_optuna(self.storage), "open_optuna")
+        return open_optuna(self.storage)
 
     @cached_property
     def study(self) -> "optuna.Study":
@@ -58,15 +58,12 @@ class Session:
 
         from fmnist_optuna.bridge.trials import make_pruner, make_sampler
 
-        def load() -> optuna.Study:
-            return optuna.load_study(
-                study_name=self.record.name,
-                storage=self.trials,
-                sampler=make_sampler(self.record.spec.grid),
-                pruner=make_pruner(self.record.spec.pruner),
-            )
-
-        return self.storage.patience.call(load, "load_study")
+        return optuna.load_study(
+            study_name=self.record.name,
+            storage=self.trials,
+            sampler=make_sampler(self.record.spec.grid),
+            pruner=make_pruner(self.record.spec.pruner),
+        )
 
     @cached_property
     def ledger(self) -> Ledger:

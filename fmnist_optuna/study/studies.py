@@ -18,6 +18,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
+from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
@@ -109,9 +110,9 @@ def create_or_join(
     """
     # Before the locked transaction.
     ordered = ordered_cells(spec) if points is None else [make_cell(point) for point in points]
-    study_id = storage.patience.call(lambda: _create_in_optuna(storage, spec), "create_study")
+    study_id = _create_in_optuna(storage, spec)
     ledger = Ledger(storage, study_id, timing)
-    return storage.patience.call(lambda: _seed(ledger, spec, ordered, data_fingerprint, code, parent), "seed")
+    return _seed(ledger, spec, ordered, data_fingerprint, code, parent)
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
@@ -139,6 +140,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     return study_id_of(study)
 
 
+@retrying
 def _seed(
     ledger: Ledger,
     spec: StudySpec,
@@ -288,6 +290,7 @@ def _check_columns(row: Row[Any], spec: StudySpec) -> None:
             raise ValueError(f"its {column} is {getattr(row, column)!r:.80}")
 
 
+@retrying
 def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
     """The study of this name, or None."""
     with storage.read() as connection:
@@ -295,6 +298,7 @@ def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
     return None if row is None else _record(row)
 
 
+@retrying
 def find_study(storage: Storage, name: str | None) -> StudyRecord:
     """The study of this name; without a name the only study there, confirmations aside.
 

@@ -11,6 +11,7 @@ from sqlalchemy import Row, select
 
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import is_foreign, same_params
+from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, cells
 from fmnist_optuna.search.cell import decode_params
@@ -62,6 +63,7 @@ def verify(storage: Storage, trials: BaseStorage, study_id: int) -> Verification
     return compare(before, all_trials)
 
 
+@retrying
 def _read_cells(storage: Storage, study_id: int) -> list[Row[Any]]:
     query = select(
         cells.c.cell_id, cells.c.params, cells.c.state, cells.c.token, cells.c.trial_id, cells.c.result, cells.c.value

@@ -80,12 +80,9 @@ class RunningTrial:
         return self.ending is None
 
     def _tell_pruner(self, epoch: Epoch) -> bool:
-        def operation() -> bool:
+        try:
             self.trial.report(epoch.val_accuracy, epoch.epoch)
             return self.trial.should_prune()
-
-        try:
-            return self.session.storage.patience.call(operation, "report")
         except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
             self._is_lost.set()  # somebody failed or deleted the trial: the next look at the ledger agrees
             return False
@@ -97,7 +94,7 @@ class RunningTrial:
             LostCellError: The trial was finished by somebody else.
         """
         try:
-            self.session.storage.patience.call(lambda: self.trial.set_user_attr(key, value), "set_user_attr")
+            self.trial.set_user_attr(key, value)
         except (optuna.exceptions.UpdateFinishedTrialError, KeyError) as error:
             raise LostCellError from error
 
@@ -129,15 +126,14 @@ def run_attempt(
     Raises:
         StorageError: The database was away for longer than the patience; the lease then runs out.
     """
-    patience = session.storage.patience
     seed = trial_seed(session.record.spec.training.seed, claim.cell_id)
     try:
-        trial = patience.call(lambda: _create_trial(session, claim, seed), "create_trial")
+        trial = _create_trial(session, claim, seed)
     except KeyError:  # the study was deleted
         return
     # Nothing trains, reports or tells before this.
     if not session.ledger.bind(claim, trial_id_of(trial), trial.number):
-        patience.call(lambda: fail_trial(session.trials, trial_id_of(trial), "lost"), "fail_trial")
+        fail_trial(session.trials, trial_id_of(trial), "lost")
         return
     ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
     log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
@@ -157,10 +153,10 @@ def run_attempt(
         running.ending, error = "exception", describe_error(raised)
         log_event(logger, logging.ERROR, "trial_failed", **ids, error=error, exception=raised)
     if outcome is not None:
-        patience.call(lambda: tell(session.study, trial, outcome), "tell")
+        tell(session.study, trial, outcome)
     else:
         reason: Reason = running.ending or "lost"
-        patience.call(lambda: fail_trial(session.trials, trial_id_of(trial), reason, error), "fail_trial")
+        fail_trial(session.trials, trial_id_of(trial), reason, error)
     _settle(session, claim, trial_id_of(trial))
 
 
@@ -192,7 +188,7 @@ def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
 def _settle(session: Session, claim: Claim, trial_id: int) -> None:
     """Copy the trial as it now stands, whoever finished it, to the cell if that is still this claim's."""
     try:
-        trial = session.storage.patience.call(lambda: session.trials.get_trial(trial_id), "get_trial")
+        trial = session.trials.get_trial(trial_id)
     except KeyError:  # the study was deleted
         return
     is_settled = session.ledger.settle(claim.cell_id, claim.token, read_ending(trial))

@@ -58,7 +58,7 @@ def open_session(order: WorkerOrder) -> Session:
         patience_seconds=order.patience_seconds,
         lease_seconds=order.timing.lease_seconds,
     )
-    record = storage.patience.call(lambda: find_study(storage, order.study_name), "find_study")
+    record = find_study(storage, order.study_name)
     session = Session(storage, record, order.timing, order.worker_id)
     session.presence.register(order.worker_id, fresh_seconds=order.timing.lease_seconds)
     return session

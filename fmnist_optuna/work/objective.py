@@ -11,7 +11,9 @@ from optuna.trial import TrialState
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
 from fmnist_optuna.bridge.trials import Outcome, Reason
+from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import Epoch
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import train_cell
@@ -41,14 +43,14 @@ class KerasObjective:
             self._code.end()
 
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-        patience = running.session.storage.patience
-        temporary = patience.call(lambda: tempfile.TemporaryDirectory(prefix="fmnist-optuna-"), "make_folder")
-        with temporary as name:
-            return self._train_in(Path(name), params, seed, running)
+        storage = running.session.storage
+        with _make_folder(storage) as temporary, _make_folder(storage) as kept:
+            return self._train_in(Path(temporary), Path(kept), params, seed, running)
 
-    def _train_in(self, temporary: Path, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-        kept = temporary / "callbacks"
-        running.session.storage.patience.call(kept.mkdir, "make_folder")
+    def _train_in(
+        self, temporary: Path, kept: Path, params: Params, seed: int, running: RunningTrial
+    ) -> Outcome | None:
+        """Train with a folder for the weights, and one for what callbacks write, which is kept with the trial."""
         callbacks = [StudyCallback(running)]
         model, result = train_cell(self._code, params, seed, self._data, callbacks, running.trial.number, kept)
         if running.ending in ("lost", "stopped"):
@@ -63,14 +65,26 @@ class KerasObjective:
         return Outcome(TrialState.COMPLETE, result.val_accuracy)
 
 
+@retrying
+def _make_folder(_storage: Storage) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder; on a full disk it waits for room, as it does for the database."""
+    return tempfile.TemporaryDirectory(prefix="fmnist-optuna-")
+
+
+@retrying
+def _save_weights(_storage: Storage, model: keras.Model, file: Path) -> str:
+    """Write the weights and return their hash; on a full disk it waits for room."""
+    return save_weights(model, file)
+
+
 def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
     """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
     storage = running.session.storage
-    running.note("weights_sha256", storage.patience.call(lambda: save_weights(model, file), "save_weights"))
+    running.note("weights_sha256", _save_weights(storage, model, file))
     try:
-        storage.patience.call(lambda: store_weights(storage.artifacts, running.trial, file), "store_weights")
+        store_weights(storage, running.trial, file)
         if is_small(kept):
-            storage.patience.call(lambda: store_folder(storage.artifacts, running.trial, kept), "store_folder")
+            store_folder(storage, running.trial, kept)
     except (UpdateFinishedTrialError, KeyError) as error:
         raise LostCellError from error
 

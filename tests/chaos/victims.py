@@ -75,8 +75,7 @@ def store_stub_weights(running: RunningTrial, params: Params) -> None:
         file = Path(folder) / WEIGHTS_FILE
         file.write_bytes(content)
         running.note("weights_sha256", hashlib.sha256(content).hexdigest())
-        patience, artifacts = running.session.storage.patience, running.session.storage.artifacts
-        patience.call(lambda: store_weights(artifacts, running.trial, file), "store_weights")
+        store_weights(running.session.storage, running.trial, file)
 
 
 def attempt(session: Session, ending: Ending = "complete") -> bool:

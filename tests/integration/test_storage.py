@@ -11,12 +11,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from small_study import STUDY, begin_trial, claim_cell, in_processes, in_threads, open_session, open_small
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.bridge.storage import PatientStorage, create_storage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
 from fmnist_optuna.ledger.outages import is_outage
@@ -374,6 +375,14 @@ def test_a_second_finish_is_silent_and_changes_nothing(session: Session) -> None
 def test_optuna_and_the_ledger_share_one_engine(session: Session) -> None:
     """So that Optuna's transactions begin as ours do."""
     assert session.trials._backend.engine is session.storage.engine  # type: ignore[attr-defined]
+
+
+def test_every_operation_of_optuna_waits_out_outages() -> None:
+    """But for the deletion of a study, which finds none when it is run twice."""
+    waiting = {
+        name for name in BaseStorage.__abstractmethods__ if hasattr(getattr(PatientStorage, name), "__wrapped__")
+    }
+    assert BaseStorage.__abstractmethods__ - waiting == {"delete_study"}
 
 
 def test_optunas_writes_take_the_lock_at_once_on_sqlite(sqlite_url: str) -> None:

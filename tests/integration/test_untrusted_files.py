@@ -456,7 +456,7 @@ def test_a_path_for_a_name_makes_no_file_elsewhere(
     (tmp_path / WEIGHTS_FILE).write_bytes(b"weights")
     import optuna
 
-    stored = store_weights(evil.storage.artifacts, optuna.Trial(evil.study, trial_id), tmp_path / WEIGHTS_FILE)
+    stored = store_weights(evil.storage, optuna.Trial(evil.study, trial_id), tmp_path / WEIGHTS_FILE)
     path = weights_path(evil.storage.artifacts, evil.trials, evil.trials.get_trial(trial_id))
     assert path == tmp_path / "artifacts" / stored
 

@@ -127,6 +127,21 @@ def test_a_room_knows_its_trade_only(room: str) -> None:
     assert found == []
 
 
+def test_nobody_else_knows_of_waiting_for_the_database() -> None:
+    """What waits is marked `retrying` where it is written; patience itself is for the ledger and Optuna's storage.
+
+    (`training` and the study file have a patience of their own: epochs without a better result.)
+    """
+    found = [
+        f"{module}:{node.lineno} asks for the patience"
+        for module in modules()
+        if room_of(module) not in ("ledger", BRIDGE, "training", "spec")
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "patience"
+    ]
+    assert found == []
+
+
 def private_names(files: Iterable[Path]) -> set[str]:
     """Names with one underscore that the classes of some modules define, as methods or fields."""
     text = "\n".join(file.read_text() for file in files)
