@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 import psutil
-from optuna.trial import TrialState
 from playwright.sync_api import sync_playwright
 from stub_workers import StubStudy, accuracy
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Epoch, Timing
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
@@ -71,8 +71,8 @@ def fill(folder: Path, n_cells: int, n_done: int | None = None) -> str:
             leave.set()  # read between trials
         for epoch in range(N_EPOCHS):
             if not running.report(Epoch(epoch, 1.0, 0.5, 1.0, accuracy(params, epoch), 0.1)):
-                return Outcome(TrialState.PRUNED, reason="pruned") if running.ending == "pruned" else None
-        return Outcome(TrialState.COMPLETE, accuracy(params, N_EPOCHS - 1))
+                return Outcome(State.PRUNED, reason="pruned") if running.ending == "pruned" else None
+        return Outcome(State.COMPLETE, accuracy(params, N_EPOCHS - 1))
 
     began = time.perf_counter()
     work(session, objective, leave, record.generation)

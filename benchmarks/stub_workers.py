@@ -18,10 +18,10 @@ from typing import Any
 import optuna
 from clocks import Clock, Report, put_clocks_on
 from optuna.samplers import GridSampler
-from optuna.trial import TrialState
 
 from fmnist_optuna.bridge.trials import Outcome, make_pruner
 from fmnist_optuna.ledger.records import Epoch, Timing
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import LEARNING_RATES, MAX_INTEGER, Params
 from fmnist_optuna.spec.study_spec import DataSpec, PrunerSpec, StudySpec
@@ -119,8 +119,8 @@ class StubObjective:
             goes_on = running.report(Epoch(epoch, 1.0, 0.5, 1.0, accuracy(params, epoch), 0.0))
             self._report.epoch_seconds.append(time.perf_counter() - began)
             if not goes_on:
-                return Outcome(TrialState.PRUNED, reason="pruned") if running.ending == "pruned" else None
-        return Outcome(TrialState.COMPLETE, accuracy(params, self._study.n_epochs - 1))
+                return Outcome(State.PRUNED, reason="pruned") if running.ending == "pruned" else None
+        return Outcome(State.COMPLETE, accuracy(params, self._study.n_epochs - 1))
 
 
 def our_worker(study: StubStudy, name: str, report: Report, quota: Quota, wait: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import resolve_source
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
 from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
@@ -20,9 +20,10 @@ from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy, prepare_in_child
 from fmnist_optuna.running.study import Catching, decorate_study, no_signals
 from fmnist_optuna.running.training import log_folder_of, train_cells
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_cell, trial_seed
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_point, trial_seed
 from fmnist_optuna.spec.code import code_differences
 from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, Value, restore_spec
+from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.work.environment import warn_of_environment
@@ -106,7 +107,7 @@ def confirm_study(
     return ConfirmedStudy(winner, winner.confirmation, selected)
 
 
-def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:
+def _leaders(session: Session, n_cells: int) -> list[Cell]:
     name, counts = session.record.name, session.history.counts()
     if session.record.is_confirmation:
         raise UsageError(f"STUDY must be a study of a grid, but {name} is itself a confirmation.")
@@ -122,7 +123,7 @@ def _leaders(session: Session, n_cells: int) -> list[FinishedCell]:
     return leaders
 
 
-def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCell], n_seeds: int) -> PreparedStudy:
+def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_seeds: int) -> PreparedStudy:
     record = session.record
     # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
     points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
@@ -142,22 +143,22 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[FinishedCe
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
 
 
-def _check_seeds_in_child(session: Session, leaders: Sequence[FinishedCell], points: Sequence[Params]) -> Call | None:
+def _check_seeds_in_child(session: Session, leaders: Sequence[Cell], points: Sequence[Params]) -> Call | None:
     """Whether each seed starts from weights of its own, in a process with TensorFlow; None when all is trained."""
     confirming = open_confirming(session)
     finished = [] if confirming is None else [run.params for run in confirming.history.finished()]
     if all(any(same_params(point, params) for params in finished) for point in points):
         return None
 
-    def seed_of(cell: FinishedCell, training_seed: int) -> int:
+    def seed_of(cell: Cell, training_seed: int) -> int:
         params = {**cell.params, TRAINING_SEED: training_seed}
-        return trial_seed(session.record.spec.training.seed, make_cell(params).cell_id)
+        return trial_seed(session.record.spec.training.seed, make_point(params).cell_id)
 
     cells = [(cell.params, seed_of(cell, 1), seed_of(cell, 2)) for cell in leaders]
     return check_seeds_in_child(session.record.spec, session.record.info, cells)
 
 
-def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCell], is_wanted: bool) -> OfferedCode:
+def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[Cell], is_wanted: bool) -> OfferedCode:
     """The code here, rehearsed, which must be what the leaders were trained with.
 
     Raises:
@@ -166,7 +167,7 @@ def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[FinishedCel
     record = session.record
     accepted = {code.fingerprint: code for code in list_codes(session.storage, record.study_id)}
     newest = next(reversed(accepted.values()), None)
-    used = {str(session.trials.get_trial(cell.trial_id).user_attrs.get("code")) for cell in leaders}
+    used = {result_of(session, cell).attributes.code or "" for cell in leaders}
     # A model is of one cell, and a code that was accepted for a larger grid may be of another one.
     cell = None if newest is None else newest.code.cell
     offered: OfferedCode = prepare_in_child(spec, record.info, cell).result()[1]

@@ -13,14 +13,15 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Row, select, update
 
+from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.trials import Outcome
-from fmnist_optuna.ledger.records import Claim, Epoch, Timing
+from fmnist_optuna.ledger.records import Attempt, Claim, Epoch, Timing, TrialAttributes
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage, open_storage
 from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study import new_trial
-from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import StudyRecord, create_or_join, find_study
 from fmnist_optuna.work.attempt import RunningTrial
@@ -31,6 +32,8 @@ GRID: Grid = {"hidden_size": [64, 128], "dropout_rate": [0.0, 0.5]}
 N_CELLS = 4
 FAST = Timing(lease_seconds=30.0, renewal_seconds=10.0, poll_seconds=0.02, stall_seconds=60.0)
 PATIENCE_SECONDS = 20.0
+LOST = TrialAttributes(reason="lost")
+KILLED = TrialAttributes(reason="killed", exit_code=-9)
 # For what no database decides: once on SQLite is enough.
 ON_SQLITE = pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
 
@@ -66,7 +69,7 @@ def claim_cell(session: Session) -> Claim:
 
 def create_trial(session: Session, claim: Claim) -> tuple[int, int]:
     """The RUNNING trial of a claim, not yet bound; returns its id and number."""
-    trial_id = new_trial.create_trial(session, claim.cell_id, claim.token, claim.params, {})
+    trial_id = new_trial.create_trial(session, claim.cell_id, claim.token, claim.params, TrialAttributes())
     return trial_id, session.trials.get_trial(trial_id).number
 
 
@@ -105,6 +108,19 @@ def expire(storage: Storage, cell_id: str) -> None:
     set_cell(storage, cell_id, lease_until=storage.now - 1.0)
 
 
+def made_up_attempt(
+    trial_id: int,
+    state: State,
+    val_accuracy: float | None = None,
+    *,
+    number: int = 0,
+    error: str | None = None,
+    reason: Reason | None = None,
+) -> Attempt:
+    """What a finished trial, which need not be there, would mean for its cell."""
+    return Attempt(trial_id, number, "made-up", {}, state, val_accuracy, TrialAttributes(reason=reason, error=error))
+
+
 def epoch_of(number: int, val_accuracy: float) -> Epoch:
     """An epoch whose other values are made up."""
     return Epoch(number, 1.0, 0.5, 1.0, val_accuracy, 0.25)
@@ -119,8 +135,8 @@ def stub_objective(params: Mapping[str, Any], seed: int, running: RunningTrial) 
     """Two epochs, then COMPLETE with `value_of`; PRUNED, stopped or lost as `report` says."""
     for number in range(2):
         if not running.report(epoch_of(number, value_of(params)), can_prune=number == 0):
-            return Outcome(TrialState.PRUNED, reason="pruned") if running.ending == "pruned" else None
-    return Outcome(TrialState.COMPLETE, value_of(params))
+            return Outcome(State.PRUNED, reason="pruned") if running.ending == "pruned" else None
+    return Outcome(State.COMPLETE, value_of(params))
 
 
 def finish_everything(session: Session) -> None:
@@ -133,7 +149,7 @@ def finish_everything(session: Session) -> None:
 
 def settle(session: Session, claim: Claim, trial_id: int) -> bool:
     """Copy a finished trial to its cell."""
-    return session.ledger.settle(claim.cell_id, claim.token, read_ending(session.trials.get_trial(trial_id)))
+    return session.ledger.finish_cell(claim.cell_id, claim.token, read_attempt(session.trials.get_trial(trial_id)))
 
 
 def in_threads(n_threads: int, work: Callable[[int], Any]) -> list[Any]:

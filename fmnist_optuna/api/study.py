@@ -3,13 +3,12 @@
 from types import TracebackType
 from typing import Self
 
-from fmnist_optuna.ledger.progress import CellCounts, WorkerRow
-from fmnist_optuna.ledger.records import Epoch, Timing
+from fmnist_optuna.ledger.records import CellCounts, Epoch, Timing, WorkerRow
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.settings import Settings
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.leaderboard import read_trial, read_trials
+from fmnist_optuna.study.attempts import find_attempt, list_attempts
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study, raise_generation
 from fmnist_optuna.study.verification import Verification, verify
@@ -63,18 +62,18 @@ class Study:
             {
                 "trial": row.number,
                 "cell": row.cell_id,
-                "state": row.state,
+                "state": row.state.optuna_name,
                 **{f"params_{name}": value for name, value in row.params.items()},
-                "val_accuracy": row.value,
+                "val_accuracy": row.val_accuracy,
                 "epochs": row.n_epochs,
                 "seconds": row.seconds,
-                "attempt": row.attempt,
+                "attempt": row.attributes.attempt or 1,
                 "worker": row.worker,
-                "reason": row.reason,
-                "error": row.error,
+                "reason": row.attributes.reason,
+                "error": row.attributes.error,
                 "foreign": row.is_foreign,
             }
-            for row in read_trials(self._session)
+            for row in list_attempts(self._session)
         ]
 
     def curve(self, trial: int) -> list[Epoch]:
@@ -86,7 +85,7 @@ class Study:
         Raises:
             NotFoundError: The study has no such trial.
         """
-        return self._session.history.curve(read_trial(self._session, trial).trial_id)
+        return self._session.history.curve(find_attempt(self._session, trial).trial_id)
 
     def best(self) -> Winner:
         """The winner so far, with its score on the test set once there is one; nothing is scored.

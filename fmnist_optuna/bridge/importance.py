@@ -7,8 +7,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from fmnist_optuna.ledger.progress import GridCell
+from fmnist_optuna.ledger.records import Cell
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import canonical_json
+from fmnist_optuna.search.metric import VAL_ACCURACY
 
 MIN_CELLS = 8  # complete ones, of which importances say something
 # Optuna's own default, the best tenth, is three cells of 27: chance decides what they have in common. With the best
@@ -17,7 +19,7 @@ BEST_SHARE = 0.25
 MIN_BEST = 3
 
 
-def find_importances(cells: Sequence[GridCell]) -> dict[str, float]:
+def find_importances(cells: Sequence[Cell]) -> dict[str, float]:
     """Share of each parameter (0..1, together 1) in what sets the best quarter of the COMPLETE cells apart.
 
     Values of a parameter count by their place in the grid: by their size, PED-ANOVA would put all that lie closer than
@@ -26,24 +28,24 @@ def find_importances(cells: Sequence[GridCell]) -> dict[str, float]:
     Returns:
         The shares; empty where they say nothing: fewer than eight cells, a single parameter, equal values.
     """
-    complete = [cell for cell in cells if cell.state == "complete" and cell.value is not None]
+    complete = [cell for cell in cells if cell.state is State.COMPLETE and cell.val_accuracy is not None]
     places = _places(cells)
     if len(complete) < MIN_CELLS or len(places) < 2:
         return {}
     n_best = max(MIN_BEST, math.ceil(BEST_SHARE * len(complete)))
-    values = sorted((float(cell.value or 0.0) for cell in complete), reverse=True)
+    values = sorted((float(cell.val_accuracy or 0.0) for cell in complete), reverse=True)
     if values[n_best - 1] == values[-1]:  # the best are all of them
         return {}
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(direction=VAL_ACCURACY.direction)
     distributions = {name: _distribution(name, cells, len(place)) for name, place in places.items()}
     for cell in complete:
         params = {name: place[canonical_json(cell.params[name])] for name, place in places.items()}
-        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=cell.value))
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=cell.val_accuracy))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=n_best / len(complete))
     return get_param_importances(study, evaluator=evaluator, params=list(places))
 
 
-def _places(cells: Sequence[GridCell]) -> dict[str, dict[str, int]]:
+def _places(cells: Sequence[Cell]) -> dict[str, dict[str, int]]:
     """The place of each value among all of its parameter, by its JSON; only of parameters with several values."""
     found: dict[str, dict[str, int]] = {}
     for name in cells[0].params if cells else ():
@@ -54,7 +56,7 @@ def _places(cells: Sequence[GridCell]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _distribution(name: str, cells: Sequence[GridCell], n_values: int) -> BaseDistribution:
+def _distribution(name: str, cells: Sequence[Cell], n_values: int) -> BaseDistribution:
     if isinstance(cells[0].params[name], str | bool):  # no value lies between two others
         return CategoricalDistribution(tuple(range(n_values)))
     return IntDistribution(0, n_values - 1)

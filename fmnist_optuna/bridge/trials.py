@@ -4,10 +4,9 @@ Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard 
 """
 
 import functools
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,15 +15,16 @@ from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from fmnist_optuna.bridge.attributes import is_foreign, stored_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.ledger.records import TrialAttributes
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.search.cell import BATCH_SIZE, LEARNING_RATE, TRAINING_SEED, Grid, Params, canonical_json
 from fmnist_optuna.spec.study_spec import PrunerSpec
 
 INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
 FLOATS = ("dropout_rate", LEARNING_RATE)
-
-Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost", "killed", "blamed"]
 
 
 class LedgerGridSampler(GridSampler):
@@ -48,11 +48,6 @@ class LedgerGridSampler(GridSampler):
     def search_space(self) -> dict[str, list[Any]]:
         """Values by parameter, names sorted."""
         return self._search_space
-
-
-def is_foreign(trial: FrozenTrial) -> bool:
-    """Whether another program added a trial to the study: it is reported, never touched, and counts for nothing."""
-    return TOKEN not in trial.system_attrs and CELL_ID not in trial.system_attrs
 
 
 class LedgerMedianPruner(MedianPruner):
@@ -81,13 +76,13 @@ class Outcome:
     """How a training ended: with a value, pruned, or diverged.
 
     Args:
-        state: COMPLETE or PRUNED.
-        value: val_accuracy of the weights that are kept, 0..1; None when pruned.
-        reason: Why it was cut, for PRUNED.
+        state: Complete or pruned.
+        val_accuracy: Of the weights that are kept, 0..1; None when pruned.
+        reason: Why it was cut, when pruned.
     """
 
-    state: TrialState
-    value: float | None = None
+    state: State
+    val_accuracy: float | None = None
     reason: Reason | None = None
 
 
@@ -136,14 +131,14 @@ def make_template(
     params: Params,
     sampler: LedgerGridSampler,
     distributions: Mapping[str, BaseDistribution],
-    attributes: Mapping[str, Any],
+    attributes: TrialAttributes,
 ) -> FrozenTrial:
     """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction."""
     return create_trial(
         state=TrialState.RUNNING,
         params=dict(params),
         distributions=dict(distributions),
-        user_attrs=dict(attributes),
+        user_attrs=stored_attributes(attributes),
         system_attrs={
             CELL_ID: cell_id,
             TOKEN: token,
@@ -157,7 +152,7 @@ def make_template(
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     """Finish a trial; one that somebody has finished or deleted stays as it is (re-read it to see whose it is)."""
     try:
-        study.tell(trial, outcome.value, state=outcome.state)
+        study.tell(trial, outcome.val_accuracy, state=TrialState[outcome.state.optuna_name])
     except KeyError:  # deleted
         return
     except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError
@@ -165,24 +160,20 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
             raise RuntimeError(f"trial {trial.number} could not be finished") from error
 
 
-def fail_trial(
-    storage: BaseStorage,
-    trial_id: int,
-    reason: Reason,
-    error: str | None = None,
-    attributes: Mapping[str, Any] = types.MappingProxyType({}),
-) -> None:
-    """Mark a trial FAIL with its reason; a finished or deleted one stays as it is.
+def note(trial: optuna.Trial, attributes: TrialAttributes) -> None:
+    """Note something on a running trial."""
+    for key, value in stored_attributes(attributes).items():
+        trial.set_user_attr(key, value)
+
+
+def fail_trial(storage: BaseStorage, trial_id: int, attributes: TrialAttributes) -> None:
+    """Mark a trial FAIL; a finished or deleted one stays as it is.
 
     Args:
-        error: What went wrong, when the attempt is to blame; it counts against the cell.
-        attributes: Further user attributes.
+        attributes: Its reason, and whatever else is to be noted. With an error it counts against the cell.
     """
     try:
-        storage.set_trial_user_attr(trial_id, "reason", reason)
-        if error is not None:
-            storage.set_trial_user_attr(trial_id, "error", error)
-        for key, value in attributes.items():
+        for key, value in stored_attributes(attributes).items():
             storage.set_trial_user_attr(trial_id, key, value)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except (optuna.exceptions.UpdateFinishedTrialError, KeyError):

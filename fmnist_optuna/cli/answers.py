@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.export.prediction import Prediction
-    from fmnist_optuna.ledger.progress import CellCounts
+    from fmnist_optuna.ledger.records import Attempt, CellCounts
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
-    from fmnist_optuna.study.leaderboard import TrialRow
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
@@ -62,7 +61,12 @@ def status_answer(session: Session) -> Answer:
         ],
         "best": None
         if best is None
-        else {"trial": best.trial_number, "params": best.params, "val_accuracy": best.value, "epochs": best.n_epochs},
+        else {
+            "trial": best.trial_number,
+            "params": best.params,
+            "val_accuracy": best.val_accuracy,
+            "epochs": best.n_epochs,
+        },
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
         "foreign_trials": history.n_foreign(),
     }
@@ -102,8 +106,8 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answe
         **winner_answer(record, confirmed.winner),
         "candidates": [
             {
-                "trial": candidate.cell.trial_number,
-                "params": candidate.cell.params,
+                "trial": candidate.original.number,
+                "params": candidate.original.params,
                 "n_parameters": candidate.n_parameters,
                 "seeds": len(candidate.val.values),
                 "missing": candidate.n_missing,
@@ -156,39 +160,40 @@ def prediction_answer(prediction: Prediction, n_classes: int) -> Answer:
     }
 
 
-def trials_answer(rows: list[TrialRow]) -> Answer:
+def trials_answer(attempts: list[Attempt]) -> Answer:
     """`trials --json`."""
-    return {"trials": [trial_answer(row) for row in rows]}
+    return {"trials": [trial_answer(attempt) for attempt in attempts]}
 
 
-def trial_answer(row: TrialRow) -> Answer:
+def trial_answer(attempt: Attempt) -> Answer:
     """One attempt."""
     return {
-        "trial": row.number,
-        "cell": row.cell_id,
-        "state": row.state,
-        "params": {name: _json_value(value) for name, value in row.params.items()},
-        "val_accuracy": row.value,
-        "epochs": row.n_epochs,
-        "seconds": round(row.seconds, 3),
-        "attempt": row.attempt,
-        "worker": row.worker,
-        "reason": row.reason,
-        "error": row.error,
-        "foreign": row.is_foreign,
+        "trial": attempt.number,
+        "cell": attempt.cell_id,
+        "state": attempt.state.optuna_name,
+        "params": {name: _json_value(value) for name, value in attempt.params.items()},
+        "val_accuracy": attempt.val_accuracy,
+        "epochs": attempt.n_epochs,
+        "seconds": round(attempt.seconds, 3),
+        "attempt": attempt.attributes.attempt or 1,
+        "worker": attempt.worker,
+        "reason": attempt.attributes.reason,
+        "error": attempt.attributes.error,
+        "foreign": attempt.is_foreign,
     }
 
 
 def details_answer(details: TrialDetails) -> Answer:
     """`show --json`."""
+    attempt = details.attempt
     return {
         "study": details.record.name,
-        **trial_answer(details.row),
-        "seed": details.row.seed,
+        **trial_answer(attempt),
+        "seed": attempt.attributes.seed,
         "log": None if details.log is None else str(details.log),
-        "code": details.code,
+        "code": attempt.attributes.code,
         "files": {name: str(path) for name, path in details.files.items()},
-        "curve": [{name: _json_number(number) for name, number in vars(epoch).items()} for epoch in details.curve],
+        "curve": [{name: _json_number(number) for name, number in vars(epoch).items()} for epoch in attempt.epochs],
     }
 
 

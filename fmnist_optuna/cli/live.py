@@ -16,7 +16,7 @@ from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.study_tables import describe_counts, running_table
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.pages.time_left import RemainingTime
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.study.session import Session
@@ -37,7 +37,7 @@ class StudyObserver(Observer):
 
     def __init__(self) -> None:
         self._finished_until = 0.0
-        self._told: set[int] = set()
+        self._told: set[int | None] = set()
         self._next_look = 0.0
         self._session: Session | None = None
 
@@ -91,7 +91,7 @@ class StudyObserver(Observer):
         n_before = counts.done - len(finished)
         for offset, cell in enumerate(finished, start=1):
             self.line(f"[{n_before + offset}/{counts.total}] {describe_finished(cell)}")
-        self._finished_until = max(cell.finished_at for cell in finished)
+        self._finished_until = max(cell.finished_at or 0.0 for cell in finished)
 
     def stopping(self, how: str) -> None:
         """Say that the workers finish their epoch."""
@@ -102,10 +102,10 @@ class StudyObserver(Observer):
         say(text, level)
 
 
-def describe_finished(cell: FinishedCell) -> str:
+def describe_finished(cell: Cell) -> str:
     """A finished cell in one line."""
     return (
-        f"trial {cell.trial_number} {cell.result.lower()}: val accuracy {format_percent(cell.value)} "
+        f"trial {cell.trial_number} {cell.state}: val accuracy {format_percent(cell.val_accuracy)} "
         f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_params(cell.params)})"
     )
 
@@ -160,10 +160,9 @@ class StudyView:
         )
         leader = "best so far: none yet"
         if best is not None:
-            leader = (
-                f"best so far: {format_percent(best.value)} by trial {best.trial_number} ({format_params(best.params)})"
-            )
+            score, point = format_percent(best.val_accuracy), format_params(best.params)
+            leader = f"best so far: {score} by trial {best.trial_number} ({point})"
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
-            rows.append(running_table(running))
+            rows.append(running_table(self._history, running))
         return Group(*rows, Text(leader))

@@ -14,7 +14,7 @@ from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.wording import count, format_duration, format_params
 
 if TYPE_CHECKING:
-    from fmnist_optuna.study.leaderboard import TrialRow
+    from fmnist_optuna.ledger.records import Attempt
     from fmnist_optuna.study.session import Session
 
 WATCH_SECONDS = 1.0
@@ -50,8 +50,8 @@ def status(
     out.print(f"{workers}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
     print_foreign(history.n_foreign())
     if history.counts().failed:
-        for params, error in history.failed():
-            out.print(f"failed: {format_params(params)}: {error}", soft_wrap=True)
+        for cell in history.failed():
+            out.print(f"failed: {format_params(cell.params)}: {cell.error or ''}", soft_wrap=True)
 
 
 def _watch(session: "Session") -> None:
@@ -83,33 +83,34 @@ def trials(
     from fmnist_optuna.cli.console import describe_study, out
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
-    from fmnist_optuna.study.leaderboard import read_trials
+    from fmnist_optuna.study.attempts import list_attempts
 
     if as_csv and as_json:
         raise UsageError("--csv must be without --json, but both were given.")
     session = open_session(common, study)
-    rows = read_trials(session)
+    attempts = list_attempts(session)
     if as_json:
-        print_json(trials_answer(rows))
+        print_json(trials_answer(attempts))
     elif as_csv:
-        _write_csv(rows)
+        _write_csv(attempts)
     else:
-        n_foreign = sum(row.is_foreign for row in rows)
-        out.print(f"{describe_study(session.record)}: {count(len(rows) - n_foreign, 'attempt')}")
+        n_foreign = sum(attempt.is_foreign for attempt in attempts)
+        out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(rows)
+        print_trials(attempts)
 
 
-def _write_csv(rows: Sequence["TrialRow"]) -> None:
+def _write_csv(attempts: Sequence["Attempt"]) -> None:
     """One line for each attempt, with a column for each parameter."""
-    names = list(dict.fromkeys(name for row in rows for name in row.params))
+    names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
     columns = ("trial", "cell", "state", "val_accuracy", "epochs", "seconds", "attempt", "worker", "reason", "error")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*columns[:3], *names, *columns[3:]])
-    for row in rows:
-        params = [row.params.get(name, "") for name in names]
-        result = [row.value, row.n_epochs, f"{row.seconds:.3f}", row.attempt, row.worker, row.reason, row.error]
-        writer.writerow([row.number, row.cell_id, row.state, *params, *result])
+    for attempt in attempts:
+        noted, params = attempt.attributes, [attempt.params.get(name, "") for name in names]
+        result = [attempt.val_accuracy, attempt.n_epochs, f"{attempt.seconds:.3f}"]
+        what = [noted.attempt or 1, attempt.worker, noted.reason, noted.error]
+        writer.writerow([attempt.number, attempt.cell_id, attempt.state.optuna_name, *params, *result, *what])
 
 
 @command(group, "show")

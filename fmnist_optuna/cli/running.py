@@ -126,8 +126,8 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
 
 def _say_what_failed(result: "StudyResult") -> None:
     name = result.session.record.name
-    for params, error in result.session.history.failed():
-        say(f"failed: {format_params(params)}: {error}", logging.ERROR)
+    for cell in result.session.history.failed():
+        say(f"failed: {format_params(cell.params)}: {cell.error or ''}", logging.ERROR)
     say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)
     say(
         f"Error: study {name}: {count(result.counts.failed, 'cell')} failed; after mending the cause: "

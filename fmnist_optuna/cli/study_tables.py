@@ -11,7 +11,8 @@ from fmnist_optuna.cli.console import make_table, out, sparkline
 from fmnist_optuna.wording import count, format_percent, format_value
 
 if TYPE_CHECKING:
-    from fmnist_optuna.ledger.progress import CellCounts, RunningCell
+    from fmnist_optuna.ledger.progress import History
+    from fmnist_optuna.ledger.records import Cell, CellCounts
     from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
@@ -42,17 +43,18 @@ def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCou
         out.print(f"{study.name} cannot be read: {study.reason}; {how}", soft_wrap=True)
 
 
-def running_table(cells: Sequence[RunningCell]) -> Table:
+def running_table(history: History, cells: Sequence[Cell]) -> Table:
     """One row for each running cell: what it trains, how far it is, its curve."""
     table = make_table("worker", "cell", "epoch", "val acc", "curve", right=("epoch", "val acc"))
+    curves = history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
     for cell in cells:
-        latest = cell.val_accuracies[-1] if cell.val_accuracies else None
+        values = [epoch.val_accuracy for epoch in curves.get(cell.trial_id or 0, ())]
         table.add_row(
             cell.worker.rsplit("-", 1)[-1] if "-" in cell.worker else cell.worker,
             " ".join(format_value(value) for value in cell.params.values()),
-            str(cell.n_epochs),
-            format_percent(latest),
-            sparkline(cell.val_accuracies),
+            str(len(values)),
+            format_percent(values[-1] if values else None),
+            sparkline(values),
         )
     return table
 

@@ -1,11 +1,11 @@
 """All that `show` tells of one trial, read once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_optuna.bridge.artifacts import kept_files
-from fmnist_optuna.ledger.records import Epoch
-from fmnist_optuna.study.leaderboard import TrialRow, read_trial
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.study.attempts import find_attempt
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import StudyRecord
 
@@ -16,18 +16,15 @@ class TrialDetails:
 
     Args:
         record: The trial's study.
-        code: Fingerprint of the user's code that it was trained with; None where it recorded none.
+        attempt: The trial with its epochs.
         log: The log of its worker; None where it is not on this machine.
         files: What its callbacks wrote and was kept, by the paths that they wrote to.
-        curve: Its epochs.
     """
 
     record: StudyRecord
-    row: TrialRow
-    code: str | None
+    attempt: Attempt
     log: Path | None
     files: dict[str, Path]
-    curve: tuple[Epoch, ...]
 
 
 def read_details(session: Session, number: int) -> TrialDetails:
@@ -36,14 +33,12 @@ def read_details(session: Session, number: int) -> TrialDetails:
     Raises:
         NotFoundError: The study has no such trial.
     """
-    row = read_trial(session, number)
-    trial = session.trials.get_trial(row.trial_id)
-    log = session.storage.artifacts.parent / "logs" / f"{row.worker}.log"
+    attempt = find_attempt(session, number)
+    log = session.storage.artifacts.parent / "logs" / f"{attempt.worker}.log"
+    trial = session.trials.get_trial(attempt.trial_id)
     return TrialDetails(
         record=session.record,
-        row=row,
-        code=trial.user_attrs.get("code"),
+        attempt=replace(attempt, epochs=tuple(session.history.curve(attempt.trial_id))),
         log=log if log.exists() else None,
         files=kept_files(session.storage.artifacts, session.trials, trial),
-        curve=tuple(session.history.curve(row.trial_id)),
     )

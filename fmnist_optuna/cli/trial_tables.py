@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import bar, describe_study, find_bar_ends, make_table, out
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_params, format_percent, format_value
 
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
-    from fmnist_optuna.ledger.records import Epoch
-    from fmnist_optuna.study.leaderboard import TrialRow
+    from fmnist_optuna.ledger.records import Attempt, Epoch
 
 
-def print_trials(rows: Sequence[TrialRow]) -> None:
+def print_trials(attempts: Sequence[Attempt]) -> None:
     """The leaderboard: one row for each attempt, one column for each parameter."""
-    names = list(dict.fromkeys(name for row in rows for name in row.params))
+    names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
     right = ("trial", "val acc", "epochs", "seconds")
-    notes = [_note(row) for row in rows]
+    notes = [_note(attempt) for attempt in attempts]
     columns = ("trial", "state", *names, "val acc", "", "epochs", "seconds", *(["note"] if any(notes) else []))
     table = make_table(*columns, right=(*right, *names))
-    low, high = find_bar_ends(row.value for row in rows)
-    for row, note in zip(rows, notes, strict=True):
+    low, high = find_bar_ends(attempt.val_accuracy for attempt in attempts)
+    for attempt, note in zip(attempts, notes, strict=True):
         table.add_row(
-            str(row.number),
-            row.state,
-            *(format_value(row.params[name]) if name in row.params else "" for name in names),
-            format_percent(row.value),
-            bar(row.value, low, high, 6),
-            str(row.n_epochs),
-            f"{row.seconds:.1f}",
+            str(attempt.number),
+            attempt.state.optuna_name,
+            *(format_value(attempt.params[name]) if name in attempt.params else "" for name in names),
+            format_percent(attempt.val_accuracy),
+            bar(attempt.val_accuracy, low, high, 6),
+            str(attempt.n_epochs),
+            f"{attempt.seconds:.1f}",
             *([note] if any(notes) else []),
         )
     out.print(table)
 
 
-def _note(row: TrialRow) -> str:
-    attempt = "of another program" if row.is_foreign else f"attempt {row.attempt}" if row.attempt > 1 else ""
-    reason = row.error or ("" if row.reason == row.state.lower() else row.reason)
-    return ", ".join(part for part in (attempt, reason) if part)
+def _note(attempt: Attempt) -> str:
+    """Which attempt at its cell it is, unless the first, and what went wrong."""
+    noted, serial = attempt.attributes, attempt.attributes.attempt or 1
+    which = "of another program" if attempt.is_foreign else f"attempt {serial}" if serial > 1 else ""
+    reason = noted.error or ("" if noted.reason == attempt.state else noted.reason)
+    return ", ".join(part for part in (which, reason) if part)
 
 
 def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
@@ -52,7 +54,7 @@ def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
     columns = ("epoch", "loss", "accuracy", "val loss", "val acc", "seconds")
     table = make_table("epoch", "loss", "accuracy", "val loss", "val acc", "", "seconds", right=columns)
     low, high = find_bar_ends(epoch.val_accuracy for epoch in epochs)
-    best = max(epochs, key=lambda epoch: -1.0 if math.isnan(epoch.val_accuracy) else epoch.val_accuracy)
+    best = min(epochs, key=lambda epoch: VAL_ACCURACY.rank(epoch.val_accuracy))
     for epoch in epochs:
         table.add_row(
             str(epoch.epoch + 1),
@@ -68,23 +70,23 @@ def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
 
 def print_details(details: TrialDetails) -> None:
     """One trial with its curve."""
-    row = details.row
-    reason = f", {row.reason}" if row.reason else ""
-    out.print(f"trial {row.number} of {describe_study(details.record)}: {row.state}{reason}")
-    out.print(f"  {format_params(row.params)}")
-    epochs = count(row.n_epochs, "epoch")
-    out.print(f"  val accuracy {format_percent(row.value)}, {epochs} in {row.seconds:.1f} s, seed {row.seed}")
-    if row.is_foreign:
+    attempt, noted = details.attempt, details.attempt.attributes
+    reason = f", {noted.reason}" if noted.reason else ""
+    out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
+    out.print(f"  {format_params(attempt.params)}")
+    epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
+    out.print(f"  val accuracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
+    if attempt.is_foreign:
         out.print("  added by another program; it counts for nothing")
     else:
-        out.print(f"  attempt {row.attempt} at cell {row.cell_id[:12]} by worker {row.worker}")
-    if details.code is not None:
-        out.print(f"  model code {details.code[:12]}")
-    if row.error:
-        out.print(f"  error: {row.error}", soft_wrap=True)
+        out.print(f"  attempt {noted.attempt or 1} at cell {attempt.cell_id[:12]} by worker {attempt.worker}")
+    if noted.code is not None:
+        out.print(f"  model code {noted.code[:12]}")
+    if noted.error:
+        out.print(f"  error: {noted.error}", soft_wrap=True)
     if details.log is not None:
         out.print(f"  log: {details.log}", soft_wrap=True)
     for name, path in details.files.items():
         out.print(f"  {name}: {path}", soft_wrap=True)
-    if details.curve:
-        print_curve(details.curve, is_kept=row.state == "COMPLETE")
+    if attempt.epochs:
+        print_curve(attempt.epochs, is_kept=attempt.state is State.COMPLETE)

@@ -9,7 +9,7 @@ from fmnist_optuna.wording import count, format_interval, format_params, format_
 
 if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
-    from fmnist_optuna.ledger.progress import CellCounts
+    from fmnist_optuna.ledger.records import CellCounts
     from fmnist_optuna.results.confirmation import Confirmation
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
@@ -50,14 +50,14 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
     out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
-    names = list(confirmation.chosen.cell.params)
+    names = list(confirmation.chosen.original.params)
     numbers = ("trial", *names, "params", "val acc", "sd", "95 % interval")
     table = make_table(*numbers, "", right=numbers)
     for candidate in confirmation.candidates:
         is_chosen = candidate is confirmation.chosen
         table.add_row(
-            str(candidate.cell.trial_number),
-            *(format_value(candidate.cell.params[name]) for name in names),
+            str(candidate.original.number),
+            *(format_value(candidate.original.params[name]) for name in names),
             f"{candidate.n_parameters:,}",
             format_percent(candidate.val.mean),
             format_points(candidate.val.sd),

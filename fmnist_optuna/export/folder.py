@@ -27,13 +27,14 @@ from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card, write_confusion_matrix
 from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
-from fmnist_optuna.results.evaluation import Evaluation, open_weights, summarize
-from fmnist_optuna.results.winner import finished_cell, winning_cell
+from fmnist_optuna.results.evaluation import Evaluation, open_weights, recorded_seed, summarize
+from fmnist_optuna.results.winner import finished_attempt, winning_attempt
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -90,21 +91,24 @@ def export_model(
     name = session.record.name
     if session.record.is_confirmation:
         raise UsageError(f"STUDY must be a study of a grid, but {name} is a confirmation; export what it chose.")
-    cell = winning_cell(session, find_confirmation(session)) if trial is None else _complete_cell(session, trial)
+    if trial is None:
+        attempt = winning_attempt(session, find_confirmation(session))
+    else:
+        attempt = _complete_attempt(session, trial)
     target = out / name / str(version or _next_version(out / name))
     if target.exists():
         raise UsageError(f"--version must be new, but {target} exists; leave it out for the next one.")
-    opening = open_weights(session, cell, data_dir, purpose="export")
-    with explained_by_code(session, cell), _writing_to(target), whole_folder(target) as folder:
-        manifest = _write(session, cell, opening, folder, formats, data_dir)
+    opening = open_weights(session, attempt, data_dir, purpose="export")
+    with explained_by_code(session, attempt), _writing_to(target), whole_folder(target) as folder:
+        manifest = _write(session, attempt, opening, folder, formats, data_dir)
     return Export(target, manifest, summarize(opening, session.record.info.class_names))
 
 
-def _complete_cell(session: Session, trial: int) -> FinishedCell:
-    cell = finished_cell(session, trial)
-    if cell.result != "COMPLETE":
+def _complete_attempt(session: Session, trial: int) -> Attempt:
+    attempt = finished_attempt(session, trial)
+    if attempt.state is not State.COMPLETE:
         raise UsageError(f"--trial must be COMPLETE, but trial {trial} was pruned and kept no weights.")
-    return cell
+    return attempt
 
 
 def _next_version(folder: Path) -> int:
@@ -118,27 +122,27 @@ def _next_version(folder: Path) -> int:
 
 
 def _write(
-    session: Session, cell: FinishedCell, opening: Opening, folder: Path, formats: Sequence[str], data_dir: Path | None
+    session: Session, attempt: Attempt, opening: Opening, folder: Path, formats: Sequence[str], data_dir: Path | None
 ) -> dict[str, Any]:
     """Everything into a folder; returns the manifest."""
     record, info = session.record, session.record.info
     evaluation = summarize(opening, info.class_names)
-    attempt = session.trials.get_trial(cell.trial_id)
-    weights = weights_path(session.storage.artifacts, session.trials, attempt)
-    seed = int(attempt.user_attrs["seed"])
-    arguments = (record.spec, info, cell.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
+    trial = session.trials.get_trial(attempt.trial_id)
+    weights = weights_path(session.storage.artifacts, session.trials, trial)
+    seed = recorded_seed(attempt)
+    arguments = (record.spec, info, attempt.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
     has_logits = Call(_write_models, *arguments, doing="writing the model").result()
     confirmation = find_confirmation(session)
-    is_confirmed = confirmation is not None and confirmation.chosen.cell.trial_id == cell.trial_id
+    is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
     manifest = {
         "schema": 1,
         "study": record.name,
-        "trial": cell.trial_number,
-        "params": cell.params,
+        "trial": attempt.number,
+        "params": attempt.params,
         "architecture": {"name": record.spec.model.architecture, **record.spec.model.arguments},
         "synthetic": info.is_demo,
         "data": {"source": record.data_source, "fingerprint": record.data_fingerprint},
-        "val_accuracy": cell.value,
+        "val_accuracy": attempt.val_accuracy,
         "test_accuracy": evaluation.accuracy,
         "test_interval": list(evaluation.interval),
         "n_test_images": evaluation.n_images,
@@ -150,7 +154,7 @@ def _write(
         "labels": list(info.class_names),
         "dataset": info.to_content(),
         "parity": _check_parity(session, opening, folder, data_dir) if "savedmodel" in formats else None,
-        "trained_with": attempt.user_attrs.get("environment"),
+        "trained_with": attempt.attributes.environment,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_confusion_matrix(folder / PICTURE, evaluation, info)

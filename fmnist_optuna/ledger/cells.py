@@ -1,4 +1,4 @@
-"""The cells of one study and every statement that changes one: claim, bind, renew, settle, give back, take over.
+"""The cells of one study and every statement that changes one: claim, bind, renew, finish, give back, take over.
 
 The protocol promises that every cell ends with exactly one result whatever is killed, stalled or restarted. Each clause
 of it closes a hole that an exhaustive search of a model found, so none is there for looks:
@@ -7,15 +7,15 @@ of it closes a hole that an exhaustive search of a model found, so none is there
 - a token is made by the claimer and never used again; time is the database's;
 - nothing trains, reports or tells before its trial is bound to the cell;
 - a cell that comes back after a loss, a kill or a failure goes behind those that wait; one given back keeps its place;
-- a result is first told to Optuna, then copied from the trial to the cell, so whoever finds the cell later settles it
-  the same way.
+- a result is first told to Optuna, then copied from the trial to the cell, so whoever finds the cell later finishes
+  it the same way.
 
-Works on plain rows: knows no Keras, and of Optuna only what `settle` is told.
+Works on plain rows: knows no Keras, and of Optuna only what an `Attempt` says.
 """
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import BindParameter, Row, Update, and_, bindparam, case, exists, func, or_, select, true, update
@@ -23,10 +23,11 @@ from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.records import Claim, Ending, Epoch, HeldCell, Timing
+from fmnist_optuna.ledger.records import Attempt, Claim, Epoch, HeldCell, Timing
+from fmnist_optuna.ledger.states import DONE, State
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import cells, epochs, studies
-from fmnist_optuna.search.cell import Cell
+from fmnist_optuna.search.cell import Point
 
 MAX_FAILURES = 3  # attempts that are to blame themselves
 MAX_LOST = 100  # attempts that lost their lease or were killed from outside
@@ -46,8 +47,8 @@ class Ledger(StudyPart):
         super().__init__(storage, study_id)
         self.timing = timing
 
-    def seed(self, connection: Connection, new_cells: Iterable[Cell]) -> int:
-        """Insert the cells that are missing, within the caller's transaction.
+    def add_cells(self, connection: Connection, points: Iterable[Point]) -> int:
+        """Insert a cell for each point that has none yet, within the caller's transaction.
 
         Returns:
             How many were new.
@@ -58,15 +59,15 @@ class Ledger(StudyPart):
         rows = [
             {
                 "study_id": self.study_id,
-                "cell_id": cell.cell_id,
+                "cell_id": point.cell_id,
                 "position": first + offset,
-                "params": json.dumps(cell.params),
-                "state": "waiting",
+                "params": json.dumps(point.params),
+                "state": State.WAITING,
                 "claims": 0,
                 "failures": 0,
                 "lost": 0,
             }
-            for offset, cell in enumerate(new_cells)
+            for offset, point in enumerate(points)
         ]
         if rows:
             connection.execute(insert_or_ignore(self.storage, cells), rows)
@@ -92,7 +93,7 @@ class Ledger(StudyPart):
         study: BindParameter[int] = bindparam("study")
         next_cell = (
             select(cells.c.cell_id)
-            .where(cells.c.study_id == study, cells.c.state == "waiting")
+            .where(cells.c.study_id == study, cells.c.state == State.WAITING)
             .order_by(cells.c.position)
             .limit(1)
             .with_for_update(skip_locked=True)  # Postgres; SQLite has one writer at a time
@@ -103,11 +104,11 @@ class Ledger(StudyPart):
             .where(
                 cells.c.study_id == study,
                 cells.c.cell_id == next_cell.scalar_subquery(),
-                cells.c.state == "waiting",
+                cells.c.state == State.WAITING,
                 is_current,
             )
             .values(
-                state="running",
+                state=State.RUNNING,
                 token=bindparam("token_"),
                 worker=bindparam("worker_"),
                 lease_until=self.storage.now + self.timing.lease_seconds,
@@ -149,30 +150,30 @@ class Ledger(StudyPart):
             return int(connection.execute(generation).scalar_one())
 
     @retrying
-    def settle(self, cell_id: str, token: str, ending: Ending) -> bool:
-        """Copy a finished trial to its cell: a result makes it done, a failure makes it wait again or fail.
+    def finish_cell(self, cell_id: str, token: str, attempt: Attempt) -> bool:
+        """Copy a finished attempt to its cell: a result makes it done, a failure makes it wait again or fail.
 
         Returns:
             False when the cell is no longer under this token.
         """
         statement = self._mine(cell_id, token)
-        if ending.result == "FAIL":
-            return self._changes(statement.values(**self._after_failure(ending)))
-        done = statement.where(cells.c.trial_id == ending.trial_id).values(
-            state="done",
-            result=ending.result,
-            value=ending.value,
+        if not attempt.state.has_result:
+            return self._changes(statement.values(**self._after_failure(attempt)))
+        done = statement.where(cells.c.trial_id == attempt.trial_id).values(
+            state=DONE,
+            result=attempt.state.optuna_name,
+            value=attempt.val_accuracy,
             error=None,
             finished_at=self.storage.now,
         )
-        return self._changes(done) or self._is_settled(cell_id, ending.trial_id)
+        return self._changes(done) or self._is_result(cell_id, attempt.trial_id)
 
-    def _is_settled(self, cell_id: str, trial_id: int) -> bool:
-        """Whether the cell is done with this very trial: an earlier try committed, or another settled it."""
+    def _is_result(self, cell_id: str, trial_id: int) -> bool:
+        """Whether the cell is done with this very trial: an earlier try committed, or another finished it."""
         where = and_(
             cells.c.study_id == self.study_id,
             cells.c.cell_id == cell_id,
-            cells.c.state == "done",
+            cells.c.state == DONE,
             cells.c.trial_id == trial_id,
         )
         with self.storage.read() as connection:
@@ -216,19 +217,11 @@ class Ledger(StudyPart):
             cells.c.trial_id,
             (cells.c.lease_until < self.storage.now).label("is_expired"),
             cells.c.lost,
-        ).where(cells.c.study_id == self.study_id, cells.c.state == "running")
+        ).where(cells.c.study_id == self.study_id, cells.c.state == State.RUNNING)
         if worker is not None:
             query = query.where(cells.c.worker == worker)
         with self.storage.write() if as_writer else self.storage.read() as connection:
             return [_held(row) for row in connection.execute(query)]
-
-    @retrying
-    def counts(self) -> Mapping[str, int]:
-        """Number of cells by state (waiting, running, done, failed), in one statement."""
-        query = select(cells.c.state, func.count()).where(cells.c.study_id == self.study_id).group_by(cells.c.state)
-        with self.storage.read() as connection:
-            rows = connection.execute(query)
-            return dict.fromkeys(("waiting", "running", "done", "failed"), 0) | {state: n for state, n in rows}  # noqa: C416
 
     @retrying
     def generation(self) -> int | None:
@@ -242,32 +235,37 @@ class Ledger(StudyPart):
         """Let failed cells wait again with their counters at 0; returns how many."""
         statement = (
             update(cells)
-            .where(cells.c.study_id == self.study_id, cells.c.state == "failed")
+            .where(cells.c.study_id == self.study_id, cells.c.state == State.FAILED)
             .values(**_WAIT_AGAIN, failures=0, lost=0, error=None)
         )
         with self.storage.write() as connection:
             return connection.execute(statement).rowcount
 
-    def _after_failure(self, ending: Ending) -> dict[str, Any]:
-        """New values of a cell whose trial failed; the expressions read the row as it was before."""
-        if ending.is_stopped:
+    def _after_failure(self, attempt: Attempt) -> dict[str, Any]:
+        """New values of a cell whose trial failed; the expressions read the row as it was before.
+
+        An attempt that was stopped on purpose counts for nothing. A cell that was found to kill its workers fails at
+        once, and so does one whose user code raises the same exception twice.
+        """
+        reason, error = attempt.attributes.reason, attempt.attributes.error
+        if reason == "stopped":
             return _WAIT_AGAIN
-        if ending.is_blamed:
+        if reason == "blamed":
             is_over: Any = true()
-            counted = {**self._count_lost(), "error": ending.error}
-        elif ending.error is None:
+            counted = {**self._count_lost(), "error": error}
+        elif error is None:
             is_over = cells.c.lost + 1 >= MAX_LOST
             counted = self._count_lost()
         else:
-            counted = {"failures": cells.c.failures + 1, "error": ending.error, "position": self._behind()}
+            counted = {"failures": cells.c.failures + 1, "error": error, "position": self._behind()}
             is_over = cells.c.failures + 1 >= MAX_FAILURES
-            if ending.is_exception:
-                is_over = or_(is_over, func.coalesce(cells.c.error, "") == ending.error)
-        keep = {"trial_id": ending.trial_id, "trial_number": ending.number}
+            if reason == "exception":
+                is_over = or_(is_over, func.coalesce(cells.c.error, "") == error)
+        keep = {"trial_id": attempt.trial_id, "trial_number": attempt.number}
         return {
             **_WAIT_AGAIN,
             **counted,
-            "state": case((is_over, "failed"), else_="waiting"),
+            "state": case((is_over, State.FAILED), else_=State.WAITING),
             **{name: case((is_over, value), else_=None) for name, value in keep.items()},
         }
 
@@ -275,7 +273,7 @@ class Ledger(StudyPart):
         is_over = cells.c.lost + 1 >= MAX_LOST
         return {
             "lost": cells.c.lost + 1,
-            "state": case((is_over, "failed"), else_="waiting"),
+            "state": case((is_over, State.FAILED), else_=State.WAITING),
             "error": case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error),
             "position": self._behind(),
         }
@@ -288,7 +286,7 @@ class Ledger(StudyPart):
         waiting = cells.alias("waiting")
         last = (
             select(waiting.c.position)
-            .where(waiting.c.study_id == self.study_id, waiting.c.state == "waiting")
+            .where(waiting.c.study_id == self.study_id, waiting.c.state == State.WAITING)
             .order_by(waiting.c.position.desc())
             .limit(1)
         )
@@ -299,7 +297,7 @@ class Ledger(StudyPart):
             cells.c.study_id == self.study_id,
             cells.c.cell_id == cell_id,
             cells.c.token == token,
-            cells.c.state == "running",
+            cells.c.state == State.RUNNING,
         )
 
     def _renewal(self, claim: Claim) -> Update:
@@ -311,7 +309,7 @@ class Ledger(StudyPart):
 
 
 _WAIT_AGAIN: dict[str, Any] = {
-    "state": "waiting",
+    "state": State.WAITING,
     "token": None,
     "lease_until": None,
     "trial_id": None,

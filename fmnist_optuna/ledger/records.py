@@ -1,8 +1,10 @@
-"""The things that the ledger deals in: a claim, what it may last, what a trial measures, and how it ends."""
+"""What the ledger tells and is told: cells, attempts at them, their epochs; claims and what they may last."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.search.cell import Params
 
 
@@ -40,7 +42,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class HeldCell:
-    """A running cell as somebody saw it: enough to take it over if it has not changed since."""
+    """Somebody else's right to a cell, as it was seen: enough to take the cell over if it has not changed since."""
 
     cell_id: str
     token: str
@@ -53,7 +55,15 @@ class HeldCell:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of one trial measured; accuracies are fractions."""
+    """What one epoch of one trial measured.
+
+    Args:
+        epoch: 0-based.
+        train_loss: Over all training images, with dropout; NaN for one that was not finite.
+        train_accuracy: 0..1.
+        val_loss: Over all validation images; NaN for one that was not finite.
+        val_accuracy: 0..1.
+    """
 
     epoch: int
     train_loss: float
@@ -64,23 +74,136 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a finished trial ended, as the cell needs it; read from Optuna.
+class Cell:
+    """What the ledger knows of a cell.
 
     Args:
-        result: Optuna's state.
-        value: val_accuracy of a COMPLETE or PRUNED trial.
+        state: Where it stands.
+        worker: Who holds it, or held it last; "" before the first claim.
+        trial_id: Of the trial that is bound to it, is its result, or was its last failure; None without one.
+        trial_number: Of the same trial.
+        val_accuracy: Of its result, 0..1; None without one, and for one that diverged.
+        error: What went wrong last, when the attempt was to blame.
+        n_epochs: Of its trial so far.
+        seconds: Of these epochs.
+        held_seconds: Since it was claimed last; 0.0 before the first claim.
+        finished_at: When its result came, in seconds since 1970 UTC; None without one.
+    """
+
+    cell_id: str
+    params: Params
+    state: State
+    worker: str = ""
+    trial_id: int | None = None
+    trial_number: int | None = None
+    val_accuracy: float | None = None
+    error: str | None = None
+    n_epochs: int = 0
+    seconds: float = 0.0
+    held_seconds: float = 0.0
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialAttributes:
+    """What is noted on a trial of ours beside what Optuna keeps of every trial; None is what was not noted.
+
+    Args:
+        worker: Who trains it.
+        attempt: Which attempt at its cell, from 1.
+        seed: Of its training.
+        environment: What its numbers depend on beside seed, data and code.
+        code: Fingerprint of the user's code.
+        machine: Where it runs.
+        oom_counter: The kernel's count of processes killed for want of memory when it began.
+        reason: Why it was cut or failed.
         error: What went wrong, when the attempt is to blame.
-        is_exception: Whether the error is an exception of the user's code: the same one twice fails the cell.
-        is_stopped: Whether it was stopped on purpose, so that nothing counts.
-        is_blamed: Whether the cell was found to kill its workers, so that it fails at once.
+        best_epoch: 0-based epoch whose weights were kept.
+        n_parameters: Of the model, trainable or not.
+        weights_sha256: Of the kept weights.
+        exit_code: Of a killed worker, as multiprocessing has it, if somebody saw its end.
+        killed_for_memory: Whether the kernel counted a kill meanwhile.
+    """
+
+    worker: str | None = None
+    attempt: int | None = None
+    seed: int | None = None
+    environment: Mapping[str, Any] | None = None
+    code: str | None = None
+    machine: str | None = None
+    oom_counter: Mapping[str, Any] | None = None
+    reason: Reason | None = None
+    error: str | None = None
+    best_epoch: int | None = None
+    n_parameters: int | None = None
+    weights_sha256: str | None = None
+    exit_code: int | None = None
+    killed_for_memory: bool | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One trial: an attempt at a cell.
+
+    Args:
+        number: 0-based, within the study.
+        cell_id: Cell; "" for a trial that another program made, of which the rest is what that program left.
+        val_accuracy: 0..1: of the kept weights when complete, the last one reported when pruned; None for any other.
+        attributes: What is noted on it; nothing is for another program's.
+        n_epochs: That it has trained.
+        seconds: Of these epochs.
+        epochs: What they measured, where they were asked for.
+        began: Seconds since 1970 UTC; 0.0 for one that has not begun.
+        ended: The same; None while it runs.
     """
 
     trial_id: int
     number: int
-    result: Literal["COMPLETE", "PRUNED", "FAIL"]
-    value: float | None = None
-    error: str | None = None
-    is_exception: bool = False
-    is_stopped: bool = False
-    is_blamed: bool = False
+    cell_id: str
+    params: Params
+    state: State
+    val_accuracy: float | None
+    attributes: TrialAttributes = field(default_factory=TrialAttributes)
+    n_epochs: int = 0
+    seconds: float = 0.0
+    epochs: tuple[Epoch, ...] = ()
+    began: float = 0.0
+    ended: float | None = None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program added it to the study."""
+        return not self.cell_id
+
+    @property
+    def worker(self) -> str:
+        """Who trained it; "" where nothing says so."""
+        return self.attributes.worker or ""
+
+
+@dataclass(frozen=True)
+class CellCounts:
+    """Number of cells by state; complete and pruned add up to done."""
+
+    total: int
+    waiting: int
+    running: int
+    done: int
+    complete: int
+    pruned: int
+    failed: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.waiting == 0 and self.running == 0
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A worker as it last said it was there."""
+
+    worker_id: str
+    host: str
+    pid: int
+    seconds_since_seen: float

@@ -25,10 +25,9 @@ from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.results.winner import Winner
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_error, format_interval, format_params, format_percent
-
-METRIC = "val_accuracy"
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +45,13 @@ def _decorate(session: Session, overview: Overview) -> None:
     study = session.study
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([METRIC])
+        study.set_metric_names([VAL_ACCURACY.name])
     if (note := describe_study(overview)) != optuna_dashboard.get_note(study):
         optuna_dashboard.save_note(study, note)
     drawn = {"timeline": draw_timeline(overview)}
     if overview.cells:
         drawn["grid"] = draw_heat_map(overview)[0]
-    if any(attempt.curve for attempt in overview.attempts):
+    if any(attempt.epochs for attempt in overview.attempts):
         drawn["curves"] = draw_curves(overview)[0]
     for name, figure in drawn.items():
         if figure is not None:

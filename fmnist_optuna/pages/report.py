@@ -20,6 +20,8 @@ from fmnist_optuna.data.pictures import as_picture
 from fmnist_optuna.durable import whole_file
 from fmnist_optuna.errors import DataError, StorageError
 from fmnist_optuna.ledger.openings import Opening
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.confirmation import draw_confirmation
 from fmnist_optuna.pages.figures.confusion_matrix import draw_confusion_matrix
 from fmnist_optuna.pages.figures.curves import draw_curves
@@ -27,8 +29,9 @@ from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.importance import draw_importance
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.timeline import draw_timeline
-from fmnist_optuna.pages.overview import Attempt, Overview, read_overview
+from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.study.attempts import rank_attempt
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import (
     format_duration,
@@ -115,11 +118,11 @@ def render_report(overview: Overview, test_images: Any) -> str:
         if opening is None or test_images is None
         else find_mistakes(opening, test_images, overview.record.info),
         savings=describe_savings(overview),
-        attempts=sorted(overview.attempts, key=_rank)[:N_ROWS],
+        attempts=sorted(overview.attempts, key=rank_attempt)[:N_ROWS],
         n_attempts=len(overview.attempts),
         openings=overview.openings,
         environments=_environments(overview.attempts),
-        machines=sorted({_machine(a.environment) for a in overview.attempts if a.environment}),
+        machines=sorted({_machine(a.attributes.environment) for a in overview.attempts if a.attributes.environment}),
         grid=overview.record.spec.grid,
         spec=overview.record.spec.model_dump_json(indent=2),
         version=__version__,
@@ -137,7 +140,7 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
 
     if overview.cells:
         add("heat-map", *draw_heat_map(overview))
-    if any(attempt.curve for attempt in overview.attempts):
+    if any(attempt.epochs for attempt in overview.attempts):
         add("curves", *draw_curves(overview))
     add("parallel", draw_parallel_coordinates(overview))
     add("importance", draw_importance(overview))
@@ -173,12 +176,12 @@ def _data_uri(image: Any, info: DatasetInfo) -> str:
 
 def describe_savings(overview: Overview) -> str:
     """What pruning saved, estimated by the epochs that COMPLETE trials took; empty without both kinds."""
-    complete = [len(attempt.curve) for attempt in overview.attempts if attempt.state == "complete"]
-    pruned = [a for a in overview.attempts if a.state == "pruned" and a.reason != "diverged"]
+    complete = [len(attempt.epochs) for attempt in overview.attempts if attempt.state is State.COMPLETE]
+    pruned = [a for a in overview.attempts if a.state is State.PRUNED and a.attributes.reason != "diverged"]
     if not complete or not pruned:
         return ""
     mean = sum(complete) / len(complete)
-    spent = sum(len(attempt.curve) for attempt in pruned)
+    spent = sum(len(attempt.epochs) for attempt in pruned)
     saved = max(0.0, mean * len(pruned) - spent)
     share = saved / (saved + spent + sum(complete))
     return (
@@ -192,8 +195,8 @@ def _environments(attempts: Sequence[Attempt]) -> list[tuple[str, int]]:
     """Each environment that trials were trained in, with their number."""
     found: dict[str, int] = {}
     for attempt in attempts:
-        if attempt.environment:
-            text = ", ".join(f"{name} {value}" for name, value in attempt.environment.items() if name != "cpu_features")
+        if environment := attempt.attributes.environment:
+            text = ", ".join(f"{name} {value}" for name, value in environment.items() if name != "cpu_features")
             found[text] = found.get(text, 0) + 1
     return sorted(found.items(), key=lambda item: -item[1])
 
@@ -202,11 +205,6 @@ def _machine(environment: Mapping[str, Any]) -> str:
     names = {"tensorflow": "TensorFlow", "keras": "Keras"}
     versions = [f"{name} {environment[key]}" for key, name in names.items() if key in environment]
     return ", ".join([str(environment.get("cpu") or environment.get("system", "")), *versions])
-
-
-def _rank(attempt: Attempt) -> tuple[int, float, int]:
-    ranks = {"complete": 0, "pruned": 1, "running": 2, "waiting": 3, "fail": 4}
-    return ranks[attempt.state], -(attempt.value or 0.0), attempt.number
 
 
 def _number(value: object) -> str:

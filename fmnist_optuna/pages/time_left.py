@@ -3,7 +3,8 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from fmnist_optuna.ledger.progress import CellCounts, History, RunningCell
+from fmnist_optuna.ledger.progress import History
+from fmnist_optuna.ledger.records import Cell, CellCounts
 from fmnist_optuna.search.cell import Params
 
 SIZE = "hidden_size"  # what a cell's time depends on most
@@ -36,10 +37,10 @@ class RemainingTime:
         self._history = history
         self._groups: dict[Hashable, _Group] = {}
         self._n_cells = self._n_failed = 0
-        self._told: set[int] = set()
+        self._told: set[int | None] = set()
         self._until = 0.0
 
-    def estimate(self, counts: CellCounts, running: list[RunningCell]) -> float | None:
+    def estimate(self, counts: CellCounts, running: list[Cell]) -> float | None:
         """Seconds until the last result, at the number of workers now at work.
 
         Returns:
@@ -55,7 +56,7 @@ class RemainingTime:
         for cell in running:
             group = self._group(cell.params)
             if group.n_finished:
-                seconds -= min(cell.seconds, group.mean_seconds)
+                seconds -= min(cell.held_seconds, group.mean_seconds)
         return max(0.0, seconds) / len(running)
 
     def _read(self, counts: CellCounts) -> None:
@@ -63,19 +64,19 @@ class RemainingTime:
             self._n_cells = counts.total
             for group in self._groups.values():
                 group.n_cells = 0
-            for grid_cell in self._history.grid():
-                self._group(grid_cell.params).n_cells += 1
+            for each in self._history.cells():
+                self._group(each.params).n_cells += 1
         if counts.failed != self._n_failed:
             self._n_failed = counts.failed
             for group in self._groups.values():
                 group.n_failed = 0
-            for params, _ in self._history.failed():
-                self._group(params).n_failed += 1
+            for failed in self._history.failed():
+                self._group(failed.params).n_failed += 1
         if counts.done != len(self._told):
             for cell in self._history.finished(since=self._until - OVERLAP_SECONDS):
                 if cell.trial_id not in self._told:
                     self._told.add(cell.trial_id)
-                    self._until = max(self._until, cell.finished_at)
+                    self._until = max(self._until, cell.finished_at or 0.0)
                     group = self._group(cell.params)
                     group.n_finished += 1
                     group.seconds += cell.seconds

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError, SpecError
 from fmnist_optuna.ledger.codes import list_codes
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.code import CodeRecord, changed_parts
@@ -15,26 +15,25 @@ from fmnist_optuna.study.session import Session
 
 
 @contextmanager
-def explained_by_code(session: Session, cell: FinishedCell) -> Iterator[None]:
-    """Let an error within this block name what of the user's code has changed since the cell was trained, if any."""
+def explained_by_code(session: Session, attempt: Attempt) -> Iterator[None]:
+    """Let an error within this block name what of the user's code has changed since an attempt was trained, if any."""
     try:
         yield
     except (MismatchError, SpecError) as error:
-        parts = find_changed_parts(session, cell)
+        parts = find_changed_parts(session, attempt)
         if not parts:
             raise
         raise type(error)(
-            f"{error} The model code is not the one that trial {cell.trial_number} was trained with: "
-            f"{', '.join(parts)}; `fmnist-optuna reproduce {cell.trial_number} {session.record.name}` shows the "
+            f"{error} The model code is not the one that trial {attempt.number} was trained with: "
+            f"{', '.join(parts)}; `fmnist-optuna reproduce {attempt.number} {session.record.name}` shows the "
             "difference."
         ) from error
 
 
-def find_changed_parts(session: Session, cell: FinishedCell) -> list[str]:
-    """Names of modules, settings and models that differ from the trial's; none for a trial that recorded no code."""
-    fingerprint = session.trials.get_trial(cell.trial_id).user_attrs.get("code")
+def find_changed_parts(session: Session, attempt: Attempt) -> list[str]:
+    """Names of modules, settings and models that differ from the trial's; none for one that recorded no code."""
     accepted = {code.fingerprint: code.code for code in list_codes(session.storage, session.record.study_id)}
-    trained_with = accepted.get(str(fingerprint))
+    trained_with = accepted.get(attempt.attributes.code or "")
     if trained_with is None:
         return []
     try:

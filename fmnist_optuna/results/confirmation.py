@@ -11,11 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.ledger.records import Attempt, Cell
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.evaluation import find_opening, open_weights
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue, canonical_json
+from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_confirmation_study
+
+MIN_SEEDS = 2  # of which a spread can be told
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,18 @@ class Candidate:
     """A cell of the grid that was run again.
 
     Args:
-        cell: As the grid has it: its original trial is what `export` writes.
+        original: The attempt that the grid has, whose weights `export` writes.
         val: val_accuracy over the seeds.
         n_parameters: Of the model, trainable or not.
         n_missing: Seeds without a result: failed or diverged. Such a cell is not chosen.
-        runs: Its cells in the confirmation.
+        runs: Complete attempts at it, one a seed.
     """
 
-    cell: FinishedCell
+    original: Attempt
     val: Sample
     n_parameters: int
     n_missing: int
-    runs: tuple[FinishedCell, ...]
+    runs: tuple[Attempt, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def find_confirmation(session: Session) -> Confirmation | None:
         return None
     candidates = _read_candidates(session, confirming)
     leader = session.history.best()
-    if leader is None or all(candidate.cell.trial_id != leader.trial_id for candidate in candidates):
+    if leader is None or all(candidate.original.trial_id != leader.trial_id for candidate in candidates):
         return None  # the grid has grown since
     chosen = choose(candidates)
     if chosen is None:
@@ -140,36 +146,30 @@ def open_confirming(session: Session) -> Session | None:
 
 
 def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
-    runs: dict[str, list[FinishedCell]] = {}
+    runs: dict[str, list[Cell]] = {}
     for run in confirming.history.finished():
         runs.setdefault(_point(run.params), []).append(run)
     n_failed: dict[str, int] = {}
-    for params, _ in confirming.history.failed():
-        n_failed[_point(params)] = n_failed.get(_point(params), 0) + 1
-    originals = {_point(cell.params): cell for cell in session.history.finished() if cell.result == "COMPLETE"}
-    candidates = [
-        candidate
-        for point, group in runs.items()
-        if point in originals
-        and (candidate := _read_candidate(confirming, originals[point], group, n_failed.get(point, 0))) is not None
-    ]
-    return sorted(candidates, key=lambda candidate: (-candidate.val.mean, candidate.cell.trial_number))
+    for cell in confirming.history.failed():
+        n_failed[_point(cell.params)] = n_failed.get(_point(cell.params), 0) + 1
+    originals = {_point(cell.params): cell for cell in session.history.finished() if cell.state is State.COMPLETE}
+    candidates = []
+    for point, group in runs.items():
+        complete = [cell for cell in group if cell.state is State.COMPLETE]
+        if point in originals and len(complete) >= MIN_SEEDS:
+            n_missing = n_failed.get(point, 0) + len(group) - len(complete)
+            attempts = [result_of(confirming, cell) for cell in complete]
+            candidates.append(_make_candidate(result_of(session, originals[point]), attempts, n_missing))
+    return sorted(candidates, key=lambda candidate: (VAL_ACCURACY.rank(candidate.val.mean), candidate.original.number))
 
 
-def _read_candidate(
-    confirming: Session, cell: FinishedCell, group: Sequence[FinishedCell], n_failed: int
-) -> Candidate | None:
-    complete = sorted((run for run in group if run.result == "COMPLETE"), key=lambda run: run.params[TRAINING_SEED])
-    if len(complete) < 2:
-        return None
-    attributes = confirming.trials.get_trial(complete[0].trial_id).user_attrs
-    return Candidate(
-        cell=cell,
-        val=Sample(tuple(float(run.value or 0.0) for run in complete)),
-        n_parameters=int(attributes["n_parameters"]),
-        n_missing=n_failed + len(group) - len(complete),
-        runs=tuple(complete),
-    )
+def _make_candidate(original: Attempt, runs: Sequence[Attempt], n_missing: int) -> Candidate:
+    runs = sorted(runs, key=lambda run: run.params[TRAINING_SEED])
+    n_parameters = runs[0].attributes.n_parameters
+    if n_parameters is None:
+        raise MismatchError(f"Trial {runs[0].number} must have recorded the size of its model, but has not.")
+    val = Sample(tuple(run.val_accuracy or 0.0 for run in runs))
+    return Candidate(original, val, n_parameters, n_missing, tuple(runs))
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fmnist_optuna.bridge.artifacts import weights_path
+from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.ledger.openings import Opening, Scores
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.search.cell import Params
@@ -74,17 +75,13 @@ class StoredWeights:
     environment: Mapping[str, Any] | None
 
 
-def find_opening(session: Session, cell: FinishedCell) -> Opening | None:
-    """The recorded opening of a finished cell's weights; nothing is scored."""
-    return session.openings.find(_weights_sha256(session, cell))
+def find_opening(session: Session, attempt: Attempt) -> Opening | None:
+    """The recorded opening of a complete attempt's weights; nothing is scored."""
+    return session.openings.find(str(attempt.attributes.weights_sha256))
 
 
-def _weights_sha256(session: Session, cell: FinishedCell) -> str:
-    return str(session.trials.get_trial(cell.trial_id).user_attrs.get("weights_sha256"))
-
-
-def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, purpose: str) -> Opening:
-    """Score the stored weights of a COMPLETE cell once on the test images, or replay what was recorded.
+def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purpose: str) -> Opening:
+    """Score the stored weights of a complete attempt once on the test images, or replay what was recorded.
 
     Args:
         data_dir: Folder with the IDX files, or None for the search order.
@@ -94,26 +91,36 @@ def open_weights(session: Session, cell: FinishedCell, data_dir: Path | None, pu
         MismatchError: The stored weights are missing or altered, or do not score their recorded val_accuracy.
         DataError: The data is not that of the study.
     """
-    trial = session.trials.get_trial(cell.trial_id)
-    sha256 = str(trial.user_attrs.get("weights_sha256"))
+    sha256 = str(attempt.attributes.weights_sha256)
 
     def score() -> Scores:
         record = session.record
         stored = StoredWeights(
-            trial=cell.trial_number,
-            params=cell.params,
-            seed=int(trial.user_attrs["seed"]),
-            path=weights_path(session.storage.artifacts, session.trials, trial),
+            trial=attempt.number,
+            params=attempt.params,
+            seed=recorded_seed(attempt),
+            path=weights_path(session.storage.artifacts, session.trials, session.trials.get_trial(attempt.trial_id)),
             sha256=sha256,
-            val_accuracy=float(cell.value or 0.0),
-            environment=trial.user_attrs.get("environment"),
+            val_accuracy=attempt.val_accuracy or 0.0,
+            environment=attempt.attributes.environment,
         )
         arguments = (record.spec, stored, data_dir, record.data_fingerprint)
         scores: Scores = Call(_score_weights, *arguments, doing="scoring the weights").result()
         return scores
 
-    with explained_by_code(session, cell):
-        return session.openings.open(cell.trial_id, sha256, purpose, score)
+    with explained_by_code(session, attempt):
+        return session.openings.open(attempt.trial_id, sha256, purpose, score)
+
+
+def recorded_seed(attempt: Attempt) -> int:
+    """The seed that an attempt was trained with.
+
+    Raises:
+        MismatchError: It recorded none: somebody has changed the database.
+    """
+    if attempt.attributes.seed is None:
+        raise MismatchError(f"Trial {attempt.number} must have recorded the seed of its training, but has none.")
+    return attempt.attributes.seed
 
 
 def _score_weights(*arguments: object) -> object:

@@ -10,8 +10,10 @@ from fmnist_optuna.data.sharing import NAMES
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.ledger.codes import list_codes
 from fmnist_optuna.ledger.records import Epoch
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
-from fmnist_optuna.results.winner import finished_cell
+from fmnist_optuna.results.evaluation import recorded_seed
+from fmnist_optuna.results.winner import finished_attempt
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.code import CodeRecord, code_differences
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -78,28 +80,27 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
         UsageError: The trial has not finished, or has failed.
         DataError: The data is not that of the study.
     """
-    cell = finished_cell(session, number)
-    attributes = session.trials.get_trial(cell.trial_id).user_attrs
-    recorded = session.history.curve(cell.trial_id)
-    record, seed = session.record, int(attributes["seed"])
+    attempt = finished_attempt(session, number)
+    recorded = session.history.curve(attempt.trial_id)
+    record, seed = session.record, recorded_seed(attempt)
     accepted = {code.fingerprint: code for code in list_codes(session.storage, record.study_id)}
-    trained_with = accepted.get(str(attributes.get("code")))
+    trained_with = accepted.get(attempt.attributes.code or "")
     repeated, sha256, present, code_lines = Call(
         _train_again,
-        *(record.spec, cell.params, number, seed, len(recorded)),
+        *(record.spec, attempt.params, number, seed, len(recorded)),
         *(data_dir, record.data_fingerprint),
         None if trained_with is None else trained_with.code,
         doing="training the trial again",
     ).result()
-    is_complete = cell.result == "COMPLETE"
-    environment = attributes.get("environment")
+    is_complete = attempt.state is State.COMPLETE
+    environment = attempt.attributes.environment
     return Reproduction(
         trial=number,
-        params=cell.params,
+        params=attempt.params,
         seed=seed,
         recorded=tuple(recorded),
         repeated=tuple(repeated),
-        recorded_sha256=str(attributes.get("weights_sha256")) if is_complete else None,
+        recorded_sha256=attempt.attributes.weights_sha256 if is_complete else None,
         repeated_sha256=sha256 if is_complete else None,
         environment_differences=tuple(
             differences(environment, present) if environment else ["the trial recorded no environment"]

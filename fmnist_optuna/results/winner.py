@@ -6,33 +6,49 @@ from pathlib import Path
 
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.study.leaderboard import read_trial
+from fmnist_optuna.study.attempts import find_attempt, result_of
 from fmnist_optuna.study.session import Session
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The chosen COMPLETE cell, and the score of its stored weights on the test images once there is one.
+    """The chosen attempt, and the score of its stored weights on the test images once there is one.
 
     Args:
-        trial: Number of the trial whose weights `export` writes.
-        val_accuracy: Of those weights, 0..1.
+        attempt: Complete; its weights are what `export` writes.
         opening: The recorded scoring of those very weights, found by their hash; None before it.
         class_names: Of the data, in the order of the labels.
         confirmation: Over fresh seeds, if there is one.
     """
 
-    trial: int
-    params: Params
-    val_accuracy: float
-    n_epochs: int
+    attempt: Attempt
     opening: Opening | None
     class_names: tuple[str, ...]
     confirmation: Confirmation | None = None
+
+    @property
+    def trial(self) -> int:
+        """Number of its trial."""
+        return self.attempt.number
+
+    @property
+    def params(self) -> Params:
+        """Its point of the grid."""
+        return self.attempt.params
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of its stored weights, 0..1."""
+        return self.attempt.val_accuracy or 0.0
+
+    @property
+    def n_epochs(self) -> int:
+        """That it was trained."""
+        return self.attempt.n_epochs
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
@@ -47,8 +63,8 @@ def find_winner(session: Session) -> Winner:
         NotFoundError: No trial is complete yet.
     """
     confirmation = find_confirmation(session)
-    cell = winning_cell(session, confirmation)
-    return _winner(session, cell, find_opening(session, cell), confirmation)
+    attempt = winning_attempt(session, confirmation)
+    return _winner(session, attempt, find_opening(session, attempt), confirmation)
 
 
 def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
@@ -63,8 +79,8 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
         DataError: The data is not that of the study.
     """
     confirmation = open_confirmation(session, data_dir)
-    cell = winning_cell(session, confirmation)
-    return _winner(session, cell, open_weights(session, cell, data_dir, purpose="winner"), confirmation)
+    attempt = winning_attempt(session, confirmation)
+    return _winner(session, attempt, open_weights(session, attempt, data_dir, purpose="winner"), confirmation)
 
 
 def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
@@ -75,24 +91,26 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
         MismatchError: The stored weights are missing or altered.
         DataError: The data is not that of the study.
     """
-    cell = winning_cell(session, None)
-    return _winner(session, cell, open_weights(session, cell, data_dir, purpose="winner"), None)
+    attempt = winning_attempt(session, None)
+    return _winner(session, attempt, open_weights(session, attempt, data_dir, purpose="winner"), None)
 
 
-def winning_cell(session: Session, confirmation: Confirmation | None) -> FinishedCell:
+def winning_attempt(session: Session, confirmation: Confirmation | None) -> Attempt:
     """The confirmed choice; without one the best val_accuracy.
 
     Raises:
         NotFoundError: No trial is complete yet.
     """
-    cell = session.history.best() if confirmation is None else confirmation.chosen.cell
-    if cell is None:
+    if confirmation is not None:
+        return confirmation.chosen.original
+    best = session.history.best()
+    if best is None:
         raise NotFoundError(f"study {session.record.name}: no trial is complete yet.")
-    return cell
+    return result_of(session, best)
 
 
-def finished_cell(session: Session, number: int) -> FinishedCell:
-    """The cell that a COMPLETE or PRUNED trial is the result of.
+def finished_attempt(session: Session, number: int) -> Attempt:
+    """The complete or pruned attempt with this trial number.
 
     Raises:
         NotFoundError: The study has no such trial.
@@ -102,18 +120,10 @@ def finished_cell(session: Session, number: int) -> FinishedCell:
     if cell is None:
         raise UsageError(
             f"TRIAL must be COMPLETE or PRUNED, but trial {number} of study {session.record.name} is "
-            f"{read_trial(session, number).state}."
+            f"{find_attempt(session, number).state.optuna_name}."
         )
-    return cell
+    return result_of(session, cell)
 
 
-def _winner(session: Session, cell: FinishedCell, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
-    return Winner(
-        trial=cell.trial_number,
-        params=cell.params,
-        val_accuracy=float(cell.value or 0.0),
-        n_epochs=cell.n_epochs,
-        opening=opening,
-        class_names=session.record.info.class_names,
-        confirmation=confirmation,
-    )
+def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
+    return Winner(attempt, opening, session.record.info.class_names, confirmation)

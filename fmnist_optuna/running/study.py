@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist_optuna.ledger.progress import CellCounts
+from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import bound_fields
 from fmnist_optuna.pages.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner

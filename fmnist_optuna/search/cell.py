@@ -1,4 +1,4 @@
-"""The grid as numbers: the cells, the identity of a cell, the seed of its training.
+"""The grid as numbers: its points, the identity of their cells, the seed of its training.
 
 Knows no study file, no Keras, no Optuna, no database.
 """
@@ -40,22 +40,23 @@ def _normalise(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One point of the grid; `cell_id` is the SHA-256 of the canonical JSON of its parameters."""
+class Point:
+    """One point of the grid; the id of its cell is the SHA-256 of the canonical JSON of its parameters."""
 
     cell_id: str
     params: Params
 
 
-def make_cell(params: Params) -> Cell:
+def make_point(params: Params) -> Point:
     """Give parameters their identity: 0 and 0.0 are one, the order of names is of no account."""
-    return Cell(hashlib.sha256(canonical_json(params).encode()).hexdigest(), params)
+    return Point(hashlib.sha256(canonical_json(params).encode()).hexdigest(), params)
 
 
-def make_cells(grid: Grid) -> list[Cell]:
-    """All cells of a grid, parameters in the grid's order, the last one's values running fastest."""
+def make_points(grid: Grid) -> list[Point]:
+    """All points of a grid, parameters in the grid's order, the last one's values running fastest."""
     names = list(grid)
-    return [make_cell(dict(zip(names, values, strict=True))) for values in itertools.product(*(grid[n] for n in names))]
+    combinations = itertools.product(*(grid[name] for name in names))
+    return [make_point(dict(zip(names, values, strict=True))) for values in combinations]
 
 
 def newest_grid_with(params: Params, grids: Sequence[Grid]) -> int:

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.wording import describe_exit
 
-MACHINE = "machine"  # attributes of a trial: where it runs, and the kernel's count of kills when it began
-OOM_COUNTER = "oom_counter"
-EXIT_CODE = "exit_code"  # of a killed one: as multiprocessing has it, if known; whether the kernel counted a kill
-IS_OOM = "killed_for_memory"
 MIN_KILLS = 3
 # How improbable kills from outside must be: as long as no other cell was ever hit, and once one was. Simulated storms
 # (3 to 30 cells, 1 to 4 workers, 10 to 90 % of all attempts killed, 10,000 studies each, measured 2026-11) blamed a
@@ -88,29 +84,26 @@ def _log_likelihood(n_killed: int, n_through: int) -> float:
     return sum(count * math.log(count / n) for count in (n_killed, n_through) if count)
 
 
-def tally_trials(trials: Iterable[FrozenTrial], machine: str, cell_id_key: str) -> dict[str, Tally]:
-    """Count how finished trials ended on one machine, by cell.
+def tally_attempts(attempts: Iterable[Attempt], machine: str) -> dict[str, Tally]:
+    """Count how finished attempts ended on one machine, by cell.
 
     Args:
-        trials: Of the study, others' included.
-        machine: What `MACHINE` says on those that count.
-        cell_id_key: System attribute with the cell of a trial.
+        attempts: At all cells of the study.
+        machine: Where those that count were made.
     """
     tallies: dict[str, Tally] = {}
-    for trial in trials:
-        if trial.user_attrs.get(MACHINE) != machine or cell_id_key not in trial.system_attrs:
-            continue
-        cell_id = str(trial.system_attrs[cell_id_key])
-        tallies[cell_id] = _add(tallies.get(cell_id, Tally()), trial)
+    for attempt in attempts:
+        if attempt.attributes.machine == machine and not attempt.is_foreign:
+            tallies[attempt.cell_id] = _add(tallies.get(attempt.cell_id, Tally()), attempt)
     return tallies
 
 
-def _add(tally: Tally, trial: FrozenTrial) -> Tally:
-    reason = trial.user_attrs.get("reason")
-    if trial.state == TrialState.FAIL and reason in ("killed", "blamed"):
-        is_oom = bool(trial.user_attrs.get(IS_OOM))
+def _add(tally: Tally, attempt: Attempt) -> Tally:
+    reason, state = attempt.attributes.reason, attempt.state
+    if state is State.FAILED and reason in ("killed", "blamed"):
+        is_oom = bool(attempt.attributes.killed_for_memory)
         return Tally(tally.n_killed + 1, tally.n_through, tally.n_oom + is_oom)
-    if trial.state.is_finished() and reason not in ("lost", "stopped"):
+    if (state.has_result or state is State.FAILED) and reason not in ("lost", "stopped"):
         return Tally(tally.n_killed, tally.n_through + 1, tally.n_oom)
     return tally
 

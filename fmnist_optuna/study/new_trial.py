@@ -1,15 +1,13 @@
 """Making the trial of a claim in Optuna, with the ranges of every grid that is accepted by then."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from fmnist_optuna.bridge.ranges import catch_up, read_grids
 from fmnist_optuna.bridge.trials import make_distributions, make_template
+from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 
 
-def create_trial(session: Session, cell_id: str, token: str, params: Params, attributes: Mapping[str, Any]) -> int:
+def create_trial(session: Session, cell_id: str, token: str, params: Params, attributes: TrialAttributes) -> int:
     """Make the RUNNING trial of a claim, with the ranges of all grids that are accepted by now; returns its id.
 
     Raises:

@@ -7,50 +7,25 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import PatientStorage
-from fmnist_optuna.bridge.trials import Reason, fail_trial
+from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence, machine_identity
-from fmnist_optuna.ledger.records import Ending, HeldCell
+from fmnist_optuna.ledger.records import HeldCell, TrialAttributes
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.log import log_event
-from fmnist_optuna.study.kills import (
-    EXIT_CODE,
-    IS_OOM,
-    MACHINE,
-    MIN_KILLS,
-    OOM_COUNTER,
-    Tally,
-    describe_blame,
-    has_oom_killed,
-    is_to_blame,
-    tally_trials,
-)
+from fmnist_optuna.study.kills import MIN_KILLS, Tally, describe_blame, has_oom_killed, is_to_blame, tally_attempts
 
 logger = logging.getLogger(__name__)
-
-
-def read_ending(trial: FrozenTrial) -> Ending:
-    """What a finished trial means for its cell."""
-    reason = trial.user_attrs.get("reason")
-    return Ending(
-        trial_id=trial_id_of(trial),
-        number=trial.number,
-        result=trial.state.name,  # type: ignore[arg-type]
-        value=trial.value if trial.state != TrialState.FAIL else None,
-        error=trial.user_attrs.get("error"),
-        is_exception=reason == "exception",
-        is_stopped=reason == "stopped",
-        is_blamed=reason == "blamed",
-    )
 
 
 class LeaseWatch:
@@ -86,28 +61,6 @@ class LeaseWatch:
     def forget(self) -> None:
         """A look failed: begin anew."""
         self._first_seen.clear()
-
-
-@dataclass(frozen=True)
-class _Loss:
-    """Why an attempt ended without a word of its own.
-
-    Args:
-        exit_code: Of the process, if it was killed and somebody saw it end.
-        is_oom: Whether the kernel killed for want of memory during the attempt.
-    """
-
-    reason: Reason
-    error: str | None = None
-    exit_code: int | None = None
-    is_oom: bool = False
-
-
-def _fail_lost(trials: BaseStorage, trial_id: int, loss: _Loss) -> None:
-    attributes: dict[str, Any] = {} if loss.exit_code is None else {EXIT_CODE: loss.exit_code}
-    if loss.is_oom:
-        attributes[IS_OOM] = True
-    fail_trial(trials, trial_id, loss.reason, loss.error, attributes)
 
 
 class Recovery:
@@ -147,58 +100,61 @@ class Recovery:
                 dead.append((cell, "killed"))
             elif cell.cell_id in expired:
                 dead.append((cell, "lost"))
-        return [cell.worker for cell, reason in dead if self.requeue(cell, reason)]
+        return [cell.worker for cell, reason in dead if self.requeue(cell, TrialAttributes(reason=reason))]
 
-    def requeue_worker(
-        self, worker: str, reason: Reason = "lost", error: str | None = None, exit_code: int | None = None
-    ) -> list[str]:
-        """Requeue what a worker held whose process was seen to end; returns the cells."""
-        held = self._ledger.held_cells(worker)
-        return [cell.cell_id for cell in held if self.requeue(cell, reason, error, exit_code)]
-
-    def requeue(self, cell: HeldCell, reason: Reason, error: str | None = None, exit_code: int | None = None) -> bool:
-        """Take a cell over, fail its trial unless that turns out finished, and settle the cell by what the trial says.
+    def requeue_worker(self, worker: str, loss: TrialAttributes) -> list[str]:
+        """Requeue what a worker held whose process was seen to end; returns the cells.
 
         Args:
-            reason: Of the trial; "killed" when the process of its worker, on this host, is known to be gone.
-            error: What went wrong, when the attempt is to blame.
-            exit_code: Of a killed worker, if somebody saw it end.
+            loss: As `requeue` has it.
+        """
+        return [cell.cell_id for cell in self._ledger.held_cells(worker) if self.requeue(cell, loss)]
+
+    def requeue(self, cell: HeldCell, loss: TrialAttributes) -> bool:
+        """Take a cell over, fail its trial unless that turns out finished, and finish the cell by what the trial says.
+
+        Args:
+            loss: What is to be noted on the trial: the reason, which is "killed" when the process of its worker, on
+                this host, is known to be gone; an error, when the attempt is to blame; the exit code of a killed
+                worker, if somebody saw it end.
 
         Returns:
-            Whether this call settled it; otherwise it changed meanwhile and is somebody else's.
+            Whether this call did it; otherwise the cell changed meanwhile and is somebody else's.
         """
         token = uuid.uuid4().hex
         if not self._ledger.take_over(cell, f"{self._name} (recovery)", token):
             return False
-        how: dict[str, Any] = {"holder": cell.worker, "reason": reason, "error": error}
+        how: dict[str, Any] = {"holder": cell.worker, "reason": loss.reason, "error": loss.error}
         log_event(logger, logging.WARNING, "cell_taken_over", cell=cell.cell_id, **how)
         if cell.trial_id is None:
-            return self._ledger.give_back(cell.cell_id, token, count_lost=reason != "stopped")
-        return self._settle(cell, cell.trial_id, token, _Loss(reason, error, exit_code))
+            return self._ledger.give_back(cell.cell_id, token, count_lost=loss.reason != "stopped")
+        return self._finish(cell, cell.trial_id, token, loss)
 
-    def _settle(self, cell: HeldCell, trial_id: int, token: str, loss: _Loss) -> bool:
+    def _finish(self, cell: HeldCell, trial_id: int, token: str, loss: TrialAttributes) -> bool:
         try:
             if loss.reason == "killed":
                 loss = self._judge(cell, trial_id, loss)
-            _fail_lost(self._trials, trial_id, loss)
+            fail_trial(self._trials, trial_id, loss)
             trial = self._trials.get_trial(trial_id)
         except KeyError:  # somebody deleted the trial in the database
             return self._ledger.give_back(cell.cell_id, token, count_lost=True)
-        if trial.state == TrialState.FAIL:  # it may have stored its weights and died before it told
+        attempt = read_attempt(trial)
+        if attempt.state is State.FAILED:  # it may have stored its weights and died before it told
             remove_artifacts(self._ledger.storage.artifacts, self._trials, trial)
-        return self._ledger.settle(cell.cell_id, token, read_ending(trial))
+        return self._ledger.finish_cell(cell.cell_id, token, attempt)
 
-    def _judge(self, cell: HeldCell, trial_id: int, loss: _Loss) -> _Loss:
+    def _judge(self, cell: HeldCell, trial_id: int, loss: TrialAttributes) -> TrialAttributes:
         """Say whether the cell is to blame for this kill and those before it on this machine."""
-        trial = self._trials.get_trial(trial_id)
-        loss = replace(loss, is_oom=has_oom_killed(trial.user_attrs.get(OOM_COUNTER)))
-        if cell.n_lost + 1 < MIN_KILLS or trial.user_attrs.get(MACHINE) != machine_identity():
+        noted = read_attributes(self._trials.get_trial(trial_id))
+        is_oom = has_oom_killed(noted.oom_counter)
+        loss = replace(loss, killed_for_memory=is_oom or None)
+        if cell.n_lost + 1 < MIN_KILLS or noted.machine != machine_identity():
             return loss
         trials = self._trials.get_all_trials(self._ledger.study_id, deepcopy=False)
-        tallies = tally_trials(trials, machine_identity(), CELL_ID)
+        tallies = tally_attempts(map(read_attempt, trials), machine_identity())
         earlier = tallies.get(cell.cell_id, Tally())
         own = Tally(  # what came before `retry` is forgiven
-            min(earlier.n_killed, cell.n_lost) + 1, earlier.n_through, min(earlier.n_oom, cell.n_lost) + loss.is_oom
+            min(earlier.n_killed, cell.n_lost) + 1, earlier.n_through, min(earlier.n_oom, cell.n_lost) + is_oom
         )
         if not is_to_blame(cell.cell_id, {**tallies, cell.cell_id: own}):
             return loss
@@ -220,7 +176,7 @@ class Recovery:
             if token in held and held[token] in (None, trial_id):
                 continue
             log_event(logger, logging.WARNING, "trial_swept", trial=trial.number, cell=trial.system_attrs[CELL_ID])
-            fail_trial(self._trials, trial_id, "lost")
+            fail_trial(self._trials, trial_id, TrialAttributes(reason="lost"))
             n_failed += 1
         return n_failed
 

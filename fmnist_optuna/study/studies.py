@@ -22,7 +22,8 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
-from fmnist_optuna.search.cell import Cell, Params, make_cell, make_cells
+from fmnist_optuna.search.cell import Params, Point, make_point, make_points
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec, differences, restore_spec
 
@@ -109,7 +110,7 @@ def create_or_join(
         JoinRefusedError: The study exists and differs in data, model, training, seed, pruner or code.
     """
     # Before the locked transaction.
-    ordered = ordered_cells(spec) if points is None else [make_cell(point) for point in points]
+    ordered = ordered_points(spec) if points is None else [make_point(params) for params in points]
     study_id = _create_in_optuna(storage, spec)
     ledger = Ledger(storage, study_id, timing)
     return _seed(ledger, spec, ordered, data_fingerprint, code, parent)
@@ -126,7 +127,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     study = optuna.create_study(
         study_name=spec.name,
         storage=trials,
-        direction="maximize",
+        direction=VAL_ACCURACY.direction,
         sampler=make_sampler(spec.grid),
         pruner=make_pruner(spec.pruner),
         load_if_exists=True,
@@ -144,7 +145,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
 def _seed(
     ledger: Ledger,
     spec: StudySpec,
-    ordered: list[Cell],
+    ordered: list[Point],
     data_fingerprint: str,
     code: OfferedCode | None,
     parent: StudyRecord | None,
@@ -186,17 +187,17 @@ def _seed(
             grids.append(grid)
             connection.execute(update(studies).where(studies.c.study_id == study_id).values(grids=json.dumps(grids)))
         store_ranges(connection, study_id, grids)
-        n_new = ledger.seed(connection, ordered)
+        n_new = ledger.add_cells(connection, ordered)
         record = _record(connection.execute(select(studies).where(studies.c.study_id == study_id)).one())
     return record, n_new
 
 
-def ordered_cells(spec: StudySpec) -> list[Cell]:
+def ordered_points(spec: StudySpec) -> list[Point]:
     """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
     from fmnist_optuna.bridge.trials import make_sampler
 
     sampler = make_sampler(spec.grid)
-    return sorted(make_cells(spec.grid), key=lambda cell: sampler.grid_id(cell.params))
+    return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
 
 
 def _check_join(record: StudyRecord, spec: StudySpec, data_fingerprint: str) -> None:

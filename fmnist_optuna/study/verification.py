@@ -9,9 +9,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, select
 
+from fmnist_optuna.bridge.attributes import is_foreign
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.trials import is_foreign, same_params
+from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.states import DONE, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, cells
 from fmnist_optuna.search.cell import decode_params
@@ -86,7 +88,7 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
         n_duplicates += max(0, len(finished) - 1)
         difference = _difference(row, own, len(finished))
         if difference is None:
-            n_results += row.state == "done"
+            n_results += row.state == DONE
         else:
             problems.append(f"cell {row.cell_id[:8]} {row.params}: {difference}")
     surplus = _surplus(rows, own_trials)
@@ -97,8 +99,8 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
         n_results=n_results,
         n_duplicates=n_duplicates,
         n_missing=len(rows) - n_results,
-        n_failed=states.count("failed"),
-        n_running=states.count("running"),
+        n_failed=states.count(State.FAILED),
+        n_running=states.count(State.RUNNING),
         n_surplus=len(surplus),
         problems=tuple(problems),
         n_foreign=len(trials) - len(own_trials),
@@ -108,9 +110,9 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
 def _difference(row: Row[Any], own: FrozenTrial | None, n_finished: int) -> str | None:
     if n_finished > 1:
         return f"has {n_finished} finished trials, must have at most one"
-    if row.state != "done":
+    if row.state != DONE:
         # A running cell's trial may have been told an instant ago; the holder is about to copy it.
-        return "has a finished trial, but no result" if n_finished and row.state != "running" else None
+        return "has a finished trial, but no result" if n_finished and row.state != State.RUNNING else None
     if own is None:
         return f"names trial id {row.trial_id}, which is not a finished trial of this cell"
     if own.state.name != row.result:
@@ -124,7 +126,7 @@ def _difference(row: Row[Any], own: FrozenTrial | None, n_finished: int) -> str 
 
 def _surplus(rows: list[Row[Any]], trials: list[FrozenTrial]) -> list[FrozenTrial]:
     known = {row.cell_id for row in rows}
-    held = {row.token: row.trial_id for row in rows if row.state == "running"}
+    held = {row.token: row.trial_id for row in rows if row.state == State.RUNNING}
 
     def is_surplus(trial: FrozenTrial) -> bool:
         token = trial.system_attrs.get(TOKEN)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.search.cell import BATCH_SIZE, Cell, Params, make_cells, trial_seed
+from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_points, trial_seed
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import Attempt, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
@@ -34,14 +34,14 @@ SURE = 0.91  # probability of the right class in a made-up answer; the others sh
 TOLERANCE = 1e-4  # of a probability, between equal weights in two models
 
 
-def smallest_cell(spec: StudySpec) -> Cell:
+def smallest_cell(spec: StudySpec) -> Point:
     """The cell with the smallest numbers: the cheapest to build."""
     numbers = (int, float)
 
-    def size(cell: Cell) -> list[float]:
-        return [float(value) if isinstance(value, numbers) else 0.0 for _, value in sorted(cell.params.items())]
+    def size(point: Point) -> list[float]:
+        return [float(value) if isinstance(value, numbers) else 0.0 for _, value in sorted(point.params.items())]
 
-    return min(make_cells(spec.grid), key=size)
+    return min(make_points(spec.grid), key=size)
 
 
 def few_garments() -> tuple[Images, Labels]:

@@ -1,6 +1,6 @@
-"""One attempt at one cell: create its trial, bind it, run an objective, and settle what came of it.
+"""One attempt at one cell: create its trial, bind it, run an objective, and finish the cell by what came of it.
 
-What the objective is, Keras or a stub, is not known here; `work.trial` has the Keras one.
+What the objective is, Keras or a stub, is not known here; `work.objective` has the Keras one.
 """
 
 import contextvars
@@ -12,19 +12,19 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import TrialState
 
 from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.trials import Outcome, Reason, fail_trial, tell
+from fmnist_optuna.bridge.trials import Outcome, fail_trial, note, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
-from fmnist_optuna.ledger.records import Claim, Epoch
+from fmnist_optuna.ledger.records import Claim, Epoch, TrialAttributes
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.search.cell import Params, trial_seed
-from fmnist_optuna.study.kills import MACHINE, OOM_COUNTER, read_oom_counter
+from fmnist_optuna.study.kills import read_oom_counter
 from fmnist_optuna.study.new_trial import create_trial
-from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.environment import read_environment
@@ -87,14 +87,14 @@ class RunningTrial:
             self._is_lost.set()  # somebody failed or deleted the trial: the next look at the ledger agrees
             return False
 
-    def note(self, key: str, value: object) -> None:
-        """Set an attribute on the trial.
+    def note(self, attributes: TrialAttributes) -> None:
+        """Note something on the trial.
 
         Raises:
             LostCellError: The trial was finished by somebody else.
         """
         try:
-            self.trial.set_user_attr(key, value)
+            note(self.trial, attributes)
         except (optuna.exceptions.UpdateFinishedTrialError, KeyError) as error:
             raise LostCellError from error
 
@@ -133,7 +133,7 @@ def run_attempt(
         return
     # Nothing trains, reports or tells before this.
     if not session.ledger.bind(claim, trial_id_of(trial), trial.number):
-        fail_trial(session.trials, trial_id_of(trial), "lost")
+        fail_trial(session.trials, trial_id_of(trial), TrialAttributes(reason="lost"))
         return
     ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
     log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
@@ -155,47 +155,51 @@ def run_attempt(
     if outcome is not None:
         tell(session.study, trial, outcome)
     else:
-        reason: Reason = running.ending or "lost"
-        fail_trial(session.trials, trial_id_of(trial), reason, error)
-    _settle(session, claim, trial_id_of(trial))
+        loss = TrialAttributes(reason=running.ending or "lost", error=error)
+        fail_trial(session.trials, trial_id_of(trial), loss)
+    _finish(session, claim, trial_id_of(trial))
 
 
 def _checked(outcome: Outcome | None) -> Outcome | None:
     """The same; a COMPLETE trial without a finite value is the objective's error (inf would be the best of all)."""
-    if outcome is None or outcome.state != TrialState.COMPLETE:
+    if outcome is None or outcome.state is not State.COMPLETE:
         return outcome
-    if outcome.value is None or not math.isfinite(outcome.value):
-        raise ValueError(f"the val_accuracy of a finished training must be finite, but is {outcome.value}")
+    if outcome.val_accuracy is None or not math.isfinite(outcome.val_accuracy):
+        raise ValueError(f"the val_accuracy of a finished training must be finite, but is {outcome.val_accuracy}")
     return outcome
 
 
 def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
     """One transaction makes a RUNNING trial with its parameters and what ties it to the claim."""
-    attributes: dict[str, Any] = {
-        "worker": session.name,
-        "attempt": claim.attempt,
-        "seed": seed,
-        "environment": read_environment(),
-        MACHINE: machine_identity(),
-        OOM_COUNTER: read_oom_counter(),
-    }
-    if session.code is not None:
-        attributes["code"] = session.code
+    attributes = TrialAttributes(
+        worker=session.name,
+        attempt=claim.attempt,
+        seed=seed,
+        environment=read_environment(),
+        code=session.code,
+        machine=machine_identity(),
+        oom_counter=read_oom_counter(),
+    )
     trial_id = create_trial(session, claim.cell_id, claim.token, claim.params, attributes)
     return optuna.Trial(session.study, trial_id)
 
 
-def _settle(session: Session, claim: Claim, trial_id: int) -> None:
+def _finish(session: Session, claim: Claim, trial_id: int) -> None:
     """Copy the trial as it now stands, whoever finished it, to the cell if that is still this claim's."""
     try:
         trial = session.trials.get_trial(trial_id)
     except KeyError:  # the study was deleted
         return
-    is_settled = session.ledger.settle(claim.cell_id, claim.token, read_ending(trial))
-    if trial.state == TrialState.FAIL:  # fenced, or its objective failed after it had stored its weights
+    attempt = read_attempt(trial)
+    is_finished = session.ledger.finish_cell(claim.cell_id, claim.token, attempt)
+    if attempt.state is State.FAILED:  # fenced, or its objective failed after it had stored its weights
         remove_artifacts(session.storage.artifacts, session.trials, trial)
-    event = "trial_ended" if is_settled else "trial_dropped"
-    how: dict[str, Any] = {"state": trial.state.name, "value": trial.value, "reason": trial.user_attrs.get("reason")}
+    event = "trial_ended" if is_finished else "trial_dropped"
+    how: dict[str, Any] = {
+        "state": attempt.state.optuna_name,
+        "val_accuracy": attempt.val_accuracy,
+        "reason": attempt.attributes.reason,
+    }
     log_event(logger, logging.INFO, event, trial=trial.number, cell=claim.cell_id, **how)
 
 

@@ -29,10 +29,9 @@ from fmnist_optuna.errors import (
     WorkerFailedError,
 )
 from fmnist_optuna.ledger.holders import Process
-from fmnist_optuna.ledger.progress import RunningCell
+from fmnist_optuna.ledger.records import Cell, TrialAttributes
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
-from fmnist_optuna.search.cell import make_cell
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_exit, find_last_words, format_bytes
 from fmnist_optuna.work.limits import Limits
@@ -96,7 +95,7 @@ class Supervisor:
     _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     _n_crashes: int = 0  # in a row, without a cell finished in between
     _deaths: Counter[str] = field(default_factory=Counter)  # of workers by the cell they held, since then
-    _n_settled: int = 0
+    _n_finished: int = 0
     _next_start: float = 0.0
     _next_look: float = 0.0
     _next_poll: float = 0.0
@@ -122,23 +121,23 @@ class Supervisor:
             MismatchError: All cells that are left kill their workers.
             StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same.
         """
-        has_buried = self._reap()
+        has_ended = self._reap()
         now = time.monotonic()
-        if now < self._next_look and not has_buried:
+        if now < self._next_look and not has_ended:
             return True
         self._next_look = now + LOOK_SECONDS
         if now >= self._next_poll:
             self._next_poll = now + self.session.timing.poll_seconds
             self._heal()
         self._enforce_limits()  # after healing, which would take a worker killed just now for one that was lost
-        counts = self.session.ledger.counts()
-        self._note_progress(counts["done"] + counts["failed"])
-        if counts["waiting"] == 0 and counts["running"] == 0:
+        counts = self.session.history.counts()
+        self._note_progress(counts.done + counts.failed)
+        if counts.is_over:
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)
         if now >= self._next_start and not self._has_given_up():
-            self._fill_slots(n_waiting=counts["waiting"])
+            self._fill_slots(n_waiting=counts.waiting)
         return True
 
     def _fill_slots(self, n_waiting: int) -> None:
@@ -156,9 +155,9 @@ class Supervisor:
                 log_event(logger, logging.WARNING, "worker_hangs", worker=order.worker_id, log=order.log_file)
                 worker.signal(signal.SIGKILL)
 
-    def _note_progress(self, n_settled: int) -> None:
-        if n_settled > self._n_settled:
-            self._n_settled = n_settled
+    def _note_progress(self, n_finished: int) -> None:
+        if n_finished > self._n_finished:
+            self._n_finished = n_finished
             self._n_crashes = 0
             self._deaths.clear()
 
@@ -181,18 +180,17 @@ class Supervisor:
         name, log = worker.order.worker_id, worker.order.log_file
         if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not cell_is_running(self.session, worker):
             return  # it gave back what it held
-        recovery = self.session.recovery
         if worker.killed_for is not None:
             log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)
-            held = recovery.requeue_worker(name, "limit", worker.killed_for)
+            loss = TrialAttributes(reason="limit", error=worker.killed_for)
         elif exit_code is not None and -exit_code in CRASH_SIGNALS:
             error = f"the process crashed with {signal.Signals(-exit_code).name}"
             log_event(logger, logging.WARNING, "worker_crashed", worker=name, error=error, log=log)
-            held = recovery.requeue_worker(name, "crash", error)
+            loss = TrialAttributes(reason="crash", error=error)
         else:
             log_event(logger, logging.WARNING, "worker_died", worker=name, error=describe_exit(exit_code), log=log)
-            known = None if exit_code == EXIT_UNSEEN else exit_code
-            held = recovery.requeue_worker(name, "killed", exit_code=known)
+            loss = TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
+        held = self.session.recovery.requeue_worker(name, loss)
         self.session.presence.leave(name)
         if exit_code == StorageError.exit_status or (exit_code in FATAL_STATUS and not held):
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_quote_log(log)}")
@@ -220,7 +218,7 @@ class Supervisor:
             return False
         if self._workers:
             return True
-        params = {make_cell(cell.params).cell_id: cell.params for cell in self.session.history.grid()}
+        params = {cell.cell_id: cell.params for cell in self.session.history.cells()}
         cells = [
             f"{' '.join(f'{name} {value}' for name, value in params[cell_id].items())} ({n_deaths} times)"
             for cell_id, n_deaths in self._deaths.most_common()
@@ -249,9 +247,9 @@ class Supervisor:
                 worker.killed_for = excess
                 worker.signal(signal.SIGKILL)
 
-    def _excess(self, worker: _Worker, cell: RunningCell | None) -> str | None:
+    def _excess(self, worker: _Worker, cell: Cell | None) -> str | None:
         seconds, n_bytes = self.limits.trial_seconds, self.limits.memory_bytes
-        if seconds is not None and cell is not None and cell.seconds > seconds:
+        if seconds is not None and cell is not None and cell.held_seconds > seconds:
             return f"trial time limit of {seconds:g} s exceeded"
         if n_bytes is not None and worker.identity is not None:
             try:
@@ -284,7 +282,7 @@ class Supervisor:
                 self._heal()
                 free_since = self._kill_idle(free_since)
             for worker in self._take_ended():
-                self.session.recovery.requeue_worker(worker.order.worker_id, "stopped")
+                self.session.recovery.requeue_worker(worker.order.worker_id, TrialAttributes(reason="stopped"))
                 self.session.presence.leave(worker.order.worker_id)
             time.sleep(0.02)
 

@@ -85,13 +85,13 @@ def work(
             continue
         if ledger.generation() != generation:
             break
-        counts = ledger.counts()
-        if counts["waiting"] == 0 and counts["running"] == 0:
+        counts = session.history.counts()
+        if counts.is_over:
             if session.recovery.sweep() == 0:
                 session.presence.leave(name)
                 log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
                 return WorkerEnd.DONE
-        elif counts["waiting"] > 0:  # another one is just claiming it, or has just given it back
+        elif counts.waiting > 0:  # another one is just claiming it, or has just given it back
             leave.wait(WAIT_SLICE_SECONDS)
         elif not session.recovery.requeue_dead():
             session.presence.touch(name)

@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
-from fmnist_optuna.bridge.trials import Outcome, Reason
+from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.records import Epoch
+from fmnist_optuna.ledger.records import Epoch, TrialAttributes
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -57,12 +57,11 @@ class KerasObjective:
             return None
         if result.is_diverged or running.ending == "pruned":
             reason: Reason = "diverged" if result.is_diverged else "pruned"
-            running.note("reason", reason)
-            return Outcome(TrialState.PRUNED, reason=reason)
-        running.note("best_epoch", result.best_epoch + 1)
-        running.note("n_parameters", model.count_params())
+            running.note(TrialAttributes(reason=reason))
+            return Outcome(State.PRUNED, reason=reason)
+        running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=model.count_params()))
         _store(model, temporary / WEIGHTS_FILE, kept, running)
-        return Outcome(TrialState.COMPLETE, result.val_accuracy)
+        return Outcome(State.COMPLETE, result.val_accuracy)
 
 
 @retrying
@@ -80,7 +79,7 @@ def _save_weights(_storage: Storage, model: keras.Model, file: Path) -> str:
 def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
     """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
     storage = running.session.storage
-    running.note("weights_sha256", _save_weights(storage, model, file))
+    running.note(TrialAttributes(weights_sha256=_save_weights(storage, model, file)))
     try:
         store_weights(storage, running.trial, file)
         if is_small(kept):

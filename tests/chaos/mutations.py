@@ -12,7 +12,7 @@ from sqlalchemy import Update, update
 
 from fmnist_optuna.bridge import storage as optuna_storage
 from fmnist_optuna.ledger.cells import Ledger
-from fmnist_optuna.ledger.records import Claim, Ending
+from fmnist_optuna.ledger.records import Attempt, Claim
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells
 
@@ -45,20 +45,20 @@ def with_deferred_transactions() -> None:
 
 def with_bind_after_tell() -> None:
     """The trial is tied to its cell only when its result is copied."""
-    bind, settle = Ledger.bind, Ledger.settle
+    bind, finish_cell = Ledger.bind, Ledger.finish_cell
     bound: dict[str, tuple[Claim, int, int]] = {}
 
     def _bind(self: Ledger, claim: Claim, trial_id: int, trial_number: int) -> bool:
         bound[claim.token] = claim, trial_id, trial_number
         return True
 
-    def _settle(self: Ledger, cell_id: str, token: str, ending: Ending) -> bool:
+    def _finish_cell(self: Ledger, cell_id: str, token: str, attempt: Attempt) -> bool:
         if token in bound:
             bind(self, *bound.pop(token))
-        return settle(self, cell_id, token, ending)
+        return finish_cell(self, cell_id, token, attempt)
 
     _replace(Ledger, "bind", _bind)
-    _replace(Ledger, "settle", _settle)
+    _replace(Ledger, "finish_cell", _finish_cell)
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {

@@ -47,7 +47,7 @@ class Stubs:
     @property
     def n_done(self) -> int:
         """Cells that are done."""
-        return self.session.ledger.counts()["done"]
+        return self.session.history.counts().done
 
     @property
     def claims(self) -> list[int]:

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from exploration import describe, explore
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from protocol import (
     COMPLETE,
     PERSON,
@@ -25,17 +25,18 @@ from protocol import (
     Move,
     Trial,
 )
-from small_study import FAST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
+from small_study import FAST, LOST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST
-from fmnist_optuna.ledger.records import Claim, Ending, HeldCell
+from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, TrialAttributes
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import TOKEN, cells
 from fmnist_optuna.study import recovery
-from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 
 pytestmark = pytest.mark.chaos
@@ -140,7 +141,7 @@ class RealCell:
         # What the actors remember, by their number; a new process overwrites what the dead one knew.
         self.claims: dict[int, Claim] = {}
         self.seen: dict[int, HeldCell] = {}
-        self.endings: dict[int, Ending] = {}
+        self.attempts: dict[int, Attempt] = {}
         self.listed: list[FrozenTrial] = []
 
     def read(self) -> tuple[tuple[Any, ...], tuple[Trial, ...]]:
@@ -199,41 +200,41 @@ class RealCell:
 
     def _tell(self, move: Move, actor: Actor, then: Actor) -> bool:
         study = self.session.study
-        tell(study, optuna.Trial(study, self._trial_id(actor)), Outcome(TrialState.COMPLETE, 0.5))
+        tell(study, optuna.Trial(study, self._trial_id(actor)), Outcome(State.COMPLETE, 0.5))
         return True
 
     def _fail(self, move: Move, actor: Actor, then: Actor) -> bool:
-        is_lost = move.number in REQUEUERS
-        error = None if is_lost else "ValueError: bad"
-        fail_trial(self.session.trials, self._trial_id(actor), "lost" if is_lost else "exception", error)
+        error = TrialAttributes(reason="exception", error="ValueError: bad")
+        fail_trial(self.session.trials, self._trial_id(actor), LOST if move.number in REQUEUERS else error)
         return True
 
     def _read(self, move: Move, actor: Actor, then: Actor) -> bool:
         trial = self.session.trials.get_trial(self._trial_id(actor))
-        self.endings[move.number] = read_ending(trial)
+        self.attempts[move.number] = read_attempt(trial)
         return trial.state.name != RUNNING and (trial.state.name == COMPLETE) == (then.at == "copy")
 
     def _copy(self, move: Move, actor: Actor, then: Actor) -> bool:
-        self._settle(move, actor)
+        self._finish(move, actor)
         return True
 
     def _wait(self, move: Move, actor: Actor, then: Actor) -> bool:
         set_cell(self.session.storage, self.cell_id, failures=0, lost=0, error=None)
-        self._settle(move, actor)
+        self._finish(move, actor)
         return True
 
     def _fail_for_good(self, move: Move, actor: Actor, then: Actor) -> bool:
         if actor.trial and move.number == REQUEUERS[0]:  # one of them finds that the cell kills its workers
-            self.endings[move.number] = replace(self.endings[move.number], is_blamed=True, error="was killed")
+            blame = TrialAttributes(reason="blamed", error="was killed")
+            self.attempts[move.number] = replace(self.attempts[move.number], attributes=blame)
         else:
             set_cell(self.session.storage, self.cell_id, failures=MAX_FAILURES - 1, lost=MAX_LOST - 1, error=None)
-        self._settle(move, actor)
+        self._finish(move, actor)
         return True
 
-    def _settle(self, move: Move, actor: Actor) -> None:
+    def _finish(self, move: Move, actor: Actor) -> None:
         token = str(self.tokens[actor.token])
         if actor.trial:
-            self.session.ledger.settle(self.cell_id, token, self.endings[move.number])
+            self.session.ledger.finish_cell(self.cell_id, token, self.attempts[move.number])
         else:
             self.session.ledger.give_back(self.cell_id, token, count_lost=True)
 
@@ -252,12 +253,12 @@ class RealCell:
         orphans: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self.session.recovery, "_running_trials", lambda: self.listed)
-            patch.setattr(recovery, "fail_trial", lambda _storage, trial_id, _reason: orphans.append(trial_id))
+            patch.setattr(recovery, "fail_trial", lambda _storage, trial_id, _attributes: orphans.append(trial_id))
             self.session.recovery.sweep()
         return orphans == [self.created[trial][0] for trial in then.seen]
 
     def _sweep(self, move: Move, actor: Actor, then: Actor) -> bool:
-        fail_trial(self.session.trials, self.created[actor.seen[0]][0], "lost")
+        fail_trial(self.session.trials, self.created[actor.seen[0]][0], LOST)
         return True
 
     def _trial_id(self, actor: Actor) -> int:

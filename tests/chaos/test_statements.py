@@ -14,6 +14,7 @@ import pytest
 from faults import Steps, break_connection, lose_answer, watched
 from proof import assert_nothing_stray, prove
 from small_study import (
+    KILLED,
     begin_trial,
     claim_cell,
     create_study,
@@ -32,7 +33,7 @@ from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
 from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import Patience
-from fmnist_optuna.ledger.records import Claim
+from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.attempt import RunningTrial
@@ -80,8 +81,8 @@ def survive(session: Session) -> None:
     for cell in session.ledger.held_cells():  # a healer that died is no worker: its short lease runs out
         assert cell.worker.endswith("(recovery)")
         expire(session.storage, cell.cell_id)
-        assert session.recovery.requeue(cell, "killed", exit_code=-9)
-    while session.ledger.counts()["waiting"]:
+        assert session.recovery.requeue(cell, KILLED)
+    while session.history.counts().waiting:
         attempt(session)
     session.recovery.sweep()
 
@@ -155,7 +156,7 @@ def leave(session: Session, what: str) -> None:
     if what == "pruned":
         prune_trial(session, trial_id, 0.5)
     if what == "error":
-        fail_trial(session.trials, trial_id, "exception", "ValueError: bad")
+        fail_trial(session.trials, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
 
 
 def complete(session: Session, claim: Claim, trial_id: int) -> None:
@@ -259,7 +260,7 @@ class Others:
         """Requeue, claim the cell, and train; a cell whose result was told already is done with it."""
         session = self._open()
         self._end = lambda: None
-        if session.ledger.counts()["done"]:
+        if session.history.counts().done:
             return
         claim = claim_cell(session)
         trial_id = begin_trial(session, claim)

@@ -110,7 +110,7 @@ def survive_storm(url: str, new_session: Sessions, tally: Callable[..., None], n
     storm = Storm(url, "storm", seed=n_kills)
     try:
         storm.blow(n_kills)
-        assert session.ledger.counts()["done"] < n_cells, "the storm must end before the study does"
+        assert session.history.counts().done < n_cells, "the storm must end before the study does"
         storm.calm()
     finally:
         storm.end()

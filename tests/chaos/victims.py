@@ -21,12 +21,12 @@ from typing import Any, Literal
 import mutations
 import pytest
 from faults import Steps, kill_self, watch_files, watched
-from optuna.trial import TrialState
-from small_study import PATIENCE_SECONDS, epoch_of, value_of
+from small_study import KILLED, PATIENCE_SECONDS, epoch_of, value_of
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.bridge.trials import Outcome
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.records import Timing, TrialAttributes
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
@@ -62,10 +62,10 @@ class StubObjective:
             running.ending = "stopped"
             return None
         if self.ending == "pruned":
-            running.note("reason", "pruned")
-            return Outcome(TrialState.PRUNED, reason="pruned")
+            running.note(TrialAttributes(reason="pruned"))
+            return Outcome(State.PRUNED, reason="pruned")
         store_stub_weights(running, params)
-        return Outcome(TrialState.COMPLETE, value_of(params))
+        return Outcome(State.COMPLETE, value_of(params))
 
 
 def store_stub_weights(running: RunningTrial, params: Params) -> None:
@@ -74,7 +74,7 @@ def store_stub_weights(running: RunningTrial, params: Params) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS_FILE
         file.write_bytes(content)
-        running.note("weights_sha256", hashlib.sha256(content).hexdigest())
+        running.note(TrialAttributes(weights_sha256=hashlib.sha256(content).hexdigest()))
         store_weights(running.session.storage, running.trial, file)
 
 
@@ -90,7 +90,7 @@ def attempt(session: Session, ending: Ending = "complete") -> bool:
 def requeue(session: Session) -> None:
     """Take every held cell for that of a dead worker."""
     for cell in session.ledger.held_cells():
-        session.recovery.requeue(cell, "killed", exit_code=-9)
+        session.recovery.requeue(cell, KILLED)
 
 
 def sweep(session: Session) -> None:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from small_study import (
     FAST,
     GRID,
+    LOST,
     N_CELLS,
     ON_SQLITE,
     begin_trial,
@@ -34,8 +35,9 @@ from small_study import (
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.ledger.records import Claim, HeldCell, Timing
-from fmnist_optuna.search.cell import make_cells, trial_seed
+from fmnist_optuna.ledger.records import Claim, HeldCell, Timing, TrialAttributes
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.cell import make_points, trial_seed
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import delete_study, raise_generation
 from fmnist_optuna.study.verification import verify
@@ -43,7 +45,7 @@ from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, r
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
 
 Sessions = Callable[..., Session]
-COMPLETE = Outcome(TrialState.COMPLETE, 0.5)
+COMPLETE = Outcome(State.COMPLETE, 0.5)
 
 
 def attempt(session: Session, objective: Objective, must_stop: Callable[[], bool] = lambda: False) -> Claim:
@@ -65,7 +67,7 @@ def last_trial(session: Session) -> FrozenTrial:
 def requeue_all(session: Session) -> None:
     """What a healer does that takes every holder to be dead."""
     for cell in session.ledger.held_cells():
-        assert session.recovery.requeue(cell, "lost")
+        assert session.recovery.requeue(cell, LOST)
 
 
 # What goes wrong in the objective
@@ -127,7 +129,7 @@ def test_an_exception_once_and_then_a_result_is_a_result(session: Session) -> No
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_a_result_that_is_no_number_is_a_failure(session: Session, value: float | None) -> None:
     """Never COMPLETE: inf would be the best trial of the study."""
-    claim = attempt(session, lambda params, seed, running: Outcome(TrialState.COMPLETE, value))
+    claim = attempt(session, lambda params, seed, running: Outcome(State.COMPLETE, value))
     assert last_trial(session).state == TrialState.FAIL
     assert cell_after(session, claim)[:4] == ("waiting", None, None, 1)
 
@@ -137,8 +139,8 @@ def test_a_training_that_diverges_is_pruned_without_a_value(session: Session) ->
 
     def diverge(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
         running.report(epoch_of(0, float("nan")), can_prune=False)
-        running.note("reason", "diverged")
-        return Outcome(TrialState.PRUNED, reason="diverged")
+        running.note(TrialAttributes(reason="diverged"))
+        return Outcome(State.PRUNED, reason="diverged")
 
     claim = attempt(session, diverge)
     trial = last_trial(session)
@@ -156,7 +158,7 @@ def test_an_outage_beyond_the_patience_leaves_the_lease_to_end(session: Session)
     with pytest.raises(StorageError):
         attempt(session, away)
     assert last_trial(session).state == TrialState.RUNNING
-    assert session.ledger.counts()["running"] == 1
+    assert session.history.counts().running == 1
 
 
 # What somebody else does meanwhile
@@ -168,7 +170,7 @@ def test_a_healer_leaves_a_trial_that_was_bound_since_it_looked(session: Session
     seen: list[HeldCell] = []
 
     def end_at_once(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
-        assert not healer.recovery.requeue(seen[0], "lost")
+        assert not healer.recovery.requeue(seen[0], LOST)
         return COMPLETE
 
     claim = claim_cell(session)
@@ -193,7 +195,7 @@ def test_a_cell_lost_in_the_middle_is_dropped_quietly(
             assert running.ending == "lost"
             return None
         if end == "note":
-            running.note("best_epoch", 1)
+            running.note(TrialAttributes(best_epoch=1))
         if end == "exception":
             raise LostCellError
         return COMPLETE
@@ -264,7 +266,7 @@ def test_a_study_deleted_in_the_middle_ends_the_attempt_quietly(session: Session
             assert not running.report(epoch_of(0, 0.5))
             return None
         if end == "note":
-            running.note("best_epoch", 1)
+            running.note(TrialAttributes(best_epoch=1))
         if end == "exception":
             raise ValueError("bad")
         return COMPLETE
@@ -317,8 +319,8 @@ def test_the_median_pruner_cuts_what_is_behind(new_session: Sessions, can_prune:
         value = next(values)
         if not running.report(epoch_of(0, value), can_prune=can_prune):
             assert running.ending == "pruned"
-            return Outcome(TrialState.PRUNED, reason="pruned")
-        return Outcome(TrialState.COMPLETE, value)
+            return Outcome(State.PRUNED, reason="pruned")
+        return Outcome(State.COMPLETE, value)
 
     attempt(session, objective)
     claim = attempt(session, objective)
@@ -376,11 +378,11 @@ def test_a_worker_waits_for_the_cell_of_another(session: Session, new_session: S
     )
     thread.start()
     deadline = time.monotonic() + 20.0
-    while other.ledger.counts()["done"] < N_CELLS - 1:
+    while other.history.counts().done < N_CELLS - 1:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert thread.is_alive()
-    other.recovery.requeue_worker("other")
+    other.recovery.requeue_worker("other", LOST)
     thread.join(20.0)
     assert ends == [WorkerEnd.DONE]
     assert other.trials.get_trial(trial_id).state == TrialState.FAIL
@@ -411,7 +413,7 @@ def test_a_worker_that_is_told_to_leave_leaves(session: Session, by: str) -> Non
     else:
         leave.set()
     assert work(session, boom, leave, generation) is WorkerEnd.STOPPED
-    assert session.ledger.counts()["waiting"] == N_CELLS
+    assert session.history.counts().waiting == N_CELLS
 
 
 @ON_SQLITE
@@ -436,7 +438,8 @@ def test_a_worker_that_grew_too_large_leaves_between_cells(session: Session) -> 
     """Its place is taken by a fresh process; the finished cell is done."""
     end = work(session, stub_objective, threading.Event(), session.record.generation, memory_limit_bytes=1)
     assert end is WorkerEnd.RECYCLED
-    assert session.ledger.counts() == {"waiting": N_CELLS - 1, "running": 0, "done": 1, "failed": 0}
+    counts = session.history.counts()
+    assert (counts.waiting, counts.running, counts.done, counts.failed) == (N_CELLS - 1, 0, 1, 0)
 
 
 WIDE = {"hidden_size": [16, 32, 64, 128], "dropout_rate": [0.0, 0.25, 0.5]}
@@ -455,7 +458,7 @@ def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str
     ends = in_processes(4, work_on, storage_url, session.record.generation)
     assert ends == ["done"] * 4
     found = verify(session.storage, session.trials, session.record.study_id)
-    assert (found.ok, found.n_results) == (True, len(make_cells(WIDE)))
+    assert (found.ok, found.n_results) == (True, len(make_points(WIDE)))
     sampler = GridSampler(WIDE)
     study = optuna.load_study(study_name=session.record.name, storage=storage_url, sampler=sampler)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
@@ -464,12 +467,12 @@ def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str
     assert best is not None
     assert (study.best_trial.number, study.best_value, study.best_params) == (
         best.trial_number,
-        best.value,
+        best.val_accuracy,
         best.params,
     )
     assert best.params == {"hidden_size": 128, "dropout_rate": 0.5}
     assert {(type(t.params["hidden_size"]), type(t.params["dropout_rate"])) for t in study.trials} == {(int, float)}
-    assert {trial.value for trial in study.trials} == {value_of(cell.params) for cell in make_cells(WIDE)}
+    assert {trial.value for trial in study.trials} == {value_of(cell.params) for cell in make_points(WIDE)}
 
 
 def test_stock_optuna_adds_nothing_to_a_finished_study(session: Session, storage_url: str) -> None:

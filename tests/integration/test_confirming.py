@@ -73,8 +73,8 @@ def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
     confirmation = find_confirmation(session)
     assert confirmation is not None
     assert [c.val.values for c in confirmation.candidates] == [(0.90, 0.92, 0.91), (0.89, 0.92, 0.91)]
-    assert [c.cell.value for c in confirmation.candidates] == [value_of(LARGE), value_of(SMALL)]
-    assert confirmation.chosen.cell.params == SMALL  # half as large, and within one standard error
+    assert [c.original.val_accuracy for c in confirmation.candidates] == [value_of(LARGE), value_of(SMALL)]
+    assert confirmation.chosen.original.params == SMALL  # half as large, and within one standard error
     assert [run.params[TRAINING_SEED] for run in confirmation.chosen.runs] == [1, 2, 3]
     assert confirmation.test is None  # nothing was opened
 

@@ -16,7 +16,7 @@ from fmnist_optuna.cli.trial_tables import print_trials
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.winner import find_winner
-from fmnist_optuna.study.leaderboard import read_trials
+from fmnist_optuna.study.attempts import list_attempts
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
 
@@ -51,12 +51,12 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
 ) -> None:
     """In `verify`, `status`, `trials` and the report, in words and as JSON; the winner is one of ours."""
     finish_everything(session)
-    before = read_trials(session)
+    before = list_attempts(session)
     n_foreign = add_foreign(session)
     session.recovery.sweep()
     found = verify(session.storage, session.trials, session.record.study_id)
     assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, n_foreign)
-    rows = read_trials(session)
+    rows = list_attempts(session)
     assert rows[:N_CELLS] == before
     assert [row.is_foreign for row in rows] == [False] * N_CELLS + [True] * n_foreign
     for answer in (trials_answer(rows), status_answer(session), verification_answer(found)):

@@ -23,9 +23,10 @@ from small_study import (
 from sqlalchemy import text
 
 from fmnist_optuna.bridge.importance import find_importances
-from fmnist_optuna.ledger.progress import GridCell
+from fmnist_optuna.ledger.records import Cell
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.search.cell import Grid, Params, make_cells
+from fmnist_optuna.search.cell import Grid, Params, make_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
@@ -58,7 +59,7 @@ def open_planted(storage: Storage, grid: Grid = GRID) -> Session:
 
 def plant(session: Session, name: str) -> None:
     """Let one parameter decide every value: the larger the better."""
-    values = sorted({cell.params[name] for cell in session.history.grid()})
+    values = sorted({cell.params[name] for cell in session.history.cells()})
     with session.storage.write() as connection:
         for row in connection.execute(text("SELECT trial_id, params FROM fmnist_cells")).all():
             value = 0.8 + 0.02 * values.index(json.loads(row.params)[name])
@@ -103,13 +104,13 @@ def test_the_planted_parameter_is_found(storage: Storage) -> None:
     finish_everything(session)
     for name in GRID:
         plant(session, name)
-        assert find_importances(session.history.grid())[name] > 0.8
+        assert find_importances(session.history.cells())[name] > 0.8
         assert stock_importances(storage)[name] > 0.8
     assert verify(storage, session.trials, session.record.study_id).n_results == 36 + 16
     set_ranges(storage, WIDE)  # the test can fail: by the ranges of old, stock Optuna finds nothing
     plant(session, "hidden_size")
     assert stock_importances(storage)["hidden_size"] < 0.5
-    assert find_importances(session.history.grid())["hidden_size"] > 0.8
+    assert find_importances(session.history.cells())["hidden_size"] > 0.8
 
 
 LARGER: Grid = {"hidden_size": [64, 1024], "dropout_rate": [0.0, 0.5]}
@@ -144,7 +145,7 @@ def test_a_worker_of_before_keeps_to_the_new_ranges(
     monkeypatch.undo()
     assert stored_ranges(storage) == as_stored(LARGER_RANGES)
     finish_everything(session)  # the new cells too, though its record does not know them
-    assert session.ledger.counts()["waiting"] == 0
+    assert session.history.counts().waiting == 0
     assert stored_ranges(storage) == as_stored(LARGER_RANGES)
 
 
@@ -158,12 +159,17 @@ def test_a_foreign_trial_keeps_its_range(session: Session) -> None:
     assert session.trials.get_trial(trial_id).distributions == ranges
 
 
-def made_up(grid: Grid, value: Callable[[Params], float | None]) -> list[GridCell]:
+def made_up(grid: Grid, value: Callable[[Params], float | None]) -> list[Cell]:
     """The cells of a finished grid; None for a pruned one."""
-    cells = [cell.params for cell in make_cells(grid)]
     return [
-        GridCell(params, "pruned" if value(params) is None else "complete", number, value(params), None)
-        for number, params in enumerate(cells)
+        Cell(
+            cell_id=point.cell_id,
+            params=point.params,
+            state=State.PRUNED if value(point.params) is None else State.COMPLETE,
+            trial_number=number,
+            val_accuracy=value(point.params),
+        )
+        for number, point in enumerate(make_points(grid))
     ]
 
 

@@ -21,11 +21,12 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results import evaluation
 from fmnist_optuna.results.evaluation import StoredWeights, summarize, wilson_interval
 from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
-from fmnist_optuna.search.cell import Grid, make_cell, trial_seed
+from fmnist_optuna.search.cell import Grid, make_point, trial_seed
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
@@ -154,13 +155,13 @@ def test_cells_carry_the_trials_result(finished: Session) -> None:
     cells = {cell.trial_id: cell for cell in finished.history.finished()}
     for trial in all_trials(finished):
         cell = cells[trial_id_of(trial)]
-        assert (cell.result, cell.value, cell.n_epochs) == ("COMPLETE", trial.value, MAX_EPOCHS)
+        assert (cell.state, cell.val_accuracy, cell.n_epochs) == (State.COMPLETE, trial.value, MAX_EPOCHS)
 
 
 def test_seed_comes_from_study_and_cell(finished: Session) -> None:
     """Each trial notes the seed that study seed and cell give."""
     for trial in all_trials(finished):
-        assert trial.user_attrs["seed"] == trial_seed(0, make_cell(trial.params).cell_id)
+        assert trial.user_attrs["seed"] == trial_seed(0, make_point(trial.params).cell_id)
 
 
 @pytest.fixture(scope="module")
@@ -287,8 +288,8 @@ def test_exception_of_the_user_twice_fails_the_cell(
         (9, "exception", error)
     ] * 2
     assert [len(session.history.curve(trial_id_of(trial))) for trial in failed] == [n_epochs] * 2
-    ((params, text),) = session.history.failed()
-    assert (params["hidden_size"], text) == (9, error)
+    (cell,) = session.history.failed()
+    assert (cell.params["hidden_size"], cell.error) == (9, error)
     assert (session.history.counts().complete, len(artifacts(session))) == (1, 1)
 
 

@@ -1,7 +1,6 @@
 """The ledger of cells, one contract over both databases: claim, bind, renew, settle, give back, take over."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from small_study import (
@@ -19,6 +18,7 @@ from small_study import (
     finish_everything,
     finish_trial,
     in_threads,
+    made_up_attempt,
     make_spec,
     open_session,
     prune_trial,
@@ -29,14 +29,21 @@ from small_study import (
 from sqlalchemy import func, select
 
 from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST, Ledger
-from fmnist_optuna.ledger.records import Claim, Ending, HeldCell
+from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs
-from fmnist_optuna.search.cell import make_cell
+from fmnist_optuna.search.cell import make_point
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join, ordered_cells, raise_generation
+from fmnist_optuna.study.studies import create_or_join, ordered_points, raise_generation
 
 Sessions = Callable[..., Session]
+
+
+def count_cells(session: Session) -> tuple[int, int, int, int]:
+    """Waiting, running, done and failed ones."""
+    counts = session.history.counts()
+    return counts.waiting, counts.running, counts.done, counts.failed
 
 
 def stranger(claim: Claim) -> Claim:
@@ -48,15 +55,15 @@ def held_cell(session: Session, cell_id: str) -> HeldCell:
     return next(cell for cell in session.ledger.held_cells() if cell.cell_id == cell_id)
 
 
-def failed(trial_id: int, error: str | None = None, reason: str = "exception") -> Ending:
-    return Ending(trial_id, 0, "FAIL", error=error, is_exception=reason == "exception", is_stopped=reason == "stopped")
+def failed(trial_id: int, error: str | None = None, reason: Reason = "exception") -> Attempt:
+    return made_up_attempt(trial_id, State.FAILED, error=error, reason=reason)
 
 
-def fail_once(session: Session, error: str | None, reason: str = "exception") -> Claim:
+def fail_once(session: Session, error: str | None, reason: Reason = "exception") -> Claim:
     """Claim a cell, bind a made-up trial and settle it as failed."""
     claim = claim_cell(session)
     assert session.ledger.bind(claim, 10_000 + claim.attempt, claim.attempt)
-    assert session.ledger.settle(claim.cell_id, claim.token, failed(10_000 + claim.attempt, error, reason))
+    assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(10_000 + claim.attempt, error, reason))
     set_cell(session.storage, claim.cell_id, position=0)  # it would be behind the others
     return claim
 
@@ -81,7 +88,7 @@ def test_processes_that_create_a_study_at_once_make_one(storage_url: str, new_se
 def test_a_cell_is_named_by_its_parameters(session: Session) -> None:
     """The identity that a claim gives can be recomputed from its parameters."""
     claim = claim_cell(session)
-    assert make_cell(claim.params).cell_id == claim.cell_id
+    assert make_point(claim.params).cell_id == claim.cell_id
 
 
 # Claim
@@ -113,7 +120,7 @@ def test_a_stopped_study_gives_no_claim(session: Session) -> None:
 def test_cells_are_claimed_in_the_order_of_a_stock_grid_sampler(session: Session) -> None:
     """Shuffled, but the same for everybody, so that a pruner soon sees a mixture."""
     claimed = [claim_cell(session).cell_id for _ in range(N_CELLS)]
-    assert claimed == [cell.cell_id for cell in ordered_cells(make_spec())]
+    assert claimed == [cell.cell_id for cell in ordered_points(make_spec())]
 
 
 def test_a_claim_carries_the_parameters_with_their_types(session: Session) -> None:
@@ -129,7 +136,7 @@ def test_a_claim_repeated_after_a_lost_connection_is_the_same(session: Session) 
     assert claims[0] == claims[1]
     assert claims[0] is not None
     assert claims[0].attempt == 1
-    assert session.ledger.counts() == {"waiting": N_CELLS - 1, "running": 1, "done": 0, "failed": 0}
+    assert count_cells(session) == (N_CELLS - 1, 1, 0, 0)
 
 
 def test_no_cell_is_claimed_twice(new_session: Sessions) -> None:
@@ -144,7 +151,7 @@ def test_no_cell_is_claimed_twice(new_session: Sessions) -> None:
         return found
 
     claimed = [cell_id for found in in_threads(8, claim_all) for cell_id in found]
-    assert sorted(claimed) == sorted(cell.cell_id for cell in ordered_cells(spec))
+    assert sorted(claimed) == sorted(cell.cell_id for cell in ordered_points(spec))
 
 
 def test_a_new_claim_begins_a_lease_and_forgets_the_old_trial(session: Session) -> None:
@@ -283,13 +290,13 @@ def test_settling_twice_is_settled(session: Session) -> None:
     assert read_cell(session.storage, claim.cell_id) == before
 
 
-@pytest.mark.parametrize("result", ["COMPLETE", "PRUNED", "FAIL"])
-def test_another_token_settles_nothing(session: Session, result: Any) -> None:
+@pytest.mark.parametrize("result", [State.COMPLETE, State.PRUNED, State.FAILED])
+def test_another_token_finishes_nothing(session: Session, result: State) -> None:
     """A result under a token that the cell does not carry is dropped."""
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     before = read_cell(session.storage, claim.cell_id)
-    assert not session.ledger.settle(claim.cell_id, "0" * 32, Ending(trial_id, 0, result, 0.5))
+    assert not session.ledger.finish_cell(claim.cell_id, "0" * 32, made_up_attempt(trial_id, result, 0.5))
     assert read_cell(session.storage, claim.cell_id) == before
 
 
@@ -297,7 +304,8 @@ def test_a_result_of_a_trial_that_is_not_bound_is_not_taken(session: Session) ->
     """The cell names the trial that may finish it."""
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
-    assert not session.ledger.settle(claim.cell_id, claim.token, Ending(trial_id + 1, 1, "COMPLETE", 0.5))
+    other = made_up_attempt(trial_id + 1, State.COMPLETE, 0.5, number=1)
+    assert not session.ledger.finish_cell(claim.cell_id, claim.token, other)
     assert read_cell(session.storage, claim.cell_id).state == "running"
 
 
@@ -310,7 +318,7 @@ def test_a_cell_fails_after_three_different_errors(session: Session) -> None:
     row = read_cell(session.storage, claim.cell_id)
     assert states == ["waiting", "waiting", "failed"]
     assert (row.failures, row.lost, row.error, row.trial_id) == (3, 0, "ValueError: 2", 10_003)
-    assert session.history.failed() == [(claim.params, "ValueError: 2")]
+    assert [(cell.params, cell.error) for cell in session.history.failed()] == [(claim.params, "ValueError: 2")]
 
 
 def test_the_same_exception_twice_fails_the_cell(session: Session) -> None:
@@ -340,7 +348,7 @@ def test_a_cell_fails_when_it_lost_its_worker_a_hundred_times(session: Session, 
     set_cell(session.storage, claim.cell_id, lost=MAX_LOST - 1)
     if is_bound:
         assert session.ledger.bind(claim, 5, 0)
-        assert session.ledger.settle(claim.cell_id, claim.token, failed(5))
+        assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(5))
     else:
         assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
     row = read_cell(session.storage, claim.cell_id)
@@ -356,7 +364,7 @@ def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, re
     else:
         assert session.ledger.bind(claim, 10_001, 1)
         error = "ValueError: bad" if reason == "exception" else None
-        assert session.ledger.settle(claim.cell_id, claim.token, failed(10_001, error, reason))
+        assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(10_001, error, reason))
     order = [claim_cell(session).cell_id for _ in range(N_CELLS)]
     assert order.index(claim.cell_id) == (0 if reason in ("stopped", "given back") else N_CELLS - 1)
 
@@ -439,7 +447,7 @@ def test_a_cell_changed_since_it_was_seen_is_not_taken_over(session: Session, ch
     elif change == "given back":
         session.ledger.give_back(claim.cell_id, claim.token, count_lost=False)
     else:
-        session.ledger.settle(claim.cell_id, claim.token, Ending(trial_id, 0, "COMPLETE", 0.5))
+        session.ledger.finish_cell(claim.cell_id, claim.token, made_up_attempt(trial_id, State.COMPLETE, 0.5))
     before = read_cell(session.storage, claim.cell_id)
     assert not session.ledger.take_over(seen, "second", "3" * 32)
     assert read_cell(session.storage, claim.cell_id) == before
@@ -474,7 +482,7 @@ def test_studies_in_one_storage_do_not_touch_one_another(storage_url: str, new_s
     one = new_session("worker")
     other = new_session("worker", spec=make_spec(name="other"))
     finish_everything(one)
-    assert other.ledger.counts() == {"waiting": N_CELLS, "running": 0, "done": 0, "failed": 0}
+    assert count_cells(other) == (N_CELLS, 0, 0, 0)
     raise_generation(one.storage, one.record.study_id)
     assert other.ledger.claim("worker", other.record.generation) is not None
 
@@ -512,6 +520,6 @@ def test_a_claim_costs_the_same_in_a_large_study(storage_url: str, new_session: 
 def test_the_grid_of_these_tests_has_four_cells(session: Session) -> None:
     """2 x 2, all waiting."""
     assert len(GRID["hidden_size"]) * len(GRID["dropout_rate"]) == N_CELLS
-    assert session.ledger.counts() == {"waiting": N_CELLS, "running": 0, "done": 0, "failed": 0}
+    assert count_cells(session) == (N_CELLS, 0, 0, 0)
     with session.storage.read() as connection:
         assert connection.execute(select(func.count()).select_from(epochs)).scalar_one() == 0

@@ -18,15 +18,27 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from optuna.trial import TrialState
-from small_study import FAST, create_study, create_trial, epoch_of, expire, finish_everything, make_spec, open_small
+from small_study import (
+    FAST,
+    LOST,
+    create_study,
+    create_trial,
+    epoch_of,
+    expire,
+    finish_everything,
+    make_spec,
+    open_small,
+)
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.bridge.trials import Outcome, Reason, fail_trial, tell
+from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.ledger.records import TrialAttributes
+from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells
-from fmnist_optuna.study.recovery import read_ending
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
 
@@ -84,7 +96,7 @@ class Worker:
         yield
         is_bound = [ledger.bind(claim, trial_id, number) for _ in range(self.times)]
         if not is_bound[-1]:
-            fail_trial(session.trials, trial_id, "lost")
+            fail_trial(session.trials, trial_id, LOST)
             return
         yield
         if ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is None:
@@ -95,17 +107,17 @@ class Worker:
             self._tell(trial_id, number)
         yield
         for _ in range(self.times):
-            ledger.settle(claim.cell_id, claim.token, read_ending(session.trials.get_trial(trial_id)))
+            ledger.finish_cell(claim.cell_id, claim.token, read_attempt(session.trials.get_trial(trial_id)))
 
     def _tell(self, trial_id: int, number: int) -> None:
         session, ending = self.session, self.ending
         if ending in ("complete", "pruned"):
-            state = TrialState.COMPLETE if ending == "complete" else TrialState.PRUNED
+            state = State.COMPLETE if ending == "complete" else State.PRUNED
             value = number / 1000 if ending == "complete" else None
             tell(session.study, optuna.Trial(session.study, trial_id), Outcome(state, value))
         else:
             error = "ValueError: bad" if ending == "exception" else None
-            fail_trial(session.trials, trial_id, cast(Reason, ending), error)
+            fail_trial(session.trials, trial_id, TrialAttributes(reason=cast(Reason, ending), error=error))
 
 
 @dataclass
@@ -142,10 +154,10 @@ class Healer:
                 ledger.give_back(seen.cell_id, token, count_lost=True)
             return
         for _ in range(self.times):
-            fail_trial(session.trials, seen.trial_id, "lost")
+            fail_trial(session.trials, seen.trial_id, LOST)
         yield
         for _ in range(self.times):
-            ledger.settle(seen.cell_id, token, read_ending(session.trials.get_trial(seen.trial_id)))
+            ledger.finish_cell(seen.cell_id, token, read_attempt(session.trials.get_trial(seen.trial_id)))
 
 
 @dataclass
@@ -231,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         session = self.session
         for cell in session.ledger.held_cells():
-            assert session.recovery.requeue(cell, "lost")
+            assert session.recovery.requeue(cell, LOST)
         session.ledger.retry_failed()
         finish_everything(session)
         session.recovery.sweep()

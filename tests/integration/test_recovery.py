@@ -13,6 +13,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 from small_study import (
+    LOST,
     ON_SQLITE,
     begin_trial,
     claim_cell,
@@ -30,7 +31,7 @@ from sqlalchemy import event, insert, update
 from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.holders import Process, host_identity
-from fmnist_optuna.ledger.records import Claim, HeldCell, Timing
+from fmnist_optuna.ledger.records import Claim, HeldCell, Timing, TrialAttributes
 from fmnist_optuna.ledger.tables import workers
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
@@ -53,9 +54,9 @@ def prepare(session: Session, claim: Claim, state: str) -> None:
     elif state == "pruned":
         prune_trial(session, trial_id, 0.25)
     elif state == "failed":
-        fail_trial(session.trials, trial_id, "exception", "ValueError: bad")
+        fail_trial(session.trials, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
     elif state == "stopped":
-        fail_trial(session.trials, trial_id, "stopped")
+        fail_trial(session.trials, trial_id, TrialAttributes(reason="stopped"))
     elif state == "deleted":
         from optuna.storages._rdb import models
 
@@ -89,7 +90,7 @@ def test_a_requeued_cell_is_settled_by_what_its_trial_says(session: Session, sta
     """A finished trial gives its result; any other lets the cell wait, counted by what was to blame."""
     claim = claim_cell(session)
     prepare(session, claim, state)
-    assert session.recovery.requeue(held(session, claim), "lost")
+    assert session.recovery.requeue(held(session, claim), LOST)
     assert found(session, claim) == expected(state)
 
 
@@ -97,7 +98,7 @@ def test_a_running_trial_is_failed_before_its_cell_waits(session: Session) -> No
     """So that its worker, should it live, can tell nothing."""
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
-    session.recovery.requeue(held(session, claim), "lost")
+    session.recovery.requeue(held(session, claim), LOST)
     trial = session.trials.get_trial(trial_id)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "lost")
 
@@ -109,7 +110,7 @@ def test_a_cell_that_is_renewed_meanwhile_is_left_to_its_holder(session: Session
     seen = held(session, claim)
     time.sleep(0.01)
     assert session.ledger.renew(claim)
-    assert not session.recovery.requeue(seen, "lost")
+    assert not session.recovery.requeue(seen, LOST)
     assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
 
 
@@ -117,7 +118,8 @@ def test_an_error_seen_by_the_supervisor_counts_for_the_cell(session: Session) -
     """A time limit is a failure of the attempt, a kill from outside is not."""
     claim = claim_cell(session)
     begin_trial(session, claim)
-    assert session.recovery.requeue_worker(session.name, "limit", "took longer than 60 s") == [claim.cell_id]
+    loss = TrialAttributes(reason="limit", error="took longer than 60 s")
+    assert session.recovery.requeue_worker(session.name, loss) == [claim.cell_id]
     assert found(session, claim) == ("waiting", None, None, 0, 1, "took longer than 60 s")
 
 
@@ -127,7 +129,7 @@ def test_only_the_cells_of_the_worker_are_requeued(session: Session) -> None:
     claim = claim_cell(session)
     other = session.ledger.claim("other", session.record.generation)
     assert other is not None
-    assert session.recovery.requeue_worker(session.name) == [claim.cell_id]
+    assert session.recovery.requeue_worker(session.name, LOST) == [claim.cell_id]
     assert [cell.token for cell in session.ledger.held_cells()] == [other.token]
 
 
@@ -165,14 +167,14 @@ def test_a_requeue_may_die_before_any_statement(new_session: Sessions, state: st
         prepare(session, claim, state)
         killer.arm(n_statements)
         try:
-            healer.recovery.requeue(held(session, claim), "lost")
+            healer.recovery.requeue(held(session, claim), LOST)
         except Killed:
             is_over = False
         else:
             is_over = True
         killer.arm(None)
         if read_cell(session.storage, claim.cell_id).state == "running":
-            assert healer.recovery.requeue(held(session, claim), "lost")
+            assert healer.recovery.requeue(held(session, claim), LOST)
         assert found(session, claim) == expected(state), f"died before statement {n_statements}"
         set_cell(session.storage, claim.cell_id, position=10_000)  # the next round has a cell of its own
         if is_over:

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from small_study import STUDY, begin_trial, claim_cell, in_processes, in_threads, open_session, open_small
+from small_study import LOST, STUDY, begin_trial, claim_cell, in_processes, in_threads, open_session, open_small
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +21,7 @@ from fmnist_optuna.bridge.storage import PatientStorage, create_storage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
 from fmnist_optuna.ledger.outages import is_outage
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage, open_storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.ledger.urls import parse_url
@@ -332,9 +333,9 @@ def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> N
 
 def finish(session: Session, trial_id: int, number: int) -> None:
     if number == 0:
-        fail_trial(session.trials, trial_id, "lost")
+        fail_trial(session.trials, trial_id, LOST)
     else:
-        tell(session.study, optuna.Trial(session.study, trial_id), Outcome(TrialState.COMPLETE, 0.5))
+        tell(session.study, optuna.Trial(session.study, trial_id), Outcome(State.COMPLETE, 0.5))
 
 
 def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session: Callable[..., Session]) -> None:

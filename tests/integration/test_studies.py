@@ -176,7 +176,8 @@ def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
     larger = make_spec({**GRID, "hidden_size": [64, 128, 256]})
     record, n_new = create_or_join(session.storage, larger, FINGERPRINT, FAST)
     assert n_new == len(GRID["dropout_rate"])
-    assert session.ledger.counts() == {"waiting": 2, "running": 0, "done": N_CELLS, "failed": 0}
+    counts = session.history.counts()
+    assert (counts.waiting, counts.running, counts.done, counts.failed) == (2, 0, N_CELLS, 0)
     assert record.spec.grid["hidden_size"] == (64, 128, 256)
     finish_everything(Session(session.storage, record, FAST, "later"))
     assert verify(session.storage, session.trials, record.study_id).ok
@@ -301,22 +302,23 @@ def test_progress_is_read_from_our_tables(session: Session) -> None:
     for number, value in enumerate((0.25, 0.5)):
         session.ledger.record_epoch(claim, trial_id, epoch_of(number, value))
     (running,) = session.history.running()
-    assert (running.worker, running.params, running.val_accuracies) == (session.name, claim.params, (0.25, 0.5))
+    assert (running.worker, running.params, running.n_epochs) == (session.name, claim.params, 2)
+    assert [epoch.val_accuracy for epoch in session.history.curve(trial_id)] == [0.25, 0.5]
     assert session.history.best() is None
     session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
-    session.ledger.settle(claim.cell_id, claim.token, ending(session, trial_id))
+    session.ledger.finish_cell(claim.cell_id, claim.token, ending(session, trial_id))
     best = session.history.best()
     assert best is not None
-    assert (best.trial_id, best.value, best.n_epochs, best.seconds) == (trial_id, 0.5, 2, 0.5)
+    assert (best.trial_id, best.val_accuracy, best.n_epochs, best.seconds) == (trial_id, 0.5, 2, 0.5)
     counts = session.history.counts()
     assert (counts.total, counts.waiting, counts.done, counts.complete, counts.is_over) == (4, 3, 1, 1, False)
     assert session.history.elapsed_seconds() > 0.0
 
 
 def ending(session: Session, trial_id: int) -> Any:
-    from fmnist_optuna.study.recovery import read_ending
+    from fmnist_optuna.bridge.attributes import read_attempt
 
-    return read_ending(session.trials.get_trial(trial_id))
+    return read_attempt(session.trials.get_trial(trial_id))
 
 
 DAMAGES = {  # column, value, what is said of it

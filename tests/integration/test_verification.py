@@ -20,9 +20,9 @@ from small_study import (
 from small_study import create_trial as create_attempt
 from sqlalchemy import select
 
-from fmnist_optuna.ledger.records import Claim
+from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.tables import cells
-from fmnist_optuna.search.cell import make_cells
+from fmnist_optuna.search.cell import make_points
 from fmnist_optuna.study import new_trial
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
@@ -48,8 +48,8 @@ def a_done_cell(session: Session) -> Any:
 
 def add_finished_trial(session: Session, cell_id: str, state: TrialState) -> None:
     """A further result of a cell, as a broken worker would make it."""
-    params = next(cell.params for cell in make_cells(GRID) if cell.cell_id == cell_id)
-    trial_id = new_trial.create_trial(session, cell_id, "0" * 32, params, {})
+    params = next(cell.params for cell in make_points(GRID) if cell.cell_id == cell_id)
+    trial_id = new_trial.create_trial(session, cell_id, "0" * 32, params, TrialAttributes())
     session.trials.set_trial_state_values(trial_id, state, [0.5])
 
 
@@ -114,7 +114,7 @@ def test_a_finished_trial_without_a_result_in_its_cell_is_found(finished: Sessio
 @ON_SQLITE
 def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
     """An attempt of ours that nobody swept."""
-    params = make_cells(GRID)[0].params
+    params = make_points(GRID)[0].params
     claim = Claim(a_done_cell(finished).cell_id, "0" * 32, params, 2)
     create_attempt(finished, claim)
     found = check(finished)
@@ -125,7 +125,7 @@ def test_a_running_trial_without_a_cell_is_surplus(finished: Session) -> None:
 def test_a_failed_trial_is_no_result(finished: Session) -> None:
     """Attempts may die; they are not counted."""
     cell_id = a_done_cell(finished).cell_id
-    trial_id = new_trial.create_trial(finished, cell_id, "0" * 32, make_cells(GRID)[0].params, {})
+    trial_id = new_trial.create_trial(finished, cell_id, "0" * 32, make_points(GRID)[0].params, TrialAttributes())
     finished.trials.set_trial_state_values(trial_id, TrialState.FAIL)
     assert check(finished) == OK
 
@@ -181,4 +181,4 @@ def test_cells_that_move_are_read_again(finished: Session, monkeypatch: pytest.M
 
 def test_the_values_of_these_tests_differ_from_cell_to_cell() -> None:
     """So that a value copied to the wrong cell would show."""
-    assert len({value_of(cell.params) for cell in make_cells(GRID)}) == N_CELLS
+    assert len({value_of(cell.params) for cell in make_points(GRID)}) == N_CELLS

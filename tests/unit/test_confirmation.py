@@ -4,13 +4,14 @@ import math
 
 import pytest
 
-from fmnist_optuna.ledger.progress import FinishedCell
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Candidate, Sample, choose
 
 
 def candidate(trial: int, n_parameters: int, *values: float, n_missing: int = 0) -> Candidate:
-    cell = FinishedCell(trial, trial, {"hidden_size": n_parameters}, "COMPLETE", values[0], 1, 1.0, 0.0)
-    return Candidate(cell, Sample(values), n_parameters, n_missing, ())
+    original = Attempt(trial, trial, "cell", {"hidden_size": n_parameters}, State.COMPLETE, values[0])
+    return Candidate(original, Sample(values), n_parameters, n_missing, ())
 
 
 def test_a_sample_has_the_moments_of_a_textbook() -> None:
@@ -44,7 +45,7 @@ def test_the_smallest_within_one_standard_error_is_chosen(candidates: list[Candi
     """Of (0.90, 0.92) the standard error is 0.01: a mean of 0.90 is within, 0.89 is not."""
     chosen = choose(candidates)
     assert chosen is not None
-    assert chosen.cell.trial_number == trial
+    assert chosen.original.number == trial
 
 
 def test_without_a_cell_of_all_seeds_nothing_is_chosen() -> None:

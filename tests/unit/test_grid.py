@@ -13,8 +13,8 @@ from fmnist_optuna.search.cell import (
     ParamValue,
     canonical_json,
     decode_params,
-    make_cell,
-    make_cells,
+    make_point,
+    make_points,
     trial_seed,
 )
 
@@ -29,13 +29,13 @@ VALUES = st.one_of(
 def test_a_cell_id_is_the_sha256_of_its_canonical_json() -> None:
     """Anybody can recompute a cell_id from the parameters alone."""
     text = b'{"dropout_rate":0.2,"hidden_size":64}'
-    assert make_cell({"hidden_size": 64, "dropout_rate": 0.2}).cell_id == hashlib.sha256(text).hexdigest()
+    assert make_point({"hidden_size": 64, "dropout_rate": 0.2}).cell_id == hashlib.sha256(text).hexdigest()
 
 
 @pytest.mark.parametrize("same", [0, 0.0, -0.0])
 def test_zero_is_one_value_however_it_is_written(same: float) -> None:
     """0, 0.0 and -0.0 make one cell."""
-    assert make_cell({"dropout_rate": same}).cell_id == make_cell({"dropout_rate": 0}).cell_id
+    assert make_point({"dropout_rate": same}).cell_id == make_point({"dropout_rate": 0}).cell_id
 
 
 @pytest.mark.parametrize("other", [False, "0", 5e-324])
@@ -49,7 +49,7 @@ def test_the_order_of_names_is_of_no_account(params: dict[str, ParamValue]) -> N
     """A cell keeps its identity when its parameters are listed in another order."""
     names = list(params)
     random.Random(0).shuffle(names)
-    assert make_cell({name: params[name] for name in names}).cell_id == make_cell(params).cell_id
+    assert make_point({name: params[name] for name in names}).cell_id == make_point(params).cell_id
 
 
 @given(st.integers(-MAX_INTEGER, MAX_INTEGER))
@@ -72,7 +72,7 @@ def test_what_json_has_no_word_for_is_refused(value: float) -> None:
 
 def test_cells_are_the_product_with_the_last_name_fastest() -> None:
     """Parameters keep the order of the grid; the last one's values run fastest."""
-    cells = make_cells({"b": [1, 2], "a": [10, 20]})
+    cells = make_points({"b": [1, 2], "a": [10, 20]})
     assert [list(cell.params.items()) for cell in cells] == [[("b", b), ("a", a)] for b in (1, 2) for a in (10, 20)]
 
 
@@ -83,7 +83,7 @@ def test_the_default_grid_has_27_different_cells() -> None:
         "dropout_rate": [0.2, 0.3, 0.5],
         "learning_rate": [0.01, 0.001, 1e-4],
     }
-    assert len({cell.cell_id for cell in make_cells(grid)}) == 3 * 3 * 3
+    assert len({cell.cell_id for cell in make_points(grid)}) == 3 * 3 * 3
 
 
 def test_the_seed_follows_from_study_seed_and_cell_alone() -> None:

@@ -10,7 +10,7 @@ def draw_confirmation(confirmation: Confirmation) -> go.Figure:
     """Draw the mean val_accuracy of each confirmed cell with its 95 % interval, and every seed as a dot."""
     figure = go.Figure()
     for candidate in confirmation.candidates:
-        name = f"trial {candidate.cell.trial_number}"
+        name = f"trial {candidate.original.number}"
         low, high = candidate.val.interval
         is_chosen = candidate is confirmation.chosen
         mean = 100 * candidate.val.mean
@@ -25,7 +25,7 @@ def draw_confirmation(confirmation: Confirmation) -> go.Figure:
                 x=[mean], y=[name], mode="markers", showlegend=False,
                 error_x={"type": "data", "array": [100 * high - mean], "arrayminus": [mean - 100 * low]},
                 marker={"color": ORANGE if is_chosen else BLUE, "size": 11, "symbol": "diamond"},
-                hovertemplate=f"{describe_point(candidate.cell.params)}<br>mean %{{x:.2f}} %<extra></extra>",
+                hovertemplate=f"{describe_point(candidate.original.params)}<br>mean %{{x:.2f}} %<extra></extra>",
             )
         )  # fmt: skip
     figure.update_xaxes(title_text="val accuracy over fresh seeds, %", title_standoff=4)

@@ -6,8 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.style import BLUE, GREY, ORANGE, STATE_COLORS, describe_point, finish_figure
-from fmnist_optuna.pages.overview import Attempt, Overview
+from fmnist_optuna.pages.overview import Overview
+from fmnist_optuna.study.attempts import rank_attempt
 
 N_CURVES = 60  # at most; of more trials some are left out
 VALIDATION, TRAINING = 1, 2  # columns of the figure
@@ -23,7 +26,7 @@ def draw_curves(overview: Overview) -> tuple[go.Figure, str]:
     Returns:
         The figure, and a sentence about the trials that it leaves out, if any.
     """
-    drawn = [attempt for attempt in overview.attempts if attempt.curve and attempt.state != "fail"]
+    drawn = [attempt for attempt in overview.attempts if attempt.epochs and attempt.state is not State.FAILED]
     shown = _choose(drawn)
     figure = make_subplots(rows=1, cols=2, subplot_titles=("validation", "training (with dropout)"), shared_yaxes=True)
     winner = None if overview.winner is None else overview.winner.trial
@@ -45,7 +48,7 @@ def _choose(attempts: Sequence[Attempt]) -> list[Attempt]:
     """All, or the best half of N_CURVES and the other half evenly from the rest."""
     if len(attempts) <= N_CURVES:
         return list(attempts)
-    ranked = sorted(attempts, key=lambda a: -(a.value or 0.0) if a.state == "complete" else 1.0)
+    ranked = sorted(attempts, key=rank_attempt)
     best, rest = ranked[: N_CURVES // 2], ranked[N_CURVES // 2 :]
     return best + [rest[round(place)] for place in np.linspace(0, len(rest) - 1, N_CURVES - len(best))]
 
@@ -55,12 +58,12 @@ def _draw_trial(figure: go.Figure, attempt: Attempt, is_winner: bool) -> None:
     name = f"trial {attempt.number}: {describe_point(attempt.params)}"
     line = {"color": ORANGE if is_winner else STATE_COLORS[attempt.state], "width": 3 if is_winner else 1}
     for column, values in (
-        (VALIDATION, [100 * epoch.val_accuracy for epoch in attempt.curve]),
-        (TRAINING, [100 * epoch.train_accuracy for epoch in attempt.curve]),
+        (VALIDATION, [100 * epoch.val_accuracy for epoch in attempt.epochs]),
+        (TRAINING, [100 * epoch.train_accuracy for epoch in attempt.epochs]),
     ):
         figure.add_trace(
             go.Scatter(
-                x=[epoch.epoch + 1 for epoch in attempt.curve], y=values, mode="lines", line=line,
+                x=[epoch.epoch + 1 for epoch in attempt.epochs], y=values, mode="lines", line=line,
                 opacity=1.0 if is_winner else 0.6, hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
                 name="the winner", showlegend=is_winner and column == VALIDATION,
             ),
@@ -70,11 +73,11 @@ def _draw_trial(figure: go.Figure, attempt: Attempt, is_winner: bool) -> None:
 
 def _draw_marks(figure: go.Figure, attempts: Sequence[Attempt], max_epochs: int) -> None:
     """Mark the ends of the lines, and the epochs whose weights were kept."""
-    complete = [attempt for attempt in attempts if attempt.state == "complete"]
+    complete = [attempt for attempt in attempts if attempt.state is State.COMPLETE]
     for label, marker, points in (
-        ("pruned here", CROSS, [_find_end(a) for a in attempts if a.state == "pruned"]),
+        ("pruned here", CROSS, [_find_end(a) for a in attempts if a.state is State.PRUNED]),
         ("kept epoch", STAR, [_find_kept(a) for a in complete]),
-        ("stopped early here", RING, [_find_end(a) for a in complete if len(a.curve) < max_epochs]),
+        ("stopped early here", RING, [_find_end(a) for a in complete if len(a.epochs) < max_epochs]),
     ):
         if points:
             figure.add_trace(
@@ -88,15 +91,16 @@ def _draw_marks(figure: go.Figure, attempts: Sequence[Attempt], max_epochs: int)
 
 def _find_end(attempt: Attempt) -> tuple[int, float]:
     """The last epoch (from 1) and its val_accuracy in percent."""
-    return _find_point(attempt, len(attempt.curve) - 1)
+    return _find_point(attempt, len(attempt.epochs) - 1)
 
 
 def _find_kept(attempt: Attempt) -> tuple[int, float]:
     """The epoch (from 1) whose weights were kept, and its val_accuracy in percent."""
-    last = len(attempt.curve) - 1
-    return _find_point(attempt, last if attempt.best_epoch is None else min(attempt.best_epoch, last))
+    last = len(attempt.epochs) - 1
+    kept = attempt.attributes.best_epoch
+    return _find_point(attempt, last if kept is None else min(kept, last))
 
 
 def _find_point(attempt: Attempt, index: int) -> tuple[int, float]:
-    epoch = attempt.curve[index]
+    epoch = attempt.epochs[index]
     return epoch.epoch + 1, 100 * epoch.val_accuracy

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from fmnist_optuna.ledger.progress import GridCell
+from fmnist_optuna.ledger.records import Cell
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.style import (
     GREEN,
     VERMILION,
@@ -26,13 +27,13 @@ N_FACETS = 12  # nobody looks at more heat maps than that
 N_FACETS_ACROSS = 3
 N_LETTERED = 400  # in a grid of more cells, the value is not written on each
 # Colour and word of a cell without a value.
-COLORS = {"pruned": "#b9bdc4", "failed": VERMILION, "running": GREEN, "waiting": "#e4e6ea"}
-WORDS = {"pruned": "pruned", "failed": "FAILED", "running": "running", "waiting": "·"}
+COLORS = {State.PRUNED: "#b9bdc4", State.FAILED: VERMILION, State.RUNNING: GREEN, State.WAITING: "#e4e6ea"}
+WORDS = {State.PRUNED: "pruned", State.FAILED: "FAILED", State.RUNNING: "running", State.WAITING: "·"}
 # Places of the well-known parameters: the first is the rows' and the second the columns'; the others make facets.
 PLACES = {"hidden_size": 0, "dropout_rate": 1, "learning_rate": 3}
 PLACE_OF_OTHERS = 2
 
-Rows = Sequence[Sequence[GridCell | None]]
+Rows = Sequence[Sequence[Cell | None]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Layout:
     others: tuple[str, ...]
     values: Mapping[str, Sequence[ParamValue]]
 
-    def label(self, cell: GridCell) -> str:
+    def label(self, cell: Cell) -> str:
         """The name of the facet that a cell belongs to."""
         return describe_point(cell.params, self.others)
 
@@ -61,7 +62,7 @@ class _Layout:
         points = [dict(zip(self.others, combination, strict=True)) for combination in combinations]
         return [describe_point(point) for point in points]
 
-    def arrange(self, cells: Sequence[GridCell]) -> Rows:
+    def arrange(self, cells: Sequence[Cell]) -> Rows:
         """The cells of a facet by row and column; None where the grid has no such point."""
         by_point = {
             (write_value(cell.params.get(self.rows)), write_value(cell.params.get(self.columns))): cell
@@ -94,7 +95,7 @@ def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
         The figure, and a sentence about what it leaves out, if anything.
     """
     layout = _choose_layout(overview)
-    facets: dict[str, list[GridCell]] = {}
+    facets: dict[str, list[Cell]] = {}
     for cell in overview.cells:
         facets.setdefault(layout.label(cell), []).append(cell)
     best = sorted(facets, key=lambda name: -_find_best_value(facets[name]))[:N_FACETS]
@@ -143,7 +144,7 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
     }
     traces = [_draw_values(cells, ink, has_scale, common)]
     for state in COLORS:
-        is_in_state = [[cell is not None and cell.state == state for cell in row] for row in cells]
+        is_in_state = [[cell is not None and cell.state is state for cell in row] for row in cells]
         if any(itertools.chain.from_iterable(is_in_state)):
             traces.append(_draw_state(state, is_in_state, ink, common))
     return traces
@@ -160,7 +161,7 @@ def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, o
 
 
 def _draw_state(
-    state: str, is_in_state: Sequence[Sequence[bool]], ink: _Ink, common: Mapping[str, object]
+    state: State, is_in_state: Sequence[Sequence[bool]], ink: _Ink, common: Mapping[str, object]
 ) -> go.Heatmap:
     return go.Heatmap(
         z=[[1 if is_here else None for is_here in row] for row in is_in_state],
@@ -171,24 +172,24 @@ def _draw_state(
     )  # fmt: skip
 
 
-def _read_value(cell: GridCell) -> float | None:
+def _read_value(cell: Cell) -> float | None:
     """The val_accuracy (0..1) of a complete cell; None for any other."""
-    return cell.value if cell.state == "complete" else None
+    return cell.val_accuracy if cell.state is State.COMPLETE else None
 
 
-def _read_percent(cell: GridCell) -> float | None:
+def _read_percent(cell: Cell) -> float | None:
     value = _read_value(cell)
     return None if value is None else 100 * value
 
 
-def _find_best_value(cells: Sequence[GridCell]) -> float:
+def _find_best_value(cells: Sequence[Cell]) -> float:
     return max((_read_value(cell) or 0.0 for cell in cells), default=0.0)
 
 
-def _describe_cell(cell: GridCell | None) -> str:
+def _describe_cell(cell: Cell | None) -> str:
     """What is shown where the pointer is over a cell."""
     if cell is None:
         return "no cell"
-    value = "" if cell.value is None else f"<br>val acc {format_percent(cell.value)}"
+    value = "" if cell.val_accuracy is None else f"<br>val acc {format_percent(cell.val_accuracy)}"
     trial = "" if cell.trial_number is None else f"<br>trial {cell.trial_number}"
     return f"{describe_point(cell.params)}<br>{cell.state}{trial}{value}"

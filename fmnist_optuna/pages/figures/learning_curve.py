@@ -2,8 +2,8 @@
 
 import math
 
+from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.pages.figures.style import BLUE, GREY, ORANGE
-from fmnist_optuna.pages.overview import Attempt
 
 WIDTH, HEIGHT, MARGIN = 640, 360, 48  # pixels
 
@@ -11,12 +11,12 @@ WIDTH, HEIGHT, MARGIN = 640, 360, 48  # pixels
 def draw_learning_curve(attempt: Attempt) -> str:
     """Accuracy by epoch, training and validation, with the kept epoch marked: an SVG picture."""
     series = (
-        ("training (with dropout)", GREY, [epoch.train_accuracy for epoch in attempt.curve]),
-        ("validation", BLUE, [epoch.val_accuracy for epoch in attempt.curve]),
+        ("training (with dropout)", GREY, [epoch.train_accuracy for epoch in attempt.epochs]),
+        ("validation", BLUE, [epoch.val_accuracy for epoch in attempt.epochs]),
     )
     finite = [value for _, _, values in series for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = math.floor(20 * min(finite)) / 20, math.ceil(20 * max(finite)) / 20  # to the next 5 %
-    span, last = (high - low) or 1.0, max(1, len(attempt.curve) - 1)
+    span, last = (high - low) or 1.0, max(1, len(attempt.epochs) - 1)
 
     def x(index: int) -> float:
         return MARGIN + (WIDTH - 2 * MARGIN) * index / last
@@ -28,14 +28,14 @@ def draw_learning_curve(attempt: Attempt) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{MARGIN}" y="24">trial {attempt.number}: accuracy by epoch</text>',
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 12}" text-anchor="end">epoch {len(attempt.curve)}</text>',
+        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 12}" text-anchor="end">epoch {len(attempt.epochs)}</text>',
     ]
     for step in range(round(20 * span) + 1):
         value = low + step / 20
         parts.append(f'<path d="M{MARGIN} {y(value):.1f}H{WIDTH - MARGIN}" stroke="#dddddd"/>')
         parts.append(f'<text x="{MARGIN - 6}" y="{y(value) + 5:.1f}" text-anchor="end">{100 * value:.0f}</text>')
-    if attempt.best_epoch is not None:
-        place = x(attempt.best_epoch)
+    if attempt.attributes.best_epoch is not None:
+        place = x(attempt.attributes.best_epoch)
         parts.append(f'<path d="M{place:.1f} {MARGIN}V{HEIGHT - MARGIN}" stroke="{ORANGE}" stroke-width="2"/>')
         parts.append(f'<text x="{place - 6:.1f}" y="{HEIGHT - MARGIN - 8}" text-anchor="end">kept</text>')
     for place, (label, color, values) in enumerate(series):

@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.style import (
     HEIGHT,
     ORANGE,
@@ -17,7 +18,7 @@ N_TICKS = 10  # about as many values of a parameter are written at its axis
 
 def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
     """Draw the lines; None for fewer than two complete cells."""
-    complete = [cell for cell in overview.cells if cell.state == "complete" and cell.value is not None]
+    complete = [cell for cell in overview.cells if cell.state is State.COMPLETE and cell.val_accuracy is not None]
     if len(complete) < 2:
         return None
     dimensions: list[dict[str, object]] = []
@@ -35,7 +36,7 @@ def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
                 "ticktext": [write_value(values[place]) for place in shown],
             }
         )
-    scores = [100 * float(cell.value or 0.0) for cell in complete]
+    scores = [100 * float(cell.val_accuracy or 0.0) for cell in complete]
     dimensions.append({"label": "val acc, %", "values": scores})
     low, high = find_color_range(scores)
     shades = [[0, "#9aa0a8"], [1, ORANGE]]  # both are seen on white and on black; lines in viridis' colours are not

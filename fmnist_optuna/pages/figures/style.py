@@ -11,11 +11,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.cell import Params, ParamValue, canonical_json
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#2f8fcf", "#E69F00", "#009E73", "#D55E00", "#8a8f98"
-STATE_COLORS = {"complete": BLUE, "pruned": GREY, "fail": VERMILION, "running": GREEN, "waiting": "#c9ccd1"}
+STATE_COLORS = {
+    State.COMPLETE: BLUE,
+    State.PRUNED: GREY,
+    State.FAILED: VERMILION,
+    State.RUNNING: GREEN,
+    State.WAITING: "#c9ccd1",
+}
 HEIGHT = 360  # pixels of a figure, unless its content asks for more
 
 

@@ -4,8 +4,9 @@ import itertools
 
 import plotly.graph_objects as go
 
+from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.pages.figures.style import STATE_COLORS, describe_point, finish_figure
-from fmnist_optuna.pages.overview import Attempt, Overview
+from fmnist_optuna.pages.overview import Overview
 
 
 def draw_timeline(overview: Overview) -> go.Figure | None:
@@ -46,6 +47,7 @@ def _describe_bar(attempt: Attempt, newest: float) -> str:
         newest: When anything was last seen of the study, in seconds since 1970 UTC; a running trial's bar ends there.
     """
     seconds = (attempt.ended or newest) - attempt.began
-    reason = f" ({attempt.reason})" if attempt.reason and attempt.reason != attempt.state else ""
+    why = attempt.attributes.reason
+    reason = f" ({why})" if why and why != attempt.state else ""
     point = describe_point(attempt.params)
-    return f"trial {attempt.number}: {point}<br>{attempt.state}{reason}, {seconds:.1f} s, {len(attempt.curve)} epochs"
+    return f"trial {attempt.number}: {point}<br>{attempt.state}{reason}, {seconds:.1f} s, {len(attempt.epochs)} epochs"

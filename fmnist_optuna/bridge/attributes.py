@@ -1,0 +1,75 @@
+"""What is noted on trials of ours: read and written here, with the keys under which Optuna keeps it.
+
+An epoch is 0-based inside; on a trial it is counted from 1, as those read it who look with Optuna's own tools.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.ledger.records import Attempt, Epoch, TrialAttributes
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
+
+BEST_EPOCH = "best_epoch"
+
+
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Whether another program added a trial to the study: it is reported, never touched, and counts for nothing."""
+    return TOKEN not in trial.system_attrs and CELL_ID not in trial.system_attrs
+
+
+def stored_attributes(attributes: TrialAttributes) -> dict[str, Any]:
+    """The attributes that are known, as Optuna keeps them."""
+    stored = {name: value for name, value in vars(attributes).items() if value is not None}
+    if attributes.best_epoch is not None:
+        stored[BEST_EPOCH] = attributes.best_epoch + 1
+    return stored
+
+
+def read_attributes(trial: FrozenTrial) -> TrialAttributes:
+    """What is noted on a trial; nothing on one that another program made."""
+    if is_foreign(trial):
+        return TrialAttributes()
+    stored: dict[str, Any] = {
+        field.name: trial.user_attrs.get(field.name) for field in dataclasses.fields(TrialAttributes)
+    }
+    if stored[BEST_EPOCH] is not None:
+        stored[BEST_EPOCH] = int(stored[BEST_EPOCH]) - 1
+    return TrialAttributes(**stored)
+
+
+def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, epochs: Sequence[Epoch] = ()) -> Attempt:
+    """A trial as the attempt that it is.
+
+    Args:
+        n_epochs: That it has trained.
+        seconds: Of these epochs.
+        epochs: What they measured, where that was read.
+    """
+    state = State.from_optuna(trial.state.name)
+    has_value = state is not State.FAILED and trial.value is not None and math.isfinite(trial.value)
+    return Attempt(
+        trial_id=trial_id_of(trial),
+        number=trial.number,
+        cell_id=str(trial.system_attrs.get(CELL_ID, "")),
+        params=trial.params,
+        state=state,
+        val_accuracy=trial.value if has_value else None,
+        attributes=read_attributes(trial),
+        n_epochs=n_epochs,
+        seconds=seconds,
+        epochs=tuple(epochs),
+        began=_seconds(trial.datetime_start) or 0.0,
+        ended=_seconds(trial.datetime_complete),
+    )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    """Seconds since 1970 UTC."""
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,50 @@
+"""The attempts of a study: Optuna's trials with what our tables know of their epochs."""
+
+from fmnist_optuna.bridge.attributes import read_attempt
+from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.errors import NotFoundError
+from fmnist_optuna.ledger.records import Attempt, Cell
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.study.session import Session
+
+ORDER = (State.COMPLETE, State.PRUNED, State.RUNNING, State.WAITING, State.FAILED)
+
+
+def list_attempts(session: Session) -> list[Attempt]:
+    """All attempts: complete by falling val_accuracy, then pruned, running and failed ones; foreign trials last."""
+    totals = session.history.epoch_totals()
+    trials = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
+    attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
+    return sorted(attempts, key=rank_attempt)
+
+
+def rank_attempt(attempt: Attempt) -> tuple[bool, int, float, int]:
+    """Sort key of an attempt among all: the best one of the study comes first."""
+    return attempt.is_foreign, ORDER.index(attempt.state), VAL_ACCURACY.rank(attempt.val_accuracy), attempt.number
+
+
+def find_attempt(session: Session, number: int) -> Attempt:
+    """One attempt by the number of its trial.
+
+    Raises:
+        NotFoundError: The study has no such trial.
+    """
+    for attempt in list_attempts(session):
+        if attempt.number == number:
+            return attempt
+    raise NotFoundError(
+        f"study {session.record.name}: there is no trial {number}; "
+        f"`fmnist-optuna trials {session.record.name}` shows what there is."
+    )
+
+
+def result_of(session: Session, cell: Cell) -> Attempt:
+    """The attempt that is the result of a cell.
+
+    Args:
+        cell: With a result.
+    """
+    if cell.trial_id is None:
+        raise ValueError(f"cell {cell.cell_id} must have a result, but is {cell.state}")
+    return read_attempt(session.trials.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
