@@ -15,11 +15,12 @@ from sqlalchemy import Row, select, update
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.trials import Outcome
-from fmnist_optuna.ledger.records import Attempt, Claim, Epoch, Timing, TrialAttributes
+from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage, open_storage
 from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.search.cell import Grid
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study import new_trial
 from fmnist_optuna.study.session import Session

@@ -3,9 +3,10 @@
 from types import TracebackType
 from typing import Self
 
-from fmnist_optuna.ledger.records import CellCounts, Epoch, Timing, WorkerRow
+from fmnist_optuna.ledger.records import CellCounts, Timing, WorkerRow
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.settings import Settings
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.attempts import find_attempt, list_attempts

@@ -12,9 +12,10 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.ledger.records import Attempt, Epoch, TrialAttributes
+from fmnist_optuna.ledger.records import Attempt, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
+from fmnist_optuna.search.metric import Epoch
 
 BEST_EPOCH = "best_epoch"
 

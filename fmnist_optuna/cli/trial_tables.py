@@ -12,7 +12,8 @@ from fmnist_optuna.wording import count, format_params, format_percent, format_v
 
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
-    from fmnist_optuna.ledger.records import Attempt, Epoch
+    from fmnist_optuna.ledger.records import Attempt
+    from fmnist_optuna.search.metric import Epoch
 
 
 def print_trials(attempts: Sequence[Attempt]) -> None:

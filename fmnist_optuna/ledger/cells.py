@@ -23,11 +23,12 @@ from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.records import Attempt, Claim, Epoch, HeldCell, Timing
+from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, Timing
 from fmnist_optuna.ledger.states import DONE, State
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import cells, epochs, studies
 from fmnist_optuna.search.cell import Point
+from fmnist_optuna.search.metric import Epoch
 
 MAX_FAILURES = 3  # attempts that are to blame themselves
 MAX_LOST = 100  # attempts that lost their lease or were killed from outside

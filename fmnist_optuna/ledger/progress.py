@@ -11,10 +11,11 @@ from sqlalchemy import ColumnElement, Row, Select, column, exists, func, select,
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.records import Cell, CellCounts, Epoch, WorkerRow
+from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, State
 from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, cells, epochs, workers
 from fmnist_optuna.search.cell import decode_params
+from fmnist_optuna.search.metric import Epoch
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order

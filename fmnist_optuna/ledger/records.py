@@ -6,6 +6,7 @@ from typing import Any
 
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import Epoch
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,6 @@ class HeldCell:
     trial_id: int | None
     is_expired: bool
     n_lost: int = 0  # earlier attempts that were lost or killed
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of one trial measured.
-
-    Args:
-        epoch: 0-based.
-        train_loss: Over all training images, with dropout; NaN for one that was not finite.
-        train_accuracy: 0..1.
-        val_loss: Over all validation images; NaN for one that was not finite.
-        val_accuracy: 0..1.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
 
 
 @dataclass(frozen=True)

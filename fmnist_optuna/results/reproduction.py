@@ -9,12 +9,12 @@ from typing import Any
 from fmnist_optuna.data.sharing import NAMES
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.ledger.codes import list_codes
-from fmnist_optuna.ledger.records import Epoch
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.evaluation import recorded_seed
 from fmnist_optuna.results.winner import finished_attempt
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.code import CodeRecord, code_differences
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
@@ -140,7 +140,4 @@ def _train_again(
                 self.model.stop_training = True
 
     model, result = train_cell(UserCode(spec, splits.info), params, seed, data, [StopAfter()], trial)
-    epochs = [
-        Epoch(e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.seconds) for e in result.epochs
-    ]
-    return epochs, hash_weights(model), dict(offered.environment), code_lines
+    return result.epochs, hash_weights(model), dict(offered.environment), code_lines

@@ -1,4 +1,4 @@
-"""What a search makes as large as it can: one metric, by one name from the engine to the answers in JSON."""
+"""What an epoch measures, and which of it a search makes as large as it can: one name from the engine to the JSON."""
 
 import math
 from dataclasses import dataclass
@@ -24,3 +24,29 @@ class Metric:
 
 
 VAL_ACCURACY = Metric("val_accuracy", "maximize")  # share of the validation images, 0..1, of the weights that are kept
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of a training measured.
+
+    Args:
+        epoch: 0-based.
+        train_loss: Mean over all training images, with dropout; NaN as read from tables for one that was not finite.
+        train_accuracy: 0..1.
+        val_loss: Mean over all validation images; NaN as read from tables for one that was not finite.
+        val_accuracy: 0..1.
+        seconds: That it took.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether neither loss is NaN or infinite."""
+        return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)

@@ -25,7 +25,7 @@ PATH_ATTRIBUTES = (
 
 
 @dataclass(frozen=True)
-class Attempt:
+class CallbackArguments:
     """What a function that makes callbacks may ask for, by these names.
 
     Args:
@@ -39,7 +39,9 @@ class Attempt:
     folder: Path
 
 
-def make_callbacks(functions: Mapping[str, Callable[..., Any]], attempt: Attempt) -> list[keras.callbacks.Callback]:
+def make_callbacks(
+    functions: Mapping[str, Callable[..., Any]], arguments: CallbackArguments
+) -> list[keras.callbacks.Callback]:
     """Fresh callbacks of the user's functions, for one training run.
 
     Args:
@@ -51,19 +53,19 @@ def make_callbacks(functions: Mapping[str, Callable[..., Any]], attempt: Attempt
     """
     callbacks: list[keras.callbacks.Callback] = []
     for name, function in functions.items():
-        made = _call(function, name, attempt)
+        made = _call(function, name, arguments)
         group = list(made) if isinstance(made, list | tuple) else [made]
         for callback in group:
             _check_kind(callback, name)
             check_hooks(callback, name)
-            _refuse_shared_path(callback, name, attempt.folder)
+            _refuse_shared_path(callback, name, arguments.folder)
         refuse_used_callbacks(group, name)
         callbacks += group
     return callbacks
 
 
-def _call(function: Callable[..., Any], name: str, attempt: Attempt) -> Any:
-    offered = {"trial": attempt.trial, "params": dict(attempt.params), "folder": attempt.folder}
+def _call(function: Callable[..., Any], name: str, arguments: CallbackArguments) -> Any:
+    offered = {"trial": arguments.trial, "params": dict(arguments.params), "folder": arguments.folder}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     try:
         parameters = list(inspect.signature(function).parameters.values())

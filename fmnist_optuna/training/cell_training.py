@@ -10,7 +10,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.search.cell import BATCH_SIZE, Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model
-from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import TrainingResult, train
 from fmnist_optuna.training.user_code import UserCode
@@ -65,7 +65,7 @@ def train_cell(
             max_epochs=training.max_epochs,
             patience=training.patience,
             seed=seed,
-            callbacks=[*callbacks, *make_callbacks(code.callbacks, Attempt(trial, params, folder))],
+            callbacks=[*callbacks, *make_callbacks(code.callbacks, CallbackArguments(trial, params, folder))],
         )
     return model, result
 

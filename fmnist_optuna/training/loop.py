@@ -8,29 +8,13 @@ from typing import Any
 
 import keras
 
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.training.contract import check_averaging
 from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
 from fmnist_optuna.training.metrics import ModelMetrics
 
-__all__ = ["EpochMetrics", "ResidentData", "TrainingResult", "train", "use_one_thread"]
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """One epoch: losses and accuracies (0..1) over all training (with dropout) and all validation images."""
-
-    epoch: int  # 0-based
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether neither loss is NaN or infinite."""
-        return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
+__all__ = ["ResidentData", "TrainingResult", "train", "use_one_thread"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +29,7 @@ class TrainingResult:
         is_diverged: Whether a loss became NaN or infinite.
     """
 
-    epochs: tuple[EpochMetrics, ...]
+    epochs: tuple[Epoch, ...]
     best_epoch: int
     val_accuracy: float
     is_diverged: bool
@@ -132,7 +116,7 @@ def train(
     run_epoch = TrainingPass(model, data, batch_size)
     validate = ValidationPass(model, data.validation_images, data.validation_labels, metrics.update)
     model.stop_training = False
-    epochs: list[EpochMetrics] = []
+    epochs: list[Epoch] = []
     logs: dict[str, Any] = {}
     callback_list.on_train_begin()
     for epoch in range(max_epochs):
@@ -150,7 +134,7 @@ def train(
         callback_list.on_test_end(val_logs)
         seconds = time.perf_counter() - began
         losses = trained.loss, trained.accuracy, validated.loss, validated.accuracy
-        epochs.append(EpochMetrics(epoch, *losses, seconds))
+        epochs.append(Epoch(epoch, *losses, seconds))
         logs |= {f"val_{name}": value for name, value in val_logs.items()}
         callback_list.on_epoch_end(epoch, logs)
         if model.stop_training or not epochs[-1].is_finite:

@@ -18,7 +18,7 @@ from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_points, trial_seed
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.engine import ResidentData, bind_loss
@@ -92,7 +92,7 @@ def _split(info: DatasetInfo, images: Images, labels: Labels, batch_size: int) -
 def _make_callbacks(code: UserCode, params: Params) -> None:
     """Once by themselves, as what is wrong with them is then said without a training around it."""
     with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:
-        make_callbacks(code.callbacks, Attempt(0, params, Path(folder)))
+        make_callbacks(code.callbacks, CallbackArguments(0, params, Path(folder)))
 
 
 def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:

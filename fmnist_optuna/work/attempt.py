@@ -19,10 +19,11 @@ from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, note, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
-from fmnist_optuna.ledger.records import Claim, Epoch, TrialAttributes
+from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.search.cell import Params, trial_seed
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.kills import read_oom_counter
 from fmnist_optuna.study.new_trial import create_trial
 from fmnist_optuna.study.session import Session

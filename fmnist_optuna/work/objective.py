@@ -11,10 +11,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.records import Epoch, TrialAttributes
+from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import train_cell
 from fmnist_optuna.training.engine import ResidentData

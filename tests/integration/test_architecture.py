@@ -14,7 +14,7 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.training.architecture import build_model, load_architecture
-from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.rehearsal import smallest_cell
@@ -457,7 +457,7 @@ def test_callbacks_with_epoch_hooks(
 ) -> None:
     """A function may return one callback or a list; Keras' own that act once an epoch are accepted, fresh each time."""
     code = UserCode(user_callbacks(function), FASHION_MNIST)
-    first, second = (make_callbacks(code.callbacks, Attempt(0, {}, tmp_path)) for _ in range(2))
+    first, second = (make_callbacks(code.callbacks, CallbackArguments(0, {}, tmp_path)) for _ in range(2))
     assert len(first) == n_callbacks
     assert not {id(callback) for callback in first} & {id(callback) for callback in second}
 

@@ -22,7 +22,7 @@ from fmnist_optuna.running.preparation import prepare_study
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
-from fmnist_optuna.training.callbacks import Attempt, make_callbacks
+from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
@@ -368,11 +368,11 @@ def test_frozen_part_may_be_shared(installed: str) -> None:
 def test_callback_that_an_earlier_trial_had_is_refused(installed: str, tmp_path: Path) -> None:
     """The same object twice would go on with what it counted."""
     code = UserCode(make_spec(installed, ("stopping",), part=["frozen"]), FASHION_MNIST)
-    make_callbacks(code.callbacks, Attempt(0, {}, tmp_path))
+    make_callbacks(code.callbacks, CallbackArguments(0, {}, tmp_path))
     with pytest.raises(
         SpecError, match="user_installed:stopping returned the same EarlyStopping twice; make it inside"
     ):
-        make_callbacks(code.callbacks, Attempt(1, {}, tmp_path))
+        make_callbacks(code.callbacks, CallbackArguments(1, {}, tmp_path))
 
 
 # Initial weights
@@ -549,7 +549,7 @@ def test_function_is_told_what_it_asks_for(make_module: MakeModule, folder: Path
         make_spec(make_module("user_callbacks", CALLBACKS), ("log", "Logger"), training_seed=[7]), FASHION_MNIST
     )
     params = {"training_seed": 7}
-    made = make_callbacks(code.callbacks, Attempt(3, params, folder))
+    made = make_callbacks(code.callbacks, CallbackArguments(3, params, folder))
     names = [type(callback).__name__ for callback in made]
     assert names == ["CSVLogger", "BackupAndRestore", "ModelCheckpoint", "Logger"]
     assert code.architecture.function.__globals__["asked"] == [(3, {"training_seed": 7}, [])]
@@ -573,7 +573,7 @@ def test_files_outside_the_attempt_are_refused(
     """What another attempt would overwrite, or go on from, is refused with the path and the remedy."""
     code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), (function,), training_seed=[7]), FASHION_MNIST)
     with pytest.raises(SpecError) as caught:
-        make_callbacks(code.callbacks, Attempt(3, {}, folder))
+        make_callbacks(code.callbacks, CallbackArguments(3, {}, folder))
     assert str(caught.value) == (
         f"training.callbacks must write into the folder of their own attempt, but user_callbacks:{function} returned "
         f"{kind} with {path.replace('{folder}', str(folder))}, which another attempt would {does} too; let the "

@@ -3,8 +3,8 @@
 import pytest
 from small_study import FAST, begin_trial, claim_cell, create_study, finish_trial, make_spec, open_small, settle
 
-from fmnist_optuna.ledger.records import Epoch
 from fmnist_optuna.pages.time_left import RemainingTime
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.session import Session
 
 SECONDS = {8: 10.0, 64: 100.0}  # what a cell of this hidden size takes
