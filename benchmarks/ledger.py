@@ -28,7 +28,7 @@ from stub_workers import CELLS_PER_SIZE, StubStudy, load_stock_study, our_worker
 from tables import print_machine, print_table, yes_or_no
 
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
@@ -100,11 +100,11 @@ def measure_once(
 
 
 def measure_ours(study: StubStudy, n_workers: int) -> dict[str, Any]:
-    storage = create_storage(study.url)
-    record, _ = create_or_join(storage, study.spec, FINGERPRINT, Timing())
+    storage = create_storage(StorageOptions(study.url))
+    record, _ = create_or_join(storage, study.spec, FINGERPRINT)
     storage.close()  # nothing open is forked
     row = summarise(run_workers(our_worker, study, n_workers))
-    session = Session(storage, record, Timing(), "benchmark")
+    session = Session(storage, record, "benchmark")
     found, counts = verify(storage, session.trials, record.study_id), session.history.counts()
     storage.close()
     has_all = found.n_results == row["trials"] == (study.n_cells if study.is_whole else counts.done)

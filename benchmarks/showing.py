@@ -24,7 +24,7 @@ from stub_workers import StubStudy, accuracy
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.bridge.trials import Outcome
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import Params
@@ -61,9 +61,9 @@ def fill(folder: Path, n_cells: int, n_done: int | None = None) -> str:
     folder.mkdir()
     url = f"sqlite:///{folder / 'studies.db'}"
     study = StubStudy(url, n_cells, N_EPOCHS, 0.0, 0, "median")
-    storage = create_storage(url)
-    record = create_or_join(storage, study.spec, FINGERPRINT, Timing())[0]
-    session = Session(storage, record, Timing(), "filler")
+    storage = create_storage(StorageOptions(url))
+    record = create_or_join(storage, study.spec, FINGERPRINT)[0]
+    session = Session(storage, record, "filler")
     leave = LeaveRequest()
     n_begun = itertools.count(1)
 
@@ -117,9 +117,9 @@ def measure_dashboard(url: str, n_cells: int, chromium: str) -> None:
 def measure_watcher(folder: Path, n_cells: int) -> None:
     """CPU of `status --watch` on a study half done, with a cell that runs."""
     url = fill(folder, n_cells, n_cells // 2)
-    storage = open_storage(url)
-    record = create_or_join(storage, StubStudy(url, n_cells, N_EPOCHS, 0.0, 0, "median").spec, FINGERPRINT, Timing())[0]
-    session = Session(storage, record, Timing(), "runner")
+    storage = open_storage(StorageOptions(url))
+    record = create_or_join(storage, StubStudy(url, n_cells, N_EPOCHS, 0.0, 0, "median").spec, FINGERPRINT)[0]
+    session = Session(storage, record, "runner")
     assert session.ledger.claim(session.name, record.generation) is not None
     screen, terminal = pty.openpty()
     threading.Thread(target=drain, args=(screen,), daemon=True).start()

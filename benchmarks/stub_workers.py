@@ -20,7 +20,7 @@ from clocks import Clock, Report, put_clocks_on
 from optuna.samplers import GridSampler
 
 from fmnist_optuna.bridge.trials import Outcome, make_pruner
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import LEARNING_RATES, MAX_INTEGER, Params
@@ -125,8 +125,8 @@ class StubObjective:
 
 
 def our_worker(study: StubStudy, name: str, report: Report, quota: Quota, wait: Callable[[], object]) -> None:
-    storage = open_storage(study.url)
-    session = Session(storage, find_study(storage, study.name), Timing(), name)
+    storage = open_storage(StorageOptions(study.url))
+    session = Session(storage, find_study(storage, study.name), name)
     session.presence.register(name, fresh_seconds=60)
     _ = session.study  # connections and Optuna's caches are made before the clock starts
     put_clocks_on(session, Clock(report))

@@ -134,10 +134,8 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_s
         log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
     spec = confirmation_spec(record.spec, record.name, points)
     code = None if fresh is None else _offer_code(session, spec, leaders, options.accepts_code)
-    confirming, n_new = create_or_join(
-        session.storage, spec, record.data_fingerprint, options.timing, points, code, parent=record
-    )
-    prepared = PreparedStudy(Session(session.storage, confirming, options.timing, "supervisor"), data, n_new)
+    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, points, code, parent=record)
+    prepared = PreparedStudy(Session(session.storage, confirming, "supervisor"), data, n_new)
     if prepared.session.history.counts().is_over:
         return prepared
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))

@@ -137,8 +137,9 @@ VERSION_TABLES = {"fmnist_schema_version", "version_info", "alembic_version"}
 
 def _make_schema(url: str) -> None:
     from fmnist_optuna.bridge.storage import create_storage
+    from fmnist_optuna.ledger.options import StorageOptions
 
-    create_storage(url).close()
+    create_storage(StorageOptions(url)).close()
 
 
 @pytest.fixture(scope="session")
@@ -234,12 +235,12 @@ def new_session(storage_url: str) -> Iterator[Callable[..., Any]]:
     opened: list[Any] = []
 
     def new(name: str = "worker", spec: Any = None, timing: Any = FAST) -> Any:
-        storage = open_small(storage_url)
+        storage = open_small(storage_url, timing)
         if not opened or spec is not None:
-            record = create_study(storage, spec, timing)
+            record = create_study(storage, spec)
         else:
             record = find_study(storage, make_spec().name)
-        session = Session(storage, record, timing, name)
+        session = Session(storage, record, name)
         opened.append(session)
         return session
 

@@ -15,6 +15,7 @@ from sqlalchemy import Row, select, update
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage, open_storage
@@ -45,20 +46,20 @@ def make_spec(grid: Grid = GRID, name: str = STUDY, **tables: Mapping[str, Any])
     return parse_spec({"name": name, "grid": grid, **content}, "test")
 
 
-def create_study(storage: Storage, spec: StudySpec | None = None, timing: Timing = FAST) -> StudyRecord:
+def create_study(storage: Storage, spec: StudySpec | None = None) -> StudyRecord:
     """Create or join a study."""
-    return create_or_join(storage, spec or make_spec(), FINGERPRINT, timing)[0]
+    return create_or_join(storage, spec or make_spec(), FINGERPRINT)[0]
 
 
-def open_small(url: str) -> Storage:
+def open_small(url: str, timing: Timing = FAST) -> Storage:
     """A storage of its own engine, as another process would open it."""
-    return open_storage(url, patience_seconds=PATIENCE_SECONDS)
+    return open_storage(StorageOptions(url, PATIENCE_SECONDS, timing))
 
 
-def open_session(url: str, name: str, study: str = STUDY, timing: Timing = FAST) -> Session:
+def open_session(url: str, name: str, study: str = STUDY) -> Session:
     """A process at work on a study that exists; close `session.storage` afterwards."""
     storage = open_small(url)
-    return Session(storage, find_study(storage, study), timing, name)
+    return Session(storage, find_study(storage, study), name)
 
 
 def claim_cell(session: Session) -> Claim:

@@ -3,11 +3,11 @@
 from types import TracebackType
 from typing import Self
 
-from fmnist_optuna.ledger.records import CellCounts, Timing, WorkerRow
+from fmnist_optuna.ledger.options import StorageOptions
+from fmnist_optuna.ledger.records import CellCounts, WorkerRow
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.settings import Settings
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.attempts import find_attempt, list_attempts
 from fmnist_optuna.study.session import Session
@@ -135,10 +135,9 @@ def open_study(name: str | None = None, *, storage: str | None = None) -> Study:
     Example:
         pandas.DataFrame(open_study("fashion-mnist").trials())
     """
-    settings = Settings.from_environment()
-    opened = open_storage(storage or settings.storage, lease_seconds=settings.lease_seconds)
+    opened = open_storage(StorageOptions.from_environment(storage))
     try:
-        return Study(Session(opened, find_study(opened, name), Timing.for_lease(settings.lease_seconds), "reader"))
+        return Study(Session(opened, find_study(opened, name)))
     except BaseException:
         opened.close()
         raise

@@ -9,11 +9,10 @@ from fmnist_optuna.api.observer import Observer, telling
 from fmnist_optuna.api.study import Study
 from fmnist_optuna.confirming import ConfirmedStudy
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.running import study as running
 from fmnist_optuna.running.options import RunOptions
-from fmnist_optuna.settings import Settings
 from fmnist_optuna.spec.study_spec import StudySpec, parse_spec, read_spec
 from fmnist_optuna.work.limits import Limits
 
@@ -69,7 +68,7 @@ def run_study(
         if value is not None and not value > 0:
             raise UsageError(f"{name} must be greater than 0, but is {value!r}.")
     options = replace(
-        _make_options(storage, n_workers, data_dir, timeout_seconds, accepts_code),
+        _make_options(StorageOptions.from_environment(storage), n_workers, data_dir, timeout_seconds, accepts_code),
         limits=Limits(trial_seconds, memory_bytes),
     )
     with telling(observer) as told:
@@ -116,8 +115,7 @@ def confirm_study(
         if value is not None and value < least:
             raise UsageError(f"{name} must be at least {least}, but is {value!r}.")
     session = study._session
-    url = session.storage.url.render_as_string(hide_password=False)
-    options = _make_options(url, n_workers, data_dir, timeout_seconds, accepts_code)
+    options = _make_options(session.storage.options, n_workers, data_dir, timeout_seconds, accepts_code)
     with telling(observer) as told:
         return confirming.confirm_study(session, options, n_cells, n_seeds, told)
 
@@ -129,18 +127,16 @@ def _read(spec: StudySpec | Mapping[str, object] | str | Path) -> StudySpec:
 
 
 def _make_options(
-    storage: str | None,
+    storage: StorageOptions,
     n_workers: int | None,
     data_dir: str | Path | None,
     timeout_seconds: float | None,
     accepts_code: bool,
 ) -> RunOptions:
-    settings = Settings.from_environment()
     return RunOptions(
-        storage=storage or settings.storage,
+        storage=storage,
         n_workers=n_workers or usable_cores(),
         data_dir=None if data_dir is None else Path(data_dir),
         timeout_seconds=timeout_seconds,
-        timing=Timing.for_lease(settings.lease_seconds),
         accepts_code=accepts_code,
     )

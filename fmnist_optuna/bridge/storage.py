@@ -10,14 +10,9 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.engine import postgres_options, reading
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.storage import (
-    DEFAULT_PATIENCE_SECONDS,
-    Storage,
-    first_line,
-    open_storage,
-)
-from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
+from fmnist_optuna.ledger.storage import Storage, first_line, open_storage
 
 T = TypeVar("T")
 
@@ -49,26 +44,14 @@ def _read(operation: Callable[[], T]) -> T:
         return operation()
 
 
-def create_storage(
-    storage: str,
-    *,
-    patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
-    lease_seconds: float = DEFAULT_LEASE_SECONDS,
-) -> Storage:
+def create_storage(options: StorageOptions) -> Storage:
     """Open a storage, and make its file and all tables, Optuna's and ours, where they are missing.
-
-    Args:
-        storage: The URL.
-        patience_seconds: How long later operations wait for a database that went away.
-        lease_seconds: The lease in use.
 
     Raises:
         UsageError: The URL is malformed or names another kind of database.
         StorageError: Unreachable, not a database, not writable, or with tables of another version.
     """
-    return open_storage(
-        storage, make_tables=_create_tables, patience_seconds=patience_seconds, lease_seconds=lease_seconds
-    )
+    return open_storage(options, make_tables=_create_tables)
 
 
 def _create_tables(storage: Storage) -> None:

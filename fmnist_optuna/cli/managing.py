@@ -41,7 +41,7 @@ def upgrade(common: Common) -> None:
     from fmnist_optuna.ledger.storage import upgrade_storage
     from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 
-    before = upgrade_storage(common.storage, patience_seconds=common.patience_seconds)
+    before = upgrade_storage(common.storage)
     is_new = before == SCHEMA_VERSION
     say(f"The storage has schema version {SCHEMA_VERSION}{', as before' if is_new else f'; it had {before}'}.")
 

@@ -5,6 +5,7 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,11 @@ import typer
 
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.log import LogFormat, silent_stderr
-from fmnist_optuna.settings import DATA, WORKERS, Settings, read_lease_seconds
+from fmnist_optuna.settings import DATA, WORKERS
 from fmnist_optuna.user_modules.search_path import search_in
 
 if TYPE_CHECKING:
+    from fmnist_optuna.ledger.options import StorageOptions
     from fmnist_optuna.ledger.storage import Storage
     from fmnist_optuna.running.options import RunOptions
     from fmnist_optuna.spec.study_spec import StudySpec
@@ -64,30 +66,24 @@ class Common:
         """Whether nobody looks at a terminal: errors only, or JSON lines."""
         return self.log_level >= logging.ERROR or self.log_format == "json"
 
-    @property
-    def storage(self) -> str:
-        """URL of the storage: the option's, else the environment's, else the default."""
-        return self.storage_option or Settings.from_environment().storage
+    @cached_property
+    def storage(self) -> "StorageOptions":
+        """Where the studies are: what the option says, else the environment, else the default."""
+        from fmnist_optuna.ledger.options import StorageOptions
 
-    @property
-    def lease_seconds(self) -> float:
-        """The lease that the environment asks for, or the default."""
-        return read_lease_seconds()
+        return StorageOptions.from_environment(self.storage_option, self.patience_seconds)
 
 
 def make_run_options(
     common: Common, data_dir: Path | None, mirror: list[str] | None, accept_code: bool
 ) -> "RunOptions":
     """The part of the options of a run that all commands which prepare or train a study have in common."""
-    from fmnist_optuna.ledger.records import Timing
     from fmnist_optuna.running.options import RunOptions
 
     return RunOptions(
         storage=common.storage,
         data_dir=data_dir,
         mirrors=tuple(mirror or ()),
-        timing=Timing.for_lease(common.lease_seconds),
-        patience_seconds=common.patience_seconds,
         log_format=common.log_format,
         log_level=common.log_level,
         accepts_code=accept_code,
@@ -103,18 +99,16 @@ def open_storage_of(common: Common) -> "Storage":
     """The storage that a reading command is about; it must be there."""
     from fmnist_optuna.ledger.storage import open_storage
 
-    return open_storage(common.storage, patience_seconds=common.patience_seconds, lease_seconds=common.lease_seconds)
+    return open_storage(common.storage)
 
 
 def open_session(common: Common, study: str | None) -> "Session":
     """The study that a reading command is about."""
-    from fmnist_optuna.ledger.records import Timing
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.studies import find_study
 
     storage = open_storage_of(common)
-    timing = Timing.for_lease(common.lease_seconds)
-    return Session(storage, find_study(storage, study), timing, "reader")
+    return Session(storage, find_study(storage, study))
 
 
 def read_study_file(path: Path) -> "StudySpec":

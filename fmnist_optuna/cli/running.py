@@ -215,7 +215,6 @@ def _make_order(
     import socket
     import uuid
 
-    from fmnist_optuna.ledger.records import Timing
     from fmnist_optuna.work.order import WorkerOrder
 
     return WorkerOrder(
@@ -224,8 +223,6 @@ def _make_order(
         worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}-1",
         generation=record.generation,
         data_dir=data_dir,
-        timing=Timing.for_lease(common.lease_seconds),
-        patience_seconds=common.patience_seconds,
         memory_limit_bytes=parse_size(memory_limit, "--memory-limit"),
         log_format=common.log_format,
     )

@@ -23,9 +23,9 @@ from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, Timing
+from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
 from fmnist_optuna.ledger.states import DONE, State
-from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
+from fmnist_optuna.ledger.storage import insert_or_ignore
 from fmnist_optuna.ledger.tables import cells, epochs, studies
 from fmnist_optuna.search.cell import Point
 from fmnist_optuna.search.metric import Epoch
@@ -36,17 +36,7 @@ TAKE_OVER_LEASE_SECONDS = 20.0  # for the few statements of a take-over
 
 
 class Ledger(StudyPart):
-    """All changes of the cells of one study.
-
-    Args:
-        storage: Where the study lives.
-        study_id: Optuna's id of the study.
-        timing: Lease and intervals.
-    """
-
-    def __init__(self, storage: Storage, study_id: int, timing: Timing) -> None:
-        super().__init__(storage, study_id)
-        self.timing = timing
+    """All changes of the cells of one study."""
 
     def add_cells(self, connection: Connection, points: Iterable[Point]) -> int:
         """Insert a cell for each point that has none yet, within the caller's transaction.
@@ -112,7 +102,7 @@ class Ledger(StudyPart):
                 state=State.RUNNING,
                 token=bindparam("token_"),
                 worker=bindparam("worker_"),
-                lease_until=self.storage.now + self.timing.lease_seconds,
+                lease_until=self.storage.now + self.storage.timing.lease_seconds,
                 claimed_at=self.storage.now,
                 trial_id=None,
                 trial_number=None,
@@ -302,7 +292,8 @@ class Ledger(StudyPart):
         )
 
     def _renewal(self, claim: Claim) -> Update:
-        return self._mine(claim.cell_id, claim.token).values(lease_until=self.storage.now + self.timing.lease_seconds)
+        lease_until = self.storage.now + self.storage.timing.lease_seconds
+        return self._mine(claim.cell_id, claim.token).values(lease_until=lease_until)
 
     def _changes(self, statement: Update) -> bool:
         with self.storage.write() as connection:

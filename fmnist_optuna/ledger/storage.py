@@ -21,15 +21,15 @@ from fmnist_optuna.errors import NotFoundError, StorageError
 from fmnist_optuna.ledger import tables as schema
 from fmnist_optuna.ledger.engine import make_engine, reading
 from fmnist_optuna.ledger.migrations import MIGRATIONS
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import LONGEST_DELAY_SECONDS, Patience
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.ledger.urls import check_url, mask
-from fmnist_optuna.settings import DEFAULT_LEASE_SECONDS
 from fmnist_optuna.wording import count
 
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
 FIRST_PREFIXED_VERSION = 3  # of our tables; before, the version lay in a table of another name
-DEFAULT_PATIENCE_SECONDS = 300.0  # seconds; how long an outage of the database is waited for
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Storage:
     """An open storage: one engine for all transactions, and where artifacts go.
 
     Args:
+        options: What it was opened with.
         url: The URL, with its password if any; print `name` instead.
         engine: Every transaction begins at once as a writer, except inside `read()`.
         patience: How long an outage is waited for.
         artifacts: Folder of the artifacts.
     """
 
+    options: StorageOptions
     url: URL
     engine: Engine
     patience: Patience
@@ -52,6 +54,11 @@ class Storage:
     def name(self) -> str:
         """The URL with its password masked, for people."""
         return mask(self.url)
+
+    @property
+    def timing(self) -> Timing:
+        """Lease and intervals."""
+        return self.options.timing
 
     @property
     def is_sqlite(self) -> bool:
@@ -97,30 +104,24 @@ class Storage:
 
 
 def open_storage(
-    storage: str,
+    options: StorageOptions,
     *,
     make_tables: Callable[["Storage"], None] | None = None,
     is_patient: bool = False,
-    patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
-    lease_seconds: float = DEFAULT_LEASE_SECONDS,
 ) -> Storage:
     """Open a storage and check that it is one of ours.
 
     Args:
-        storage: The URL.
         make_tables: Makes the tables that others keep beside ours. With it, a missing database file and missing tables
             are made; without it nothing is ever written. `bridge.storage.create_storage` hands Optuna's in.
         is_patient: Whether an outage is waited for now already; otherwise it is said at once.
-        patience_seconds: How long later operations wait for a database that went away.
-        lease_seconds: The lease in use: SQLite's busy timeout stays below half of it, and Postgres ends a transaction
-            that rests for so long.
 
     Raises:
         UsageError: The URL is malformed or names another kind of database.
         NotFoundError: No such file, or no study tables in it, and they are not to be made.
         StorageError: Unreachable, not a database, not writable, or made by another version.
     """
-    opened = _connect(storage, patience_seconds, lease_seconds, create=make_tables is not None)
+    opened = _connect(options, create=make_tables is not None)
     with _explained(opened):
         if make_tables is not None:
             with _schema_lock(opened):
@@ -133,7 +134,7 @@ def open_storage(
     return opened
 
 
-def upgrade_storage(storage: str, *, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> int:
+def upgrade_storage(options: StorageOptions) -> int:
     """Bring the tables of a storage that an earlier version made up to date.
 
     Returns:
@@ -143,7 +144,7 @@ def upgrade_storage(storage: str, *, patience_seconds: float = DEFAULT_PATIENCE_
         NotFoundError: No such file, or no study tables in it.
         StorageError: Unreachable, not writable, made by a later version, or workers of the earlier one are at work.
     """
-    opened = _connect(storage, patience_seconds, DEFAULT_LEASE_SECONDS, create=False)
+    opened = _connect(options, create=False)
     try:
         with _explained(opened):
             return upgrade_schema(opened)
@@ -151,14 +152,14 @@ def upgrade_storage(storage: str, *, patience_seconds: float = DEFAULT_PATIENCE_
         opened.close()
 
 
-def _connect(storage: str, patience_seconds: float, lease_seconds: float, *, create: bool) -> Storage:
+def _connect(options: StorageOptions, *, create: bool) -> Storage:
     """A storage whose tables nobody has looked at."""
-    url = check_url(storage, create=create)
+    url, lease_seconds = check_url(options.url, create=create), options.timing.lease_seconds
     if create and url.get_backend_name() == "sqlite":
         _make_folder(Path(str(url.database)))
     engine = make_engine(url, lease_seconds, create)
-    patience = Patience(patience_seconds, min(LONGEST_DELAY_SECONDS, lease_seconds / 12))  # half a renewal
-    return Storage(url, engine, patience, artifacts=_artifact_folder(url))
+    patience = Patience(options.patience_seconds, min(LONGEST_DELAY_SECONDS, lease_seconds / 12))  # half a renewal
+    return Storage(options, url, engine, patience, artifacts=_artifact_folder(url))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import signal
 from multiprocessing.connection import Connection
 
 from fmnist_optuna.errors import FmnistOptunaError
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.pages.access import make_access
 from fmnist_optuna.pages.dashboard import Dashboard, make_application
@@ -33,7 +33,7 @@ class DashboardProcess:
         WorkerFailedError: The process died.
     """
 
-    def __init__(self, storage: str, study_name: str, host: str, port: int) -> None:
+    def __init__(self, storage: StorageOptions, study_name: str, host: str, port: int) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
         self._process = start(_serve_beside, (sender, storage, study_name, host, port), name="dashboard")
         sender.close()
@@ -54,7 +54,7 @@ class DashboardProcess:
         self._process.join()
 
 
-def _serve_beside(sender: Connection, storage: str, study_name: str, host: str, port: int) -> None:
+def _serve_beside(sender: Connection, storage: StorageOptions, study_name: str, host: str, port: int) -> None:
     from fmnist_optuna.work.training_process import watch_parent  # and with it TensorFlow, which a child has
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run ends us when it is done
@@ -68,5 +68,5 @@ def _serve_beside(sender: Connection, storage: str, study_name: str, host: str, 
         return
     sender.send(server.address)
     sender.close()
-    decorate(Session(opened, find_study(opened, study_name), Timing(), "dashboard"))
+    decorate(Session(opened, find_study(opened, study_name), "dashboard"))
     server.serve()

@@ -142,7 +142,7 @@ def open_confirming(session: Session) -> Session | None:
     record = find_confirmation_study(session.storage, session.record)
     if record is None or record.data_fingerprint != session.record.data_fingerprint:
         return None
-    return Session(session.storage, record, session.timing, session.name)
+    return Session(session.storage, record, session.name)
 
 
 def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:

@@ -4,10 +4,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fmnist_optuna.ledger.records import Timing
-from fmnist_optuna.ledger.storage import DEFAULT_PATIENCE_SECONDS
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
-from fmnist_optuna.settings import DEFAULT_STORAGE
 from fmnist_optuna.work.limits import Limits
 
 
@@ -16,14 +14,12 @@ class RunOptions:
     """How a study is run on this machine; none of it changes a result but `accepts_code`.
 
     Args:
-        storage: URL, with its password if any.
+        storage: Where the study is kept, and how one works there.
         n_workers: Workers at once, >= 1.
         data_dir: The only folder to look for the IDX files in, or None for the search order.
         mirrors: Further base URLs to download from.
         timeout_seconds: After this the study is stopped and can be resumed; None for no limit.
         limits: Of each attempt.
-        timing: Lease and intervals.
-        patience_seconds: How long an outage of the database is waited for.
         log_folder: One log a worker; by default `logs` beside the artifacts.
         log_format: Of the workers' logs: "text" or "json".
         log_level: Of the records in the workers' logs.
@@ -31,14 +27,12 @@ class RunOptions:
         dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
     """
 
-    storage: str = field(default=DEFAULT_STORAGE, repr=False)
+    storage: StorageOptions = field(default_factory=StorageOptions)
     n_workers: int = 1
     data_dir: Path | None = None
     mirrors: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     limits: Limits = field(default_factory=Limits)
-    timing: Timing = field(default_factory=Timing)
-    patience_seconds: float = DEFAULT_PATIENCE_SECONDS
     log_folder: Path | None = None
     log_format: LogFormat = "text"
     log_level: int = logging.INFO

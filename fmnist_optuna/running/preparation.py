@@ -10,7 +10,6 @@ from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData, load_splits, resolve_source
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
-from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.urls import check_url
 from fmnist_optuna.log import log_event
@@ -58,19 +57,15 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
 
     Log records warn of a model that starts from the same weights whatever the seed, and of modules that load slowly.
     """
-    check_url(options.storage, create=True)
+    check_url(options.storage.url, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
     warnings = find_warnings_in_child(spec, splits.info)
     bound, code = prepare_in_child(spec, splits.info).result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
-    storage = create_storage(  # after everything that may be refused, which leaves no file then
-        options.storage,
-        patience_seconds=options.patience_seconds,
-        lease_seconds=options.timing.lease_seconds,
-    )
-    prepared = join(storage, bound, code, splits, data, options.timing)
+    storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
+    prepared = join(storage, bound, code, splits, data)
     for event, reason in ({} if warnings is None else warnings.result()).items():
         log_event(logger, logging.WARNING, event, study=bound.name, reason=reason)
     if not has_workers or prepared.session.history.counts().is_over:
@@ -88,14 +83,12 @@ def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
     )
 
 
-def join(
-    storage: Storage, spec: StudySpec, code: OfferedCode, splits: Splits, data: ResolvedData, timing: Timing
-) -> PreparedStudy:
+def join(storage: Storage, spec: StudySpec, code: OfferedCode, splits: Splits, data: ResolvedData) -> PreparedStudy:
     """Create or join the study in an open storage."""
     code = _of_the_same_cell(storage, spec, splits.info, code)
-    record, n_new = create_or_join(storage, spec, splits.fingerprint, timing, code=code)
+    record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
-    return PreparedStudy(Session(storage, record, timing, "supervisor"), data, n_new)
+    return PreparedStudy(Session(storage, record, "supervisor"), data, n_new)
 
 
 def _of_the_same_cell(storage: Storage, spec: StudySpec, info: DatasetInfo, code: OfferedCode) -> OfferedCode:

@@ -78,7 +78,7 @@ class Recovery:
         self._trials = trials
         self._presence = presence
         self._name = name
-        self._watch = LeaseWatch(ledger.timing.renewal_seconds)
+        self._watch = LeaseWatch(ledger.storage.timing.renewal_seconds)
         self._n_outages = ledger.storage.n_outages
 
     def requeue_dead(self, watched: Collection[str] = ()) -> list[str]:

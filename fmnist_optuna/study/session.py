@@ -12,7 +12,6 @@ from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
 from fmnist_optuna.ledger.progress import History
-from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Grid, Params, newest_grid_with
 from fmnist_optuna.study.studies import StudyRecord
@@ -32,15 +31,13 @@ class Session:
     Args:
         storage: Open storage.
         record: The study.
-        timing: Lease and intervals.
         name: Who this is: a worker's id, or the supervisor's.
         code: Fingerprint of the accepted code that this process trains with; None in one that does not.
     """
 
     storage: Storage
     record: StudyRecord
-    timing: Timing
-    name: str
+    name: str = "reader"
     code: str | None = None
     _samplers: "dict[int, LedgerGridSampler]" = field(default_factory=dict, init=False, repr=False)
 
@@ -68,7 +65,7 @@ class Session:
     @cached_property
     def ledger(self) -> Ledger:
         """The cells."""
-        return Ledger(self.storage, self.record.study_id, self.timing)
+        return Ledger(self.storage, self.record.study_id)
 
     @cached_property
     def history(self) -> History:

@@ -19,7 +19,6 @@ from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, Unr
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
 from fmnist_optuna.search.cell import Params, Point, make_point, make_points
@@ -89,7 +88,6 @@ def create_or_join(
     storage: Storage,
     spec: StudySpec,
     data_fingerprint: str,
-    timing: Timing,
     points: Sequence[Params] | None = None,
     code: OfferedCode | None = None,
     parent: StudyRecord | None = None,
@@ -112,7 +110,7 @@ def create_or_join(
     # Before the locked transaction.
     ordered = ordered_points(spec) if points is None else [make_point(params) for params in points]
     study_id = _create_in_optuna(storage, spec)
-    ledger = Ledger(storage, study_id, timing)
+    ledger = Ledger(storage, study_id)
     return _seed(ledger, spec, ordered, data_fingerprint, code, parent)
 
 

@@ -103,7 +103,7 @@ class RunningTrial:
         """Renew the lease from the small thread, unless progress is older than the stall limit; False when lost."""
         if self._is_lost.is_set():
             return False
-        if time.monotonic() - self.last_progress > self.session.timing.stall_seconds:
+        if time.monotonic() - self.last_progress > self.session.storage.timing.stall_seconds:
             ids: dict[str, Any] = {"trial": self.trial.number, "cell": self.claim.cell_id}
             log_event(logger, logging.WARNING, "training_stalled", **ids, note="its lease is renewed no more")
             self._is_lost.set()
@@ -222,7 +222,7 @@ class _Renewal:
 
     def _renew(self) -> None:
         session = self._running.session
-        while not self._done.wait(session.timing.renewal_seconds):
+        while not self._done.wait(session.storage.timing.renewal_seconds):
             try:
                 if self._running.renew():
                     session.presence.touch(session.name)

@@ -127,7 +127,7 @@ class Supervisor:
             return True
         self._next_look = now + LOOK_SECONDS
         if now >= self._next_poll:
-            self._next_poll = now + self.session.timing.poll_seconds
+            self._next_poll = now + self.session.storage.timing.poll_seconds
             self._heal()
         self._enforce_limits()  # after healing, which would take a worker killed just now for one that was lost
         counts = self.session.history.counts()

@@ -52,15 +52,10 @@ class WorkerEnd(enum.Enum):
 
 def open_session(order: WorkerOrder) -> Session:
     """Open the storage and the study as a worker and enter the list of workers."""
-    storage = open_storage(
-        order.storage,
-        is_patient=True,  # an outage at this moment is no reason to give up
-        patience_seconds=order.patience_seconds,
-        lease_seconds=order.timing.lease_seconds,
-    )
+    storage = open_storage(order.storage, is_patient=True)  # an outage at this moment is no reason to give up
     record = find_study(storage, order.study_name)
-    session = Session(storage, record, order.timing, order.worker_id)
-    session.presence.register(order.worker_id, fresh_seconds=order.timing.lease_seconds)
+    session = Session(storage, record, order.worker_id)
+    session.presence.register(order.worker_id, fresh_seconds=storage.timing.lease_seconds)
     return session
 
 
@@ -95,6 +90,6 @@ def work(
             leave.wait(WAIT_SLICE_SECONDS)
         elif not session.recovery.requeue_dead():
             session.presence.touch(name)
-            leave.wait(session.timing.poll_seconds)
+            leave.wait(session.storage.timing.poll_seconds)
     session.presence.leave(name)
     return WorkerEnd.STOPPED

@@ -1,10 +1,10 @@
 """What a supervisor tells a worker. Kept apart so that the supervisor need not import TensorFlow."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
 
 EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
@@ -15,13 +15,11 @@ class WorkerOrder:
     """Everything a worker process needs; it travels by pickle, never on a command line.
 
     Args:
-        storage: URL with its password.
+        storage: Where the study is kept, and how one works there.
         study_name: The study to work on.
         worker_id: Unique among all workers.
         generation: Stop generation when the work was ordered.
         data_dir: Folder with the IDX files, or None for the search order.
-        timing: Lease and intervals.
-        patience_seconds: How long an outage of the database is waited for.
         memory_limit_bytes: Resident size past which the worker asks to be replaced between trials.
         shared_data: Folder with the arrays that the supervisor wrote for all its workers, if it did.
         slot: 0-based place among the workers of its supervisor.
@@ -30,13 +28,11 @@ class WorkerOrder:
         log_level: Of the records that are kept.
     """
 
-    storage: str = field(repr=False)
+    storage: StorageOptions
     study_name: str
     worker_id: str
     generation: int
     data_dir: Path | None
-    timing: Timing
-    patience_seconds: float
     memory_limit_bytes: int | None = None
     shared_data: Path | None = None
     slot: int = 0

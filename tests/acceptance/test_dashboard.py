@@ -16,6 +16,7 @@ from small_study import create_study, make_spec
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.storage import create_storage, open_optuna
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.pages import access as access_module
 from fmnist_optuna.pages.access import Access, make_access
@@ -71,7 +72,7 @@ class Running:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A storage with one study and an artifact of each kind."""
-    storage = create_storage(f"sqlite:///{tmp_path_factory.mktemp('shown') / 'studies.db'}")
+    storage = create_storage(StorageOptions(f"sqlite:///{tmp_path_factory.mktemp('shown') / 'studies.db'}"))
     record = create_study(storage, make_spec())
     study = optuna.load_study(study_name=record.name, storage=open_optuna(storage))
     for name in ARTIFACTS:

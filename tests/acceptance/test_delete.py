@@ -9,6 +9,7 @@ from small_study import create_study, make_spec
 from sqlalchemy import update
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.tables import studies
 
 OTHERS = "studies/artifacts/of-another-study"
@@ -78,7 +79,7 @@ def test_delete_of_an_unknown_study_exits_3(smoke_copy: Shell) -> None:
 def test_an_unreadable_study_is_listed_named_and_removed(shell: Shell) -> None:
     """`list` has it with the reason, a command that names it ends in one line, and the other study goes on."""
     shell.database.parent.mkdir()
-    storage = create_storage(f"sqlite:///{shell.database}")
+    storage = create_storage(StorageOptions(f"sqlite:///{shell.database}"))
     for name in ("small", "other"):
         create_study(storage, make_spec(name=name))
     with storage.write() as connection:

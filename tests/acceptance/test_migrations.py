@@ -16,6 +16,7 @@ from sqlalchemy import ForeignKeyConstraint, MetaData, create_engine, inspect, m
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import open_storage, upgrade_storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION, metadata
 
@@ -88,8 +89,11 @@ def test_a_confirmation_finds_its_study_again(old: Shell) -> None:
 
 def test_upgraded_tables_are_those_of_a_new_storage(old: Shell, tmp_path: Path) -> None:
     """Columns, keys and indexes; none of the old tables stays but the number that earlier programs look for."""
-    assert upgrade_storage(url_of(old)) in (1, 2)
-    upgraded, new = open_storage(url_of(old)), create_storage(f"sqlite:///{tmp_path}/new.db")
+    assert upgrade_storage(StorageOptions(url_of(old))) in (1, 2)
+    upgraded, new = (
+        open_storage(StorageOptions(url_of(old))),
+        create_storage(StorageOptions(f"sqlite:///{tmp_path}/new.db")),
+    )
     for table in metadata.sorted_tables:
         first, second = inspect(upgraded.engine), inspect(new.engine)
         assert str(first.get_columns(table.name)) == str(second.get_columns(table.name))
@@ -114,7 +118,7 @@ def test_a_storage_at_work_is_not_upgraded(old: Shell) -> None:
         connection.execute(change)
     connection.close()
     with pytest.raises(StorageError, match=r"must be at rest while its tables are upgraded, but .* hold 1 cell;"):
-        upgrade_storage(f"sqlite:///{storage}")
+        upgrade_storage(StorageOptions(f"sqlite:///{storage}"))
     with sqlite3.connect(storage) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone()[0] in (1, 2)
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name LIKE 'fmnist%'").fetchone() == (0,)
@@ -149,13 +153,13 @@ def test_a_postgres_storage_is_upgraded_too(old: Shell, empty_postgres_url: str)
             counts[table.name] = len(rows)
             if rows:
                 writer.execute(table.insert(), rows)
-    assert upgrade_storage(empty_postgres_url) in (1, 2)
+    assert upgrade_storage(StorageOptions(empty_postgres_url)) in (1, 2)
     with target.begin() as connection:
         for name in ("cells", "epochs", "openings", "workers"):
             assert connection.execute(text(f"SELECT count(*) FROM fmnist_{name}")).scalar_one() == counts[name]
         last = connection.execute(text("SELECT max(opening_id) FROM fmnist_openings")).scalar_one()
         sequence = "pg_get_serial_sequence('fmnist_openings', 'opening_id')"
         assert connection.execute(text(f"SELECT nextval({sequence})")).scalar_one() == last + 1
-    open_storage(empty_postgres_url).close()
+    open_storage(StorageOptions(empty_postgres_url)).close()
     source.dispose()
     target.dispose()

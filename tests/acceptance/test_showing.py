@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from shell import FinishedStudy, Shell, Started, make_paced, wait_until_gone
-from small_study import FAST, begin_trial, claim_cell, create_study, finish_trial, make_spec, settle
+from small_study import begin_trial, claim_cell, create_study, finish_trial, make_spec, settle
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.study.session import Session
 
 FIGURES = {"heat-map", "curves", "parallel", "timeline", "confusion"}  # of a study too small for importances
@@ -96,9 +97,9 @@ def test_a_report_of_a_half_done_study_escapes_what_users_name(shell: Shell) -> 
     evil = "<img src=x onerror=alert(1)>"
     shell.database.parent.mkdir()
     url = f"sqlite:///{shell.database}"
-    storage = create_storage(url)
+    storage = create_storage(StorageOptions(url))
     spec = make_spec({"hidden_size": [8], "kind": [evil, "</script><script>alert(1)</script>"]})
-    session = Session(storage, create_study(storage, spec), FAST, "tester")
+    session = Session(storage, create_study(storage, spec), "tester")
     page = make_report(shell)
     assert "0 of 2 cells done" in page.text
     assert "No trial is complete yet" in page.text

@@ -17,6 +17,7 @@ from shell import Answer, FinishedStudy, Shell, two_at_a_time
 from small_study import create_study
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.options import StorageOptions
 
 PACKAGES = Path(np.__file__).parents[1]
 # Importing the project fails, as where it is not installed.
@@ -347,7 +348,7 @@ def test_a_model_of_something_else_is_refused(alone: Alone, images: Path) -> Non
 def test_a_study_without_a_finished_trial_has_nothing_to_export(shell: Shell) -> None:
     """Nor to confirm: exit 3 and one line."""
     shell.database.parent.mkdir()
-    storage = create_storage(f"sqlite:///{shell.database}")
+    storage = create_storage(StorageOptions(f"sqlite:///{shell.database}"))
     create_study(storage)
     storage.close()
     for typed in (("export",), ("confirm",), ("export", "--trial", "0")):

@@ -120,14 +120,14 @@ class Site:
         """What `init` does, without a process that imports TensorFlow."""
         from fmnist_optuna.bridge.storage import create_storage
         from fmnist_optuna.data.source import load_splits
-        from fmnist_optuna.ledger.records import Timing
+        from fmnist_optuna.ledger.options import StorageOptions
         from fmnist_optuna.spec.study_spec import read_spec
         from fmnist_optuna.study.studies import create_or_join
 
         spec = read_spec(self.shell.folder / "study.toml")
         splits = load_splits("synthetic", spec.data.n_validation, spec.data.split_seed, None)
-        storage = create_storage(self.url)
-        create_or_join(storage, spec, splits.fingerprint, Timing())
+        storage = create_storage(StorageOptions(self.url))
+        create_or_join(storage, spec, splits.fingerprint)
         storage.close()
 
     def run(self, *options: str) -> Started:

@@ -13,6 +13,7 @@ from sqlalchemy import event, select
 from victims import StubObjective, start
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.ledger.tables import cells
@@ -33,9 +34,9 @@ class Stubs:
     """
 
     def __init__(self, url: str, n_cells: int, timing: Timing) -> None:
-        storage = create_storage(url, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
-        record = create_study(storage, make_spec({"hidden_size": list(range(1, n_cells + 1))}, NAME), timing)
-        self.session = Session(storage, record, timing, "tests")
+        storage = create_storage(StorageOptions(url, patience_seconds=PATIENCE_SECONDS, timing=timing))
+        record = create_study(storage, make_spec({"hidden_size": list(range(1, n_cells + 1))}, NAME))
+        self.session = Session(storage, record, "tests")
         self._url, self._n_cells, self._timing = url, n_cells, timing
         self._processes: list[BaseProcess] = []
 
@@ -75,8 +76,8 @@ class Stubs:
 
 def freeze_in_transaction(url: str, study: str, name: str, timing: Timing) -> None:
     """A worker that stops itself once, between two statements of its first epoch: its cell's row is locked then."""
-    storage = open_storage(url, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
-    session = Session(storage, find_study(storage, study), timing, name)
+    storage = open_storage(StorageOptions(url, patience_seconds=PATIENCE_SECONDS, timing=timing))
+    session = Session(storage, find_study(storage, study), name)
     session.presence.register(name, fresh_seconds=timing.lease_seconds)
 
     def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

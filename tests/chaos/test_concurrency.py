@@ -11,6 +11,7 @@ from proof import prove
 from small_study import ON_SQLITE, make_spec
 from victims import StubObjective, start
 
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.metric import Epoch
@@ -38,8 +39,8 @@ def work_and_time(sender: Connection, url: str, study: str, name: str) -> None:
         return goes_on
 
     RunningTrial.report = timed  # type: ignore[method-assign]
-    storage = open_storage(url)
-    session = Session(storage, find_study(storage, study), Timing(), name)
+    storage = open_storage(StorageOptions(url))
+    session = Session(storage, find_study(storage, study), name)
     session.presence.register(name, fresh_seconds=60)
     work(session, StubObjective(seconds=EPOCH_SECONDS), LeaveRequest(), session.record.generation)
     sender.send((storage.patience.n_outages, seconds))

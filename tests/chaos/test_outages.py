@@ -30,6 +30,7 @@ from sqlalchemy import select
 from stubs import Stubs, freeze_in_transaction
 from victims import work_until_done
 
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.ledger.tables import cells
@@ -209,7 +210,7 @@ def test_nobody_takes_a_cell_whose_holder_met_a_lock_sqlite(sqlite_url: str, tmp
 
 def test_a_second_opening_keeps_the_locks_of_the_first_sqlite(sqlite_url: str, tmp_path: Path) -> None:
     """Without them the next process to close the file takes itself for the last one and removes the log in use."""
-    first, second = open_storage(sqlite_url), open_storage(sqlite_url)
+    first, second = open_storage(StorageOptions(sqlite_url)), open_storage(StorageOptions(sqlite_url))
     with second.write() as connection:
         connection.execute(cells.delete())
     code = "import sqlite3; c = sqlite3.connect('studies.db'); c.execute('BEGIN IMMEDIATE'); c.close()"

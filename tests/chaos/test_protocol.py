@@ -25,7 +25,7 @@ from protocol import (
     Move,
     Trial,
 )
-from small_study import FAST, LOST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
+from small_study import LOST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
 from sqlalchemy import select
 
 from fmnist_optuna.bridge.attributes import read_attempt
@@ -130,7 +130,7 @@ class RealCell:
 
     def __init__(self, storage: Storage, number: int, trials: BaseStorage | None) -> None:
         record = create_study(storage, make_spec({"hidden_size": [number + 1]}, name=f"walk{number}"))
-        self.session = Session(storage, record, FAST, "walker")
+        self.session = Session(storage, record, "walker")
         if trials is not None:
             vars(self.session)["trials"] = trials
         with storage.read() as connection:

@@ -56,7 +56,7 @@ class Scenes:
         """The survivor's session on a new study."""
         spec = make_spec({"hidden_size": [64]}, f"study-{len(self.all)}")
         record = create_study(self._first.storage, spec)
-        self.all.append(Session(self._first.storage, record, self._first.timing, "survivor"))
+        self.all.append(Session(self._first.storage, record, "survivor"))
         return self.all[-1]
 
 
@@ -239,12 +239,12 @@ class Others:
     """Another process, as it were, that takes every holder for dead."""
 
     def __init__(self, session: Session) -> None:
-        self._storage, self._timing = session.storage, session.timing
+        self._storage = session.storage
         self.study = ""
         self._end: Callable[[], None] = lambda: None
 
     def _open(self) -> Session:
-        session = Session(self._storage, find_study(self._storage, self.study), self._timing, "other")
+        session = Session(self._storage, find_study(self._storage, self.study), "other")
         requeue(session)
         return session
 

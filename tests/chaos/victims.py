@@ -25,6 +25,7 @@ from small_study import KILLED, PATIENCE_SECONDS, epoch_of, value_of
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import open_storage
@@ -144,7 +145,7 @@ def _act(
     survivor: Session, sender: Connection, at: int | None, act: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
     survivor.storage.engine.dispose(close=False)  # the connections are the parent's
-    session = Session(survivor.storage, survivor.record, survivor.timing, f"victim-{os.getpid()}")
+    session = Session(survivor.storage, survivor.record, f"victim-{os.getpid()}")
     session.presence.register(session.name, fresh_seconds=60)
     _ = session.study  # opening it is no part of the protocol
     steps = Steps(at, kill_self)
@@ -156,7 +157,7 @@ def _act(
 
 def work_until_done(url: str, study: str, name: str, timing: Timing, epoch_seconds: float) -> None:
     """A whole worker, as the loop has it."""
-    storage = open_storage(url, patience_seconds=PATIENCE_SECONDS, lease_seconds=timing.lease_seconds)
-    session = Session(storage, find_study(storage, study), timing, name)
+    storage = open_storage(StorageOptions(url, patience_seconds=PATIENCE_SECONDS, timing=timing))
+    session = Session(storage, find_study(storage, study), name)
     session.presence.register(name, fresh_seconds=timing.lease_seconds)
     work(session, StubObjective(seconds=epoch_seconds), LeaveRequest(), session.record.generation)

@@ -18,11 +18,12 @@ def look():
 
 before = look()
 import small_study
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.study.session import Session
-storage = create_storage(sys.argv[1])
-session = Session(storage, small_study.create_study(storage), small_study.FAST, "tester")
+storage = create_storage(StorageOptions(sys.argv[1]))
+session = Session(storage, small_study.create_study(storage), "tester")
 small_study.finish_everything(session)
 assert Call(os.getenv, "TF_CPP_MIN_LOG_LEVEL", doing="looking").result() == "3"
 assert len(session.study.trials) == small_study.N_CELLS

@@ -13,7 +13,6 @@ import pytest
 from optuna.samplers import GridSampler
 from optuna.trial import FrozenTrial, TrialState
 from small_study import (
-    FAST,
     GRID,
     LOST,
     N_CELLS,
@@ -447,7 +446,7 @@ WIDE = {"hidden_size": [16, 32, 64, 128], "dropout_rate": [0.0, 0.25, 0.5]}
 
 def work_on(number: int, url: str, generation: int) -> str:
     """Body of a worker process."""
-    session = open_session(url, f"w{number}", timing=FAST)
+    session = open_session(url, f"w{number}")
     session.presence.register(f"w{number}", fresh_seconds=60.0)
     return work(session, stub_objective, threading.Event(), generation).value
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import FAST, FINGERPRINT, ON_SQLITE, make_spec
+from small_study import FINGERPRINT, ON_SQLITE, make_spec
 from sqlalchemy import text
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import JoinRefusedError, StorageError
 from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.spec.code import MAX_LINES, CodeRecord, code_differences
 from fmnist_optuna.study.session import Session
@@ -137,8 +138,8 @@ def test_installed_and_standard_modules_are_not_the_users() -> None:
 @pytest.fixture
 def study(storage: Storage) -> Session:
     """A small study that was made with `CODE`."""
-    record, _ = create_or_join(storage, make_spec(), FINGERPRINT, FAST, code=OfferedCode(CODE, ENVIRONMENT))
-    return Session(storage, record, FAST, "worker")
+    record, _ = create_or_join(storage, make_spec(), FINGERPRINT, code=OfferedCode(CODE, ENVIRONMENT))
+    return Session(storage, record, "worker")
 
 
 OTHER = with_source(NET.replace("2", "3"))
@@ -148,7 +149,7 @@ def test_a_join_with_other_code_is_refused_as_a_whole(study: Session) -> None:
     """The diff and the ways out; no cell of the larger grid is inserted."""
     larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
     with pytest.raises(JoinRefusedError) as error:
-        create_or_join(study.storage, larger, FINGERPRINT, FAST, code=OfferedCode(OTHER, ENVIRONMENT))
+        create_or_join(study.storage, larger, FINGERPRINT, code=OfferedCode(OTHER, ENVIRONMENT))
     assert "+    return units * 3" in str(error.value)
     assert "--accept-code" in str(error.value)
     assert study.history.counts().total == 4
@@ -181,4 +182,4 @@ def test_a_newer_schema_is_refused(storage: Storage) -> None:
     with storage.write() as connection:
         connection.execute(text("UPDATE fmnist_schema_version SET version = 4"))
     with pytest.raises(StorageError, match="but has 4; use the version"):
-        create_storage(storage.url.render_as_string(hide_password=False))
+        create_storage(StorageOptions(storage.url.render_as_string(hide_password=False)))

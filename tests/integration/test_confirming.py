@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 from small_study import (
-    FAST,
     FINGERPRINT,
     ON_SQLITE,
     begin_trial,
@@ -36,8 +35,8 @@ def confirm(session: Session, points: Sequence[Params], n_seeds: int) -> Session
     """Create or join the confirmation of some points."""
     cells = [{**point, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for point in points]
     spec = confirmation_spec(session.record.spec, session.record.name, cells)
-    record, _ = create_or_join(session.storage, spec, FINGERPRINT, FAST, cells, parent=session.record)
-    return Session(session.storage, record, FAST, "confirming")
+    record, _ = create_or_join(session.storage, spec, FINGERPRINT, cells, parent=session.record)
+    return Session(session.storage, record, "confirming")
 
 
 def finish(confirming: Session, values: Mapping[int, Sequence[float]], diverged: Sequence[int] = ()) -> None:

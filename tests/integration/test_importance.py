@@ -10,7 +10,6 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution, distribution_to_json
 from optuna.trial import TrialState
 from small_study import (
-    FAST,
     FINGERPRINT,
     ON_SQLITE,
     begin_trial,
@@ -54,7 +53,7 @@ WIDE = {
 
 def open_planted(storage: Storage, grid: Grid = GRID) -> Session:
     """A session on the study of a grid, created or joined."""
-    return Session(storage, create_study(storage, make_spec(grid)), FAST, "tester")
+    return Session(storage, create_study(storage, make_spec(grid)), "tester")
 
 
 def plant(session: Session, name: str) -> None:
@@ -118,7 +117,7 @@ LARGER_RANGES = {"hidden_size": IntDistribution(64, 1024), "dropout_rate": Float
 
 
 def grow(storage: Storage) -> None:
-    create_or_join(storage, make_spec(LARGER), FINGERPRINT, FAST)
+    create_or_join(storage, make_spec(LARGER), FINGERPRINT)
 
 
 @pytest.mark.parametrize("moment", ["before it reads", "before it makes the trial", "before it looks again"])

@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_study import FAST, begin_trial, claim_cell, finish_trial, open_small, settle
+from small_study import begin_trial, claim_cell, finish_trial, open_small, settle
 
 from fmnist_optuna.confirming import confirm_study
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import prepare_study
@@ -451,7 +452,7 @@ def test_run_warns_of_what_no_seed_changes(
 ) -> None:
     """Once, before any training, with what to do."""
     spec = make_spec(make_module("user_seeded", SEEDS), kind=["seeded"])
-    prepare_study(spec, RunOptions(storage=sqlite_url), has_workers=False).session.storage.close()
+    prepare_study(spec, RunOptions(StorageOptions(sqlite_url)), has_workers=False).session.storage.close()
     reasons = [vars(record)["reason"] for record in caplog.records if getattr(record, "event", "") == "seeds_fixed"]
     assert reasons == [
         "user_seeded:net gives the same initial weights in hidden under every seed, so that fresh seeds vary less; "
@@ -484,14 +485,14 @@ def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sql
     """`confirm` says so before it makes a study or trains anything."""
     spec = make_spec(make_module("user_fixed", SEEDS), kind=["fixed"])
     storage = open_small(sqlite_url)
-    record, _ = create_or_join(storage, spec, garments.fingerprint, FAST)
-    session = Session(storage, record, FAST, "worker")
+    record, _ = create_or_join(storage, spec, garments.fingerprint)
+    session = Session(storage, record, "worker")
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     finish_trial(session, trial_id, 0.5)
     settle(session, claim, trial_id)
     with pytest.raises(SpecError) as caught:
-        confirm_study(session, RunOptions(storage=sqlite_url))
+        confirm_study(session, RunOptions(StorageOptions(sqlite_url)))
     assert str(caught.value) == (
         "model.architecture must start from fresh weights for each seed of a confirmation, but user_fixed:net gives "
         "the same under every seed; leave seeds to the study: no set_random_seed and no seed= in the function, and "

@@ -20,7 +20,7 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
 from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results import evaluation
 from fmnist_optuna.results.evaluation import StoredWeights, summarize, wilson_interval
@@ -62,9 +62,9 @@ def make_spec(grid: Grid, training: dict[str, Any] | None = None, **tables: Any)
 
 def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
     folder.mkdir(parents=True, exist_ok=True)
-    storage = create_storage(f"sqlite:///{folder}/studies.db")
-    record, _ = create_or_join(storage, UserCode(spec, FASHION_MNIST).bind(), fingerprint, Timing())
-    session = Session(storage, record, Timing(), "worker-1")
+    storage = create_storage(StorageOptions(f"sqlite:///{folder}/studies.db"))
+    record, _ = create_or_join(storage, UserCode(spec, FASHION_MNIST).bind(), fingerprint)
+    session = Session(storage, record, "worker-1")
     session.presence.register("worker-1", fresh_seconds=60.0)
     return session
 

@@ -73,13 +73,13 @@ def fail_once(session: Session, error: str | None, reason: Reason = "exception")
 
 def test_seeding_twice_inserts_nothing(storage: Storage) -> None:
     """The second create_or_join of the same grid finds every cell there."""
-    assert [create_or_join(storage, make_spec(), FINGERPRINT, FAST)[1] for _ in range(2)] == [N_CELLS, 0]
+    assert [create_or_join(storage, make_spec(), FINGERPRINT)[1] for _ in range(2)] == [N_CELLS, 0]
 
 
 def test_processes_that_create_a_study_at_once_make_one(storage_url: str, new_session: Sessions) -> None:
     """Every cell is inserted by exactly one of them, and all get the same study."""
     sessions = [new_session(f"w{n}", spec=make_spec(name=f"other{n}")) for n in range(4)]
-    results = in_threads(4, lambda n: create_or_join(sessions[n].storage, make_spec(), FINGERPRINT, FAST))
+    results = in_threads(4, lambda n: create_or_join(sessions[n].storage, make_spec(), FINGERPRINT))
     assert sum(n_new for _, n_new in results) == N_CELLS
     assert len({record.study_id for record, _ in results}) == 1
 
@@ -373,7 +373,7 @@ def test_cells_of_a_larger_grid_wait_behind_returned_ones(session: Session) -> N
     """Their positions are free."""
     fail_once(session, None, "lost")
     set_cell(session.storage, claim_cell(session).cell_id, position=N_CELLS + 7)
-    create_or_join(session.storage, make_spec({**GRID, "dropout_rate": [0.0, 0.5, 0.75]}), FINGERPRINT, FAST)
+    create_or_join(session.storage, make_spec({**GRID, "dropout_rate": [0.0, 0.5, 0.75]}), FINGERPRINT)
     with session.storage.read() as connection:
         positions = connection.execute(select(cells.c.position, cells.c.params)).all()
     assert len({row.position for row in positions}) == N_CELLS + 2

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from optuna.trial import TrialState
 from small_study import (
-    FAST,
     LOST,
     create_study,
     create_trial,
@@ -35,6 +34,7 @@ from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
@@ -58,7 +58,7 @@ def storages() -> tuple[Storage, Storage]:
     """Two engines on one file, for all examples; each example is a study of its own."""
     folder = tempfile.TemporaryDirectory()
     url = f"sqlite:///{Path(folder.name) / 'studies.db'}"
-    create_storage(url).close()
+    create_storage(StorageOptions(url)).close()
     opened = open_small(url), open_small(url)
     opened[0].__dict__["folder"] = folder  # removed when the last of them is
     return opened
@@ -190,7 +190,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         LedgerMachine.n_studies += 1
         record = create_study(storages()[0], make_spec(GRID, name=f"s{self.n_studies}"))
-        one, two = (Session(storage, record, FAST, f"w{number}") for number, storage in enumerate(storages()))
+        one, two = (Session(storage, record, f"w{number}") for number, storage in enumerate(storages()))
         self.session = one
         self.actors: dict[str, Worker | Healer | Sweeper] = {
             "worker 0": Worker(one),

@@ -13,6 +13,7 @@ from small_study import make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, WorkerFailedError
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.pages.dashboard_process import DashboardProcess
 from fmnist_optuna.processes import children as processes
 from fmnist_optuna.processes.children import Call, start, warm_up
@@ -70,7 +71,7 @@ def test_a_server_that_cannot_start_is_quoted(monkeypatch: pytest.MonkeyPatch, t
         _end_server()
         for act in (
             lambda: start(time.sleep, (0,), "sleeper"),
-            lambda: DashboardProcess("sqlite:///none.db", "study", "127.0.0.1", 0),
+            lambda: DashboardProcess(StorageOptions("sqlite:///none.db"), "study", "127.0.0.1", 0),
         ):
             with pytest.raises(WorkerFailedError, match=r"must run, but .*RuntimeError: the libraries do not fit\.$"):
                 act()

@@ -1,7 +1,7 @@
 """The time left: large models count as large, and nothing is said where nothing can be known."""
 
 import pytest
-from small_study import FAST, begin_trial, claim_cell, create_study, finish_trial, make_spec, open_small, settle
+from small_study import begin_trial, claim_cell, create_study, finish_trial, make_spec, open_small, settle
 
 from fmnist_optuna.pages.time_left import RemainingTime
 from fmnist_optuna.search.metric import Epoch
@@ -15,7 +15,7 @@ def session(storage_url: str) -> Session:
     """A study of four small and four large cells."""
     storage = open_small(storage_url)
     spec = make_spec({"hidden_size": sorted(SECONDS), "dropout_rate": [0.1, 0.2, 0.3, 0.4]})
-    return Session(storage, create_study(storage, spec), FAST, "tester")
+    return Session(storage, create_study(storage, spec), "tester")
 
 
 def finish_next(session: Session) -> int:

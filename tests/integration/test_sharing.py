@@ -9,7 +9,7 @@ from small_study import STUDY, make_spec
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.sharing import NAMES, map_arrays, share_arrays
 from fmnist_optuna.data.split import Splits
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.study.studies import StudyRecord
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.work.order import WorkerOrder
@@ -69,13 +69,11 @@ def test_data_is_the_same_however_it_comes(garments: Splits, tmp_path: Path, one
     if how == "shared":
         share_arrays(garments, tmp_path)
     order = WorkerOrder(
-        storage="",
+        storage=StorageOptions(""),
         study_name="",
         worker_id="",
         generation=0,
         data_dir=None,
-        timing=Timing(),
-        patience_seconds=1.0,
         shared_data=None if how == "not shared" else tmp_path,
     )
     spec = make_spec(data={"source": "synthetic", "n_validation": 2_400})

@@ -20,7 +20,9 @@ from sqlalchemy.exc import DBAPIError
 from fmnist_optuna.bridge.storage import PatientStorage, create_storage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import is_outage
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage, open_storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
@@ -80,7 +82,7 @@ def test_a_wrong_password_is_a_storage_error_without_it(postgres_url: str) -> No
 
     url = make_url(postgres_url).set(username="tester", password=PASSWORD)
     with pytest.raises(StorageError, match="password authentication failed") as error:
-        open_storage(url.render_as_string(hide_password=False))
+        open_storage(StorageOptions(url.render_as_string(hide_password=False)))
     assert PASSWORD not in str(error.value)
 
 
@@ -98,7 +100,7 @@ def test_a_storage_prints_without_its_password(postgres_url: str) -> None:
 def test_reading_never_creates_a_file(tmp_path: Path) -> None:
     """A missing file is `NotFoundError`, and the folder stays as it was."""
     with pytest.raises(NotFoundError, match="There is no storage file"):
-        open_storage(f"sqlite:///{tmp_path / 'sub' / 'studies.db'}")
+        open_storage(StorageOptions(f"sqlite:///{tmp_path / 'sub' / 'studies.db'}"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,7 +110,7 @@ def test_reading_changes_nothing_in_another_programs_database(tmp_path: Path) ->
     optuna.create_study(storage=f"sqlite:///{path}")
     before = path.read_bytes()
     with pytest.raises(NotFoundError, match="There is no study"):
-        open_storage(f"sqlite:///{path}")
+        open_storage(StorageOptions(f"sqlite:///{path}"))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -118,7 +120,7 @@ def test_an_empty_file_holds_no_study(tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()
     with pytest.raises(NotFoundError):
-        open_storage(f"sqlite:///{path}")
+        open_storage(StorageOptions(f"sqlite:///{path}"))
     assert path.stat().st_size == 0
 
 
@@ -126,7 +128,7 @@ def test_an_empty_postgres_database_holds_no_study(empty_postgres_url: str) -> N
     """Reading makes no table."""
     for _ in range(2):
         with pytest.raises(NotFoundError, match="There is no study"):
-            open_storage(empty_postgres_url)
+            open_storage(StorageOptions(empty_postgres_url))
 
 
 @pytest.mark.parametrize("create", [False, True])
@@ -143,7 +145,7 @@ def test_a_file_that_is_no_database_is_a_storage_error(tmp_path: Path, create: b
 def test_a_folder_is_no_storage(tmp_path: Path) -> None:
     """A directory in the place of the file."""
     with pytest.raises(StorageError, match="readable file"):
-        open_storage(f"sqlite:///{tmp_path}")
+        open_storage(StorageOptions(f"sqlite:///{tmp_path}"))
 
 
 def as_nobody(operation: Callable[[], Any]) -> str:
@@ -186,7 +188,7 @@ def open_folder() -> Iterator[Path]:
 def read_only_url(open_folder: Path) -> Iterator[str]:
     """A storage in which this user may only read."""
     path = open_folder / "studies.db"
-    create_storage(f"sqlite:///{path}").close()
+    create_storage(StorageOptions(f"sqlite:///{path}")).close()
     path.chmod(0o444)
     open_folder.chmod(0o555)
     yield f"sqlite:///{path}"
@@ -195,21 +197,22 @@ def read_only_url(open_folder: Path) -> Iterator[str]:
 
 def test_working_on_a_read_only_storage_is_refused_at_once(read_only_url: str) -> None:
     """Before anything is trained that could not be stored."""
-    outcome = as_nobody(lambda: create_storage(read_only_url))
+    outcome = as_nobody(lambda: create_storage(StorageOptions(read_only_url)))
     assert outcome.startswith("StorageError: The storage ")
     assert "must be writable" in outcome
 
 
 def test_reading_a_read_only_storage_works_or_says_why(read_only_url: str) -> None:
     """SQLite cannot read a WAL file in a folder where it may not write, unless somebody has it open."""
-    assert as_nobody(lambda: open_storage(read_only_url)).startswith(("StorageError: The storage ", "nothing raised"))
+    outcome = as_nobody(lambda: open_storage(StorageOptions(read_only_url)))
+    assert outcome.startswith(("StorageError: The storage ", "nothing raised"))
 
 
 def test_a_new_storage_in_a_read_only_folder_is_a_storage_error(open_folder: Path) -> None:
     """The system's own words, and exit status 5."""
     open_folder.chmod(0o555)
     for path in (open_folder / "new.db", open_folder / "sub" / "new.db"):
-        outcome = as_nobody(lambda path=path: create_storage(f"sqlite:///{path}"))
+        outcome = as_nobody(lambda path=path: create_storage(StorageOptions(f"sqlite:///{path}")))
         assert outcome.startswith("StorageError: ")
         assert "writable" in outcome
     open_folder.chmod(0o755)
@@ -219,7 +222,9 @@ def test_a_storage_in_a_forbidden_folder_is_a_storage_error(open_folder: Path) -
     """Whether the file is there cannot even be asked."""
     closed = open_folder / "closed"
     closed.mkdir(mode=0o000)
-    assert as_nobody(lambda: open_storage(f"sqlite:///{closed / 'studies.db'}")).startswith("StorageError: ")
+    assert as_nobody(lambda: open_storage(StorageOptions(f"sqlite:///{closed / 'studies.db'}"))).startswith(
+        "StorageError: "
+    )
 
 
 def test_a_schema_of_another_version_is_refused(storage_url: str) -> None:
@@ -229,7 +234,7 @@ def test_a_schema_of_another_version_is_refused(storage_url: str) -> None:
         connection.execute(text("UPDATE fmnist_schema_version SET version = 99"))
     opened.close()
     with pytest.raises(StorageError, match="but has 99; use the version"):
-        open_storage(storage_url)
+        open_storage(StorageOptions(storage_url))
 
 
 def test_tables_of_another_optuna_are_refused(empty_storage_url: str) -> None:
@@ -241,7 +246,7 @@ def test_tables_of_another_optuna_are_refused(empty_storage_url: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = 'v0.9.0.a'"))
     made.engine.dispose()
     with pytest.raises(StorageError, match="must fit this Optuna"):
-        create_storage(empty_storage_url)
+        create_storage(StorageOptions(empty_storage_url))
 
 
 @pytest.mark.parametrize("name", ["with space.db", "50%.db", "a{b}.db", "größe.db"])
@@ -249,7 +254,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     """Brackets, percent signs and spaces mean nothing to us, and should mean nothing to Optuna."""
     path = tmp_path / name
     url = f"sqlite:///{path}"
-    create_storage(url).close()
+    create_storage(StorageOptions(url)).close()
     opened = open_small(url)
     assert path.exists()
     opened.close()
@@ -257,7 +262,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
 
 def open_new(_number: int, url: str) -> int:
     """Body of a process that makes the schema and asks for its version."""
-    opened = create_storage(url)
+    opened = create_storage(StorageOptions(url))
     with opened.read() as connection:
         return int(connection.execute(text("SELECT version FROM fmnist_schema_version")).scalar_one())
 
@@ -269,7 +274,7 @@ def test_four_processes_create_one_schema(empty_storage_url: str) -> None:
 
 def test_sqlite_gets_its_settings(sqlite_url: str) -> None:
     """WAL, synchronous NORMAL (1), and a busy timeout of 20 s at the default lease of 60 s."""
-    opened = open_storage(sqlite_url)
+    opened = open_storage(StorageOptions(sqlite_url))
     with opened.read() as connection:
         pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in PRAGMAS]
     assert pragmas == ["wal", 1, 20_000]
@@ -282,7 +287,7 @@ PRAGMAS = ("journal_mode", "synchronous", "busy_timeout")
 @pytest.mark.parametrize("lease_seconds", [1.0, 6.0, 60.0, 3600.0])
 def test_the_busy_timeout_stays_below_half_the_lease(sqlite_url: str, lease_seconds: float) -> None:
     """Waiting for a lock must not cost a worker its cell."""
-    opened = open_storage(sqlite_url, lease_seconds=lease_seconds)
+    opened = open_storage(StorageOptions(sqlite_url, timing=Timing.for_lease(lease_seconds)))
     with opened.read() as connection:
         milliseconds = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
     assert milliseconds == int(min(20.0, lease_seconds / 3) * 1000)
@@ -315,7 +320,7 @@ def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
 
 def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> None:
     """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
-    storage = open_storage(postgres_url, lease_seconds=0.3)
+    storage = open_storage(StorageOptions(postgres_url, timing=Timing.for_lease(0.3)))
     other = open_small(postgres_url)
     change = text("UPDATE fmnist_schema_version SET version = 3")
     with pytest.raises(DBAPIError) as raised, storage.write() as stopped:  # noqa: PT012

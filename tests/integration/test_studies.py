@@ -7,7 +7,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from small_study import (
-    FAST,
     FINGERPRINT,
     GRID,
     N_CELLS,
@@ -82,7 +81,7 @@ def test_joining_with_other_data_is_refused(storage: Storage) -> None:
     """The same source, but other images or another split on this machine."""
     create_study(storage)
     with pytest.raises(JoinRefusedError, match="data fingerprint: the study has ffffffffffff, this run 000000000000"):
-        create_or_join(storage, make_spec(), "0" * 64, FAST)
+        create_or_join(storage, make_spec(), "0" * 64)
 
 
 @ON_SQLITE
@@ -118,7 +117,7 @@ def test_a_study_of_another_program_is_not_joined(storage: Storage) -> None:
 def test_a_creation_that_died_halfway_is_taken_up(storage: Storage) -> None:
     """Optuna's empty study is there, our row is not."""
     optuna.create_study(study_name=STUDY, storage=open_optuna(storage), direction="maximize")
-    assert create_or_join(storage, make_spec(), FINGERPRINT, FAST)[1] == N_CELLS
+    assert create_or_join(storage, make_spec(), FINGERPRINT)[1] == N_CELLS
 
 
 @ON_SQLITE
@@ -145,7 +144,7 @@ def test_confirmations_do_not_count_when_the_name_is_left_out(storage: Storage) 
     """`small/confirm` belongs to `small`."""
     record = create_study(storage)
     spec = make_spec().model_copy(update={"name": "small/confirm"})
-    confirming, _ = create_or_join(storage, spec, FINGERPRINT, FAST, parent=record)
+    confirming, _ = create_or_join(storage, spec, FINGERPRINT, parent=record)
     assert find_study(storage, None).name == STUDY
     assert find_confirmation_study(storage, record) == confirming
     delete_study(storage, record)
@@ -174,12 +173,12 @@ def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
     """Results stay; the grid of the study is the newest, its cells the union."""
     finish_everything(session)
     larger = make_spec({**GRID, "hidden_size": [64, 128, 256]})
-    record, n_new = create_or_join(session.storage, larger, FINGERPRINT, FAST)
+    record, n_new = create_or_join(session.storage, larger, FINGERPRINT)
     assert n_new == len(GRID["dropout_rate"])
     counts = session.history.counts()
     assert (counts.waiting, counts.running, counts.done, counts.failed) == (2, 0, N_CELLS, 0)
     assert record.spec.grid["hidden_size"] == (64, 128, 256)
-    finish_everything(Session(session.storage, record, FAST, "later"))
+    finish_everything(Session(session.storage, record, "later"))
     assert verify(session.storage, session.trials, record.study_id).ok
 
 
@@ -188,7 +187,7 @@ def test_a_smaller_or_disjoint_grid_takes_nothing_away(storage: Storage) -> None
     """The study is the union of what was accepted: 4 + 0 + 2 cells."""
     create_study(storage)
     n_new = [
-        create_or_join(storage, make_spec({**GRID, "hidden_size": values}), FINGERPRINT, FAST)[1]
+        create_or_join(storage, make_spec({**GRID, "hidden_size": values}), FINGERPRINT)[1]
         for values in ([64], [512], [64, 128])
     ]
     assert n_new == [0, 2, 0]
@@ -268,7 +267,7 @@ def test_a_study_whose_deletion_broke_off_is_not_joined(session: Session) -> Non
             create_study(session.storage, make_spec(name=name))
     delete_study(session.storage, find_study(session.storage, STUDY))
     for name in ("between", STUDY):
-        assert create_or_join(session.storage, make_spec(name=name), FINGERPRINT, FAST)[1] == N_CELLS
+        assert create_or_join(session.storage, make_spec(name=name), FINGERPRINT)[1] == N_CELLS
 
 
 def test_a_worker_of_a_deleted_study_finds_nothing(session: Session) -> None:

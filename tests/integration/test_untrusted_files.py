@@ -467,8 +467,8 @@ def test_a_path_for_a_name_makes_no_file_elsewhere(
         return Unstarted()
 
     monkeypatch.setattr(supervisor, "start", take)
-    order = WorkerOrder(storage_url, evil.record.name, "", evil.record.generation, None, evil.timing, 1.0)
-    logs = log_folder_of(evil, RunOptions(storage_url))
+    order = WorkerOrder(evil.storage.options, evil.record.name, "", evil.record.generation, None)
+    logs = log_folder_of(evil, RunOptions(evil.storage.options))
     supervisor.Supervisor(evil, order, 1, Limits(), logs)._start_worker(0)
     assert orders[0].log_file is not None
     assert orders[0].log_file.resolve().parent == tmp_path / "logs"

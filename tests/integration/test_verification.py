@@ -159,7 +159,7 @@ def finished_again(session: Session) -> Session:
     """The same process after it has read the study anew."""
     from fmnist_optuna.study.studies import find_study
 
-    return Session(session.storage, find_study(session.storage, session.record.name), session.timing, "again")
+    return Session(session.storage, find_study(session.storage, session.record.name), "again")
 
 
 @ON_SQLITE
