@@ -4,6 +4,7 @@ Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard 
 """
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,15 @@ from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
-from fmnist_optuna.search.cell import BATCH_SIZE, LEARNING_RATE, TRAINING_SEED, Grid, Params, canonical_json
+from fmnist_optuna.search.cell import (
+    BATCH_SIZE,
+    LEARNING_RATE,
+    TRAINING_SEED,
+    Grid,
+    Params,
+    canonical_json,
+    newest_grid_with,
+)
 from fmnist_optuna.spec.study_spec import PrunerSpec
 
 INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
@@ -89,6 +98,16 @@ class Outcome:
 def make_sampler(grid: Mapping[str, Sequence[Any]]) -> LedgerGridSampler:
     """The sampler of a study: stock GridSampler's order with its default seed."""
     return LedgerGridSampler({name: list(values) for name, values in grid.items()})
+
+
+def sampler_for(params: Params, grids: Sequence[Grid]) -> LedgerGridSampler:
+    """The sampler of the newest of the accepted grids that has this point; made once a grid, as none ever goes."""
+    return _sampler_of(json.dumps(grids[newest_grid_with(params, grids)]))
+
+
+@functools.lru_cache(maxsize=16)
+def _sampler_of(grid: str) -> LedgerGridSampler:
+    return make_sampler(json.loads(grid))
 
 
 def make_pruner(spec: PrunerSpec) -> BasePruner:

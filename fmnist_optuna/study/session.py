@@ -1,10 +1,11 @@
-"""Everything that a process needs to work on one study: its record, ledger, trials, workers and recovery.
+"""A handle of one study in an open storage: its parts, each made when it is first asked for.
+
+Who needs one part only, as the ledger or the history, is given that part.
 
 Optuna is imported when it is first asked for, as many a reading command does without.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,12 @@ from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
 from fmnist_optuna.ledger.progress import History
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.search.cell import Grid, Params, newest_grid_with
 from fmnist_optuna.study.studies import StudyRecord
 
 if TYPE_CHECKING:
     import optuna
 
     from fmnist_optuna.bridge.storage import PatientStorage
-    from fmnist_optuna.bridge.trials import LedgerGridSampler
     from fmnist_optuna.study.recovery import Recovery
 
 
@@ -39,7 +38,6 @@ class Session:
     record: StudyRecord
     name: str = "reader"
     code: str | None = None
-    _samplers: "dict[int, LedgerGridSampler]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def trials(self) -> "PatientStorage":
@@ -88,12 +86,3 @@ class Session:
         from fmnist_optuna.study.recovery import Recovery
 
         return Recovery(self.ledger, self.trials, self.presence, self.name)
-
-    def sampler_for(self, params: Params, grids: "Sequence[Grid]") -> "LedgerGridSampler":
-        """The sampler of the newest of the accepted grids that has this point; made once a grid, as none ever goes."""
-        from fmnist_optuna.bridge.trials import make_sampler
-
-        index = newest_grid_with(params, grids)
-        if index not in self._samplers:
-            self._samplers[index] = make_sampler(grids[index])
-        return self._samplers[index]

@@ -18,6 +18,7 @@ from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, note, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
+from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import machine_identity
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
@@ -41,17 +42,17 @@ class RunningTrial:
     """What an objective sees of its attempt.
 
     Args:
-        session: The process at work.
-        claim: The cell.
+        ledger: The cells.
+        claim: The right to this one.
         trial: Optuna's trial, bound to the cell.
         must_stop: Whether this process was asked to leave.
         generation: The study's stop generation when this worker began.
     """
 
     def __init__(
-        self, session: Session, claim: Claim, trial: optuna.Trial, must_stop: Callable[[], bool], generation: int
+        self, ledger: Ledger, claim: Claim, trial: optuna.Trial, must_stop: Callable[[], bool], generation: int
     ) -> None:
-        self.session = session
+        self.ledger = ledger
         self.trial = trial
         self.claim = claim
         self.last_progress = time.monotonic()
@@ -70,8 +71,9 @@ class RunningTrial:
             Whether training is to go on. When not, `ending` says why: pruned, stopped, or lost.
         """
         self.last_progress = time.monotonic()
-        ledger = self.session.ledger
-        generation = None if self._is_lost.is_set() else ledger.record_epoch(self.claim, trial_id_of(self.trial), epoch)
+        generation = None
+        if not self._is_lost.is_set():
+            generation = self.ledger.record_epoch(self.claim, trial_id_of(self.trial), epoch)
         if generation is None:
             self.ending = "lost"
         elif generation > self._generation or self._must_stop():
@@ -103,11 +105,11 @@ class RunningTrial:
         """Renew the lease from the small thread, unless progress is older than the stall limit; False when lost."""
         if self._is_lost.is_set():
             return False
-        if time.monotonic() - self.last_progress > self.session.storage.timing.stall_seconds:
+        if time.monotonic() - self.last_progress > self.ledger.storage.timing.stall_seconds:
             ids: dict[str, Any] = {"trial": self.trial.number, "cell": self.claim.cell_id}
             log_event(logger, logging.WARNING, "training_stalled", **ids, note="its lease is renewed no more")
             self._is_lost.set()
-        elif not self.session.ledger.renew(self.claim):
+        elif not self.ledger.renew(self.claim):
             self._is_lost.set()
         return not self._is_lost.is_set()
 
@@ -138,11 +140,11 @@ def run_attempt(
         return
     ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
     log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
-    running = RunningTrial(session, claim, trial, must_stop, generation)
+    running = RunningTrial(session.ledger, claim, trial, must_stop, generation)
     error: str | None = None
     outcome: Outcome | None = None
     try:
-        with bound_fields(**ids), _Renewal(running):
+        with bound_fields(**ids), _Renewal(running, lambda: session.presence.touch(session.name)):
             outcome = _checked(objective(claim.params, seed, running))
     except StorageError:
         raise
@@ -205,10 +207,16 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
 
 
 class _Renewal:
-    """The small thread that renews the lease while an epoch lasts long."""
+    """The small thread that renews the lease while an epoch lasts long.
 
-    def __init__(self, running: RunningTrial) -> None:
+    Args:
+        running: Whose lease it is.
+        touch: Says that the worker is still there.
+    """
+
+    def __init__(self, running: RunningTrial, touch: Callable[[], None]) -> None:
         self._running = running
+        self._touch = touch
         self._done = threading.Event()
         in_context = contextvars.copy_context().run  # what it logs carries the fields of the attempt
         self._thread = threading.Thread(target=in_context, args=(self._renew,), name="renewal", daemon=True)
@@ -221,10 +229,9 @@ class _Renewal:
         self._thread.join()
 
     def _renew(self) -> None:
-        session = self._running.session
-        while not self._done.wait(session.storage.timing.renewal_seconds):
+        while not self._done.wait(self._running.ledger.storage.timing.renewal_seconds):
             try:
                 if self._running.renew():
-                    session.presence.touch(session.name)
+                    self._touch()
             except StorageError:
                 return  # the training thread meets the same outage and says so

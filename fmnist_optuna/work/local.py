@@ -178,7 +178,7 @@ class Supervisor:
     def _handle_death(self, worker: _Worker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
         name, log = worker.order.worker_id, worker.order.log_file
-        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not cell_is_running(self.session, worker):
+        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not self._is_at_work(worker):
             return  # it gave back what it held
         if worker.killed_for is not None:
             log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)
@@ -256,9 +256,13 @@ class Supervisor:
                 size = psutil.Process(worker.identity.pid).memory_info().rss
             except psutil.Error:
                 return None
-            if size > n_bytes and cell_is_running(self.session, worker):
+            if size > n_bytes and self._is_at_work(worker):
                 return f"memory limit of {format_bytes(n_bytes)} exceeded with {format_bytes(size)}"
         return None
+
+    def _is_at_work(self, worker: _Worker) -> bool:
+        """Whether the worker is within an attempt; between trials it replaces itself."""
+        return bool(self.session.ledger.held_cells(worker.order.worker_id))
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask the workers to finish their epoch and give their cells back, or kill them."""
@@ -305,11 +309,6 @@ def _run_worker_process(order: WorkerOrder) -> None:
 def _delay(n_times: int) -> float:
     """Seconds to wait before something is tried again that has gone wrong so many times in a row, >= 2."""
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** (n_times - 2), LONGEST_BACKOFF_SECONDS))
-
-
-def cell_is_running(session: Session, worker: _Worker) -> bool:
-    """Whether the worker is within an attempt; between trials it replaces itself."""
-    return bool(session.ledger.held_cells(worker.order.worker_id))
 
 
 def _quote_log(log_file: Path | None) -> str:

@@ -44,7 +44,7 @@ class KerasObjective:
             self._code.end()
 
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-        storage = running.session.storage
+        storage = running.ledger.storage
         with _make_folder(storage) as temporary, _make_folder(storage) as kept:
             return self._train_in(Path(temporary), Path(kept), params, seed, running)
 
@@ -79,7 +79,7 @@ def _save_weights(_storage: Storage, model: keras.Model, file: Path) -> str:
 
 def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
     """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
-    storage = running.session.storage
+    storage = running.ledger.storage
     running.note(TrialAttributes(weights_sha256=_save_weights(storage, model, file)))
     try:
         store_weights(storage, running.trial, file)

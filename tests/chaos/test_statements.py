@@ -161,7 +161,7 @@ def leave(session: Session, what: str) -> None:
 
 def complete(session: Session, claim: Claim, trial_id: int) -> None:
     """A COMPLETE trial with its weights, of which the cell does not know."""
-    running = RunningTrial(session, claim, optuna.Trial(session.study, trial_id), lambda: False, 0)
+    running = RunningTrial(session.ledger, claim, optuna.Trial(session.study, trial_id), lambda: False, 0)
     store_stub_weights(running, claim.params)
     finish_trial(session, trial_id, 0.5)
 

@@ -76,7 +76,7 @@ def store_stub_weights(running: RunningTrial, params: Params) -> None:
         file = Path(folder) / WEIGHTS_FILE
         file.write_bytes(content)
         running.note(TrialAttributes(weights_sha256=hashlib.sha256(content).hexdigest()))
-        store_weights(running.session.storage, running.trial, file)
+        store_weights(running.ledger.storage, running.trial, file)
 
 
 def attempt(session: Session, ending: Ending = "complete") -> bool:
