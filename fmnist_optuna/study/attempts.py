@@ -1,5 +1,7 @@
 """The attempts of a study: Optuna's trials with what our tables know of their epochs."""
 
+from dataclasses import replace
+
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.errors import NotFoundError
@@ -43,8 +45,9 @@ def result_of(session: Session, cell: Cell) -> Attempt:
     """The attempt that is the result of a cell.
 
     Args:
-        cell: With a result.
+        cell: With a result. Its parameters have their declared types, which Optuna does not keep: 1 may be 1.0 there.
     """
     if cell.trial_id is None:
         raise ValueError(f"cell {cell.cell_id} must have a result, but is {cell.state}")
-    return read_attempt(session.trials.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
+    attempt = read_attempt(session.trials.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
+    return replace(attempt, params=cell.params, val_accuracy=cell.val_accuracy)

@@ -103,7 +103,7 @@ def test_without_a_waiting_cell_there_is_no_claim(session: Session) -> None:
 @ON_SQLITE
 def test_without_a_study_there_is_no_claim_and_no_generation(session: Session) -> None:
     """A study that was deleted looks like one that is over."""
-    ledger = Ledger(session.storage, 4711, FAST)
+    ledger = Ledger(session.storage, 4711)
     assert ledger.claim("worker", 0) is None
     assert ledger.generation() is None
 

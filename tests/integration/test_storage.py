@@ -69,7 +69,7 @@ def dead_port() -> Iterator[int]:
 def test_an_unreachable_postgres_is_told_without_the_password(create: bool, form: str) -> None:
     """Masked wherever the URL carries it, in the text and in every cause that `--debug` would print."""
     with dead_port() as port, pytest.raises(StorageError, match="must be reachable and writable") as error:
-        (create_storage if create else open_storage)(f"postgresql://{form.format(port)}")
+        (create_storage if create else open_storage)(StorageOptions(f"postgresql://{form.format(port)}"))
     causes: list[BaseException | None] = [error.value]
     while causes[-1] is not None:
         causes.append(causes[-1].__cause__)
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_database_is_a_storage_error(tmp_path: Path, create: b
     path = tmp_path / "studies.db"
     path.write_bytes(content)
     with pytest.raises(StorageError, match="must be"):
-        (create_storage if create else open_storage)(f"sqlite:///{path}")
+        (create_storage if create else open_storage)(StorageOptions(f"sqlite:///{path}"))
     assert path.read_bytes() == content
 
 

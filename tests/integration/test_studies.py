@@ -26,6 +26,7 @@ from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UnreadableStud
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs, metadata
 from fmnist_optuna.search.cell import newest_grid_with
+from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import (
     UnreadableStudy,
@@ -333,6 +334,15 @@ DAMAGES = {  # column, value, what is said of it
     "a text for a time": ("created_at", "yesterday", "its created_at is 'yesterday'"),
     "a text for a number": ("generation", "many", "its generation is 'many'"),
 }
+
+
+@ON_SQLITE
+def test_results_have_parameters_of_their_declared_types(storage: Storage) -> None:
+    """Optuna keeps 1 as 1.0 where another value is 2.5; the model that is built again gets what was trained."""
+    record = create_study(storage, make_spec({"hidden_size": [64], "scale": [1, 2.5]}))
+    session = Session(storage, record)
+    finish_everything(session)
+    assert {repr(result_of(session, cell).params["scale"]) for cell in session.history.finished()} == {"1", "2.5"}
 
 
 @ON_SQLITE
