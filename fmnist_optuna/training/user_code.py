@@ -35,6 +35,9 @@ class UserCode:
         spec: The study's specification.
         info: Of the data that the models are for.
 
+    Attributes:
+        is_users: Whether any of it is the user's own; the built-in architecture without callbacks is ours.
+
     Raises:
         SpecError: A module or function does not exist, or an import fails.
     """
@@ -48,8 +51,8 @@ class UserCode:
         clear_session()
         _pristine_settings().set_back()
         _pristine_settings().unregister()
-        is_users = spec.model.architecture != "dense" or bool(spec.training.callbacks)
-        keras_code = _pristine_keras() if is_users else None  # reading it takes 0.05 s a process (measured 2026-11)
+        self.is_users = spec.model.architecture != "dense" or bool(spec.training.callbacks)
+        keras_code = _pristine_keras() if self.is_users else None  # takes 0.05 s a process (measured 2026-11)
         if keras_code is not None:
             keras_code.set_back()
         self.architecture, self.callbacks = self._load(spec.training.seed)  # one seed for all workers of a study
