@@ -4,6 +4,7 @@ import fcntl
 import functools
 import json
 import os
+import select
 import signal
 import socket
 import sqlite3
@@ -26,7 +27,7 @@ COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 WARM = Path(__file__).with_name("warm.py")
 WARM_CHILDREN = Path(__file__).with_name("warm_children.py")
 STARTS_CHILDREN = {"run", "worker", "confirm", "export", "reproduce", "predict", "spec"}
-TIMEOUT_SECONDS = 90.0  # no command here takes more than a fifth of it, on two busy cores
+TIMEOUT_SECONDS = 180.0  # no command here takes more than a tenth of it, on two busy cores
 POLL_SECONDS = 0.05
 KERAS_SETTINGS = {"home", "home/keras", "home/keras/keras.json"}  # written whenever Keras is imported
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the discard port: as a proxy it makes every download fail at once
@@ -142,8 +143,12 @@ class Shell:
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str | Path) -> "Started":
-        """Type a command and let it run, in a process group of its own."""
-        return Started(self, arguments)
+        """Type a command and let it run, in a process group that holds all that it starts; it starts warm."""
+        return Started(self.folder, functools.partial(warm_starter().start, self, arguments))
+
+    def start_cold(self, *arguments: str | Path) -> "Started":
+        """The same; a new interpreter runs the console script, with the signals that this process ignores."""
+        return Started(self.folder, functools.partial(_start_cold, self, arguments))
 
     def with_variables(self, **variables: str) -> "Shell":
         """The same folder with further variables."""
@@ -201,24 +206,28 @@ class WarmStarter:
 
     def __call__(self, shell: Shell, arguments: Sequence[str | Path]) -> Answer:
         """The answer of one command."""
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            process = self.start(shell, arguments, stdout, stderr)
+            try:
+                code = process.wait(TIMEOUT_SECONDS)
+            except TimeoutError:
+                process.kill()
+                raise
+            return Answer(code, *(_read_all(stream) for stream in (stdout, stderr)))
+
+    def start(self, shell: Shell, arguments: Sequence[str | Path], stdout: IO[Any], stderr: IO[Any]) -> "WarmProcess":
+        """A command that runs in a process group of its own."""
         order = {
             "arguments": [str(COMMAND), *map(str, arguments)],
             "folder": str(shell.folder),
             "environment": shell.environment,
             "children": str(self._warm_children()) if str(arguments[0]) in STARTS_CHILDREN else None,
         }
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, self._connect() as client:
-            with open(os.devnull, "rb") as stdin:  # noqa: PTH123
-                streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
-                socket.send_fds(client, [json.dumps(order).encode()], streams)
-            with client.makefile() as reply:
-                pid = int(reply.readline())
-                try:
-                    code = int(reply.readline())
-                except TimeoutError:
-                    os.kill(pid, signal.SIGKILL)
-                    raise
-            return Answer(code, *(_read_all(stream) for stream in (stdout, stderr)))
+        client = self._connect()
+        with open(os.devnull, "rb") as stdin:  # noqa: PTH123
+            streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
+            socket.send_fds(client, [json.dumps(order).encode()], streams)
+        return WarmProcess(client)
 
     def _warm_children(self) -> Path:
         """Address of the process that servers of children are forked from."""
@@ -240,7 +249,7 @@ class WarmStarter:
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
-                        start_new_session=True,  # a Ctrl-C is for the test run, whose end it notices
+                        process_group=0,  # a Ctrl-C is for the test run, whose end it notices
                     )
                 )
                 started.touch()
@@ -262,6 +271,42 @@ class WarmStarter:
                 return client
 
 
+class WarmProcess:
+    """A command that was started warm; what a Popen of it would offer.
+
+    Args:
+        client: A connection that answers with the pid, then with the exit status.
+    """
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self._replies = client.makefile()
+        self.pid = int(self._replies.readline())
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status; None while the command runs."""
+        return self._code if self._code is not None or not select.select([self._client], [], [], 0)[0] else self.wait(1)
+
+    def wait(self, seconds: float | None = None) -> int:
+        """The exit status, once the command has ended; TimeoutError if it does not."""
+        if self._code is None:
+            self._client.settimeout(seconds)
+            self._code = int(self._replies.readline())
+            self._replies.close()
+            self._client.close()
+        return self._code
+
+    def send_signal(self, signum: int) -> None:
+        """As `kill` does."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        """At once."""
+        self.send_signal(signal.SIGKILL)
+
+
 @functools.cache
 def warm_starter() -> WarmStarter:
     """One for this process."""
@@ -273,17 +318,25 @@ def _read_all(stream: IO[bytes]) -> str:
     return stream.read().decode().replace("\r\n", "\n")
 
 
+def _start_cold(
+    shell: Shell, arguments: Sequence[str | Path], stdout: IO[str], stderr: IO[str]
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [COMMAND, *arguments], cwd=shell.folder, env=shell.environment, stdin=subprocess.DEVNULL,
+        stdout=stdout, stderr=stderr, process_group=0,
+    )  # fmt: skip
+
+
 class Started:
     """A command that runs; at the end of its `with` block nothing of it is left."""
 
-    def __init__(self, shell: Shell, arguments: Sequence[str | Path]) -> None:
-        serial = len(list(shell.folder.glob("*.stdout")))
-        self._files = [shell.folder / f"{serial}.{stream}" for stream in ("stdout", "stderr")]
+    def __init__(
+        self, folder: Path, start: Callable[[IO[str], IO[str]], "subprocess.Popen[bytes] | WarmProcess"]
+    ) -> None:
+        serial = len(list(folder.glob("*.stdout")))
+        self._files = [folder / f"{serial}.{stream}" for stream in ("stdout", "stderr")]
         with self._files[0].open("w") as stdout, self._files[1].open("w") as stderr:
-            self.process = subprocess.Popen(
-                [COMMAND, *arguments], cwd=shell.folder, env=shell.environment, stdin=subprocess.DEVNULL,
-                stdout=stdout, stderr=stderr, start_new_session=True,
-            )  # fmt: skip
+            self.process = start(stdout, stderr)
         self.pid = self.process.pid
 
     def wait(self, seconds: float = TIMEOUT_SECONDS) -> Answer:
@@ -296,8 +349,10 @@ class Started:
         os.killpg(self.pid, signum)
 
     def descendants(self) -> list[psutil.Process]:
-        """The processes that it started, and theirs."""
-        return psutil.Process(self.pid).children(recursive=True)
+        """The processes that it started, and theirs: all others of its group, whoever's children they are."""
+        return [
+            process for process in psutil.process_iter() if process.pid != self.pid and _group_of(process) == self.pid
+        ]
 
     def __enter__(self) -> "Started":
         return self
@@ -317,6 +372,13 @@ class FinishedStudy:
 
     shell: Shell
     run: Answer
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def make_paced(folder: Path, pace_seconds: float) -> Shell:

@@ -212,6 +212,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Path, Answer]:
     return shell, temporary, shell("run", "../there/study.toml", "--workers", "1")
 
 
+@pytest.mark.more
 def test_a_run_meets_much_at_once(odd: tuple[Shell, Path, Answer]) -> None:
     """It ends with its winner, and leaves nothing where temporary files go."""
     shell, temporary, answer = odd
@@ -247,7 +248,7 @@ def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, l
     shell = shell.with_variables(TMPDIR=str(folder / "temporary"))
     before = signal.signal(signum, signal.SIG_IGN) if is_ignored else None  # as nohup does
     try:
-        with shell.start("run", "study.toml", "--workers", "1") as run:
+        with (shell.start_cold if is_ignored else shell.start)("run", "study.toml", "--workers", "1") as run:
             shell.wait_for("SELECT * FROM fmnist_epochs")
             run.signal_group(signum)
             if is_ignored:

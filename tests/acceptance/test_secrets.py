@@ -149,7 +149,7 @@ def traces(awkward_url: URL, tmp_path_factory: pytest.TempPathFactory) -> Traces
     traces = Traces(ways, [shell.folder for shell in shells])
 
     def type_and_watch(name: str, shell: Shell, *typed: str) -> None:
-        with shell.start(*typed) as started:
+        with shell.start_cold(*typed) as started:
             traces.processes[name] = watch(started)
             traces.answers[name] = started.wait()
 
@@ -236,7 +236,7 @@ def test_run_with_a_variable_shows_the_password_nowhere(traces: Traces, tmp_path
     """Neither its answer, nor its files, nor a process that it starts, nor its own line; it warns of nothing."""
     shell = Shell(tmp_path, {way: traces.ways[way]})
     shell.write("other.toml", ONE_CELL)
-    with shell.start("run", "other.toml", "--name", way.lower(), "--workers", "2", "--verbose") as started:
+    with shell.start_cold("run", "other.toml", "--name", way.lower(), "--workers", "2", "--verbose") as started:
         lines = watch(started)
         answer = started.wait()
     assert answer.code == 0, answer

@@ -36,10 +36,12 @@ class Interrupted:
         return len(self.shell.query("SELECT * FROM fmnist_cells WHERE state = 'running'"))
 
 
-def interrupt(folder: Path, pace_seconds: float, wait_for: str, *signals: int, to_group: bool = True) -> Interrupted:
+def interrupt(
+    folder: Path, pace_seconds: float, wait_for: str, *signals: int, to_group: bool = True, is_cold: bool = False
+) -> Interrupted:
     """Start a run, wait for a row in the database, send signals a second apart, wait for the end."""
     shell = make_paced(folder, pace_seconds)
-    with shell.start(*RUN) as run:
+    with (shell.start_cold if is_cold else shell.start)(*RUN) as run:
         shell.wait_for(wait_for)
         processes = run.descendants()
         for number, signum in enumerate(signals):
@@ -99,7 +101,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Scenarios:
                 "ctrl_c": lambda: interrupt(folder / "ctrl_c", 0.5, EPOCH, signal.SIGINT),
                 "twice": lambda: interrupt(folder / "twice", 60.0, EPOCH, signal.SIGINT, signal.SIGINT),
                 "killed_worker": lambda: kill_worker(folder / "killed_worker"),
-                "early": lambda: interrupt(folder / "early", 0.5, STORAGE, signal.SIGINT),
+                "early": lambda: interrupt(folder / "early", 0.5, STORAGE, signal.SIGINT, is_cold=True),
             }
         )
     )
@@ -171,7 +173,7 @@ def test_a_worker_that_ends_at_once_leaves_no_temporary_file(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_sigterm_exits_143_and_gives_the_cell_back(tmp_path: Path) -> None:
     """SIGTERM to the command alone, as a service manager sends it: no cell runs, no process is left."""
-    met = interrupt(tmp_path / "term", 0.5, EPOCH, signal.SIGTERM, to_group=False)
+    met = interrupt(tmp_path / "term", 0.5, EPOCH, signal.SIGTERM, to_group=False, is_cold=True)
     assert (met.answer.code, met.answer.stdout, len(met.answer.errors)) == (143, "", 1)
     assert (met.left, met.n_running) == ([], 0)
 
@@ -179,7 +181,7 @@ def test_sigterm_exits_143_and_gives_the_cell_back(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     """SIGKILL of the command leaves no process; the next run takes the cell over and finishes."""
-    met = interrupt(tmp_path / "kill", 0.5, EPOCH, signal.SIGKILL, to_group=False)
+    met = interrupt(tmp_path / "kill", 0.5, EPOCH, signal.SIGKILL, to_group=False, is_cold=True)
     assert (met.answer.code, met.left) == (-signal.SIGKILL, [])
     answer = go_on(met.shell)
     assert answer.code == 0, answer.stderr

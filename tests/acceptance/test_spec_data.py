@@ -27,7 +27,7 @@ def test_check_accepts_the_example_with_27_cells(shell: Shell) -> None:
     """`spec check` builds the smallest cell and counts the grid; it makes no file."""
     shell.write("my.toml", EXAMPLE)
     before = shell.files()
-    answer = shell.cold("spec", "check", "my.toml", "--json")
+    answer = shell("spec", "check", "my.toml", "--json")
     assert answer.code == 0, answer.stderr
     told = answer.json
     assert (told["schema"], told["ok"], told["study"], told["cells"]) == (1, True, "fashion-mnist", 27)

@@ -56,7 +56,8 @@ def serve(address: str, run: int) -> dict[str, Any] | None:
 
 
 def become(order: dict[str, Any]) -> None:
-    """Run the console script as the order says."""
+    """Run the console script as the order says, in a process group of its own, as a terminal's shell would."""
+    os.setpgid(0, 0)
     for number, stream in enumerate(order["streams"]):
         os.dup2(stream, number)
         os.close(stream)

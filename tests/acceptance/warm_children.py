@@ -66,7 +66,8 @@ def fork_forkserver_from(address: str) -> None:
 
 def _ask_for(address: str, code: str, passed: Sequence[int]) -> int | None:
     """Pid of a child that ends when the server does, for multiprocessing waits for it; None if it is to start cold."""
-    request = {"code": code, "folder": str(Path.cwd()), "environment": dict(os.environ)}
+    group = os.getpgrp()
+    request = {"code": code, "folder": str(Path.cwd()), "environment": dict(os.environ), "group": group}
     until_end, held = os.pipe()
     try:
         with _connect(address) as client:
@@ -170,10 +171,11 @@ def become(request: dict[str, object], descriptors: list[int], set_by_imports: M
     """Run the forkserver of a command; its children end with it as they would.
 
     Args:
-        request: The code to run, and the folder and the environment to run it in.
+        request: The code to run, and the folder, the environment and the process group to run it in.
         descriptors: The three streams, then those that the code takes.
         set_by_imports: Variables that TensorFlow sets when it is imported.
     """
+    os.setpgid(0, int(str(request["group"])))
     for number, stream in enumerate(descriptors[:3]):
         os.dup2(stream, number)
         os.close(stream)

@@ -132,7 +132,7 @@ class Site:
 
     def run(self, *options: str) -> Started:
         """Type `run` with two workers, or as many as the options say."""
-        return self.shell.start("run", "study.toml", "--workers", "2", *options)
+        return self.shell.start_cold("run", "study.toml", "--workers", "2", *options)
 
     def logs(self) -> dict[str, str]:
         """The log of each supervised worker, by its name."""

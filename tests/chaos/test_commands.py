@@ -140,7 +140,7 @@ def test_a_frozen_worker_is_replaced_by_another(database: str, new_site: Sites, 
     """Without a supervisor: after its lease another worker has its cell; it wakes, drops its result, leaves with 0."""
     site = new_site(database, n_cells=3, lease=4)
     site.create()
-    with site.shell.start("worker", NAME) as first, site.shell.start("worker", NAME) as second:
+    with site.shell.start_cold("worker", NAME) as first, site.shell.start_cold("worker", NAME) as second:
         site.wait_for(N_EPOCHS, 2)
         zombie = psutil.Process(first.pid)
         freeze(site, zombie)

@@ -122,7 +122,7 @@ def test_commands_give_up_after_their_patience_postgres(new_site: Sites, server:
     patience = ("--storage-patience", "2s")
     with (
         site.run("--workers", "1", *patience) as run,
-        site.shell.start("worker", NAME, *patience) as worker,
+        site.shell.start_cold("worker", NAME, *patience) as worker,
     ):
         site.wait_for(N_EPOCHS, 2)
         answers: list[Answer] = []

@@ -84,7 +84,7 @@ def test_five_hundred_trials_leave_nothing_behind(
     shell = Shell(tmp_path, {"FMNIST_OPTUNA_STORAGE": soak_url, "TMPDIR": str(temporary)})
     rates = [round(0.0001 * number, 4) for number in range(1, N_CELLS // 5 + 1)]
     shell.write("soak.toml", SOAK.format(rates=rates))
-    with shell.start("run", "soak.toml", "--workers", "4") as run:
+    with shell.start_cold("run", "soak.toml", "--workers", "4") as run:
         seen, connections = watch(run, lambda: count_connections(soak_url))
         answer = run.wait(FINISH_SECONDS)
         assert wait_until_gone([psutil.Process(pid) for pid in seen if psutil.pid_exists(pid)], 10) == []
