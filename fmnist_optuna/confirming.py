@@ -141,7 +141,9 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_s
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
 
 
-def _check_seeds_in_child(session: Session, leaders: Sequence[Cell], points: Sequence[Params]) -> Call | None:
+def _check_seeds_in_child(
+    session: Session, leaders: Sequence[Cell], points: Sequence[Params]
+) -> Call[str | None] | None:
     """Whether each seed starts from weights of its own, in a process with TensorFlow; None when all is trained."""
     confirming = open_confirming(session)
     finished = [] if confirming is None else [run.params for run in confirming.history.finished()]
@@ -168,7 +170,7 @@ def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[Cell], is_w
     used = {result_of(session, cell).attributes.code or "" for cell in leaders}
     # A model is of one cell, and a code that was accepted for a larger grid may be of another one.
     cell = None if newest is None else newest.code.cell
-    offered: OfferedCode = prepare_in_child(spec, record.info, cell).result()[1]
+    offered = prepare_in_child(spec, record.info, cell).result()[1]
     for fingerprint in sorted(used & accepted.keys()):
         lines = code_differences(accepted[fingerprint].code, offered.code)
         if lines and not is_wanted:

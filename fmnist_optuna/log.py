@@ -6,14 +6,15 @@ Standard logging throughout: the fields are attributes of the record, so that ha
 import contextlib
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
+
+from fmnist_optuna.json_value import to_json
 
 LogFormat = Literal["text", "json"]
 
@@ -62,24 +63,11 @@ def _show(name: str, value: object) -> str:
     if name == "cell":
         return str(value)[:N_CELL_DIGITS]
     if isinstance(value, Mapping):
-        return json.dumps(_to_json(value), ensure_ascii=False)
+        return json.dumps(to_json(value), ensure_ascii=False)
     if isinstance(value, float):
         return f"{value:g}"
     text = " ".join(str(value).split())
     return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
-
-
-def _to_json(value: object) -> Any:
-    """A value that JSON has: numbers stay numbers, one that is not finite is null, whatever else is a string."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _to_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_json(item) for item in value]
-    return str(value)
 
 
 def read_message(line: str) -> str:
@@ -106,7 +94,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(_to_json(line))
+        return json.dumps(to_json(line))
 
 
 class _TextFormatter(logging.Formatter):

@@ -48,7 +48,7 @@ def command(group: typer.Typer, name: str, level: int = logging.WARNING) -> Call
 
     def register(function: Command) -> Command:
         @functools.wraps(function)
-        def run(**options: Any) -> None:
+        def run(**options: Any) -> None:  # as typer calls it, with what the signature below says
             common_options = {parameter.name: options.pop(parameter.name) for parameter in COMMON_PARAMETERS}
             with _errors_as_exit_status(is_debug=common_options["debug"]):
                 function(common=_read_common(level, **common_options), **options)
@@ -109,7 +109,7 @@ def _translate(error: Exception) -> FmnistOptunaError:
     return FmnistOptunaError(f"Unexpected {type(error).__name__}: {error}; --debug shows where.")
 
 
-def _option(help_text: str, *flags: str) -> Any:  # typer's own function answers Any
+def _option(help_text: str, *flags: str) -> object:
     return typer.Option(*flags, help=help_text, rich_help_panel="Common")
 
 

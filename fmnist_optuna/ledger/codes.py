@@ -6,12 +6,13 @@ Owns the rows of `fmnist_codes`. What a code is, and what counts as a difference
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.errors import JoinRefusedError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import codes, studies
@@ -29,7 +30,7 @@ class OfferedCode:
     """
 
     code: CodeRecord
-    environment: Mapping[str, Any]
+    environment: Mapping[str, Json]
     is_wanted: bool = False
 
 
@@ -45,7 +46,7 @@ class AcceptedCode:
     fingerprint: str
     accepted_at: float
     code: CodeRecord
-    environment: Mapping[str, Any]
+    environment: Mapping[str, Json]
 
 
 @retrying

@@ -4,16 +4,17 @@ The server underneath, waitress, reads a whole request before it asks the applic
 so be kept first and refused then.
 """
 
+import socket
 from collections.abc import Callable
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
 
-from fmnist_optuna.pages.guard import REFUSAL, Environ, Refusal, add_headers
+from fmnist_optuna.pages.guard import REFUSAL, Refusal, add_headers
 
-Look = Callable[[Environ], Refusal | None]
+Look = Callable[[WSGIEnvironment], Refusal | None]
 
 
 class Channel(HTTPChannel):
@@ -21,16 +22,24 @@ class Channel(HTTPChannel):
 
     Args:
         look: Told the head of a request that has a body, says whether it is refused.
-        rest: As waitress gives it.
+        server: As waitress gives it, as all that follow.
     """
 
-    def __init__(self, look: Look, *rest: Any, **named: Any) -> None:
+    def __init__(
+        self,
+        look: Look,
+        server: object,
+        sock: socket.socket,
+        addr: object,
+        adj: object,
+        map: dict[int, object] | None = None,  # noqa: A002 - so it is called
+    ) -> None:
         self.look = look
-        super().__init__(*rest, **named)
+        super().__init__(server, sock, addr, adj, map)
 
-    def parser_class(self, adjustments: Any) -> "_Request":
+    def parser_class(self, adj: object) -> "_Request":
         """What waitress makes of each request."""
-        return _Request(self, adjustments)
+        return _Request(self, adj)
 
     def error_task_class(self, channel: HTTPChannel, request: HTTPRequestParser) -> ErrorTask:
         """What answers a request that waitress itself refuses."""
@@ -44,14 +53,14 @@ class Channel(HTTPChannel):
 class _Request(HTTPRequestParser):
     refusal: Refusal | None = None
 
-    def __init__(self, channel: Channel, adjustments: Any) -> None:
-        super().__init__(adjustments)
+    def __init__(self, channel: Channel, adj: object) -> None:
+        super().__init__(adj)
         self._channel = channel
 
     def received(self, data: bytes) -> int:
         """Take what came; returns how much of it belongs to this request."""
         had_head = self.headers_finished
-        n_taken = int(super().received(data))
+        n_taken = super().received(data)
         has_more = self.headers_finished and not had_head and self.body_rcv is not None
         if has_more and not self.completed:
             self.refusal = self._channel.look(_Task(self._channel, self).get_environment())
@@ -70,7 +79,7 @@ class _Request(HTTPRequestParser):
 
 
 class _Task(WSGITask):
-    def get_environment(self) -> Environ:
+    def get_environment(self) -> WSGIEnvironment:
         """The request as the application gets it."""
         return {**super().get_environment(), REFUSAL: self.request.refusal}
 

@@ -2,8 +2,8 @@
 
 import functools
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import optuna_dashboard
 import waitress
@@ -15,7 +15,7 @@ from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.pages.access import Access
 from fmnist_optuna.pages.address import EVERY_ADDRESS, LOOPBACK, check_address
 from fmnist_optuna.pages.channel import Channel
-from fmnist_optuna.pages.guard import PAGE, Application, Environ, Guard, StartResponse
+from fmnist_optuna.pages.guard import PAGE, ExceptionInfo, Guard, Headers
 
 N_THREADS = 4  # one slow page of a large study must not hold up the others
 MAX_HEADER_BYTES = 32 * 2**10
@@ -31,24 +31,30 @@ HEAD_END = b"</head>"
 def make_application(storage: Storage, access: Access) -> Guard:
     """optuna-dashboard over an open storage and its artifacts, for those whom `access` lets in."""
     store = DurableStore(storage.artifacts)
-    application: Application = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=store)
+    application: WSGIApplication = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=store)
     return Guard(application if access.is_writable else Tidied(application), access)
 
 
 class Tidied:
     """The pages without the buttons that a read-only server refuses."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
         if not environ["PATH_INFO"].startswith(PAGE):
             return self._application(environ, start_response)
-        answered: list[Any] = []
-        body = self._application(environ, lambda *answer: answered.extend(answer))
-        page = b"".join(body).replace(HEAD_END, f"<style>{HIDDEN}</style>".encode() + HEAD_END, 1)
-        status, headers, *_ = answered
+        answered: list[tuple[str, Headers]] = []
+
+        def keep(status: str, headers: Headers, exc_info: ExceptionInfo | None = None, /) -> Callable[[bytes], object]:
+            answered.append((status, headers))
+            return written.append
+
+        written: list[bytes] = []  # by the way that WSGI has for old applications
+        body = self._application(environ, keep)
+        page = b"".join([*written, *body]).replace(HEAD_END, f"<style>{HIDDEN}</style>".encode() + HEAD_END, 1)
+        status, headers = answered[-1]
         kept = [(name, value) for name, value in headers if name.lower() not in OF_THE_FILE]
         start_response(status, [*kept, ("Content-Length", str(len(page)))])
         return [page]

@@ -10,8 +10,9 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
+from types import TracebackType
 from urllib.parse import parse_qsl, urlencode
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from fmnist_optuna.log import log_event
 from fmnist_optuna.pages.access import Access, TokenCheck, split_authority
@@ -42,10 +43,8 @@ PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml
 OTHER_TYPES = ("text/csv", "audio/mpeg", "audio/wav", "video/mp4", "video/webm")  # that the page itself can show
 BYTES = "application/octet-stream"
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Headers = list[tuple[str, str]]
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]  # of WSGI
 
 logger = logging.getLogger(__name__)
 
@@ -67,18 +66,18 @@ class Refusal(Exception):  # noqa: N818
 class Guard:
     """A WSGI application that lets through to another what `access` allows."""
 
-    def __init__(self, application: Application, access: Access) -> None:
+    def __init__(self, application: WSGIApplication, access: Access) -> None:
         self._application = application
         self._access = access
         self._tokens = TokenCheck(access.token) if access.token is not None else None
         self._session = secrets.token_urlsafe(32)  # what a cookie holds: of this server, so it ends with it
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request."""
         path = environ["PATH_INFO"]
 
-        def start(status: str, headers: Headers, *others: Any) -> Any:
-            return start_response(status, add_headers(path, status, headers), *others)
+        def start(status: str, headers: Headers, exc_info: ExceptionInfo | None = None, /) -> Callable[[bytes], object]:
+            return start_response(status, add_headers(path, status, headers), exc_info)
 
         try:
             return self._answer(environ, start)
@@ -88,7 +87,7 @@ class Guard:
             kind = "application/json" if is_for_scripts else "text/plain; charset=utf-8"
             return answer(environ, start, refusal.status, text, ("Content-Type", kind), *refusal.headers)
 
-    def look(self, environ: Environ) -> Refusal | None:
+    def look(self, environ: WSGIEnvironment) -> Refusal | None:
         """Why a request with a body is refused, by its head alone; None when its body may come."""
         try:
             port = self._check_address(environ)
@@ -100,7 +99,7 @@ class Guard:
             return refusal
         return None
 
-    def _answer(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+    def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if (refusal := environ.get(REFUSAL)) is not None:
             raise refusal
         port = self._check_address(environ)
@@ -112,7 +111,7 @@ class Guard:
         self._check_visitor(environ, _name_cookie(port))
         return self._application(_strip(environ), start)
 
-    def _check_visitor(self, environ: Environ, cookie: str) -> None:
+    def _check_visitor(self, environ: WSGIEnvironment, cookie: str) -> None:
         """Refuse who has neither session nor token, and a change from elsewhere than the dashboard's own page."""
         has_session = self._tokens is None or self._has_session(environ, cookie)
         if self._tokens is not None and not has_session:
@@ -120,7 +119,7 @@ class Guard:
         if environ["REQUEST_METHOD"] in CHANGING:
             _check_origin(environ, must_be_known=has_session)
 
-    def _check_address(self, environ: Environ) -> str:
+    def _check_address(self, environ: WSGIEnvironment) -> str:
         """Refuse another name than ours, and a target that is no path of ours; returns the port that was asked."""
         authority = split_authority(environ.get("HTTP_HOST", ""))  # one that came twice is joined by a comma
         if authority is None or authority[0] not in self._access.hosts:
@@ -143,13 +142,13 @@ class Guard:
             ("Allow", ", ".join(allowed)),
         )
 
-    def _has_session(self, environ: Environ, cookie: str) -> bool:
+    def _has_session(self, environ: WSGIEnvironment, cookie: str) -> bool:
         # By hand: other servers on this machine set cookies for its names too, and `http.cookies` gives up at some.
         pairs = (pair.strip().partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";"))
         values = [value.encode(errors="replace") for name, _, value in pairs if name == cookie]
         return any(secrets.compare_digest(value, self._session.encode()) for value in values)
 
-    def _enter(self, environ: Environ, start: StartResponse, cookie: str) -> Iterable[bytes] | None:
+    def _enter(self, environ: WSGIEnvironment, start: StartResponse, cookie: str) -> Iterable[bytes] | None:
         """Exchange a token in the address for a cookie, and lead to the same page without it."""
         query = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
         given = [value for name, value in query if name == "token"]
@@ -166,7 +165,7 @@ class Guard:
         kind = ("Content-Type", "text/plain; charset=utf-8")
         return answer(environ, start, "200 OK", "Welcome.\n", kind, ("Refresh", f"0; url={target}"), session)
 
-    def _check_bearer(self, tokens: TokenCheck, environ: Environ) -> None:
+    def _check_bearer(self, tokens: TokenCheck, environ: WSGIEnvironment) -> None:
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             raise Refusal(
@@ -183,7 +182,7 @@ def _name_cookie(port: str) -> str:
 
 
 def answer(
-    environ: Environ, start: StartResponse, status: str, text: str, *headers: tuple[str, str]
+    environ: WSGIEnvironment, start: StartResponse, status: str, text: str, *headers: tuple[str, str]
 ) -> Iterable[bytes]:
     """A short answer of our own; to HEAD without its text."""
     body = text.encode()
@@ -191,7 +190,7 @@ def answer(
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def _check_token(tokens: TokenCheck, given: str, environ: Environ) -> None:
+def _check_token(tokens: TokenCheck, given: str, environ: WSGIEnvironment) -> None:
     is_right = tokens.is_right(given)
     if is_right is None:
         seconds = 1 + int(tokens.seconds_to_wait())
@@ -205,7 +204,7 @@ def _check_token(tokens: TokenCheck, given: str, environ: Environ) -> None:
         raise Refusal("401 Unauthorized", "The token is wrong.", ("WWW-Authenticate", "Bearer"))
 
 
-def _check_origin(environ: Environ, must_be_known: bool) -> None:
+def _check_origin(environ: WSGIEnvironment, must_be_known: bool) -> None:
     """Let a change through only from the dashboard's own page, or from a script that sent the token itself."""
     origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
     host = environ["HTTP_HOST"].lower()
@@ -215,7 +214,7 @@ def _check_origin(environ: Environ, must_be_known: bool) -> None:
         raise Refusal("403 Forbidden", "A change must come from the dashboard's own page, or with the token as Bearer.")
 
 
-def _strip(environ: Environ) -> Environ:
+def _strip(environ: WSGIEnvironment) -> WSGIEnvironment:
     """What the pages need to know of a request: no credentials, nothing that a proxy or a client claims about it."""
     kept = {name: value for name, value in environ.items() if not HIDDEN_FROM_PAGES.fullmatch(name)}
     return {"HTTP_ACCEPT_ENCODING": "", **kept}  # optuna-dashboard fails without one

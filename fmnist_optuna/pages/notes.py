@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 import optuna_dashboard
@@ -91,7 +90,7 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
         f"![{name}](/artifacts/{session.record.study_id}/{artifact_id})"
         for name, artifact_id in _keep_pictures(session, drawn).items()
     ]
-    noted: Any = TrialReference(session.trials, session.study, trial_id)
+    noted = TrialReference(session.trials, session.study, trial_id)
     note = "\n\n".join([describe_winner(overview, winner), *pictures])
     if note != optuna_dashboard.get_note(noted):
         optuna_dashboard.save_note(noted, note)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
 import jinja2
 import plotly.graph_objects as go
@@ -15,10 +14,11 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from fmnist_optuna import __version__
-from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.dataset import DatasetInfo, Images
 from fmnist_optuna.data.pictures import as_picture
 from fmnist_optuna.durable import whole_file
 from fmnist_optuna.errors import DataError, StorageError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
@@ -85,14 +85,14 @@ def write_report(session: Session, file: Path, data_dir: Path | None = None) -> 
         raise StorageError(f"--out must be a file that can be written, but {file}: {reason_of(error)}.") from error
 
 
-def _load_test_images(session: Session, data_dir: Path | None) -> Any:
+def _load_test_images(session: Session, data_dir: Path | None) -> Images | None:
     try:
         return load_splits_of(session.record, data_dir).test_images
     except DataError:
         return None
 
 
-def render_report(overview: Overview, test_images: Any) -> str:
+def render_report(overview: Overview, test_images: Images | None) -> str:
     """The page as text.
 
     Args:
@@ -135,8 +135,8 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
 
     def add(name: str, figure: go.Figure | None, note: str = "") -> None:
         if figure is not None:
-            text = cast(str, plotly.io.to_json(figure, remove_uids=True)).replace("<", "\\u003c")
-            drawn[name] = Figure(name, text, int(figure.layout.height), note)
+            text: str = plotly.io.to_json(figure, remove_uids=True)
+            drawn[name] = Figure(name, text.replace("<", "\\u003c"), int(figure.layout.height), note)
 
     if overview.cells:
         add("heat-map", *draw_heat_map(overview))
@@ -152,7 +152,7 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
     return drawn
 
 
-def find_mistakes(opening: Opening, test_images: Any, info: DatasetInfo) -> list[Mistake]:
+def find_mistakes(opening: Opening, test_images: Images, info: DatasetInfo) -> list[Mistake]:
     """The wrong answers with the highest probabilities, the surest first."""
     answers = opening.probabilities.argmax(axis=1)
     sureness = opening.probabilities.max(axis=1) * (answers != opening.labels)
@@ -168,7 +168,7 @@ def find_mistakes(opening: Opening, test_images: Any, info: DatasetInfo) -> list
     ]
 
 
-def _data_uri(image: Any, info: DatasetInfo) -> str:
+def _data_uri(image: Images, info: DatasetInfo) -> str:
     buffer = io.BytesIO()
     Image.fromarray(as_picture(image, info)).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -201,7 +201,7 @@ def _environments(attempts: Sequence[Attempt]) -> list[tuple[str, int]]:
     return sorted(found.items(), key=lambda item: -item[1])
 
 
-def _machine(environment: Mapping[str, Any]) -> str:
+def _machine(environment: Mapping[str, Json]) -> str:
     names = {"tensorflow": "TensorFlow", "keras": "Keras"}
     versions = [f"{name} {environment[key]}" for key, name in names.items() if key in environment]
     return ", ".join([str(environment.get("cpu") or environment.get("system", "")), *versions])

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Generic, TypeVar, TypeVarTuple
 
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
 from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
@@ -26,10 +26,11 @@ PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
 SERVER = "server"  # names the file with what the server of all children says
 ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
 
-T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 
-def worker_context() -> BaseContext:
+def worker_context() -> ForkServerContext | SpawnContext:
     """The start method of all our children: forkserver with everything heavy imported; spawn where there is none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -47,7 +48,7 @@ def warm_up() -> None:
             forkserver.ensure_running()
 
 
-def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
+def start(target: Callable[[*Arguments], None], arguments: tuple[*Arguments], name: str) -> BaseProcess:
     """Start a child that runs `target` of an importable module; what it writes goes to a file (`last_words`).
 
     Args:
@@ -57,9 +58,7 @@ def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) ->
         WorkerFailedError: The server of all children cannot start, or died.
     """
     output = _output_file(name)
-    process: BaseProcess = worker_context().Process(  # type: ignore[attr-defined]
-        target=_run, args=(output, target, arguments), name=name
-    )
+    process = worker_context().Process(target=_run, args=(output, target, arguments), name=name)
     try:
         warm_up()
         with _no_main_module(), _training_environment():
@@ -72,7 +71,7 @@ def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) ->
     return process
 
 
-def _run(output: Path, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _run(output: Path, target: Callable[[*Arguments], None], arguments: tuple[*Arguments]) -> None:
     """Body of every child; a crash leaves the line of Python in which it happened."""
     _redirect_output(output)
     faulthandler.enable(2)  # wherever that goes by then
@@ -144,7 +143,7 @@ def _training_environment() -> Iterator[None]:
 def _no_main_module() -> Iterator[None]:
     """Hide the script that runs us: a child would import it, and run it again where it has no main guard."""
     main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    hidden: dict[str, object] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
     main.__spec__ = None
     try:
         yield
@@ -152,7 +151,7 @@ def _no_main_module() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-class Call:
+class Call(Generic[Result]):
     """A function that runs in a child of its own, so that this process needs no TensorFlow.
 
     Args:
@@ -162,14 +161,14 @@ class Call:
 
     _serial = itertools.count(1)
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any, doing: str) -> None:
+    def __init__(self, function: Callable[[*Arguments], Result], *arguments: *Arguments, doing: str) -> None:
         self._doing = f"{doing[:1].upper()}{doing[1:]}"
         receiver, sender = multiprocessing.Pipe(duplex=False)
         self._receiver = receiver
         self.process = start(_answer, (sender, function, arguments), name=f"{doing} {next(self._serial)}")
         sender.close()
 
-    def result(self) -> Any:
+    def result(self) -> Result:
         """Wait for the result.
 
         Raises:
@@ -177,7 +176,7 @@ class Call:
             WorkerFailedError: The child died, or raised anything else.
         """
         try:
-            is_ours, answer = self._receiver.recv()
+            returned, error = self._receiver.recv()
         except KeyboardInterrupt:
             self.process.kill()  # what it does may never end
             raise
@@ -186,11 +185,12 @@ class Call:
         finally:
             self._receiver.close()
         self.process.join()
-        if isinstance(answer, FmnistOptunaError):
-            raise answer
-        if not is_ours:
-            raise WorkerFailedError(f"{self._doing} must not fail, but {answer}.")
-        return answer
+        if isinstance(error, FmnistOptunaError):
+            raise error
+        if error is not None:
+            raise WorkerFailedError(f"{self._doing} must not fail, but {error}.")
+        result: Result = returned
+        return result
 
 
 def died(doing: str, process: BaseProcess) -> WorkerFailedError:
@@ -205,13 +205,16 @@ def died(doing: str, process: BaseProcess) -> WorkerFailedError:
     )
 
 
-def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _answer(sender: Connection, function: Callable[[*Arguments], object], arguments: tuple[*Arguments]) -> None:
+    """Send what a function returned, and the error that it raised instead: one of ours, or another in words."""
+    returned: object = None
+    error: FmnistOptunaError | str | None = None
     try:
         pkgutil.resolve_name(PREPARATION)()
-        answer = True, function(*arguments)
-    except FmnistOptunaError as error:
-        answer = True, error
-    except BaseException as error:  # the user's code may raise SystemExit or anything
-        answer = False, describe_error(error)
-    sender.send(answer)
+        returned = function(*arguments)
+    except FmnistOptunaError as ours:
+        error = ours
+    except BaseException as any_other:  # the user's code may raise SystemExit or anything
+        error = describe_error(any_other)
+    sender.send((returned, error))
     sender.close()

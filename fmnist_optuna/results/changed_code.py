@@ -37,7 +37,7 @@ def find_changed_parts(session: Session, attempt: Attempt) -> list[str]:
     if trained_with is None:
         return []
     try:
-        present: CodeRecord = Call(
+        present = Call(
             _read_code, session.record.spec, session.record.info, trained_with.cell, doing="reading the model code"
         ).result()
     except FmnistOptunaError:

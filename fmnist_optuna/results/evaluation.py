@@ -4,17 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
@@ -72,7 +73,7 @@ class StoredWeights:
     path: Path
     sha256: str
     val_accuracy: float
-    environment: Mapping[str, Any] | None
+    environment: Mapping[str, Json] | None
 
 
 def find_opening(session: Session, attempt: Attempt) -> Opening | None:
@@ -104,9 +105,8 @@ def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purp
             val_accuracy=attempt.val_accuracy or 0.0,
             environment=attempt.attributes.environment,
         )
-        arguments = (record.spec, stored, data_dir, record.data_fingerprint)
-        scores: Scores = Call(_score_weights, *arguments, doing="scoring the weights").result()
-        return scores
+        fingerprint = record.data_fingerprint
+        return Call(_score_weights, record.spec, stored, data_dir, fingerprint, doing="scoring the weights").result()
 
     with explained_by_code(session, attempt):
         return session.openings.open(attempt.trial_id, sha256, purpose, score)
@@ -123,10 +123,10 @@ def recorded_seed(attempt: Attempt) -> int:
     return attempt.attributes.seed
 
 
-def _score_weights(*arguments: object) -> object:
+def _score_weights(spec: StudySpec, stored: StoredWeights, data_dir: Path | None, data_fingerprint: str) -> Scores:
     from fmnist_optuna.results.scoring import score_weights
 
-    return score_weights(*arguments)  # type: ignore[arg-type]
+    return score_weights(spec, stored, data_dir, data_fingerprint)
 
 
 def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:

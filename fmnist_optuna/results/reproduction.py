@@ -1,13 +1,13 @@
 """A recorded trial trained once more: the same curve and the same weights, or what differs and why."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fmnist_optuna.data.sharing import NAMES
 from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.codes import list_codes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
@@ -118,7 +118,7 @@ def _train_again(
     data_dir: Path | None,
     fingerprint: str,
     code: CodeRecord | None,
-) -> tuple[Sequence[Epoch], str, dict[str, Any], list[str]]:
+) -> tuple[Sequence[Epoch], str, Mapping[str, Json], list[str]]:
     """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs."""
     import keras
 
@@ -140,4 +140,4 @@ def _train_again(
                 self.model.stop_training = True
 
     model, result = train_cell(UserCode(spec, splits.info), params, seed, data, [StopAfter()], trial)
-    return result.epochs, hash_weights(model), dict(offered.environment), code_lines
+    return result.epochs, hash_weights(model), offered.environment, code_lines

@@ -100,11 +100,13 @@ def _of_the_same_cell(storage: Storage, spec: StudySpec, info: DatasetInfo, code
     cell = accepted[-1].code.cell
     if cell.keys() != code.code.cell.keys():  # another study in all but the name: its join is refused
         return code
-    offered: OfferedCode = Call(_offer_code, spec, info, cell, doing="reading the model code").result()
+    offered = Call(_offer_code, spec, info, cell, doing="reading the model code").result()
     return replace(offered, is_wanted=code.is_wanted)
 
 
-def prepare_in_child(spec: StudySpec, info: DatasetInfo, cell: Params | None = None) -> Call:
+def prepare_in_child(
+    spec: StudySpec, info: DatasetInfo, cell: Params | None = None
+) -> Call[tuple[StudySpec, OfferedCode]]:
     """`work.preparation.prepare` in a child, which imports TensorFlow so that we need not."""
     return Call(_prepare, spec, info, cell, doing="checking the study file")
 

@@ -36,7 +36,7 @@ class Architecture:
     """
 
     name: str
-    function: Callable[..., keras.Model]
+    function: Callable[..., object]
     parameters: dict[str, Declared]
     required: frozenset[str]
     of_dataset: tuple[str, ...] = ()

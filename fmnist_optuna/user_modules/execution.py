@@ -53,7 +53,7 @@ class UserModules:
             parent, _, child = name.rpartition(".")
             if vars(sys.modules.get(parent, ModuleType(""))).get(child) is module:
                 delattr(sys.modules[parent], child)  # `from parent import child` looks there first
-            loader = module.__spec__.loader  # type: ignore[union-attr]
+            loader = None if module.__spec__ is None else module.__spec__.loader
             if isinstance(loader, SourceFileLoader | SourcelessFileLoader):
                 self._keep(name, loader)
 

@@ -6,7 +6,7 @@ what they are set to is the user's business.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ SESSION_SETTINGS = (
 )
 NAMES = "object_name_uids"
 # Classes and functions by name, names by class, gradients by name.
-REGISTRIES: tuple[dict[Any, Any], ...] = (
+REGISTRIES: tuple[dict[Hashable, object], ...] = (
     object_registration.GLOBAL_CUSTOM_OBJECTS,
     object_registration.GLOBAL_CUSTOM_NAMES,
     gradient_registry._registry,
@@ -53,8 +53,11 @@ REGISTRIES: tuple[dict[Any, Any], ...] = (
 class _Setting(NamedTuple):
     """How one setting of TensorFlow or NumPy is read and set."""
 
-    read: Callable[[], Any]
-    write: Callable[[Any], object]
+    read: Callable[[], object]
+    write: Callable[[Any], object]  # takes what `read` gives
+
+
+GraphOptimizer = tuple[object, dict[str, object]]  # whether XLA compiles, and the options by name
 
 
 def _set_op_determinism(is_on: bool) -> None:
@@ -64,12 +67,12 @@ def _set_op_determinism(is_on: bool) -> None:
         tf_config.disable_op_determinism()
 
 
-def _read_graph_optimizer() -> tuple[Any, dict[str, Any]]:
+def _read_graph_optimizer() -> GraphOptimizer:
     present = context.context()
     return present._optimizer_jit, dict(present._optimizer_experimental_options)
 
 
-def _set_graph_optimizer(value: tuple[Any, dict[str, Any]]) -> None:
+def _set_graph_optimizer(value: GraphOptimizer) -> None:
     present = context.context()
     jit, options = value
     # The public function only adds options.
@@ -103,11 +106,11 @@ class FrameworkSettings:
         others: TensorFlow's and NumPy's.
     """
 
-    config: dict[str, Any]
-    session: dict[str, Any]
-    registered: tuple[dict[Any, Any], ...]
+    config: dict[str, object]
+    session: dict[str, object]
+    registered: tuple[dict[Hashable, object], ...]
     names: Counter[str]
-    others: dict[str, Any]
+    others: dict[str, object]
 
     @classmethod
     def read(cls, without: Collection[str] = ()) -> "FrameworkSettings":
@@ -148,7 +151,7 @@ class FrameworkSettings:
             registry.update(before)
 
 
-def _is_of(modules: Collection[str], key: Any, value: Any) -> bool:
+def _is_of(modules: Collection[str], key: object, value: object) -> bool:
     registered = value.get("type") if isinstance(value, dict) else value  # TensorFlow keeps where it was registered
     return any(getattr(thing, "__module__", None) in modules for thing in (key, registered))
 

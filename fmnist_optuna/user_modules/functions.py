@@ -2,9 +2,7 @@
 
 import contextlib
 import importlib
-import typing
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from fmnist_optuna.errors import SpecError, is_ctrl_c
 from fmnist_optuna.user_modules.execution import USER_MODULES
@@ -12,7 +10,7 @@ from fmnist_optuna.user_modules.search_path import check_name, describe_places
 from fmnist_optuna.wording import describe_error
 
 
-def load_function(name: str, key: str) -> Callable[..., Any]:
+def load_function(name: str, key: str) -> Callable[..., object]:
     """Import a function by "package.module:function".
 
     Args:
@@ -32,10 +30,10 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
                 raise
             raise SpecError(f"{claim} there is no module {error.name} in {describe_places()}.") from error
     USER_MODULES.add(module_name)
-    function = getattr(module, function_name, None)
+    function: object = getattr(module, function_name, None)
     if not callable(function):
         raise SpecError(f"{key} must name a function, but module {module_name} has no function {function_name}.")
-    return typing.cast(Callable[..., Any], function)
+    return function
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ Patches of other packages are not known here.
 import sys
 from collections.abc import Collection, Iterator
 from types import ModuleType
-from typing import Any
 
 PACKAGE = "keras"
 _ABSENT = object()
@@ -55,7 +54,7 @@ def _owners() -> Iterator[ModuleType | type]:
                 yield value
 
 
-def _functions_of(owner: ModuleType | type) -> dict[str, Any]:
+def _functions_of(owner: ModuleType | type) -> dict[str, object]:
     """What can be called or is a property, as it stands in the namespace."""
     return {
         name: value
@@ -64,7 +63,7 @@ def _functions_of(owner: ModuleType | type) -> dict[str, Any]:
     }
 
 
-def _module_of(value: Any) -> str | None:
+def _module_of(value: object) -> str | None:
     """Where a function, method or class was written; a wrapper may have taken the name of what it wraps."""
     plain = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     written = getattr(plain, "__globals__", {}).get("__name__")

@@ -7,7 +7,6 @@ a layer, an optimizer or a callback that an earlier trial has used.
 import hashlib
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +18,7 @@ class _Known:
     """Objects that were seen before, by identity, with a note each; none is kept alive."""
 
     def __init__(self) -> None:
-        self._notes: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._notes: dict[int, tuple[weakref.ref[object], str]] = {}
 
     def note_of(self, thing: object) -> str | None:
         reference, note = self._notes.get(id(thing), (None, ""))
@@ -72,7 +71,7 @@ def refuse_used_callbacks(callbacks: Sequence[keras.callbacks.Callback], name: s
         _CALLBACKS.add(callback)
 
 
-def hash_value(variable: Any) -> str:
+def hash_value(variable: keras.Variable) -> str:
     """A hash of the value of a variable: equal for equal numbers of one shape and type."""
     value = np.ascontiguousarray(variable.numpy())
     return hashlib.blake2b(f"{value.shape}{value.dtype}".encode() + value.tobytes(), digest_size=16).hexdigest()

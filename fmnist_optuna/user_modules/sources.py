@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from fmnist_optuna.origins import is_users
 
@@ -77,18 +77,32 @@ def _is_users(spec: ModuleSpec, own: set[str]) -> bool:
     return bool(places) and all(is_users(Path(place)) for place in places)
 
 
+@runtime_checkable
+class _HasSource(Protocol):
+    """A loader that may know the text of a module."""
+
+    def get_source(self, fullname: str) -> str | None: ...
+
+
+@runtime_checkable
+class _HasData(Protocol):
+    """A loader that reads files."""
+
+    def get_data(self, path: str) -> bytes: ...
+
+
 def _read_text(spec: ModuleSpec) -> str | None:
     """The source; a hash of the bytes where there is none; None for a namespace package or a module out of nothing."""
-    loader: Any = spec.loader
+    loader: object = spec.loader
     if spec.origin is None:  # a namespace package
         return None
     try:
-        text = loader.get_source(spec.name) if hasattr(loader, "get_source") else None
-        if isinstance(text, str):
+        text = loader.get_source(spec.name) if isinstance(loader, _HasSource) else None
+        if text is not None:
             return text
-        if not hasattr(loader, "get_data"):
+        if not isinstance(loader, _HasData):
             return None
-        content: bytes = loader.get_data(spec.origin)
+        content = loader.get_data(spec.origin)
     except (OSError, ImportError, SyntaxError):
         return None
     return f"sha256 {hashlib.sha256(content[PYC_HEADER:] if spec.origin.endswith('.pyc') else content).hexdigest()}"

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from fmnist_optuna import __version__
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.log import log_event
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ N_THREADS = 1  # of TensorFlow, in every process that trains
 
 
 @functools.cache
-def read_environment() -> dict[str, Any]:
+def read_environment() -> Mapping[str, Json]:
     """The environment of this process as JSON values: versions, Python, CPU, threads, settings, revision of the code.
 
     Settings of Keras and TensorFlow are there once Keras is loaded, as in every process that trains; it is read when
@@ -87,7 +87,7 @@ def _read_revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+def differences(recorded: Mapping[str, Json], present: Mapping[str, Json]) -> list[str]:
     """A line for everything in which two environments differ: `tensorflow: then 2.21.0, now 2.22.0`.
 
     Of settings that a record of an earlier version does not have, nothing is known and nothing said.
@@ -102,11 +102,11 @@ def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list
     ]
 
 
-def _show(environment: Mapping[str, Any], key: str) -> str:
+def _show(environment: Mapping[str, Json], key: str) -> str:
     return str(environment[key]) if key in environment else "unset"
 
 
-def warn_of_environment(name: str, recorded: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+def warn_of_environment(name: str, recorded: Mapping[str, Json], present: Mapping[str, Json]) -> None:
     """Log in what that changes numbers this process differs from the one that brought the study's code.
 
     Python, processor and revision are left out: a study may well be trained by several machines.

@@ -10,7 +10,7 @@ from fmnist_optuna.spec.study_spec import StudySpec
 DOING = "building models under two seeds"
 
 
-def find_warnings_in_child(spec: StudySpec, info: DatasetInfo) -> Call | None:
+def find_warnings_in_child(spec: StudySpec, info: DatasetInfo) -> Call[dict[str, str]] | None:
     """A child that builds the smallest cell's model under two seeds; none for "dense".
 
     Its result is a dictionary of warnings by the name of their event: what the seed does not decide or does not change
@@ -40,7 +40,9 @@ def _find_warnings(spec: StudySpec, info: DatasetInfo) -> dict[str, str]:
     return {event: reason for event, reason in warnings.items() if reason is not None}
 
 
-def check_seeds_in_child(spec: StudySpec, info: DatasetInfo, cells: Sequence[tuple[Params, int, int]]) -> Call:
+def check_seeds_in_child(
+    spec: StudySpec, info: DatasetInfo, cells: Sequence[tuple[Params, int, int]]
+) -> Call[str | None]:
     """A child that refuses cells which start from equal weights under two seeds, or whose result is a warning or None.
 
     Args:

@@ -15,7 +15,8 @@ import fmnist_optuna
 PACKAGE = Path(fmnist_optuna.__file__).parent
 # The floors from the ground up: a room imports from the floors below its own, never from its own floor or above.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "log", "origins", "__init__"),
+    ("errors", "json_value", "origins", "__init__"),
+    ("log",),
     ("settings", "wording", "durable"),
     ("processes",),
     ("search",),
