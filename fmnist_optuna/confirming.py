@@ -73,7 +73,6 @@ def confirm_study(
     Interrupted, a second call goes on. A call with more cells or seeds adds them to those that are there.
 
     Args:
-        session: Of the study.
         n_cells: How many of the best; by default what the study file says.
         n_seeds: Seeds a cell, >= 2; by default what the study file says.
         catching: As `run_study` has it.
@@ -96,15 +95,19 @@ def confirm_study(
             train_cells(prepared, options, observer, caught)
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:
-        raise MismatchError(
-            f"study {prepared.session.record.name}: a cell must have a result for every seed, but none has; "
-            f"`fmnist-optuna trials {prepared.session.record.name}` shows why, the logs are in "
-            f"{log_folder_of(prepared.session, options)}."
-        )
+        raise _nothing_to_choose(prepared.session, options)
     selected = evaluate_leader(session, prepared.data.data_dir)
     if is_trained:
         decorate_study(session)
     return ConfirmedStudy(winner, winner.confirmation, selected)
+
+
+def _nothing_to_choose(confirming: Session, options: RunOptions) -> MismatchError:
+    name = confirming.record.name
+    return MismatchError(
+        f"study {name}: a cell must have a result for every seed, but none has; `fmnist-optuna trials {name}` shows "
+        f"why, the logs are in {log_folder_of(confirming, options)}."
+    )
 
 
 def _leaders(session: Session, n_cells: int) -> list[Cell]:

@@ -69,7 +69,7 @@ def dashboard(
     from fmnist_optuna.pages.access import make_access
     from fmnist_optuna.pages.address import LOOPBACK, check_address
     from fmnist_optuna.pages.dashboard import Dashboard, make_application
-    from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, read_dashboard_token
+    from fmnist_optuna.settings import read_dashboard_token
 
     host = LOOPBACK if host is None else host  # an empty one is refused, as it may mean here alone or everywhere
     check_address(host, port)
@@ -82,15 +82,19 @@ def dashboard(
     link = address if access.token is None else f"{address}?token={access.token}"
     # Logs may keep what is printed, and whoever named a file knows its token.
     print(link if token is None else address, flush=True)
-    say(
-        f"{'WRITABLE' if is_writable else 'Read-only'}; Ctrl-C stops it.",
-        logging.WARNING if is_writable else logging.INFO,
-    )
-    if token is not None:
-        say(f"Add ?token=... to it, with the token of the file that {DASHBOARD_TOKEN_FILE} names.", logging.INFO)
+    _say_how_to_use_it(is_writable, has_token_file=token is not None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _opened(link) if is_opened else contextlib.nullcontext():
         server.serve()
+
+
+def _say_how_to_use_it(is_writable: bool, has_token_file: bool) -> None:
+    from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE
+
+    kind, level = ("WRITABLE", logging.WARNING) if is_writable else ("Read-only", logging.INFO)
+    say(f"{kind}; Ctrl-C stops it.", level)
+    if has_token_file:
+        say(f"Add ?token=... to it, with the token of the file that {DASHBOARD_TOKEN_FILE} names.", logging.INFO)
 
 
 @contextlib.contextmanager

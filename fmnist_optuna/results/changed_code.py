@@ -30,10 +30,15 @@ def explained_by_code(session: Session, attempt: Attempt) -> Iterator[None]:
         ) from error
 
 
+def find_recorded_code(session: Session, attempt: Attempt) -> CodeRecord | None:
+    """The code that an attempt was trained with; None for one that recorded none."""
+    accepted = {code.fingerprint: code.code for code in list_codes(session.storage, session.record.study_id)}
+    return accepted.get(attempt.attributes.code or "")
+
+
 def find_changed_parts(session: Session, attempt: Attempt) -> list[str]:
     """Names of modules, settings and models that differ from the trial's; none for one that recorded no code."""
-    accepted = {code.fingerprint: code.code for code in list_codes(session.storage, session.record.study_id)}
-    trained_with = accepted.get(attempt.attributes.code or "")
+    trained_with = find_recorded_code(session, attempt)
     if trained_with is None:
         return []
     try:

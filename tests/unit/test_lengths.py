@@ -1,0 +1,55 @@
+"""Functions of one screen, modules that are read in one sitting."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import fmnist_optuna
+
+PACKAGE = Path(fmnist_optuna.__file__).parent
+LONGEST_FUNCTION = 40  # lines, with signature and docstring
+LONGEST_MODULE = 300  # lines
+# Longer ones: most of the first is what a reader of the Python interface needs.
+LONG_FUNCTIONS = {
+    "api/training.py: run_study",
+    "export/folder.py: _write",
+    "export/saved_model.py: write_models",
+    "study/studies.py: _seed",
+    "training/loop.py: train",
+    "work/attempt.py: run_attempt",
+}
+LONG_MODULES = {
+    "ledger/cells.py",
+    "ledger/progress.py",
+    "spec/study_spec.py",
+    "study/studies.py",
+    "work/local.py",
+}
+
+
+def find_functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and lines of every function of a module, those within others too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or 0) - node.lineno + 1
+
+
+def test_every_function_fits_a_screen() -> None:
+    """At most 40 lines; the list of longer ones names none that has become short."""
+    found = {
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in PACKAGE.rglob("*.py")
+        for name, n_lines in find_functions(path)
+        if n_lines > LONGEST_FUNCTION
+    }
+    assert found == LONG_FUNCTIONS
+
+
+def test_every_module_is_read_in_one_sitting() -> None:
+    """At most 300 lines; the list of longer ones names none that has become short."""
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if len(path.read_text().splitlines()) > LONGEST_MODULE
+    }
+    assert found == LONG_MODULES
