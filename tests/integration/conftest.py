@@ -40,6 +40,17 @@ def _settings_as_they_were() -> Iterator[None]:
         keras.config.set_image_data_format("channels_last")
 
 
+@pytest.fixture
+def settings_set_back() -> Iterator[None]:
+    """Whatever a user's module sets in a test is set back for the tests after it."""
+    from fmnist_optuna.user_modules.framework_settings import FrameworkSettings
+
+    before = FrameworkSettings.read()
+    yield
+    before.set_back()
+    before.unregister()
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> None:
     """One TensorFlow thread, as every worker has it: sums in one order, so that numbers repeat bit for bit."""

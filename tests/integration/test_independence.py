@@ -1,8 +1,7 @@
-"""No trial meets what another left: settings, modules, seeds, layers, callbacks and files of the user's."""
+"""No trial meets what another left: settings, modules, layers and callbacks of the user's."""
 
 import importlib
 import py_compile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,63 +9,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_study import begin_trial, claim_cell, finish_trial, open_small, settle
 
-from fmnist_optuna.confirming import confirm_study
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
-from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.processes.children import Call
-from fmnist_optuna.running.options import RunOptions
-from fmnist_optuna.running.preparation import prepare_study
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
-from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join, find_study_or_none
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.engine import ResidentData
-from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
 from fmnist_optuna.training.user_code import UserCode, forget_models
 from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.framework_settings import FrameworkSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
-
-MakeModule = Callable[[str, str], str]
-PLAIN = """
-import keras
-def compiled(*layers, optimizer="sgd"):
-    model = keras.Sequential([
-        keras.Input((28, 28), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), *layers,
-    ])
-    model.compile(optimizer, "sparse_categorical_crossentropy")
-    return model
-def head(**options):
-    return keras.layers.Dense(10, activation="softmax", **options)
-"""
-
-
-@pytest.fixture
-def settings_set_back() -> Iterator[None]:
-    """Whatever a user's module of these tests sets is set back for the tests after it."""
-    before = FrameworkSettings.read()
-    yield
-    before.set_back()
-    before.unregister()
-
-
-def make_spec(module: str, callbacks: tuple[str, ...] = (), **grid: list[Any]) -> StudySpec:
-    content = {
-        "name": "mine",
-        "data": {"source": "synthetic", "n_validation": 2_400},
-        "model": {"architecture": f"{module}:net"},
-        "grid": grid,
-        "training": {"max_epochs": 2, "callbacks": [f"{module}:{name}" for name in callbacks]},
-        "pruner": {"name": "none"},
-    }
-    return parse_spec(content, "mine.toml")
 
 
 def make_data(n_train: int = 70, n_validation: int = 40) -> ResidentData:
@@ -378,87 +334,6 @@ def test_callback_that_an_earlier_trial_had_is_refused(installed: str, tmp_path:
 
 # Initial weights
 
-SEEDS = (
-    PLAIN
-    + """
-def net(kind):
-    if kind == "fixed":
-        keras.utils.set_random_seed(42)
-    hidden = keras.layers.Dense(4, name="hidden")
-    if kind == "seeded":
-        hidden = keras.layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(seed=1), name="hidden")
-    if kind == "masks":
-        return compiled(hidden, keras.layers.Dropout(0.5, seed=1, name="drop"), head())
-    if kind == "zeros":
-        return compiled(head(kernel_initializer="zeros"))
-    if kind == "frozen":
-        hidden = keras.layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(seed=1), trainable=False)
-    return compiled(hidden, head())
-"""
-)
-
-
-@pytest.mark.parametrize(
-    ("kind", "weights", "states", "is_all"),
-    [
-        ("plain", None, None, False),
-        ("zeros", None, None, False),
-        ("frozen", None, None, False),
-        ("fixed", 2, 0, True),
-        ("seeded", 1, 0, False),
-        ("masks", 0, 1, False),
-    ],
-)
-def test_parts_that_no_seed_changes_are_named(
-    make_module: MakeModule, kind: str, weights: int | None, states: int | None, is_all: bool
-) -> None:
-    """Layers with the same initial weights or random numbers under two seeds; zeros and frozen layers are let be."""
-    code = UserCode(make_spec(make_module("user_seeds", SEEDS), kind=[kind]), FASHION_MNIST)
-    fixed = compare_seeds(code, [({"kind": kind}, 1, 2)])
-    if weights is None:
-        assert fixed is None
-        return
-    assert fixed is not None
-    assert (len(fixed.weights), len(fixed.random_states), fixed.is_all) == (weights, states, is_all)
-    assert "user_seeds:net gives the same" in str(fixed.describe())
-    if not is_all:
-        assert ("hidden" if weights else "drop") in str(fixed.describe())
-        assert refuse_fixed_weights(code, [({"kind": kind}, 1, 2)]) == fixed.describe()
-
-
-UNSEEDED = (
-    PLAIN
-    + """
-import random
-import numpy as np
-def net(kind):
-    draws = {"own": np.random.default_rng().normal, "set": np.random.normal}
-    bias = keras.initializers.Constant(draws[kind]() + random.random())
-    return compiled(keras.layers.Dense(2, bias_initializer=bias, name="hidden"), head())
-"""
-)
-
-
-def test_numbers_that_no_seed_decides_are_named(make_module: MakeModule) -> None:
-    """A generator of the user's own without a seed; NumPy's and Python's are set before each trial."""
-    code = UserCode(make_spec(make_module("user_unseeded", UNSEEDED), kind=["own", "set"]), FASHION_MNIST)
-    assert describe_unseeded(code, {"kind": "set"}, 1) is None
-    found = describe_unseeded(code, {"kind": "own"}, 1)
-    assert str(found).startswith("user_unseeded:net gives other initial values in hidden under the same seed, so that")
-
-
-def test_run_warns_of_what_no_seed_changes(
-    make_module: MakeModule, sqlite_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Once, before any training, with what to do."""
-    spec = make_spec(make_module("user_seeded", SEEDS), kind=["seeded"])
-    prepare_study(spec, RunOptions(StorageOptions(sqlite_url)), has_workers=False).session.storage.close()
-    reasons = [vars(record)["reason"] for record in caplog.records if getattr(record, "event", "") == "seeds_fixed"]
-    assert reasons == [
-        "user_seeded:net gives the same initial weights in hidden under every seed, so that fresh seeds vary less; "
-        "leave seeds to the study: no set_random_seed and no seed= in the function, and weights drawn in it by Keras."
-    ]
-
 
 @pytest.mark.parametrize(("seconds", "n_warnings"), [(1.1, 1), (0.0, 0)])
 def test_slow_modules_are_warned_of(make_module: MakeModule, seconds: float, n_warnings: int) -> None:
@@ -481,102 +356,4 @@ def test_limits_of_fit_alone_are_refused(make_module: MakeModule, limit: str) ->
         build_cell(code, {"lr": 0.1}, 0)
 
 
-def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sqlite_url: str, garments: Splits) -> None:
-    """`confirm` says so before it makes a study or trains anything."""
-    spec = make_spec(make_module("user_fixed", SEEDS), kind=["fixed"])
-    storage = open_small(sqlite_url)
-    record, _ = create_or_join(storage, spec, garments.fingerprint)
-    session = Session(storage, record, "worker")
-    claim = claim_cell(session)
-    trial_id = begin_trial(session, claim)
-    finish_trial(session, trial_id, 0.5)
-    settle(session, claim, trial_id)
-    with pytest.raises(SpecError) as caught:
-        confirm_study(session, RunOptions(StorageOptions(sqlite_url)))
-    assert str(caught.value) == (
-        "model.architecture must start from fresh weights for each seed of a confirmation, but user_fixed:net gives "
-        "the same under every seed; leave seeds to the study: no set_random_seed and no seed= in the function, and "
-        "weights drawn in it by Keras."
-    )
-    assert caught.value.exit_status == 2
-    assert find_study_or_none(storage, "mine/confirm") is None
-    storage.close()
-
-
 # Callbacks and their files
-
-CALLBACKS = (
-    PLAIN
-    + """
-from keras.callbacks import BackupAndRestore, CSVLogger, ModelCheckpoint, TensorBoard
-
-asked = []
-
-def net():
-    return compiled(head())
-def log(trial, params, *, folder):
-    asked.append((trial, dict(params), sorted(folder.iterdir())))
-    params.clear()
-    return [CSVLogger(folder / "log.csv"), BackupAndRestore(folder / "kept"), ModelCheckpoint(f"{folder}/best.keras")]
-class Logger(CSVLogger):
-    def __init__(self, folder, separator=";"):
-        super().__init__(folder / "log.csv", separator)
-def backup():
-    return BackupAndRestore("backup")
-def logger():
-    return CSVLogger("log.csv", append=True)
-class Best(ModelCheckpoint):
-    def __init__(self):
-        super().__init__("best-{epoch}.keras")
-def numbered(trial):
-    return ModelCheckpoint(f"/somewhere/{trial}.weights.h5", save_weights_only=True)
-def beside(folder):
-    return BackupAndRestore(folder / ".." / "backup")
-"""
-)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder of an attempt."""
-    path = tmp_path / "attempt"
-    path.mkdir()
-    return path
-
-
-def test_function_is_told_what_it_asks_for(make_module: MakeModule, folder: Path) -> None:
-    """Number of the trial, parameters and an empty folder by name; a class may be named like a function."""
-    code = UserCode(
-        make_spec(make_module("user_callbacks", CALLBACKS), ("log", "Logger"), training_seed=[7]), FASHION_MNIST
-    )
-    params = {"training_seed": 7}
-    made = make_callbacks(code.callbacks, CallbackArguments(3, params, folder))
-    names = [type(callback).__name__ for callback in made]
-    assert names == ["CSVLogger", "BackupAndRestore", "ModelCheckpoint", "Logger"]
-    assert code.architecture.function.__globals__["asked"] == [(3, {"training_seed": 7}, [])]
-    assert params == {"training_seed": 7}
-
-
-@pytest.mark.parametrize(
-    ("function", "kind", "path", "does", "name"),
-    [
-        ("backup", "BackupAndRestore", "backup_dir 'backup'", "go on from", "backup"),
-        ("logger", "CSVLogger", "filename 'log.csv'", "write to", "log.csv"),
-        ("Best", "Best", "filepath 'best-{epoch}.keras'", "write to", "best-{epoch}.keras"),
-        ("numbered", "ModelCheckpoint", "filepath '/somewhere/3.weights.h5'", "write to", "3.weights.h5"),
-        ("beside", "BackupAndRestore", "backup_dir '{folder}/../backup'", "go on from", "backup"),
-    ],
-    ids=lambda value: value if value.isalpha() else "",
-)
-def test_files_outside_the_attempt_are_refused(
-    make_module: MakeModule, folder: Path, function: str, kind: str, path: str, does: str, name: str
-) -> None:
-    """What another attempt would overwrite, or go on from, is refused with the path and the remedy."""
-    code = UserCode(make_spec(make_module("user_callbacks", CALLBACKS), (function,), training_seed=[7]), FASHION_MNIST)
-    with pytest.raises(SpecError) as caught:
-        make_callbacks(code.callbacks, CallbackArguments(3, {}, folder))
-    assert str(caught.value) == (
-        f"training.callbacks must write into the folder of their own attempt, but user_callbacks:{function} returned "
-        f"{kind} with {path.replace('{folder}', str(folder))}, which another attempt would {does} too; let the "
-        f"function take the folder, def {function}(folder), and use folder / '{name}'."
-    )
