@@ -2,6 +2,7 @@
 
 import pytest
 from small_study import begin_trial, claim_cell, finish_trial, open_small, settle
+from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.confirming import confirm_study
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError

@@ -1,0 +1,90 @@
+"""Studies of drawn garments that are trained in this process, as a worker trains them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from fmnist_optuna.bridge.artifacts import weights_path
+from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.ledger.options import StorageOptions
+from fmnist_optuna.results.evaluation import StoredWeights
+from fmnist_optuna.search.cell import Grid
+from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import create_or_join
+from fmnist_optuna.training.architecture import build_model, load_architecture
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.user_code import UserCode
+from fmnist_optuna.training.weights import load_weights
+from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
+from fmnist_optuna.work.objective import KerasObjective
+
+MAX_EPOCHS = 4
+
+
+def make_spec(grid: Grid, training: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
+    return parse_spec(
+        {
+            "name": "garments",
+            "data": {"source": "synthetic", "n_validation": 2_400},
+            "grid": grid,
+            "training": {"max_epochs": MAX_EPOCHS, "patience": MAX_EPOCHS, **(training or {})},
+            "pruner": {"name": "none"},
+            **tables,
+        },
+        "garments.toml",
+    )
+
+
+def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = create_storage(StorageOptions(f"sqlite:///{folder}/studies.db"))
+    record, _ = create_or_join(storage, UserCode(spec, FASHION_MNIST).bind(), fingerprint)
+    session = Session(storage, record, "worker-1")
+    session.presence.register("worker-1", fresh_seconds=60.0)
+    return session
+
+
+def run_worker(session: Session, data: ResidentData, leave: LeaveRequest | None = None) -> WorkerEnd:
+    """One worker in this process, until nothing is left."""
+    objective = KerasObjective(session.record.spec, data)
+    return work(session, objective, leave or LeaveRequest(), session.record.generation)
+
+
+def all_trials(session: Session) -> list[FrozenTrial]:
+    return session.trials.get_all_trials(session.record.study_id)
+
+
+def artifacts(session: Session) -> list[Path]:
+    return sorted(session.storage.artifacts.glob("*"))
+
+
+def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
+    spec = session.record.spec
+    model = build_model(load_architecture(spec.model.architecture), spec, trial.params, FASHION_MNIST)
+    path = weights_path(session.storage.artifacts, session.trials, trial)
+    load_weights(model, path, trial.user_attrs["weights_sha256"])
+    return model
+
+
+def stored_weights(session: Session, trial: FrozenTrial, **changes: Any) -> StoredWeights:
+    stored = StoredWeights(
+        trial=trial.number,
+        params=trial.params,
+        seed=trial.user_attrs["seed"],
+        path=weights_path(session.storage.artifacts, session.trials, trial),
+        sha256=trial.user_attrs["weights_sha256"],
+        val_accuracy=trial.value or 0.0,
+        environment=trial.user_attrs["environment"],
+    )
+    return replace(stored, **changes)
+
+
+def share_of_hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(predict_probabilities(model, images, FASHION_MNIST).argmax(axis=1) == labels))
