@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from fmnist_optuna.json_value import Json
+
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.confirming import ConfirmedStudy
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import Attempt, CellCounts
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
+    from fmnist_optuna.search.cell import ParamValue
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-Answer = dict[str, object]  # a JSON object
+Answer = dict[str, Json]
 
 
 def print_json(answer: Answer) -> None:
@@ -36,7 +39,7 @@ def data_answer(record: StudyRecord) -> Answer:
     return {"source": record.data_source, "fingerprint": record.data_fingerprint}
 
 
-def counts_answer(counts: CellCounts) -> dict[str, int]:
+def counts_answer(counts: CellCounts) -> Answer:
     """Cells by state."""
     return vars(counts)
 
@@ -224,7 +227,7 @@ def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> An
     return {**answer, "data": data_answer(study), "created_at": created_at}
 
 
-def _json_value(value: object) -> object:
+def _json_value(value: ParamValue) -> ParamValue:
     """A parameter as JSON has it: a number of another program that is not finite becomes a string."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import sys
+from typing import TextIO
 
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import PERSON
@@ -91,11 +92,11 @@ def _occupy_descriptors() -> None:
                 os.close(null)
 
 
-def _wrap(stream: object, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
+def _wrap(stream: TextIO | None, kind: type[io.TextIOWrapper]) -> TextIO:
     if stream is None:  # closed
         return kind(open(os.devnull, "wb"), encoding="utf-8", errors=__name__)  # noqa: PTH123 - until the end
     if not isinstance(stream, io.TextIOWrapper):  # replaced by somebody who knows why
-        return stream  # type: ignore[return-value]
+        return stream
     return kind(
         stream.buffer,
         encoding=stream.encoding,

@@ -4,34 +4,30 @@ import math
 import os
 from pathlib import Path
 
-ROOT = Path("/")
+ROOT = Path("/")  # where /proc and /sys are
 V1_MOUNTS = ("cpu,cpuacct", "cpu", "cpuacct,cpu")  # where systems mount the controller of version 1
 
 
-def usable_cores(root: Path = ROOT) -> int:
-    """Cores that workers may keep busy at once, at least 1.
-
-    Args:
-        root: Where /proc and /sys are.
-    """
+def usable_cores() -> int:
+    """Cores that workers may keep busy at once, at least 1."""
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(root)
+    quota = _cgroup_quota()
     return max(1, n_cores if quota is None else min(n_cores, math.ceil(quota)))
 
 
-def _cgroup_quota(root: Path) -> float | None:
+def _cgroup_quota() -> float | None:
     """Smallest number of cores' time that a control group around this process may take; None without a limit."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (ROOT / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return None
     quotas: list[float] = []
     for line in lines:  # "0::/a/b" of version 2, "4:cpu,cpuacct:/a/b" of version 1
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers == "":
-            mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+            mounts = [ROOT / "sys/fs/cgroup", ROOT / "sys/fs/cgroup/unified"]
         elif "cpu" in controllers.split(","):
-            mounts = [root / "sys/fs/cgroup" / name for name in V1_MOUNTS]
+            mounts = [ROOT / "sys/fs/cgroup" / name for name in V1_MOUNTS]
         else:
             continue
         for mount in mounts:

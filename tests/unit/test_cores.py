@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fmnist_optuna.processes import cores
 from fmnist_optuna.processes.cores import usable_cores
 
 N_CORES = 6
@@ -13,6 +14,7 @@ N_CORES = 6
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of six cores whose /proc and /sys are the test's."""
+    monkeypatch.setattr(cores, "ROOT", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(N_CORES)), raising=False)
     return tmp_path
 
@@ -45,7 +47,7 @@ def write(machine: Path, group: str, files: dict[str, str]) -> None:
 def test_a_quota_of_version_2_bounds_the_cores(machine: Path, files: dict[str, str], expected: int) -> None:
     """The smallest of all groups around the process."""
     write(machine, "0::/a/b\n", files)
-    assert usable_cores(machine) == expected
+    assert usable_cores() == expected
 
 
 @pytest.mark.parametrize(
@@ -56,18 +58,18 @@ def test_a_quota_of_version_1_bounds_the_cores(machine: Path, mount: str, quota:
     """As older systems and hybrid ones have it."""
     files = {f"{mount}/docker/1/cpu.cfs_quota_us": quota, f"{mount}/docker/1/cpu.cfs_period_us": "100000\n"}
     write(machine, "5:memory:/x\n4:cpu,cpuacct:/docker/1\n0::/\n", files)
-    assert usable_cores(machine) == expected
+    assert usable_cores() == expected
 
 
 def test_a_path_of_the_host_is_that_of_the_mount(machine: Path) -> None:
     """A container of version 1 without a namespace is told the host's path, which it does not see."""
     write(machine, "4:cpu:/docker/1\n", {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"})
-    assert usable_cores(machine) == 2
+    assert usable_cores() == 2
 
 
 def test_without_control_groups_the_affinity_counts(machine: Path) -> None:
     """As on macOS, or where /proc is not mounted."""
-    assert usable_cores(machine) == N_CORES
+    assert usable_cores() == N_CORES
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
