@@ -8,9 +8,9 @@ from pathlib import Path
 from fmnist_optuna.data.sharing import NAMES
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.ledger.codes import list_codes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
+from fmnist_optuna.results.changed_code import find_recorded_code
 from fmnist_optuna.results.evaluation import recorded_seed
 from fmnist_optuna.results.winner import finished_attempt
 from fmnist_optuna.search.cell import Params
@@ -83,13 +83,10 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     attempt = finished_attempt(session, number)
     recorded = session.history.curve(attempt.trial_id)
     record, seed = session.record, recorded_seed(attempt)
-    accepted = {code.fingerprint: code for code in list_codes(session.storage, record.study_id)}
-    trained_with = accepted.get(attempt.attributes.code or "")
     repeated, sha256, present, code_lines = Call(
         _train_again,
         *(record.spec, attempt.params, number, seed, len(recorded)),
-        *(data_dir, record.data_fingerprint),
-        None if trained_with is None else trained_with.code,
+        *(data_dir, record.data_fingerprint, find_recorded_code(session, attempt)),
         doing="training the trial again",
     ).result()
     is_complete = attempt.state is State.COMPLETE

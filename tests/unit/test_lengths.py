@@ -13,14 +13,14 @@ LONGEST_MODULE = 300  # lines
 LONG_FUNCTIONS = {
     "api/training.py: run_study",
     "export/folder.py: _write",
+    "export/folder.py: export_model",
     "export/saved_model.py: write_models",
     "study/studies.py: _seed",
     "training/loop.py: train",
-    "work/attempt.py: run_attempt",
 }
 LONG_MODULES = {
     "ledger/cells.py",
-    "ledger/progress.py",
+    "ledger/storage.py",
     "spec/study_spec.py",
     "study/studies.py",
     "work/local.py",
