@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.data.sharing import share_arrays
@@ -136,8 +137,10 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_s
     if fresh is not None and (warning := fresh.result()) is not None:
         log_event(logger, logging.WARNING, "seeds_fixed", study=record.name, reason=warning)
     spec = confirmation_spec(record.spec, record.name, points)
-    code = None if fresh is None else _offer_code(session, spec, leaders, options.accepts_code)
-    confirming, n_new = create_or_join(session.storage, spec, record.data_fingerprint, points, code, parent=record)
+    code = None if fresh is None else _offer_code(session, spec, leaders, splits.folder, options.accepts_code)
+    confirming, n_new = create_or_join(
+        session.storage, spec, record.data_fingerprint, points, code, parent=record, info=record.info
+    )
     prepared = PreparedStudy(Session(session.storage, confirming, "supervisor"), data, n_new)
     if prepared.session.history.counts().is_over:
         return prepared
@@ -161,8 +164,13 @@ def _check_seeds_in_child(
     return check_seeds_in_child(session.record.spec, session.record.info, cells)
 
 
-def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[Cell], is_wanted: bool) -> OfferedCode:
+def _offer_code(
+    session: Session, spec: StudySpec, leaders: Sequence[Cell], folder: Path | None, is_wanted: bool
+) -> OfferedCode:
     """The code here, rehearsed, which must be what the leaders were trained with.
+
+    Args:
+        folder: With arrays of the user's own data; None for a built-in source.
 
     Raises:
         JoinRefusedError: It differs, and was not said to be wanted.
@@ -173,7 +181,7 @@ def _offer_code(session: Session, spec: StudySpec, leaders: Sequence[Cell], is_w
     used = {result_of(session, cell).attributes.code or "" for cell in leaders}
     # A model is of one cell, and a code that was accepted for a larger grid may be of another one.
     cell = None if newest is None else newest.code.cell
-    offered = prepare_in_child(spec, record.info, cell).result()[1]
+    offered = prepare_in_child(spec, record.info, folder, cell).result()[1]
     for fingerprint in sorted(used & accepted.keys()):
         lines = code_differences(accepted[fingerprint].code, offered.code)
         if lines and not is_wanted:

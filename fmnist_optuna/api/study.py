@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import CellCounts, WorkerRow
 from fmnist_optuna.ledger.storage import open_storage
@@ -37,8 +38,13 @@ class Study:
         return self._session.record.spec
 
     @property
+    def dataset(self) -> DatasetInfo:
+        """What its images and labels are."""
+        return self._session.record.info
+
+    @property
     def is_demo(self) -> bool:
-        """Whether its images are drawn garments, so that its numbers say nothing about Fashion-MNIST."""
+        """Whether its images only stand in for real ones, as drawn garments do: its numbers say nothing about those."""
         return self._session.record.info.is_demo
 
     def status(self) -> CellCounts:

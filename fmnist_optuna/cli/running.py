@@ -50,8 +50,12 @@ SpecFile = Annotated[
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Another name for the study.")]
 Source = Annotated[
-    Literal["auto", "fashion-mnist", "synthetic"] | None,
-    typer.Option("--data", help="Which data; auto falls back to synthetic garments, loudly."),
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="auto, fashion-mnist, synthetic or MODULE:FUNCTION; auto falls back to synthetic garments, loudly.",
+    ),
 ]
 Pruner = Annotated[
     Literal["median", "none"] | None, typer.Option("--pruner", help="none trains every cell to its end.")

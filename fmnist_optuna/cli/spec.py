@@ -70,11 +70,10 @@ def check(
     spec = read_study_file(study_file)
 
     from fmnist_optuna.cli.answers import print_json
-    from fmnist_optuna.data.built_in import expect_info
-    from fmnist_optuna.running.preparation import prepare_in_child
+    from fmnist_optuna.running.preparation import check_study
     from fmnist_optuna.search.cell import make_points
 
-    bound, _ = prepare_in_child(spec, expect_info(spec.data.source)).result()
+    bound = check_study(spec)
     n_cells = len(make_points(bound.grid))
     if as_json:
         print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})

@@ -54,9 +54,11 @@ class DatasetInfo:
     def __post_init__(self) -> None:
         for field in ("image_shape", "value_range", "class_names"):
             value = getattr(self, field)
+            value = value.tolist() if isinstance(value, np.ndarray) else value
             if isinstance(value, str) or not isinstance(value, Sequence):
                 raise DataError(f"DatasetInfo.{field} must be a tuple, but got {value!r:.80}")
-            object.__setattr__(self, field, tuple(value))
+            plain = (each.item() if isinstance(each, np.generic) else each for each in value)  # NumPy's own numbers
+            object.__setattr__(self, field, tuple(plain))
         for field, rule, is_right in _rules(self):
             if not is_right:
                 raise DataError(f"DatasetInfo.{field} must be {rule}, but got {getattr(self, field)!r:.80}")
@@ -188,6 +190,7 @@ class Dataset:
 def _check_images(place: str, images: Any, info: DatasetInfo) -> None:
     if not isinstance(images, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(images).__name__}")
+    images = np.asarray(images)  # what a masked array hides is kept as well
     if images.shape[1:] != info.image_shape:
         raise DataError(f"{place} must have the shape {info.array_shape} of the info, but has {images.shape}")
     if images.dtype != info.dtype:
@@ -195,6 +198,10 @@ def _check_images(place: str, images: Any, info: DatasetInfo) -> None:
     if len(images) == 0:
         raise DataError(f"{place} must hold at least one image, but holds none")
     low, high = float(images.min()), float(images.max())  # NaN if there is one
+    if not np.isfinite([low, high]).all():
+        index = int(np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0])
+        came = images[index][~np.isfinite(images[index])][0]
+        raise DataError(f"{place} must hold finite numbers, but the image {index} holds {came}")
     if not (info.value_range[0] <= low and high <= info.value_range[1]):
         raise DataError(
             f"{place} must lie within the value_range of the info, {info.value_range[0]:g} to "
@@ -205,6 +212,7 @@ def _check_images(place: str, images: Any, info: DatasetInfo) -> None:
 def _check_labels(place: str, labels: Any, n_images: int, info: DatasetInfo) -> None:
     if not isinstance(labels, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(labels).__name__}")
+    labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{place} must be integers, but are {labels.dtype}")
     if labels.shape != (n_images,):

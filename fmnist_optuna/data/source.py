@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist_optuna.data.built_in import BUILT_IN
+from fmnist_optuna.data.built_in import BUILT_IN, expect_info
 from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.download import DEFAULT_MIRRORS, REACH_TIMEOUT, ask_mirrors, fetch
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST_FILES, find_data_dir, load_fashion_mnist
 from fmnist_optuna.data.idx import IdxFile
-from fmnist_optuna.data.split import Splits, split_dataset
-from fmnist_optuna.data.synthetic import load_garments
-from fmnist_optuna.errors import DataError, UsageError
+from fmnist_optuna.data.split import Splits, check_n_validation, split_dataset
+from fmnist_optuna.data.synthetic import N_TRAIN, load_garments
+from fmnist_optuna.errors import MismatchError, UsageError
+from fmnist_optuna.spec.study_spec import DataSpec
 
 SYNTHETIC_VALIDATION_SHARE = 5  # at most one image in five validates: 2,400 of 12,000, the share of 12,000 in 60,000
 
 
 @dataclass(frozen=True)
 class ResolvedData:
-    """The source that a study will use, decided once; `data_dir` is None for the synthetic one, `reason` says why.
+    """The source that a study will use, decided once; `data_dir` is of Fashion-MNIST alone, `reason` says why.
 
     `is_fallback` says that the synthetic one was not asked for.
     """
@@ -47,8 +48,8 @@ def resolve_source(
     Files found on disk are not read here: `load_splits` verifies each before use, and never falls back.
 
     Args:
-        source: "synthetic" looks nowhere; "fashion-mnist" never falls back; "auto" falls back to synthetic only
-            if no folder was given, no cache is complete and no mirror answers in time.
+        source: "synthetic" and a function of the user's own look nowhere; "fashion-mnist" never falls back; "auto"
+            falls back to synthetic only if no folder was given, no cache is complete and no mirror answers in time.
         data_dir: The only folder looked at, if given.
         mirrors: Base URLs to try after the default ones.
         files: What Fashion-MNIST is; for tests.
@@ -58,8 +59,8 @@ def resolve_source(
     Raises:
         DataError: The given folder lacks a file, or the download failed although a mirror answered.
     """
-    if source == "synthetic":
-        return ResolvedData("synthetic", None, "synthetic garments, as asked for")
+    if source not in ("auto", "fashion-mnist"):
+        return ResolvedData(source, None, f"{'synthetic garments' if source == 'synthetic' else source}, as asked for")
     found = find_data_dir(data_dir, files=files)
     if found is not None:
         return ResolvedData("fashion-mnist", found, f"Fashion-MNIST found in {found}")
@@ -83,10 +84,10 @@ def load_splits(
     *,
     files: Sequence[IdxFile] = FASHION_MNIST_FILES,
 ) -> Splits:
-    """Load the images and split the training ones, stratified by label; never downloads.
+    """Load the images of a built-in source and split the training ones, stratified by label; never downloads.
 
     Args:
-        source: Where the images come from.
+        source: "fashion-mnist" or "synthetic".
         n_validation: Images set aside for validation: from the number of classes to that many less than there are.
             Of the synthetic images, which are fewer, at most a fifth is set aside, whatever is asked for.
         split_seed: Seed of the split, >= 0. The same seed gives the same split.
@@ -95,20 +96,37 @@ def load_splits(
         files: What Fashion-MNIST is; for tests.
 
     Raises:
-        DataError: A file is missing or corrupt, or the fingerprint is not the expected one.
+        DataError: A file is missing or corrupt.
+        MismatchError: The fingerprint is not the expected one.
         UsageError: n_validation or split_seed is out of range.
     """
     dataset = _load_dataset(source, data_dir, files)
     if source == "synthetic":
-        n_validation = min(n_validation, len(dataset.train_labels) // SYNTHETIC_VALIDATION_SHARE)
+        n_validation = _cap(n_validation, len(dataset.train_labels))
     splits = split_dataset(dataset, source, n_validation, split_seed)
     if expected_fingerprint not in (None, splits.fingerprint):
-        raise DataError(
+        raise MismatchError(
             f"the data must have the fingerprint {expected_fingerprint} that the study was created with, but "
             f"{source} (n_validation={n_validation}, split_seed={split_seed}) from {data_dir or 'the cache'} has "
             f"{splits.fingerprint}; name the original files with --data-dir DIR, or start a study of another name"
         )
     return splits
+
+
+def check_split(data: DataSpec) -> None:
+    """Check how many images of a built-in source are to be held out, before they are read.
+
+    Raises:
+        UsageError: Too few or too many.
+    """
+    n_images = FASHION_MNIST_FILES[0].shape[0] if data.source in ("auto", "fashion-mnist") else N_TRAIN
+    n_validation = data.n_validation if data.source != "synthetic" else _cap(data.n_validation, N_TRAIN)
+    check_n_validation(n_validation, n_images, expect_info(data.source).n_classes)
+
+
+def _cap(n_validation: int, n_images: int) -> int:
+    """How many of the synthetic images are held out."""
+    return min(n_validation, n_images // SYNTHETIC_VALIDATION_SHARE)
 
 
 def _load_dataset(source: str, data_dir: Path | None, files: Sequence[IdxFile]) -> Dataset:

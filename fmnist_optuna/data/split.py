@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo, Images, Labels
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.search.cell import canonical_json
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -20,8 +23,9 @@ class Splits:
 
     Attributes:
         info: What the images and labels are.
-        source: As a study file names it: "fashion-mnist" or "synthetic".
-        fingerprint: SHA-256, 64 hex digits, over source, images, labels and split; equal only for equal data.
+        source: As a study file names it: "fashion-mnist", "synthetic" or "package.module:function".
+        fingerprint: SHA-256, 64 hex digits, over source, info, images, labels and split; equal only for equal data.
+        folder: Where the arrays lie as files, for other processes to map; None where they do not.
     """
 
     info: DatasetInfo
@@ -33,6 +37,7 @@ class Splits:
     validation_labels: Labels
     test_images: Images
     test_labels: Labels
+    folder: Path | None = None
 
 
 def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int) -> Splits:
@@ -52,7 +57,7 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
     return Splits(
         info=dataset.info,
         source=source,
-        fingerprint=_fingerprint(source, arrays),
+        fingerprint=_fingerprint(source, dataset.info, arrays),
         train_images=_read_only(images[train]),
         train_labels=_read_only(labels[train]),
         validation_images=_read_only(images[validation]),
@@ -68,6 +73,19 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
+def check_n_validation(n_validation: int, n_images: int, n_classes: int) -> None:
+    """Check that each class can have an image of either role.
+
+    Raises:
+        UsageError: Too few or too many images would be held out.
+    """
+    if not n_classes <= n_validation <= n_images - n_classes:
+        raise UsageError(
+            f"data.n_validation must be {n_classes} to {n_images - n_classes:,} for {n_images:,} training images of "
+            f"{n_classes} classes, but got {n_validation}"
+        )
+
+
 def split_indices(
     labels: Labels, class_names: Sequence[str], n_validation: int, split_seed: int
 ) -> tuple[Int64Array, Int64Array]:
@@ -80,11 +98,7 @@ def split_indices(
         UsageError: n_validation or split_seed is out of range, or a class would have no image to train on.
     """
     n_classes, n_images = len(class_names), len(labels)
-    if not n_classes <= n_validation <= n_images - n_classes:
-        raise UsageError(
-            f"n_validation must be {n_classes} to {n_images - n_classes:,} for {n_images:,} training images of "
-            f"{n_classes} classes, but got {n_validation}"
-        )
+    check_n_validation(n_validation, n_images, n_classes)
     if split_seed < 0:
         raise UsageError(f"split_seed must be 0 or more, but got {split_seed}")
     n_of_class = np.bincount(labels, minlength=n_classes)
@@ -103,14 +117,18 @@ def split_indices(
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
-def _fingerprint(source: str, arrays: Sequence[npt.NDArray[Any]]) -> str:
+def _fingerprint(source: str, info: DatasetInfo, arrays: Sequence[npt.NDArray[Any]]) -> str:
     """SHA-256 over the source's name and, of each array, its shape and its bytes.
+
+    The name of a source of the user's own says nothing of what its images are: the info follows it as JSON.
 
     The arrays are all training images and labels in their order, the test images and labels, and the indices of
     training and of validation. The shapes keep neighbours apart. Bytes are little-endian.
     """
     portable = {"u": "u1", "f": "<f4", "i": "<i8"}
     digest = hashlib.sha256(source.encode())
+    if BUILT_IN.get(source) != info:
+        digest.update(f"\n{canonical_json(info.to_content())}".encode())
     for array in arrays:
         content = np.ascontiguousarray(array, dtype=portable[array.dtype.kind])
         digest.update(f"\n{content.shape}\n".encode())

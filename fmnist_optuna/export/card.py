@@ -184,11 +184,14 @@ def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, info: 
     font = ImageFont.load_default(min(FONT_SIZE, max(1, tile - 4)))
     left = max(LEFT, math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN)
     side, bottom = len(names) * tile, left - LEFT + BOTTOM
-    image = Image.new("RGB", (left + side + 20, TOP + side + bottom), "white")
-    draw = ImageDraw.Draw(image)
     note = info.warning or f"{evaluation.n_images:,} test images"
     title = f"{note}: what each true class (row) was taken for, in percent"
-    draw.text((left, 20), title, "black", ImageFont.load_default(FONT_SIZE))
+    title_font = ImageFont.load_default(FONT_SIZE)
+    title_width = math.ceil(title_font.getlength(title))
+    width = max(left + side + 20, title_width + 2 * MARGIN)
+    image = Image.new("RGB", (width, TOP + side + bottom), "white")
+    draw = ImageDraw.Draw(image)
+    draw.text((min(left, width - title_width - MARGIN), 20), title, "black", title_font)
     for row, name in enumerate(names):
         middle = TOP + row * tile + tile // 2
         draw.text((left - MARGIN, middle), name, "black", font, anchor="rm")

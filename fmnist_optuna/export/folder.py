@@ -85,7 +85,7 @@ def export_model(
         NotFoundError: No such trial, or none is complete.
         UsageError: The trial is not COMPLETE, or the version exists.
         MismatchError: The weights are missing or altered, or the model gives other answers than the recorded ones.
-        DataError: The data is not that of the study.
+        DataError: The data is not there.
         StorageError: `out` cannot be written, or is full.
     """
     name = session.record.name

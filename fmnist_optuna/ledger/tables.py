@@ -21,7 +21,7 @@ from sqlalchemy import (
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -41,9 +41,10 @@ studies = Table(
     Column("spec", Text, nullable=False),  # canonical JSON of the specification that made the study
     Column("spec_sha256", String(64), nullable=False),
     Column("grids", Text, nullable=False),  # JSON list of every accepted grid, the newest last
-    Column("data_source", String(32), nullable=False),
+    Column("data_source", String(512), nullable=False),
     Column("data_fingerprint", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("data_info", Text),  # JSON of what the user's own data is; NULL for a built-in source
 )
 
 

@@ -12,6 +12,7 @@ from fmnist_optuna.pages.access import make_access
 from fmnist_optuna.pages.dashboard import Dashboard, make_application
 from fmnist_optuna.pages.notes import decorate
 from fmnist_optuna.processes.children import died, start
+from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import read_dashboard_token
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
@@ -55,8 +56,6 @@ class DashboardProcess:
 
 
 def _serve_beside(sender: Connection, storage: StorageOptions, study_name: str, host: str, port: int) -> None:
-    from fmnist_optuna.work.training_process import watch_parent  # and with it TensorFlow, which a child has
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run ends us when it is done
     watch_parent(lambda: os._exit(0))
     try:

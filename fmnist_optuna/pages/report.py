@@ -17,7 +17,7 @@ from fmnist_optuna import __version__
 from fmnist_optuna.data.dataset import DatasetInfo, Images
 from fmnist_optuna.data.pictures import as_picture
 from fmnist_optuna.durable import whole_file
-from fmnist_optuna.errors import DataError, StorageError
+from fmnist_optuna.errors import FmnistOptunaError, StorageError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt
@@ -88,7 +88,7 @@ def write_report(session: Session, file: Path, data_dir: Path | None = None) -> 
 def _load_test_images(session: Session, data_dir: Path | None) -> Images | None:
     try:
         return load_splits_of(session.record, data_dir).test_images
-    except DataError:
+    except FmnistOptunaError:  # not here, or no longer what it was
         return None
 
 

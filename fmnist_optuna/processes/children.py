@@ -23,6 +23,7 @@ from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
 # Named, not imported: they load TensorFlow, in the children alone.
 PRELOADED = ["fmnist_optuna.work.preloaded"]
 PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
+LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_light_child"
 SERVER = "server"  # names the file with what the server of all children says
 ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
 
@@ -48,19 +49,24 @@ def warm_up() -> None:
             forkserver.ensure_running()
 
 
-def start(target: Callable[[*Arguments], None], arguments: tuple[*Arguments], name: str) -> BaseProcess:
+def start(
+    target: Callable[[*Arguments], None], arguments: tuple[*Arguments], name: str, *, is_warm: bool = True
+) -> BaseProcess:
     """Start a child that runs `target` of an importable module; what it writes goes to a file (`last_words`).
 
     Args:
         name: Of the process, unique among those of this one.
+        is_warm: Whether it comes from the warm server, with TensorFlow imported; otherwise it is a fresh interpreter.
 
     Raises:
         WorkerFailedError: The server of all children cannot start, or died.
     """
     output = _output_file(name)
-    process = worker_context().Process(target=_run, args=(output, target, arguments), name=name)
+    context = worker_context() if is_warm else multiprocessing.get_context("spawn")
+    process = context.Process(target=_run, args=(output, target, arguments), name=name)
     try:
-        warm_up()
+        if is_warm:
+            warm_up()
         with _no_main_module(), _training_environment():
             process.start()
     except (EOFError, OSError) as error:  # EOFError and ConnectionError when the server is gone
@@ -157,15 +163,19 @@ class Call(Generic[Result]):
     Args:
         function: Of an importable module; its arguments and result are picklable.
         doing: What it does, for people: "checking the study file".
+        is_warm: Whether the child has TensorFlow imported; otherwise it has what the function's module imports.
     """
 
     _serial = itertools.count(1)
 
-    def __init__(self, function: Callable[[*Arguments], Result], *arguments: *Arguments, doing: str) -> None:
+    def __init__(
+        self, function: Callable[[*Arguments], Result], *arguments: *Arguments, doing: str, is_warm: bool = True
+    ) -> None:
         self._doing = f"{doing[:1].upper()}{doing[1:]}"
         receiver, sender = multiprocessing.Pipe(duplex=False)
         self._receiver = receiver
-        self.process = start(_answer, (sender, function, arguments), name=f"{doing} {next(self._serial)}")
+        call = sender, PREPARATION if is_warm else LIGHT_PREPARATION, function, arguments
+        self.process = start(_answer, call, name=f"{doing} {next(self._serial)}", is_warm=is_warm)
         sender.close()
 
     def result(self) -> Result:
@@ -205,12 +215,14 @@ def died(doing: str, process: BaseProcess) -> WorkerFailedError:
     )
 
 
-def _answer(sender: Connection, function: Callable[[*Arguments], object], arguments: tuple[*Arguments]) -> None:
+def _answer(
+    sender: Connection, preparation: str, function: Callable[[*Arguments], object], arguments: tuple[*Arguments]
+) -> None:
     """Send what a function returned, and the error that it raised instead: one of ours, or another in words."""
     returned: object = None
     error: FmnistOptunaError | str | None = None
     try:
-        pkgutil.resolve_name(PREPARATION)()
+        pkgutil.resolve_name(preparation)()
         returned = function(*arguments)
     except FmnistOptunaError as ours:
         error = ours

@@ -127,7 +127,7 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
 
     Raises:
         MismatchError: Stored weights are missing or altered.
-        DataError: The data is not that of the study.
+        DataError: The data is not there.
     """
     confirmation, confirming = find_confirmation(session), open_confirming(session)
     if confirmation is None or confirming is None or confirmation.test is not None:

@@ -17,6 +17,7 @@ from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.splits import DataPlace, find_place
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
@@ -90,7 +91,7 @@ def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purp
 
     Raises:
         MismatchError: The stored weights are missing or altered, or do not score their recorded val_accuracy.
-        DataError: The data is not that of the study.
+        DataError: The data is not there.
     """
     sha256 = str(attempt.attributes.weights_sha256)
 
@@ -105,8 +106,8 @@ def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purp
             val_accuracy=attempt.val_accuracy or 0.0,
             environment=attempt.attributes.environment,
         )
-        fingerprint = record.data_fingerprint
-        return Call(_score_weights, record.spec, stored, data_dir, fingerprint, doing="scoring the weights").result()
+        place = find_place(record, data_dir)
+        return Call(_score_weights, record.spec, stored, place, doing="scoring the weights").result()
 
     with explained_by_code(session, attempt):
         return session.openings.open(attempt.trial_id, sha256, purpose, score)
@@ -123,10 +124,10 @@ def recorded_seed(attempt: Attempt) -> int:
     return attempt.attributes.seed
 
 
-def _score_weights(spec: StudySpec, stored: StoredWeights, data_dir: Path | None, data_fingerprint: str) -> Scores:
+def _score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> Scores:
     from fmnist_optuna.results.scoring import score_weights
 
-    return score_weights(spec, stored, data_dir, data_fingerprint)
+    return score_weights(spec, stored, place)
 
 
 def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:

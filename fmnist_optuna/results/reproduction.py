@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmnist_optuna.data.sharing import NAMES
-from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
@@ -19,6 +18,7 @@ from fmnist_optuna.spec.code import CodeRecord, code_differences
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.environment import differences
+from fmnist_optuna.work.splits import DataPlace, find_place
 
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -78,7 +78,7 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     Raises:
         NotFoundError: The study has no such trial.
         UsageError: The trial has not finished, or has failed.
-        DataError: The data is not that of the study.
+        DataError: The data is not there.
     """
     attempt = finished_attempt(session, number)
     recorded = session.history.curve(attempt.trial_id)
@@ -86,7 +86,7 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     repeated, sha256, present, code_lines = Call(
         _train_again,
         *(record.spec, attempt.params, number, seed, len(recorded)),
-        *(data_dir, record.data_fingerprint, find_recorded_code(session, attempt)),
+        *(find_place(record, data_dir), find_recorded_code(session, attempt)),
         doing="training the trial again",
     ).result()
     is_complete = attempt.state is State.COMPLETE
@@ -112,8 +112,7 @@ def _train_again(
     trial: int,
     seed: int,
     n_epochs: int,
-    data_dir: Path | None,
-    fingerprint: str,
+    place: DataPlace,
     code: CodeRecord | None,
 ) -> tuple[Sequence[Epoch], str, Mapping[str, Json], list[str]]:
     """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs."""
@@ -125,7 +124,7 @@ def _train_again(
     from fmnist_optuna.training.weights import hash_weights
     from fmnist_optuna.work.preparation import offer_code
 
-    splits = load_splits(spec.data.source, spec.data.n_validation, spec.data.split_seed, data_dir, fingerprint)
+    splits = place.load()
     data = ResidentData.from_arrays(splits.info, **{name: getattr(splits, name) for name in NAMES})
 
     offered = offer_code(UserCode(spec, splits.info), params if code is None else code.cell)

@@ -5,14 +5,12 @@ a model that still is the one that was recorded.
 """
 
 import math
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.results.evaluation import StoredWeights
@@ -22,28 +20,30 @@ from fmnist_optuna.training.engine import ValidationPass
 from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.environment import differences, read_environment
+from fmnist_optuna.work.splits import DataPlace
 
 # Images that another processor or version may answer otherwise, by rounding; in one environment there are none.
 ROUNDING_SHARE = 3 / 10_000
 
 
 def score_weights(
-    spec: StudySpec, stored: StoredWeights, data_dir: Path | None, data_fingerprint: str
+    spec: StudySpec, stored: StoredWeights, place: DataPlace
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Score one set of weights on the test images of a study.
 
     Args:
         stored: The weights, and what was recorded of them.
-        data_dir: Folder with the IDX files, or None for the search order.
+        place: Where the study's images are.
 
     Returns:
         Probabilities float32 (n, n_classes) and labels uint8 (n,).
 
     Raises:
-        MismatchError: The weights are damaged or altered, or do not score the recorded val_accuracy any more.
-        DataError: The data is not that of the study.
+        MismatchError: The weights are damaged or altered, or do not score the recorded val_accuracy any more; or the
+            data is not that of the study.
+        DataError: The data is not there.
     """
-    splits = load_splits(spec.data.source, spec.data.n_validation, spec.data.split_seed, data_dir, data_fingerprint)
+    splits = place.load()
     model = build_recorded(spec, splits.info, stored.params, stored.seed)
     load_weights(model, stored.path, stored.sha256)
     _check_val_accuracy(model, splits, stored, spec.model.architecture)

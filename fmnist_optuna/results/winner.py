@@ -76,7 +76,7 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     Raises:
         NotFoundError: No trial is complete.
         MismatchError: The stored weights are missing or altered.
-        DataError: The data is not that of the study.
+        DataError: The data is not there.
     """
     confirmation = open_confirmation(session, data_dir)
     attempt = winning_attempt(session, confirmation)
@@ -89,7 +89,7 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
     Raises:
         NotFoundError: No trial is complete.
         MismatchError: The stored weights are missing or altered.
-        DataError: The data is not that of the study.
+        DataError: The data is not there.
     """
     attempt = winning_attempt(session, None)
     return _winner(session, attempt, open_weights(session, attempt, data_dir, purpose="winner"), None)

@@ -1,13 +1,15 @@
 """What comes before the training: data decided, model checked, study made or joined, cells seeded."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.data.built_in import expect_info
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
-from fmnist_optuna.data.source import ResolvedData, load_splits, resolve_source
+from fmnist_optuna.data.source import ResolvedData, check_split, resolve_source
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.storage import Storage
@@ -17,11 +19,13 @@ from fmnist_optuna.processes.children import Call, warm_up
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.study_spec import DataSpec, StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
 from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import find_warnings_in_child
+from fmnist_optuna.work.own_data import check_same, load_own_again
+from fmnist_optuna.work.splits import load_any
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +55,8 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
 
     Raises:
         SpecError: The architecture or a callback is wrong.
-        DataError: The data is missing or corrupt.
+        DataError: The data is missing or corrupt, or the function of the user's own that gives it fails.
+        MismatchError: The study exists with other data from the same source.
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification or other code.
 
@@ -60,9 +65,10 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
     check_url(options.storage.url, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
-    splits = load_splits(data.source, spec.data.n_validation, spec.data.split_seed, data.data_dir)
+    splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
     warnings = find_warnings_in_child(spec, splits.info)
-    bound, code = prepare_in_child(spec, splits.info).result()
+    bound, code = prepare_in_child(spec, splits.info, splits.folder).result()
+    again()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
     prepared = join(storage, bound, code, splits, data)
@@ -71,6 +77,45 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
     if not has_workers or prepared.session.history.counts().is_over:
         return prepared
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
+
+
+def check_study(spec: StudySpec) -> StudySpec:
+    """What `spec check` does: whatever would fail every trial is refused; nothing is made.
+
+    Returns:
+        The specification with every value in its declared type.
+
+    Raises:
+        SpecError: The architecture or a callback is wrong.
+        UsageError: Too few or too many images would be held out.
+        DataError: The function of the user's own that gives the data fails, or gives other data each time.
+    """
+    warm_up()
+    bound: StudySpec
+    if not spec.data.is_own:
+        check_split(spec.data)
+        bound, _ = prepare_in_child(spec, expect_info(spec.data.source)).result()
+        return bound
+    splits, again = load_twice(spec.data, None)
+    bound, _ = prepare_in_child(spec, splits.info, splits.folder).result()
+    again()
+    return bound
+
+
+def load_twice(data: DataSpec, data_dir: Path | None) -> tuple[Splits, Callable[[], None]]:
+    """The data of a study that is about to begin, and a function that waits for the proof that it can be had again.
+
+    Of a function of the user's own the proof is a second call, in another process meanwhile.
+
+    Args:
+        data: Its source decided.
+        data_dir: Folder with the IDX files, or None for the search order.
+    """
+    splits = load_any(data, data_dir)
+    if not data.is_own:
+        return splits, lambda: None
+    again = load_own_again(data)
+    return splits, lambda: check_same(data, splits.fingerprint, again.result())
 
 
 def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
@@ -86,7 +131,7 @@ def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
 def join(storage: Storage, spec: StudySpec, code: OfferedCode, splits: Splits, data: ResolvedData) -> PreparedStudy:
     """Create or join the study in an open storage."""
     code = _of_the_same_cell(storage, spec, splits.info, code)
-    record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code)
+    record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     return PreparedStudy(Session(storage, record, "supervisor"), data, n_new)
 
@@ -105,16 +150,18 @@ def _of_the_same_cell(storage: Storage, spec: StudySpec, info: DatasetInfo, code
 
 
 def prepare_in_child(
-    spec: StudySpec, info: DatasetInfo, cell: Params | None = None
+    spec: StudySpec, info: DatasetInfo, folder: Path | None = None, cell: Params | None = None
 ) -> Call[tuple[StudySpec, OfferedCode]]:
     """`work.preparation.prepare` in a child, which imports TensorFlow so that we need not."""
-    return Call(_prepare, spec, info, cell, doing="checking the study file")
+    return Call(_prepare, spec, info, folder, cell, doing="checking the study file")
 
 
-def _prepare(spec: StudySpec, info: DatasetInfo, cell: Params | None) -> tuple[StudySpec, OfferedCode]:
+def _prepare(
+    spec: StudySpec, info: DatasetInfo, folder: Path | None, cell: Params | None
+) -> tuple[StudySpec, OfferedCode]:
     from fmnist_optuna.work.preparation import prepare
 
-    return prepare(spec, info, cell)
+    return prepare(spec, info, folder, cell)
 
 
 def _offer_code(spec: StudySpec, info: DatasetInfo, cell: Params) -> OfferedCode:

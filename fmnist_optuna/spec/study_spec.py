@@ -49,10 +49,12 @@ CONFIRMATION = "/confirm"  # ends the name of a study that confirms another; nam
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION})?$"
 ARCHITECTURE_PATTERN = r"^(dense|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"
+SOURCE_PATTERN = r"^(auto|fashion-mnist|synthetic|[\w.]+:\w+)$"
 PATTERN_RULES = {
     NAME_PATTERN: "must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit",
     ARCHITECTURE_PATTERN: 'must be "dense" or "package.module:function"',
     CALLBACK_PATTERN: 'must be "package.module:function"',
+    SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic" or "package.module:function"',
 }
 
 
@@ -61,11 +63,19 @@ class _Table(BaseModel):
 
 
 class DataSpec(_Table):
-    """Which data, and how the training images are split; `n_validation` images are held out, stratified by label."""
+    """Which data, and how the training images are split; `n_validation` images are held out, stratified by label.
 
-    source: Literal["auto", "fashion-mnist", "synthetic"] = "auto"
-    n_validation: StrictInt = Field(default=12_000, ge=10, le=59_990)
+    How many images may be held out depends on how many there are: it is known once they are read.
+    """
+
+    source: StrictStr = Field(default="auto", pattern=SOURCE_PATTERN)
+    n_validation: StrictInt = Field(default=12_000, ge=2, le=MAX_INTEGER)
     split_seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the source is a function of the user's own."""
+        return ":" in self.source
 
 
 class ModelSpec(BaseModel):

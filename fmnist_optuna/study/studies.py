@@ -15,7 +15,15 @@ from sqlalchemy import Row, delete, or_, select, update
 from fmnist_optuna import __version__
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.errors import JoinRefusedError, NotFoundError, SpecError, UnreadableStudyError, UsageError
+from fmnist_optuna.errors import (
+    DataError,
+    JoinRefusedError,
+    MismatchError,
+    NotFoundError,
+    SpecError,
+    UnreadableStudyError,
+    UsageError,
+)
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
@@ -37,8 +45,9 @@ class StudyRecord:
     Args:
         spec: The specification that made the study; its grid is the newest accepted one.
         grids: Every accepted grid, the newest last.
-        data_source: "fashion-mnist" or "synthetic".
+        data_source: "fashion-mnist", "synthetic" or "package.module:function".
         data_fingerprint: SHA-256 over images, labels and split.
+        info: What the images and labels of its data are.
         generation: How often the study was told to stop.
         created_at: Seconds since 1970 UTC.
         kind: "search", or "confirmation" of another study.
@@ -51,6 +60,7 @@ class StudyRecord:
     grids: tuple[Mapping[str, tuple[Any, ...]], ...]
     data_source: str
     data_fingerprint: str
+    info: DatasetInfo
     generation: int
     created_at: float
     kind: str = SEARCH
@@ -60,11 +70,6 @@ class StudyRecord:
     def is_confirmation(self) -> bool:
         """Whether it trains the best cells of another study over fresh seeds."""
         return self.kind == CONFIRMING
-
-    @property
-    def info(self) -> DatasetInfo:
-        """What the images and labels of its data are."""
-        return BUILT_IN[self.data_source]
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ def create_or_join(
     points: Sequence[Params] | None = None,
     code: OfferedCode | None = None,
     parent: StudyRecord | None = None,
+    info: DatasetInfo | None = None,
 ) -> tuple[StudyRecord, int]:
     """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
 
@@ -100,18 +106,21 @@ def create_or_join(
         points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
         code: What is to train; None where nothing of the user's does.
         parent: The study that it confirms; None for a search.
+        info: Of the data; None for that of the built-in source.
 
     Returns:
         The study as it is now and the number of new cells.
 
     Raises:
-        JoinRefusedError: The study exists and differs in data, model, training, seed, pruner or code.
+        JoinRefusedError: The study exists and differs in source, model, training, seed, pruner or code.
+        MismatchError: It agrees in all of these, but its source gives other data here.
     """
     # Before the locked transaction.
     ordered = ordered_points(spec) if points is None else [make_point(params) for params in points]
     study_id = _create_in_optuna(storage, spec)
     ledger = Ledger(storage, study_id)
-    return _seed(ledger, spec, ordered, data_fingerprint, code, parent)
+    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source])
+    return _seed(ledger, spec, ordered, data, code, parent)
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
@@ -144,7 +153,7 @@ def _seed(
     ledger: Ledger,
     spec: StudySpec,
     ordered: list[Point],
-    data_fingerprint: str,
+    data: "_OfferedData",
     code: OfferedCode | None,
     parent: StudyRecord | None,
 ) -> tuple[StudyRecord, int]:
@@ -165,7 +174,8 @@ def _seed(
                 spec_sha256=spec.digest,
                 grids="[]",
                 data_source=spec.data.source,
-                data_fingerprint=data_fingerprint,
+                data_fingerprint=data.fingerprint,
+                data_info=None if spec.data.source in BUILT_IN else json.dumps(data.info.to_content()),
                 created_at=storage.now,
             )
         )
@@ -176,7 +186,7 @@ def _seed(
                 f"study {row.study_name}: must be there or be gone, but its deletion broke off; "
                 f"finish it: fmnist-optuna delete {row.study_name}"
             )
-        _check_join(_record(row), spec, data_fingerprint)
+        _check_join(_record(row), spec, data)
         if code is not None:
             join_code(connection, storage, study_id, spec.name, code)
         grids = json.loads(row.grids)
@@ -198,12 +208,16 @@ def ordered_points(spec: StudySpec) -> list[Point]:
     return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
 
 
-def _check_join(record: StudyRecord, spec: StudySpec, data_fingerprint: str) -> None:
+@dataclass(frozen=True)
+class _OfferedData:
+    """What the source of a specification gives on this machine."""
+
+    fingerprint: str
+    info: DatasetInfo
+
+
+def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:
     lines = differences(record.spec.fixed_part(), spec.fixed_part())
-    if record.data_fingerprint != data_fingerprint:
-        lines.append(
-            f"data fingerprint: the study has {record.data_fingerprint[:12]}, this run {data_fingerprint[:12]}"
-        )
     if record.spec.grid.keys() != spec.grid.keys():
         lines.append(f"grid names: the study has {sorted(record.spec.grid)}, this run {sorted(spec.grid)}")
     else:
@@ -214,6 +228,18 @@ def _check_join(record: StudyRecord, spec: StudySpec, data_fingerprint: str) -> 
             + "".join(f"  {line}\n" for line in lines)
             + f"Choose another name (--name NEW), or remove it: fmnist-optuna delete {spec.name}"
         )
+    if record.data_fingerprint != data.fingerprint:
+        raise MismatchError(_describe_other_data(record, data))
+
+
+def _describe_other_data(record: StudyRecord, data: _OfferedData) -> str:
+    """What is said where the source is that of the study, but what it gives is not."""
+    changed = differences(record.info.to_content(), data.info.to_content()) or ["other images or labels"]
+    return (
+        f"study {record.name}: {record.data_source} must give the data that the study was created with, fingerprint "
+        f"{record.data_fingerprint[:12]}, but gives {'; '.join(changed)}, fingerprint {data.fingerprint[:12]}; bring "
+        "that data back, or choose another name (--name NEW)."
+    )
 
 
 def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
@@ -264,6 +290,7 @@ def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
             grids=tuple(each.grid for each in specs),
             data_source=row.data_source,
             data_fingerprint=row.data_fingerprint,
+            info=_read_info(row),
             generation=row.generation,
             created_at=row.created_at,
             kind=row.kind,
@@ -271,9 +298,18 @@ def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
         )
     except json.JSONDecodeError as error:
         reason = f"its specification or its grids are no JSON ({error})"
-    except (SpecError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
+    except (SpecError, DataError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
         reason = " ".join(str(error).split()).rstrip(".")
     return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
+
+
+def _read_info(row: Row[Any]) -> DatasetInfo:
+    """What is stored of the user's own data, or what a built-in source has."""
+    if row.data_source in BUILT_IN:
+        return BUILT_IN[row.data_source]
+    if not isinstance(row.data_info, str):
+        raise ValueError(f"its data_info is {row.data_info!r:.80}")
+    return DatasetInfo.from_content(json.loads(row.data_info))
 
 
 def _check_columns(row: Row[Any], spec: StudySpec) -> None:

@@ -47,7 +47,7 @@ GIVE_UP_DEATHS = 6  # of one cell's workers, without any cell finished in betwee
 GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
-FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError}
+FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError, 6: MismatchError}
 
 
 @dataclass
@@ -119,7 +119,8 @@ class Supervisor:
         Raises:
             WorkerFailedError: Workers die again and again without holding a cell.
             MismatchError: All cells that are left kill their workers.
-            StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same.
+            StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same;
+                MismatchError likewise, where the data here is not that of the study.
         """
         has_ended = self._reap()
         now = time.monotonic()

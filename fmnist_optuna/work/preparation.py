@@ -4,23 +4,28 @@ Imports Keras, so a process that only supervises calls it in a child.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.sharing import map_arrays
 from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.code import read_code
-from fmnist_optuna.training.rehearsal import few_garments, rehearse, smallest_cell
+from fmnist_optuna.training.rehearsal import few_garments, few_of, rehearse, smallest_cell
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.work.environment import read_environment, warn_of_environment
 
 
-def prepare(spec: StudySpec, info: DatasetInfo, cell: Params | None = None) -> tuple[StudySpec, OfferedCode]:
+def prepare(
+    spec: StudySpec, info: DatasetInfo, folder: Path | None = None, cell: Params | None = None
+) -> tuple[StudySpec, OfferedCode]:
     """Bind a specification to its architecture, read the user's code, and rehearse a training.
 
     Args:
         info: Of the study's data.
+        folder: With the study's arrays, some of which are trained on; drawn garments without one.
         cell: Whose model stands for the code; the smallest without one.
 
     Raises:
@@ -29,7 +34,8 @@ def prepare(spec: StudySpec, info: DatasetInfo, cell: Params | None = None) -> t
     code = UserCode(spec, info)
     bound = code.bind()
     offered = offer_code(code, cell)  # before the training, as a worker has it: training may import more
-    rehearse(code, *few_garments())
+    arrays = None if folder is None else map_arrays(folder)
+    rehearse(code, *(few_garments() if arrays is None else few_of(arrays["train_images"], arrays["train_labels"])))
     return bound, offered
 
 

@@ -1,10 +1,55 @@
-"""The images that a recorded study is about."""
+"""Where the images of a study are to be had, whichever source they are from."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.data.sharing import map_splits
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
+from fmnist_optuna.spec.study_spec import DataSpec
 from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.work.own_data import load_own
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """Where a process finds the images of a recorded study; it travels to children.
+
+    Args:
+        data: What the study file says.
+        data_dir: Folder with the IDX files, or None for the search order.
+        fingerprint: Of the study's data.
+        folder: With the arrays of a function of the user's own; None for a built-in source.
+    """
+
+    data: DataSpec
+    data_dir: Path | None
+    fingerprint: str
+    folder: Path | None = None
+
+    def load(self) -> Splits:
+        """The splits, compared with the fingerprint.
+
+        Raises:
+            DataError: The data is not there.
+            MismatchError: It is not that of the study.
+        """
+        return load_any(self.data, self.data_dir, self.fingerprint) if self.folder is None else map_splits(self.folder)
+
+
+def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
+    """Where the images of a study are; a function of the user's own is called here, unless it was before.
+
+    Args:
+        data_dir: Folder with the IDX files, or None for the search order.
+
+    Raises:
+        FmnistOptunaError: Whatever `load_own` raises.
+    """
+    place = DataPlace(record.spec.data, data_dir, record.data_fingerprint)
+    if not record.spec.data.is_own:
+        return place
+    return DataPlace(place.data, data_dir, place.fingerprint, load_own(place.data, place.fingerprint).folder)
 
 
 def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:
@@ -14,7 +59,22 @@ def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:
         data_dir: Folder with the IDX files, or None for the search order.
 
     Raises:
-        DataError: The data is not there, or not that of the study.
+        DataError: The data is not there, or the function of the user's own fails.
+        MismatchError: It is not that of the study.
     """
-    data = record.spec.data
-    return load_splits(data.source, data.n_validation, data.split_seed, data_dir, record.data_fingerprint)
+    return load_any(record.spec.data, data_dir, record.data_fingerprint)
+
+
+def load_any(data: DataSpec, data_dir: Path | None, expected_fingerprint: str | None = None) -> Splits:
+    """The splits that a study file asks for, its source decided.
+
+    Args:
+        data_dir: Folder with the IDX files, or None for the search order.
+        expected_fingerprint: What the study was created with; None accepts any.
+
+    Raises:
+        FmnistOptunaError: Whatever `load_splits` or `load_own` raises.
+    """
+    if data.is_own:
+        return load_own(data, expected_fingerprint)
+    return load_splits(data.source, data.n_validation, data.split_seed, data_dir, expected_fingerprint)

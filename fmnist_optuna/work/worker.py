@@ -11,6 +11,7 @@ from typing import Any
 from fmnist_optuna.data.sharing import NAMES, map_arrays
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
+from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.studies import StudyRecord
 from fmnist_optuna.training.engine import ResidentData, use_one_thread
@@ -20,7 +21,6 @@ from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.preparation import join_with_code
 from fmnist_optuna.work.splits import load_splits_of
-from fmnist_optuna.work.training_process import watch_parent
 
 logger = logging.getLogger(__name__)
 

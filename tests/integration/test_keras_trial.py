@@ -24,7 +24,7 @@ from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
-from fmnist_optuna.errors import DataError, MismatchError, NotFoundError
+from fmnist_optuna.errors import MismatchError, NotFoundError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results import evaluation
@@ -36,6 +36,7 @@ from fmnist_optuna.study.verification import verify
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.work.loop import WorkerEnd
+from fmnist_optuna.work.splits import DataPlace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -252,11 +253,15 @@ def test_no_complete_trial_no_winner(tmp_path: Path, garments: Splits) -> None:
         evaluate_winner(session, None)
 
 
+def place_of(session: Session, fingerprint: str) -> DataPlace:
+    return DataPlace(session.record.spec.data, None, fingerprint)
+
+
 def test_other_data_is_not_scored(alone: Session) -> None:
     """Scoring on data of another fingerprint than the study's is refused."""
     (trial,) = all_trials(alone)
-    with pytest.raises(DataError, match=f"must have the fingerprint {'0' * 64}"):
-        score_weights(alone.record.spec, stored_weights(alone, trial), None, "0" * 64)
+    with pytest.raises(MismatchError, match=f"must have the fingerprint {'0' * 64}"):
+        score_weights(alone.record.spec, stored_weights(alone, trial), place_of(alone, "0" * 64))
 
 
 # The score of the stored weights is the trial's value
@@ -279,7 +284,7 @@ def test_rounding_is_allowed_in_another_environment_only(
         environment={**trial.user_attrs["environment"], **environment},
     )
     if is_scored:
-        score_weights(alone.record.spec, stored, None, garments.fingerprint)
+        score_weights(alone.record.spec, stored, place_of(alone, garments.fingerprint))
         return
     with pytest.raises(MismatchError, match="must score their recorded val_accuracy"):
-        score_weights(alone.record.spec, stored, None, garments.fingerprint)
+        score_weights(alone.record.spec, stored, place_of(alone, garments.fingerprint))

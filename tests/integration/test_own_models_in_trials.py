@@ -30,6 +30,7 @@ from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd
+from fmnist_optuna.work.splits import DataPlace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -239,7 +240,8 @@ def test_value_is_scored_on_what_is_stored(
     if callback == "swap":
         assert trial.value == max(trial.intermediate_values.values())
     assert verify(session.storage, session.trials, session.record.study_id).ok
-    scores, _ = score_weights(session.record.spec, stored_weights(session, trial), None, garments.fingerprint)
+    place = DataPlace(session.record.spec.data, None, garments.fingerprint)
+    scores, _ = score_weights(session.record.spec, stored_weights(session, trial), place)
     assert scores.shape == (2_000, 10)
 
 

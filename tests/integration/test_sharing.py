@@ -77,6 +77,6 @@ def test_data_is_the_same_however_it_comes(garments: Splits, tmp_path: Path, one
         shared_data=None if how == "not shared" else tmp_path,
     )
     spec = make_spec(data={"source": "synthetic", "n_validation": 2_400})
-    record = StudyRecord(1, STUDY, spec, (), garments.source, garments.fingerprint, 0, 0.0)
+    record = StudyRecord(1, STUDY, spec, (), garments.source, garments.fingerprint, garments.info, 0, 0.0)
     data = load_resident(order, record)
     assert all(np.array_equal(getattr(data, name).numpy(), getattr(garments, name)) for name in NAMES)

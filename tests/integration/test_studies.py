@@ -1,6 +1,7 @@
 """Create, join, grow, find, list, stop and delete a study, on both databases."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -19,12 +20,14 @@ from small_study import (
     finish_everything,
     make_spec,
 )
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from fmnist_optuna.bridge.storage import open_optuna
-from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UnreadableStudyError, UsageError
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.synthetic import SYNTHETIC
+from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import cells, epochs, metadata
+from fmnist_optuna.ledger.tables import cells, epochs, metadata, studies
 from fmnist_optuna.search.cell import newest_grid_with
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.session import Session
@@ -79,10 +82,32 @@ def test_joining_with_another_specification_names_the_key(
 
 @ON_SQLITE
 def test_joining_with_other_data_is_refused(storage: Storage) -> None:
-    """The same source, but other images or another split on this machine."""
+    """The same source, but other images or another description on this machine: what differs is named."""
     create_study(storage)
-    with pytest.raises(JoinRefusedError, match="data fingerprint: the study has ffffffffffff, this run 000000000000"):
+    with pytest.raises(
+        MismatchError, match="fingerprint ffffffffffff, but gives other images or labels, fingerprint 0"
+    ):
         create_or_join(storage, make_spec(), "0" * 64)
+    info = replace(SYNTHETIC, licence="ours")
+    with pytest.raises(
+        MismatchError, match=r'gives licence: the study has "None: the garments are drawn\.", this run "o'
+    ):
+        create_or_join(storage, make_spec(), "0" * 64, info=info)
+
+
+@ON_SQLITE
+def test_a_study_keeps_what_its_data_is(storage: Storage) -> None:
+    """Of a function of the user's own all that the info says, however long the name is; a damaged one is said."""
+    info = DatasetInfo("digits", (8, 8), "float32", (0, 16), ("zero", "one"), licence="BSD")
+    source = f"{'package.' * 30}module:load"
+    create_or_join(storage, make_spec(data={"source": source}), FINGERPRINT, info=info)
+    found = find_study(storage, STUDY)
+    assert (found.data_source, found.info) == (source, info)
+    for content, words in ((None, "its data_info is None"), ("{}", "must be kept as a table"), ("{", "are no JSON")):
+        with storage.write() as connection:
+            connection.execute(update(studies).values(data_info=content))
+        with pytest.raises(UnreadableStudyError, match=words):
+            find_study(storage, STUDY)
 
 
 @ON_SQLITE

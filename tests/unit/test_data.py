@@ -22,7 +22,7 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST, find_data_dir, keras
 from fmnist_optuna.data.idx import IdxFile
 from fmnist_optuna.data.source import load_splits, resolve_source
 from fmnist_optuna.data.split import Splits, split_indices
-from fmnist_optuna.errors import DataError, UsageError
+from fmnist_optuna.errors import DataError, MismatchError, UsageError
 
 N_TRAIN, N_TEST = 60, 20
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -247,7 +247,7 @@ def test_expected_fingerprint_is_enforced(tmp_path: Path) -> None:
     folder = fill(tmp_path / "data")
     fingerprint = load(folder).fingerprint
     assert load(folder, expected=fingerprint).fingerprint == fingerprint
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(MismatchError) as caught:
         load(folder, split_seed=1, expected=fingerprint)
     assert fingerprint in str(caught.value)
     assert "split_seed=1" in str(caught.value)
