@@ -16,9 +16,11 @@ UNBOUNDED = 2**53  # the largest integer that a database keeps exactly: no bound
 TABLES = ("data", "model", "grid", "training", "pruner", "confirm")
 MEANINGS = {
     "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
-    "data.source": "Which images. `auto` takes Fashion-MNIST, and drawn garments only if it is neither on disk nor "
-    "reachable; the study then gets a name that ends in `-synthetic`.",
-    "data.n_validation": "How many of the 60,000 training images are held out to choose by, stratified by label.",
+    "data.source": "Which images: `auto`, `fashion-mnist`, `synthetic`, or a function of your own as "
+    '`"package.module:function"` ([more](own-model.md#data-of-your-own)). `auto` takes Fashion-MNIST, and drawn '
+    "garments only if it is neither on disk nor reachable; the study then gets a name that ends in `-synthetic`.",
+    "data.n_validation": "How many of the training images are held out to choose by, stratified by label: at least one "
+    "for each class, and as many fewer than there are; of Fashion-MNIST's 60,000 images 10 to 59,990.",
     "data.split_seed": "Seed of that split.",
     "model.architecture": '`dense`, or a function of your own as `"package.module:function"`. Every further key of '
     "this table is an argument of the function that is the same for all cells.",

@@ -16,12 +16,13 @@ EXAMPLE = """\
 name = "fashion-mnist"
 
 [data]
-source = "auto"          # "fashion-mnist", "synthetic", or "auto": synthetic garments only if the rest cannot be had
+source = "auto"          # "fashion-mnist", "synthetic", or "auto": synthetic garments only if the rest cannot be had;
+#                          or "package.module:function", which returns a fmnist_optuna.Dataset
 n_validation = 12000     # of the 60,000 training images, stratified by label; the 10,000 test images are kept out
 split_seed = 0
 
 [model]
-architecture = "dense"   # or "package.module:function", which returns a compiled keras.Model for uint8 (n, 28, 28)
+architecture = "dense"   # or "package.module:function", which returns a compiled keras.Model for such images
 # n_hidden_layers = 1    # any other parameter of the function, fixed for the whole study
 
 [grid]                   # every combination is one cell; parameters of the architecture, batch_size, training_seed
