@@ -92,4 +92,4 @@ def put_clocks_on(session: Session, clock: Clock) -> None:
         "set_trial_state_values": "tell",
         "set_trial_user_attr": "attribute",
     }
-    clock.put_on(session.trials, storage)
+    clock.put_on(session.optuna_storage, storage)

@@ -105,7 +105,7 @@ def measure_ours(study: StubStudy, n_workers: int) -> dict[str, Any]:
     storage.close()  # nothing open is forked
     row = summarise(run_workers(our_worker, study, n_workers))
     session = Session(storage, record, "benchmark")
-    found, counts = verify(storage, session.trials, record.study_id), session.history.counts()
+    found, counts = verify(storage, session.optuna_storage, record.study_id), session.history.counts()
     storage.close()
     has_all = found.n_results == row["trials"] == (study.n_cells if study.is_whole else counts.done)
     is_clean = not (found.n_duplicates or found.n_surplus or found.problems or counts.running or counts.failed)

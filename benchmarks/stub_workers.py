@@ -128,7 +128,7 @@ def our_worker(study: StubStudy, name: str, report: Report, quota: Quota, wait: 
     storage = open_storage(StorageOptions(study.url))
     session = Session(storage, find_study(storage, study.name), name)
     session.presence.register(name, fresh_seconds=60)
-    _ = session.study  # connections and Optuna's caches are made before the clock starts
+    _ = session.optuna_study  # connections and Optuna's caches are made before the clock starts
     put_clocks_on(session, Clock(report))
     leave = LeaveRequest()
     objective = StubObjective(study, report, leave, quota)

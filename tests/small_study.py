@@ -72,7 +72,7 @@ def claim_cell(session: Session) -> Claim:
 def create_trial(session: Session, claim: Claim) -> tuple[int, int]:
     """The RUNNING trial of a claim, not yet bound; returns its id and number."""
     trial_id = new_trial.create_trial(session, claim.cell_id, claim.token, claim.params, TrialAttributes())
-    return trial_id, session.trials.get_trial(trial_id).number
+    return trial_id, session.optuna_storage.get_trial(trial_id).number
 
 
 def begin_trial(session: Session, claim: Claim) -> int:
@@ -84,13 +84,13 @@ def begin_trial(session: Session, claim: Claim) -> int:
 
 def finish_trial(session: Session, trial_id: int, value: float) -> None:
     """Tell Optuna that a trial is COMPLETE; the cell does not know yet."""
-    session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+    session.optuna_storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
 
 
 def prune_trial(session: Session, trial_id: int, value: float) -> None:
     """Report one value and tell Optuna that the trial is PRUNED."""
-    session.trials.set_trial_intermediate_value(trial_id, 0, value)
-    session.trials.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
+    session.optuna_storage.set_trial_intermediate_value(trial_id, 0, value)
+    session.optuna_storage.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
 
 
 def read_cell(storage: Storage, cell_id: str) -> Row[Any]:
@@ -146,12 +146,14 @@ def finish_everything(session: Session) -> None:
     while (claim := session.ledger.claim(session.name, session.ledger.generation() or 0)) is not None:
         trial_id = begin_trial(session, claim)
         finish_trial(session, trial_id, value_of(claim.params))
-        settle(session, claim, trial_id)
+        finish_cell(session, claim, trial_id)
 
 
-def settle(session: Session, claim: Claim, trial_id: int) -> bool:
+def finish_cell(session: Session, claim: Claim, trial_id: int) -> bool:
     """Copy a finished trial to its cell."""
-    return session.ledger.finish_cell(claim.cell_id, claim.token, read_attempt(session.trials.get_trial(trial_id)))
+    return session.ledger.finish_cell(
+        claim.cell_id, claim.token, read_attempt(session.optuna_storage.get_trial(trial_id))
+    )
 
 
 def in_threads(n_threads: int, work: Callable[[int], Any]) -> list[Any]:

@@ -58,7 +58,7 @@ def run_worker(session: Session, data: ResidentData, leave: LeaveRequest | None 
 
 
 def all_trials(session: Session) -> list[FrozenTrial]:
-    return session.trials.get_all_trials(session.record.study_id)
+    return session.optuna_storage.get_all_trials(session.record.study_id)
 
 
 def artifacts(session: Session) -> list[Path]:
@@ -68,7 +68,7 @@ def artifacts(session: Session) -> list[Path]:
 def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
     spec = session.record.spec
     model = build_model(load_architecture(spec.model.architecture), spec, trial.params, FASHION_MNIST)
-    path = weights_path(session.storage.artifacts, session.trials, trial)
+    path = weights_path(session.storage.artifacts, session.optuna_storage, trial)
     load_weights(model, path, trial.user_attrs["weights_sha256"])
     return model
 
@@ -78,7 +78,7 @@ def stored_weights(session: Session, trial: FrozenTrial, **changes: Any) -> Stor
         trial=trial.number,
         params=trial.params,
         seed=trial.user_attrs["seed"],
-        path=weights_path(session.storage.artifacts, session.trials, trial),
+        path=weights_path(session.storage.artifacts, session.optuna_storage, trial),
         sha256=trial.user_attrs["weights_sha256"],
         val_accuracy=trial.value or 0.0,
         environment=trial.user_attrs["environment"],

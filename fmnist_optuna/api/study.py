@@ -104,7 +104,7 @@ class Study:
 
     def verify(self) -> Verification:
         """Whether every cell has exactly one result, with what contradicts it; no study needs to be finished for it."""
-        return verify(self._session.storage, self._session.trials, self._session.record.study_id)
+        return verify(self._session.storage, self._session.optuna_storage, self._session.record.study_id)
 
     def stop(self) -> None:
         """Let every worker of the study leave after its epoch, wherever it runs; `run_study` goes on with it."""

@@ -156,7 +156,7 @@ def verify(common: Common, study: StudyName = None, as_json: JsonFlag = False) -
     from fmnist_optuna.study.verification import verify as verify_study
 
     session = open_session(common, study)
-    verification = verify_study(session.storage, session.trials, session.record.study_id)
+    verification = verify_study(session.storage, session.optuna_storage, session.record.study_id)
     if as_json:
         print_json(verification_answer(verification))
     else:

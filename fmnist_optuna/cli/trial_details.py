@@ -35,10 +35,10 @@ def read_details(session: Session, number: int) -> TrialDetails:
     """
     attempt = find_attempt(session, number)
     log = session.storage.artifacts.parent / "logs" / f"{attempt.worker}.log"
-    trial = session.trials.get_trial(attempt.trial_id)
+    trial = session.optuna_storage.get_trial(attempt.trial_id)
     return TrialDetails(
         record=session.record,
         attempt=replace(attempt, epochs=tuple(session.history.curve(attempt.trial_id))),
         log=log if log.exists() else None,
-        files=kept_files(session.storage.artifacts, session.trials, trial),
+        files=kept_files(session.storage.artifacts, session.optuna_storage, trial),
     )

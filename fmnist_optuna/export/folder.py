@@ -127,8 +127,8 @@ def _write(
     """Everything into a folder; returns the manifest."""
     record, info = session.record, session.record.info
     evaluation = summarize(opening, info.class_names)
-    trial = session.trials.get_trial(attempt.trial_id)
-    weights = weights_path(session.storage.artifacts, session.trials, trial)
+    trial = session.optuna_storage.get_trial(attempt.trial_id)
+    weights = weights_path(session.storage.artifacts, session.optuna_storage, trial)
     seed = recorded_seed(attempt)
     arguments = (record.spec, info, attempt.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
     has_logits = Call(_write_models, *arguments, doing="writing the model").result()

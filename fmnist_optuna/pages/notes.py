@@ -41,7 +41,7 @@ def decorate(session: Session) -> None:
 
 
 def _decorate(session: Session, overview: Overview) -> None:
-    study = session.study
+    study = session.optuna_study
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([VAL_ACCURACY.name])
@@ -80,7 +80,7 @@ def describe_study(overview: Overview) -> str:
 
 def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> None:
     attempt = next(attempt for attempt in overview.attempts if attempt.number == winner.trial)
-    trial_id = session.trials.get_trial_id_from_study_id_trial_number(session.record.study_id, attempt.number)
+    trial_id = session.optuna_storage.get_trial_id_from_study_id_trial_number(session.record.study_id, attempt.number)
     drawn = {f"trial-{attempt.number}-learning-curve.svg": draw_learning_curve(attempt).encode()}
     if (evaluation := winner.evaluation) is not None:
         picture = io.BytesIO()
@@ -90,7 +90,7 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
         f"![{name}](/artifacts/{session.record.study_id}/{artifact_id})"
         for name, artifact_id in _keep_pictures(session, drawn).items()
     ]
-    noted = TrialReference(session.trials, session.study, trial_id)
+    noted = TrialReference(session.optuna_storage, session.optuna_study, trial_id)
     note = "\n\n".join([describe_winner(overview, winner), *pictures])
     if note != optuna_dashboard.get_note(noted):
         optuna_dashboard.save_note(noted, note)
@@ -102,14 +102,16 @@ def _keep_pictures(session: Session, drawn: Mapping[str, bytes]) -> dict[str, st
     Returns:
         The artifact id of each file name.
     """
-    there = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(session.study, storage=session.trials)}
+    study = session.optuna_study
+    metas = get_all_artifact_meta(study, storage=session.optuna_storage)
+    there = {meta.filename: meta.artifact_id for meta in metas}
     store = DurableStore(session.storage.artifacts)
     with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:
         for name, content in drawn.items():
             if name not in there:
                 file = Path(folder) / name
                 file.write_bytes(content)
-                there[name] = upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=session.study)
+                there[name] = upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=study)
     return {name: there[name] for name in drawn}
 
 

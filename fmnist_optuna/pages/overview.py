@@ -61,7 +61,7 @@ def read_overview(session: Session) -> Overview:
 
 
 def _read_attempts(session: Session) -> list[Attempt]:
-    everybodys = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
+    everybodys = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     trials = {trial_id_of(trial): trial for trial in everybodys if not is_foreign(trial)}
     curves = session.history.curves(list(trials))
     return [

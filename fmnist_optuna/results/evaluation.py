@@ -96,12 +96,13 @@ def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purp
     sha256 = str(attempt.attributes.weights_sha256)
 
     def score() -> Scores:
-        record = session.record
+        record, optuna_storage = session.record, session.optuna_storage
+        trial = optuna_storage.get_trial(attempt.trial_id)
         stored = StoredWeights(
             trial=attempt.number,
             params=attempt.params,
             seed=recorded_seed(attempt),
-            path=weights_path(session.storage.artifacts, session.trials, session.trials.get_trial(attempt.trial_id)),
+            path=weights_path(session.storage.artifacts, optuna_storage, trial),
             sha256=sha256,
             val_accuracy=attempt.val_accuracy or 0.0,
             environment=attempt.attributes.environment,

@@ -16,7 +16,7 @@ ORDER = (State.COMPLETE, State.PRUNED, State.RUNNING, State.WAITING, State.FAILE
 def list_attempts(session: Session) -> list[Attempt]:
     """All attempts: complete by falling val_accuracy, then pruned, running and failed ones; foreign trials last."""
     totals = session.history.epoch_totals()
-    trials = session.trials.get_all_trials(session.record.study_id, deepcopy=False)
+    trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
     return sorted(attempts, key=rank_attempt)
 
@@ -49,5 +49,5 @@ def result_of(session: Session, cell: Cell) -> Attempt:
     """
     if cell.trial_id is None:
         raise ValueError(f"cell {cell.cell_id} must have a result, but is {cell.state}")
-    attempt = read_attempt(session.trials.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
+    attempt = read_attempt(session.optuna_storage.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
     return replace(attempt, params=cell.params, val_accuracy=cell.val_accuracy)

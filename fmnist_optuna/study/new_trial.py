@@ -17,6 +17,6 @@ def create_trial(session: Session, cell_id: str, token: str, params: Params, att
     grids = read_grids(session.storage, study_id)
     sampler, distributions = sampler_for(params, grids), make_distributions(grids)
     template = make_template(cell_id, token, params, sampler, distributions, attributes)
-    trial_id: int = session.trials.create_new_trial(study_id, template_trial=template)
+    trial_id: int = session.optuna_storage.create_new_trial(study_id, template_trial=template)
     catch_up(session.storage, study_id, trial_id, grids)
     return trial_id

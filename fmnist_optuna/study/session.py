@@ -40,14 +40,14 @@ class Session:
     code: str | None = None
 
     @cached_property
-    def trials(self) -> "PatientStorage":
+    def optuna_storage(self) -> "PatientStorage":
         """Optuna's storage over the same engine."""
         from fmnist_optuna.bridge.storage import open_optuna
 
         return open_optuna(self.storage)
 
     @cached_property
-    def study(self) -> "optuna.Study":
+    def optuna_study(self) -> "optuna.Study":
         """The study as Optuna has it."""
         import optuna
 
@@ -55,7 +55,7 @@ class Session:
 
         return optuna.load_study(
             study_name=self.record.name,
-            storage=self.trials,
+            storage=self.optuna_storage,
             sampler=make_sampler(self.record.spec.grid),
             pruner=make_pruner(self.record.spec.pruner),
         )
@@ -85,4 +85,4 @@ class Session:
         """Healing."""
         from fmnist_optuna.study.recovery import Recovery
 
-        return Recovery(self.ledger, self.trials, self.presence, self.name)
+        return Recovery(self.ledger, self.optuna_storage, self.presence, self.name)

@@ -136,7 +136,7 @@ def run_attempt(
         return
     # Nothing trains, reports or tells before this.
     if not session.ledger.bind(claim, trial_id_of(trial), trial.number):
-        fail_trial(session.trials, trial_id_of(trial), TrialAttributes(reason="lost"))
+        fail_trial(session.optuna_storage, trial_id_of(trial), TrialAttributes(reason="lost"))
         return
     ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
     log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
@@ -156,10 +156,10 @@ def run_attempt(
         running.ending, error = "exception", describe_error(raised)
         log_event(logger, logging.ERROR, "trial_failed", **ids, error=error, exception=raised)
     if outcome is not None:
-        tell(session.study, trial, outcome)
+        tell(session.optuna_study, trial, outcome)
     else:
         loss = TrialAttributes(reason=running.ending or "lost", error=error)
-        fail_trial(session.trials, trial_id_of(trial), loss)
+        fail_trial(session.optuna_storage, trial_id_of(trial), loss)
     _finish(session, claim, trial_id_of(trial))
 
 
@@ -184,19 +184,19 @@ def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial:
         oom_counter=read_oom_counter(),
     )
     trial_id = create_trial(session, claim.cell_id, claim.token, claim.params, attributes)
-    return optuna.Trial(session.study, trial_id)
+    return optuna.Trial(session.optuna_study, trial_id)
 
 
 def _finish(session: Session, claim: Claim, trial_id: int) -> None:
     """Copy the trial as it now stands, whoever finished it, to the cell if that is still this claim's."""
     try:
-        trial = session.trials.get_trial(trial_id)
+        trial = session.optuna_storage.get_trial(trial_id)
     except KeyError:  # the study was deleted
         return
     attempt = read_attempt(trial)
     is_finished = session.ledger.finish_cell(claim.cell_id, claim.token, attempt)
     if attempt.state is State.FAILED:  # fenced, or its objective failed after it had stored its weights
-        remove_artifacts(session.storage.artifacts, session.trials, trial)
+        remove_artifacts(session.storage.artifacts, session.optuna_storage, trial)
     event = "trial_ended" if is_finished else "trial_dropped"
     how: dict[str, Any] = {
         "state": attempt.state.optuna_name,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from shell import FinishedStudy, Shell, Started, make_paced, wait_until_gone
-from small_study import begin_trial, claim_cell, create_study, finish_trial, make_spec, settle
+from small_study import begin_trial, claim_cell, create_study, finish_cell, finish_trial, make_spec
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.ledger.options import StorageOptions
@@ -107,7 +107,7 @@ def test_a_report_of_a_half_done_study_escapes_what_users_name(shell: Shell) -> 
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     finish_trial(session, trial_id, 0.5)
-    settle(session, claim, trial_id)
+    finish_cell(session, claim, trial_id)
     storage.close()
     page = make_report(shell)
     assert "1 of 2 cells done" in page.text

@@ -252,10 +252,10 @@ def _load_all_weights(url: str) -> None:
     architecture = load_architecture(spec.model.architecture)
     paths: list[Path] = []
     for trial in completed(session):
-        paths.append(weights_path(folder, session.trials, trial))
+        paths.append(weights_path(folder, session.optuna_storage, trial))
         model = build_model(architecture, spec, trial.params, session.record.info)
         load_weights(model, paths[-1], trial.user_attrs["weights_sha256"])
-    pictures = {meta.artifact_id for meta in get_all_artifact_meta(session.study)}
+    pictures = {meta.artifact_id for meta in get_all_artifact_meta(session.optuna_study)}
     stray = [path.name for path in folder.iterdir() if path not in paths and path.name not in pictures]
     print(json.dumps({"loaded": len(paths), "stray": stray}))
 

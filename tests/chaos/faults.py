@@ -60,7 +60,7 @@ def watched(session: Session, steps: Steps, around: Callable[..., Any] | None = 
         around: As `watched_engine` has it.
     """
     with ExitStack() as stack:
-        for engine in {session.storage.engine, vars(session.study._storage)["_backend"].engine}:
+        for engine in {session.storage.engine, vars(session.optuna_study._storage)["_backend"].engine}:
             stack.enter_context(watched_engine(engine, steps, around))
         yield
 

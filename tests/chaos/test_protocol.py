@@ -104,7 +104,7 @@ def test_the_ledger_does_what_the_model_says(storage: Storage, note: Callable[[s
     for walk in range(N_WALKS):
         real, state = RealCell(storage, walk, trials), START
         lines: list[str] = []
-        trials = real.session.trials
+        trials = real.session.optuna_storage
         while len(lines) < N_STEPS and (moves := list(model.moves(state))):
             (move,) = choices.choices(moves, [WEIGHTS[move.kind] for move in moves])
             lines.append(describe(move))
@@ -149,7 +149,7 @@ class RealCell:
         row = read_cell(self.session.storage, self.cell_id)
         names = {token: name for name, token in self.tokens.items()}
         trial = [trial_id for trial_id, _ in self.created].index(row.trial_id or 0)
-        trials = self.session.trials.get_all_trials(self.session.record.study_id, deepcopy=False)
+        trials = self.session.optuna_storage.get_all_trials(self.session.record.study_id, deepcopy=False)
         known = sorted(trials, key=lambda trial: trial.number)
         return (
             (row.state, names[row.token], trial),
@@ -199,17 +199,17 @@ class RealCell:
         return self.session.ledger.record_epoch(self.claims[move.number], trial_id, epoch) is not None
 
     def _tell(self, move: Move, actor: Actor, then: Actor) -> bool:
-        study = self.session.study
+        study = self.session.optuna_study
         tell(study, optuna.Trial(study, self._trial_id(actor)), Outcome(State.COMPLETE, 0.5))
         return True
 
     def _fail(self, move: Move, actor: Actor, then: Actor) -> bool:
         error = TrialAttributes(reason="exception", error="ValueError: bad")
-        fail_trial(self.session.trials, self._trial_id(actor), LOST if move.number in REQUEUERS else error)
+        fail_trial(self.session.optuna_storage, self._trial_id(actor), LOST if move.number in REQUEUERS else error)
         return True
 
     def _read(self, move: Move, actor: Actor, then: Actor) -> bool:
-        trial = self.session.trials.get_trial(self._trial_id(actor))
+        trial = self.session.optuna_storage.get_trial(self._trial_id(actor))
         self.attempts[move.number] = read_attempt(trial)
         return trial.state.name != RUNNING and (trial.state.name == COMPLETE) == (then.at == "copy")
 
@@ -258,7 +258,7 @@ class RealCell:
         return orphans == [self.created[trial][0] for trial in then.seen]
 
     def _sweep(self, move: Move, actor: Actor, then: Actor) -> bool:
-        fail_trial(self.session.trials, self.created[actor.seen[0]][0], LOST)
+        fail_trial(self.session.optuna_storage, self.created[actor.seen[0]][0], LOST)
         return True
 
     def _trial_id(self, actor: Actor) -> int:

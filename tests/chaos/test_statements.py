@@ -21,11 +21,11 @@ from small_study import (
     create_trial,
     epoch_of,
     expire,
+    finish_cell,
     finish_trial,
     make_spec,
     open_session,
     prune_trial,
-    settle,
 )  # fmt: skip
 from sqlalchemy import event
 from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
@@ -89,12 +89,12 @@ def survive(session: Session) -> None:
 
 def n_attempts(session: Session) -> int:
     """How many trials the only cell took."""
-    return len(session.trials.get_all_trials(session.record.study_id, deepcopy=False))
+    return len(session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False))
 
 
 @pytest.mark.parametrize("ending", ["complete", "pruned", "exception", "stopped"])
 def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending, tally: Callable[..., None]) -> None:
-    """Claim, create, bind, epochs, weights, tell and settle: one further attempt at most, and one result."""
+    """Claim, create, bind, epochs, weights, tell and finish: one further attempt at most, and one result."""
     names = die_at(scenes.new(), None, attempt, ending).names
     first = 0
     if ending != "complete":  # what they have in common is walked once
@@ -156,12 +156,12 @@ def leave(session: Session, what: str) -> None:
     if what == "pruned":
         prune_trial(session, trial_id, 0.5)
     if what == "error":
-        fail_trial(session.trials, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
+        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
 
 
 def complete(session: Session, claim: Claim, trial_id: int) -> None:
     """A COMPLETE trial with its weights, of which the cell does not know."""
-    running = RunningTrial(session.ledger, claim, optuna.Trial(session.study, trial_id), lambda: False, 0)
+    running = RunningTrial(session.ledger, claim, optuna.Trial(session.optuna_study, trial_id), lambda: False, 0)
     store_stub_weights(running, claim.params)
     finish_trial(session, trial_id, 0.5)
 
@@ -186,7 +186,7 @@ def test_a_connection_may_break_at_every_statement(scenes: Scenes, fault: Any, t
 def walk(session: Session, steps: Steps | None = None, fault: Any = None) -> Steps:
     """A whole attempt in this process."""
     steps = steps or Steps()
-    _ = session.study
+    _ = session.optuna_study
     with watched(session, steps, fault):
         attempt(session)
     return steps
@@ -268,7 +268,7 @@ class Others:
         def end() -> None:
             assert session.ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is not None
             complete(session, claim, trial_id)
-            assert settle(session, claim, trial_id)
+            assert finish_cell(session, claim, trial_id)
 
         self._end = end
 

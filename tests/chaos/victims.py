@@ -147,7 +147,7 @@ def _act(
     survivor.storage.engine.dispose(close=False)  # the connections are the parent's
     session = Session(survivor.storage, survivor.record, f"victim-{os.getpid()}")
     session.presence.register(session.name, fresh_seconds=60)
-    _ = session.study  # opening it is no part of the protocol
+    _ = session.optuna_study  # opening it is no part of the protocol
     steps = Steps(at, kill_self)
     watch_files(session.storage.artifacts, steps)
     with watched(session, steps):

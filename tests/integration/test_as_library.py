@@ -26,7 +26,7 @@ storage = create_storage(StorageOptions(sys.argv[1]))
 session = Session(storage, small_study.create_study(storage), "tester")
 small_study.finish_everything(session)
 assert Call(os.getenv, "TF_CPP_MIN_LOG_LEVEL", doing="looking").result() == "3"
-assert len(session.study.trials) == small_study.N_CELLS
+assert len(session.optuna_study.trials) == small_study.N_CELLS
 names = ("environment", "loggers", "signals", "filters", "showwarning")
 print([name for name, then, now in zip(names, before, look()) if then != now])
 """

@@ -60,7 +60,7 @@ def cell_after(session: Session, claim: Claim) -> tuple[Any, ...]:
 
 
 def last_trial(session: Session) -> FrozenTrial:
-    return session.trials.get_all_trials(session.record.study_id)[-1]
+    return session.optuna_storage.get_all_trials(session.record.study_id)[-1]
 
 
 def requeue_all(session: Session) -> None:
@@ -176,7 +176,7 @@ def test_a_healer_leaves_a_trial_that_was_bound_since_it_looked(session: Session
     seen += healer.ledger.held_cells()
     run_attempt(session, claim, end_at_once, lambda: False, session.record.generation)
     finish_everything(session)
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
 
 
 @pytest.mark.parametrize("end", ["report", "note", "result", "exception"])
@@ -205,7 +205,7 @@ def test_a_cell_lost_in_the_middle_is_dropped_quietly(
     assert last_trial(session).state == TrialState.FAIL
     assert cell_after(session, claim) == ("waiting", None, None, 0, 1, None)
     finish_everything(session)
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
 
 
 def test_a_result_told_after_the_take_over_is_copied(session: Session, new_session: Sessions) -> None:
@@ -276,7 +276,7 @@ def test_a_study_deleted_in_the_middle_ends_the_attempt_quietly(session: Session
 def test_a_study_deleted_after_the_claim_ends_the_attempt(session: Session) -> None:
     """Between the claim and its first statement."""
     claim = claim_cell(session)
-    assert session.study.study_name == session.record.name
+    assert session.optuna_study.study_name == session.record.name
     delete_study(session.storage, session.record)
     run_attempt(session, claim, boom, lambda: False, session.record.generation)
 
@@ -362,7 +362,7 @@ def test_a_worker_works_until_nothing_is_left(session: Session) -> None:
     """Every cell, then it leaves the list of workers."""
     session.presence.register("worker", fresh_seconds=60.0)
     assert work(session, stub_objective, threading.Event(), session.record.generation) is WorkerEnd.DONE
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
     assert session.presence.processes() == {}
 
 
@@ -384,8 +384,8 @@ def test_a_worker_waits_for_the_cell_of_another(session: Session, new_session: S
     other.recovery.requeue_worker("other", LOST)
     thread.join(20.0)
     assert ends == [WorkerEnd.DONE]
-    assert other.trials.get_trial(trial_id).state == TrialState.FAIL
-    assert verify(other.storage, other.trials, other.record.study_id).ok
+    assert other.optuna_storage.get_trial(trial_id).state == TrialState.FAIL
+    assert verify(other.storage, other.optuna_storage, other.record.study_id).ok
 
 
 @ON_SQLITE
@@ -399,7 +399,7 @@ def test_a_worker_sweeps_before_it_leaves(session: Session, new_session: Session
 
     orphan, _ = create_trial(other, claim)
     assert work(session, stub_objective, threading.Event(), session.record.generation) is WorkerEnd.DONE
-    assert session.trials.get_trial(orphan).state == TrialState.FAIL
+    assert session.optuna_storage.get_trial(orphan).state == TrialState.FAIL
 
 
 @ON_SQLITE
@@ -456,7 +456,7 @@ def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str
     session = new_session("reader", spec=make_spec(WIDE))
     ends = in_processes(4, work_on, storage_url, session.record.generation)
     assert ends == ["done"] * 4
-    found = verify(session.storage, session.trials, session.record.study_id)
+    found = verify(session.storage, session.optuna_storage, session.record.study_id)
     assert (found.ok, found.n_results) == (True, len(make_points(WIDE)))
     sampler = GridSampler(WIDE)
     study = optuna.load_study(study_name=session.record.name, storage=storage_url, sampler=sampler)
@@ -479,5 +479,5 @@ def test_stock_optuna_adds_nothing_to_a_finished_study(session: Session, storage
     work(session, stub_objective, threading.Event(), session.record.generation)
     study = optuna.load_study(study_name=session.record.name, storage=storage_url, sampler=GridSampler(GRID))
     study.optimize(lambda trial: 0.0, n_trials=1)
-    found = verify(session.storage, session.trials, session.record.study_id)
+    found = verify(session.storage, session.optuna_storage, session.record.study_id)
     assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, 1)

@@ -9,11 +9,11 @@ from small_study import (
     ON_SQLITE,
     begin_trial,
     claim_cell,
+    finish_cell,
     finish_everything,
     finish_trial,
     make_spec,
     prune_trial,
-    settle,
     value_of,
 )
 
@@ -44,12 +44,12 @@ def finish(confirming: Session, values: Mapping[int, Sequence[float]], diverged:
     while (claim := confirming.ledger.claim("confirming", confirming.ledger.generation() or 0)) is not None:
         trial_id = begin_trial(confirming, claim)
         seed, hidden_size = int(claim.params[TRAINING_SEED]), int(claim.params["hidden_size"])
-        confirming.trials.set_trial_user_attr(trial_id, "n_parameters", N_PARAMETERS[hidden_size])
+        confirming.optuna_storage.set_trial_user_attr(trial_id, "n_parameters", N_PARAMETERS[hidden_size])
         if seed in diverged:
             prune_trial(confirming, trial_id, 0.1)
         else:
             finish_trial(confirming, trial_id, values[hidden_size][seed - 1])
-        settle(confirming, claim, trial_id)
+        finish_cell(confirming, claim, trial_id)
 
 
 def test_the_cells_are_the_points_times_the_seeds(session: Session) -> None:
@@ -67,8 +67,8 @@ def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
     finish_everything(session)
     confirming = confirm(session, [LARGE, SMALL], 3)
     finish(confirming, {128: (0.90, 0.92, 0.91), 64: (0.89, 0.92, 0.91)})
-    assert verify(confirming.storage, confirming.trials, confirming.record.study_id).ok
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(confirming.storage, confirming.optuna_storage, confirming.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
     confirmation = find_confirmation(session)
     assert confirmation is not None
     assert [c.val.values for c in confirmation.candidates] == [(0.90, 0.92, 0.91), (0.89, 0.92, 0.91)]
@@ -114,7 +114,7 @@ def test_a_study_that_is_not_finished_is_not_confirmed(session: Session) -> None
         confirm_study(session, RunOptions())
     trial_id = begin_trial(session, claim)
     finish_trial(session, trial_id, 0.5)
-    settle(session, claim, trial_id)
+    finish_cell(session, claim, trial_id)
     with pytest.raises(UsageError, match="must be finished before it is confirmed, but 3 of 4 cells are not"):
         confirm_study(session, RunOptions())
 

@@ -30,7 +30,7 @@ GARBAGE = {"attempt": "x", "worker": {"a": 1}, "seed": [1], "reason": 7, "best_e
 
 def add_foreign(session: Session) -> int:
     """A trial of each state, with other parameters, better values and attributes that ours have with other types."""
-    study = session.study
+    study = session.optuna_study
     study.enqueue_trial({"hidden_size": 64, "dropout_rate": 0.5})
     study.enqueue_trial({"anything": [1, 2]})
     for state, value in (
@@ -41,8 +41,8 @@ def add_foreign(session: Session) -> int:
             state=state, value=value, params=ODD, distributions=DISTRIBUTIONS, user_attrs=GARBAGE,
             intermediate_values={0: 2.0, 1: math.nan},
         )  # fmt: skip
-        session.trials.create_new_trial(session.record.study_id, template_trial=trial)
-    session.trials.create_new_trial(session.record.study_id)
+        session.optuna_storage.create_new_trial(session.record.study_id, template_trial=trial)
+    session.optuna_storage.create_new_trial(session.record.study_id)
     return 9
 
 
@@ -54,7 +54,7 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
     before = list_attempts(session)
     n_foreign = add_foreign(session)
     session.recovery.sweep()
-    found = verify(session.storage, session.trials, session.record.study_id)
+    found = verify(session.storage, session.optuna_storage, session.record.study_id)
     assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, n_foreign)
     rows = list_attempts(session)
     assert rows[:N_CELLS] == before
@@ -67,11 +67,11 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
     print_verification("small", found)
     assert f"{n_foreign} trials of other programs" in capsys.readouterr().out
     assert find_winner(session).trial == before[0].number
-    assert session.study.best_trial.number != before[0].number  # stock Optuna prefers one of the others
+    assert session.optuna_study.best_trial.number != before[0].number  # stock Optuna prefers one of the others
     overview = read_overview(session)
     assert (len(overview.attempts), overview.n_foreign) == (N_CELLS, n_foreign)
     assert f"{n_foreign} trials of other programs" in render_report(overview, None)
-    states = [trial.state.name for trial in session.trials.get_all_trials(session.record.study_id)[N_CELLS:]]
+    states = [trial.state.name for trial in session.optuna_storage.get_all_trials(session.record.study_id)[N_CELLS:]]
     assert states == ["WAITING"] * 2 + ["COMPLETE"] * 3 + ["PRUNED", "RUNNING", "FAIL", "RUNNING"]
 
 
@@ -85,11 +85,11 @@ def test_foreign_trials_prune_nothing(new_session: Any) -> None:
             state=TrialState.COMPLETE, value=0.99, params={"other": 0.5},
             distributions={"other": FloatDistribution(0, 1)}, intermediate_values={0: 0.99},
         )  # fmt: skip
-        session.trials.create_new_trial(session.record.study_id, template_trial=trial)
-    own = optuna.Trial(session.study, begin_trial(session, claim_cell(session)))
+        session.optuna_storage.create_new_trial(session.record.study_id, template_trial=trial)
+    own = optuna.Trial(session.optuna_study, begin_trial(session, claim_cell(session)))
     own.report(0.5, 0)
     assert not own.should_prune()
     finish_trial(session, trial_id_of(own), 0.5)
-    second = optuna.Trial(session.study, begin_trial(session, claim_cell(session)))
+    second = optuna.Trial(session.optuna_study, begin_trial(session, claim_cell(session)))
     second.report(0.4, 0)
     assert second.should_prune()

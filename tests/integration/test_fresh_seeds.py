@@ -1,7 +1,7 @@
 """What a model begins with follows the seed: what does not is named, and a confirmation of it refused."""
 
 import pytest
-from small_study import begin_trial, claim_cell, finish_trial, open_small, settle
+from small_study import begin_trial, claim_cell, finish_cell, finish_trial, open_small
 from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.confirming import confirm_study
@@ -109,7 +109,7 @@ def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sql
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     finish_trial(session, trial_id, 0.5)
-    settle(session, claim, trial_id)
+    finish_cell(session, claim, trial_id)
     with pytest.raises(SpecError) as caught:
         confirm_study(session, RunOptions(StorageOptions(sqlite_url)))
     assert str(caught.value) == (

@@ -54,8 +54,8 @@ def trial_with(session: Session) -> Callable[..., Any]:
         trial_id = begin_trial(session, claim_cell(session))
         for artifact_id in ids:
             meta = {"artifact_id": artifact_id, "filename": WEIGHTS_FILE, "mimetype": "", "encoding": None}
-            session.trials.set_trial_system_attr(trial_id, f"artifacts:{artifact_id!r:.50}", json.dumps(meta))
-        return session.trials.get_trial(trial_id)
+            session.optuna_storage.set_trial_system_attr(trial_id, f"artifacts:{artifact_id!r:.50}", json.dumps(meta))
+        return session.optuna_storage.get_trial(trial_id)
 
     return make
 
@@ -74,7 +74,7 @@ def test_an_artifact_is_never_read_outside_its_folder(
     folder = session.storage.artifacts
     trial = trial_with(hostile_id(name, folder.parent))
     with pytest.raises(MismatchError, match=f"An artifact must be a file of {folder} itself, but "):
-        weights_path(folder, session.trials, trial)
+        weights_path(folder, session.optuna_storage, trial)
 
 
 @ON_SQLITE
@@ -101,7 +101,7 @@ def test_an_artifact_is_never_removed_outside_its_folder(
     (folder / "0a1b").touch()
     before = snapshot(folder.parent)
     with caplog.at_level(logging.WARNING, logger="fmnist_optuna"):
-        remove_artifacts(folder, session.trials, trial)
+        remove_artifacts(folder, session.optuna_storage, trial)
     (warning,) = caplog.records
     assert warning.getMessage().startswith(f"artifact_not_removed file={WEIGHTS_FILE} error=")
     assert before - snapshot(folder.parent) == {("artifacts/0a1b", b"")}
@@ -112,7 +112,7 @@ def test_a_study_with_a_hostile_artifact_can_be_deleted(session: Session, trial_
     """The study is gone, the file outside is not."""
     trial_with("../victim", "link")
     delete_study(session.storage, session.record)
-    assert session.trials.get_all_studies() == []
+    assert session.optuna_storage.get_all_studies() == []
     assert (session.storage.artifacts.parent / "victim").read_text() == "mine"
 
 
@@ -147,8 +147,8 @@ def test_a_path_for_a_name_makes_no_file_elsewhere(
     (tmp_path / WEIGHTS_FILE).write_bytes(b"weights")
     import optuna
 
-    stored = store_weights(evil.storage, optuna.Trial(evil.study, trial_id), tmp_path / WEIGHTS_FILE)
-    path = weights_path(evil.storage.artifacts, evil.trials, evil.trials.get_trial(trial_id))
+    stored = store_weights(evil.storage, optuna.Trial(evil.optuna_study, trial_id), tmp_path / WEIGHTS_FILE)
+    path = weights_path(evil.storage.artifacts, evil.optuna_storage, evil.optuna_storage.get_trial(trial_id))
     assert path == tmp_path / "artifacts" / stored
 
     orders: list[WorkerOrder] = []

@@ -105,7 +105,7 @@ def test_the_planted_parameter_is_found(storage: Storage) -> None:
         plant(session, name)
         assert find_importances(session.history.cells())[name] > 0.8
         assert stock_importances(storage)[name] > 0.8
-    assert verify(storage, session.trials, session.record.study_id).n_results == 36 + 16
+    assert verify(storage, session.optuna_storage, session.record.study_id).n_results == 36 + 16
     set_ranges(storage, WIDE)  # the test can fail: by the ranges of old, stock Optuna finds nothing
     plant(session, "hidden_size")
     assert stock_importances(storage)["hidden_size"] < 0.5
@@ -127,7 +127,7 @@ def test_a_worker_of_before_keeps_to_the_new_ranges(
     """Whenever the grid grows while it makes a trial, every trial ends with the ranges of all grids."""
     session = new_session()
     begin_trial(session, claim_cell(session))
-    claim, make = claim_cell(session), session.trials.create_new_trial
+    claim, make = claim_cell(session), session.optuna_storage.create_new_trial
 
     def make_while_it_grows(*args: Any, **kwargs: Any) -> Any:
         if moment == "before it makes the trial":
@@ -139,7 +139,7 @@ def test_a_worker_of_before_keeps_to_the_new_ranges(
 
     if moment == "before it reads":
         grow(storage)
-    monkeypatch.setattr(session.trials, "create_new_trial", make_while_it_grows)
+    monkeypatch.setattr(session.optuna_storage, "create_new_trial", make_while_it_grows)
     begin_trial(session, claim)
     monkeypatch.undo()
     assert stored_ranges(storage) == as_stored(LARGER_RANGES)
@@ -153,9 +153,9 @@ def test_a_foreign_trial_keeps_its_range(session: Session) -> None:
     ranges = {"hidden_size": IntDistribution(1, 9000), "dropout_rate": FloatDistribution(0.0, 0.9)}
     params = {"hidden_size": 70, "dropout_rate": 0.1}
     foreign = optuna.create_trial(state=TrialState.COMPLETE, params=params, distributions=ranges, value=0.5)
-    trial_id = session.trials.create_new_trial(session.record.study_id, template_trial=foreign)
+    trial_id = session.optuna_storage.create_new_trial(session.record.study_id, template_trial=foreign)
     grow(session.storage)
-    assert session.trials.get_trial(trial_id).distributions == ranges
+    assert session.optuna_storage.get_trial(trial_id).distributions == ranges
 
 
 def made_up(grid: Grid, value: Callable[[Params], float | None]) -> list[Cell]:

@@ -60,7 +60,7 @@ def test_every_cell_has_one_complete_trial(finished: Session) -> None:
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
     points = {(t.params["hidden_size"], t.params["dropout_rate"], t.params["learning_rate"]) for t in trials}
     assert points == {(h, 0.2, rate) for h in (4, 8) for rate in (0.03, 0.001)}
-    assert verify(finished.storage, finished.trials, finished.record.study_id).ok
+    assert verify(finished.storage, finished.optuna_storage, finished.record.study_id).ok
 
 
 def test_curve_is_stored(finished: Session, garments: Splits) -> None:
@@ -145,9 +145,9 @@ def test_pruned_trial(tmp_path: Path, garments: Splits, few_garments: ResidentDa
         assert (len(curve), trial.value) == (2, curve[-1].val_accuracy)
         assert trial.user_attrs["reason"] == "pruned"
         assert not trial.user_attrs.keys() & {"best_epoch", "weights_sha256", "error"}
-        assert get_all_artifact_meta(trial, storage=session.trials) == []
+        assert get_all_artifact_meta(trial, storage=session.optuna_storage) == []
     assert len(artifacts(session)) == 1
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
 
 
 # The winner
@@ -173,7 +173,7 @@ def test_winner_is_the_best_complete_cell(finished: Session, evaluated: Winner) 
     best = max(trials, key=lambda trial: (trial.value, -trial.number))
     assert (evaluated.trial, evaluated.params, evaluated.val_accuracy) == (best.number, best.params, best.value)
     assert evaluated.n_epochs == MAX_EPOCHS
-    assert finished.study.best_value == best.value
+    assert finished.optuna_study.best_value == best.value
 
 
 def test_test_accuracy_is_that_of_the_stored_weights(finished: Session, evaluated: Winner, garments: Splits) -> None:
@@ -217,7 +217,7 @@ def test_altered_weights_are_not_scored(alone: Session) -> None:
     """One altered byte in the winner's artifact: an error names file and hash, and no opening is left."""
     (trial,) = all_trials(alone)
     sha256 = trial.user_attrs["weights_sha256"]
-    path = weights_path(alone.storage.artifacts, alone.trials, trial)
+    path = weights_path(alone.storage.artifacts, alone.optuna_storage, trial)
     with h5py.File(path) as file:
         offset = file["layers/dense/vars/0"].id.get_offset()
     content = bytearray(path.read_bytes())
@@ -237,7 +237,7 @@ def test_altered_weights_are_not_scored(alone: Session) -> None:
 def test_missing_weights_are_named(alone: Session) -> None:
     """A winner whose artifact is gone is an error that names the trial and the path."""
     (trial,) = all_trials(alone)
-    path = weights_path(alone.storage.artifacts, alone.trials, trial)
+    path = weights_path(alone.storage.artifacts, alone.optuna_storage, trial)
     hidden = path.rename(path.with_name("hidden"))
     try:
         with pytest.raises(MismatchError, match=f"The weights of trial 0 must be at {path}"):

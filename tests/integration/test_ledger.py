@@ -1,4 +1,4 @@
-"""The ledger of cells, one contract over both databases: claim, bind, renew, settle, give back, take over."""
+"""The ledger of cells, one contract over both databases: claim, bind, renew, finish, give back, take over."""
 
 from collections.abc import Callable
 
@@ -15,6 +15,7 @@ from small_study import (
     create_trial,
     epoch_of,
     expire,
+    finish_cell,
     finish_everything,
     finish_trial,
     in_threads,
@@ -24,7 +25,6 @@ from small_study import (
     prune_trial,
     read_cell,
     set_cell,
-    settle,
 )
 from sqlalchemy import func, select
 
@@ -60,7 +60,7 @@ def failed(trial_id: int, error: str | None = None, reason: Reason = "exception"
 
 
 def fail_once(session: Session, error: str | None, reason: Reason = "exception") -> Claim:
-    """Claim a cell, bind a made-up trial and settle it as failed."""
+    """Claim a cell, bind a made-up trial and finish it as failed."""
     claim = claim_cell(session)
     assert session.ledger.bind(claim, 10_000 + claim.attempt, claim.attempt)
     assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(10_000 + claim.attempt, error, reason))
@@ -274,19 +274,19 @@ def test_a_result_is_copied_from_the_trial(session: Session, finish: Callable[..
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     finish(session, trial_id, 0.1 + 0.2)
-    assert settle(session, claim, trial_id)
+    assert finish_cell(session, claim, trial_id)
     row = read_cell(session.storage, claim.cell_id)
     assert (row.state, row.result, row.value, row.trial_id) == ("done", result, 0.1 + 0.2, trial_id)
 
 
-def test_settling_twice_is_settled(session: Session) -> None:
+def test_finishing_twice_changes_nothing(session: Session) -> None:
     """The retry of a commit whose answer was lost says true, and changes nothing."""
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     finish_trial(session, trial_id, 0.5)
-    assert settle(session, claim, trial_id)
+    assert finish_cell(session, claim, trial_id)
     before = read_cell(session.storage, claim.cell_id)
-    assert settle(session, claim, trial_id)
+    assert finish_cell(session, claim, trial_id)
     assert read_cell(session.storage, claim.cell_id) == before
 
 

@@ -71,7 +71,7 @@ def new_token() -> str:
 
 @dataclass
 class Worker:
-    """Carries one cell through, a step at a time: claim, create, bind, epoch, tell, settle."""
+    """Carries one cell through, a step at a time: claim, create, bind, epoch, tell, finish."""
 
     session: Session
     steps: Iterator[None] | None = None
@@ -96,7 +96,7 @@ class Worker:
         yield
         is_bound = [ledger.bind(claim, trial_id, number) for _ in range(self.times)]
         if not is_bound[-1]:
-            fail_trial(session.trials, trial_id, LOST)
+            fail_trial(session.optuna_storage, trial_id, LOST)
             return
         yield
         if ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is None:
@@ -107,22 +107,22 @@ class Worker:
             self._tell(trial_id, number)
         yield
         for _ in range(self.times):
-            ledger.finish_cell(claim.cell_id, claim.token, read_attempt(session.trials.get_trial(trial_id)))
+            ledger.finish_cell(claim.cell_id, claim.token, read_attempt(session.optuna_storage.get_trial(trial_id)))
 
     def _tell(self, trial_id: int, number: int) -> None:
         session, ending = self.session, self.ending
         if ending in ("complete", "pruned"):
             state = State.COMPLETE if ending == "complete" else State.PRUNED
             value = number / 1000 if ending == "complete" else None
-            tell(session.study, optuna.Trial(session.study, trial_id), Outcome(state, value))
+            tell(session.optuna_study, optuna.Trial(session.optuna_study, trial_id), Outcome(state, value))
         else:
             error = "ValueError: bad" if ending == "exception" else None
-            fail_trial(session.trials, trial_id, TrialAttributes(reason=cast(Reason, ending), error=error))
+            fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason=cast(Reason, ending), error=error))
 
 
 @dataclass
 class Healer:
-    """Requeues one cell, a step at a time: see, take over, fail the trial, settle.
+    """Requeues one cell, a step at a time: see, take over, fail the trial, finish.
 
     It may take anybody to be dead: a lease only saves work, safety does not rest on it.
     """
@@ -154,10 +154,10 @@ class Healer:
                 ledger.give_back(seen.cell_id, token, count_lost=True)
             return
         for _ in range(self.times):
-            fail_trial(session.trials, seen.trial_id, LOST)
+            fail_trial(session.optuna_storage, seen.trial_id, LOST)
         yield
         for _ in range(self.times):
-            ledger.finish_cell(seen.cell_id, token, read_attempt(session.trials.get_trial(seen.trial_id)))
+            ledger.finish_cell(seen.cell_id, token, read_attempt(session.optuna_storage.get_trial(seen.trial_id)))
 
 
 @dataclass
@@ -220,7 +220,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def no_cell_has_two_results(self) -> None:
         if not hasattr(self, "session"):
             return
-        trials = self.session.trials.get_all_trials(self.session.record.study_id, deepcopy=False)
+        trials = self.session.optuna_storage.get_all_trials(self.session.record.study_id, deepcopy=False)
         results = {trial_id_of(trial): trial for trial in trials if trial.state in FINISHED}
         cell_ids = [trial.system_attrs["cell_id"] for trial in results.values()]
         assert len(cell_ids) == len(set(cell_ids))
@@ -247,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
         session.ledger.retry_failed()
         finish_everything(session)
         session.recovery.sweep()
-        found = verify(session.storage, session.trials, session.record.study_id)
+        found = verify(session.storage, session.optuna_storage, session.record.study_id)
         assert found.ok, found.problems
 
 

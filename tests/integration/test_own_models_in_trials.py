@@ -66,7 +66,7 @@ def test_diverging_trial(tmp_path: Path, garments: Splits, few_garments: Residen
     assert math.isnan(epoch.train_loss)
     assert by_factor[1.0].state == TrialState.COMPLETE
     assert len(artifacts(session)) == 1
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,13 @@ def test_small_folder_of_a_complete_trial_is_kept(
     run_worker(session, few_garments)
     assert [trial.state for trial in all_trials(session)] == [TrialState.COMPLETE] * 2
     for trial in all_trials(session):
-        metas = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=session.trials)}
+        metas = {
+            meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=session.optuna_storage)
+        }
         is_small = trial.params["hidden_size"] == 4
         names = ["folder/deep/0.txt", "folder/deep/1.txt", "folder/trial.weights.h5"] if is_small else []
         assert sorted(metas) == [*names, WEIGHTS_FILE]
-        files = kept_files(session.storage.artifacts, session.trials, trial)
+        files = kept_files(session.storage.artifacts, session.optuna_storage, trial)
         assert list(files) == [name.removeprefix("folder/") for name in names]
         if is_small:
             assert files["deep/1.txt"].read_text() == "4"
@@ -239,7 +241,7 @@ def test_value_is_scored_on_what_is_stored(
     assert share_of_hits(load_stored(session, trial), images, labels) == trial.value
     if callback == "swap":
         assert trial.value == max(trial.intermediate_values.values())
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
     place = DataPlace(session.record.spec.data, None, garments.fingerprint)
     scores, _ = score_weights(session.record.spec, stored_weights(session, trial), place)
     assert scores.shape == (2_000, 10)

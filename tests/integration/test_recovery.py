@@ -54,9 +54,9 @@ def prepare(session: Session, claim: Claim, state: str) -> None:
     elif state == "pruned":
         prune_trial(session, trial_id, 0.25)
     elif state == "failed":
-        fail_trial(session.trials, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
+        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
     elif state == "stopped":
-        fail_trial(session.trials, trial_id, TrialAttributes(reason="stopped"))
+        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="stopped"))
     elif state == "deleted":
         from optuna.storages._rdb import models
 
@@ -86,7 +86,7 @@ def found(session: Session, claim: Claim) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_requeued_cell_is_settled_by_what_its_trial_says(session: Session, state: str) -> None:
+def test_a_requeued_cell_becomes_what_its_trial_says(session: Session, state: str) -> None:
     """A finished trial gives its result; any other lets the cell wait, counted by what was to blame."""
     claim = claim_cell(session)
     prepare(session, claim, state)
@@ -99,7 +99,7 @@ def test_a_running_trial_is_failed_before_its_cell_waits(session: Session) -> No
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     session.recovery.requeue(held(session, claim), LOST)
-    trial = session.trials.get_trial(trial_id)
+    trial = session.optuna_storage.get_trial(trial_id)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "lost")
 
 
@@ -111,7 +111,7 @@ def test_a_cell_that_is_renewed_meanwhile_is_left_to_its_holder(session: Session
     time.sleep(0.01)
     assert session.ledger.renew(claim)
     assert not session.recovery.requeue(seen, LOST)
-    assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
+    assert session.optuna_storage.get_trial(trial_id).state == TrialState.RUNNING
 
 
 def test_an_error_seen_by_the_supervisor_counts_for_the_cell(session: Session) -> None:
@@ -192,7 +192,7 @@ def test_a_trial_that_no_cell_holds_is_swept(session: Session) -> None:
     trial_id, _ = create_trial(session, claim)
     session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
     assert session.recovery.sweep() == 1
-    assert session.trials.get_trial(trial_id).state == TrialState.FAIL
+    assert session.optuna_storage.get_trial(trial_id).state == TrialState.FAIL
     assert session.recovery.sweep() == 0
 
 
@@ -202,7 +202,7 @@ def test_the_second_trial_of_a_bound_cell_is_swept(session: Session) -> None:
     surplus, _ = create_trial(session, claim)
     bound = begin_trial(session, claim)
     assert session.recovery.sweep() == 1
-    states = [session.trials.get_trial(trial_id).state for trial_id in (surplus, bound)]
+    states = [session.optuna_storage.get_trial(trial_id).state for trial_id in (surplus, bound)]
     assert states == [TrialState.FAIL, TrialState.RUNNING]
 
 
@@ -210,14 +210,14 @@ def test_a_trial_about_to_be_bound_is_left_alone(session: Session) -> None:
     """Its token holds a cell that has no trial yet."""
     trial_id, _ = create_trial(session, claim_cell(session))
     assert session.recovery.sweep() == 0
-    assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
+    assert session.optuna_storage.get_trial(trial_id).state == TrialState.RUNNING
 
 
 def test_foreign_trials_are_not_touched(session: Session) -> None:
     """Another program's RUNNING trial is its own affair."""
-    trial_id = session.trials.create_new_trial(session.record.study_id)
+    trial_id = session.optuna_storage.create_new_trial(session.record.study_id)
     assert session.recovery.sweep() == 0
-    assert session.trials.get_trial(trial_id).state == TrialState.RUNNING
+    assert session.optuna_storage.get_trial(trial_id).state == TrialState.RUNNING
 
 
 @ON_SQLITE
@@ -225,7 +225,7 @@ def test_finished_trials_are_not_swept(session: Session) -> None:
     """A study that is over has nothing to sweep."""
     finish_everything(session)
     assert session.recovery.sweep() == 0
-    assert verify(session.storage, session.trials, session.record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
 
 
 # Dead holders

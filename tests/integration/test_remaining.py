@@ -1,7 +1,7 @@
 """The time left: large models count as large, and nothing is said where nothing can be known."""
 
 import pytest
-from small_study import begin_trial, claim_cell, create_study, finish_trial, make_spec, open_small, settle
+from small_study import begin_trial, claim_cell, create_study, finish_cell, finish_trial, make_spec, open_small
 
 from fmnist_optuna.pages.time_left import RemainingTime
 from fmnist_optuna.search.metric import Epoch
@@ -25,7 +25,7 @@ def finish_next(session: Session) -> int:
     trial_id = begin_trial(session, claim)
     assert session.ledger.record_epoch(claim, trial_id, Epoch(0, 1.0, 0.5, 1.0, 0.5, SECONDS[size])) is not None
     finish_trial(session, trial_id, 0.5)
-    assert settle(session, claim, trial_id)
+    assert finish_cell(session, claim, trial_id)
     return size
 
 

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 from optuna.trial import TrialState
-from small_study import ON_SQLITE, begin_trial, claim_cell, settle
+from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell
 
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
@@ -17,9 +17,9 @@ def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int)
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
     sha256 = f"{wrong_class:064x}"
-    session.trials.set_trial_user_attr(trial_id, "weights_sha256", sha256)
-    session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [val_accuracy])
-    settle(session, claim, trial_id)
+    session.optuna_storage.set_trial_user_attr(trial_id, "weights_sha256", sha256)
+    session.optuna_storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [val_accuracy])
+    finish_cell(session, claim, trial_id)
     labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
     answers = np.where(labels == 1, wrong_class, labels)
     session.openings.open(trial_id, sha256, "winner", lambda: (np.eye(10, dtype=np.float32)[answers], labels))

@@ -338,9 +338,9 @@ def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> N
 
 def finish(session: Session, trial_id: int, number: int) -> None:
     if number == 0:
-        fail_trial(session.trials, trial_id, LOST)
+        fail_trial(session.optuna_storage, trial_id, LOST)
     else:
-        tell(session.study, optuna.Trial(session.study, trial_id), Outcome(State.COMPLETE, 0.5))
+        tell(session.optuna_study, optuna.Trial(session.optuna_study, trial_id), Outcome(State.COMPLETE, 0.5))
 
 
 def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session: Callable[..., Session]) -> None:
@@ -349,11 +349,11 @@ def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session
     claim = claim_cell(sessions[0])
     n_complete = 0
     for _ in range(50):
-        trial_id = sessions[0].trials.create_new_trial(sessions[0].record.study_id)
+        trial_id = sessions[0].optuna_storage.create_new_trial(sessions[0].record.study_id)
         changes = in_threads(2, lambda number, trial_id=trial_id: count_changes(sessions[number], trial_id, number))
         assert sum(changes) == 1
         n_complete += changes[1]
-    states = [trial.state for trial in sessions[0].trials.get_all_trials(sessions[0].record.study_id)]
+    states = [trial.state for trial in sessions[0].optuna_storage.get_all_trials(sessions[0].record.study_id)]
     assert (states.count(TrialState.COMPLETE), states.count(TrialState.FAIL)) == (n_complete, 50 - n_complete)
     assert claim.attempt == 1
 
@@ -362,7 +362,7 @@ def count_changes(session: Session, trial_id: int, number: int) -> int:
     """1 if this thread finished the trial, 0 if it came second."""
     state = (TrialState.FAIL, TrialState.COMPLETE)[number]
     try:
-        session.trials.set_trial_state_values(trial_id, state, [0.5] if number else None)
+        session.optuna_storage.set_trial_state_values(trial_id, state, [0.5] if number else None)
     except optuna.exceptions.UpdateFinishedTrialError:
         return 0
     return 1
@@ -373,14 +373,14 @@ def test_a_second_finish_is_silent_and_changes_nothing(session: Session) -> None
     for first, second in ((0, 1), (1, 0)):
         trial_id = begin_trial(session, claim_cell(session))
         finish(session, trial_id, first)
-        before = session.trials.get_trial(trial_id)
+        before = session.optuna_storage.get_trial(trial_id)
         finish(session, trial_id, second)
-        assert session.trials.get_trial(trial_id) == before
+        assert session.optuna_storage.get_trial(trial_id) == before
 
 
 def test_optuna_and_the_ledger_share_one_engine(session: Session) -> None:
     """So that Optuna's transactions begin as ours do."""
-    assert session.trials._backend.engine is session.storage.engine  # type: ignore[attr-defined]
+    assert session.optuna_storage._backend.engine is session.storage.engine  # type: ignore[attr-defined]
 
 
 def test_every_operation_of_optuna_waits_out_outages() -> None:
@@ -399,7 +399,7 @@ def test_optunas_writes_take_the_lock_at_once_on_sqlite(sqlite_url: str) -> None
     opened = open_small(sqlite_url)
     create_study(opened)
     session = open_session(sqlite_url, "worker", STUDY)
-    trial_id = session.trials.create_new_trial(session.record.study_id)
+    trial_id = session.optuna_storage.create_new_trial(session.record.study_id)
     begins: list[str] = []
 
     def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -407,10 +407,10 @@ def test_optunas_writes_take_the_lock_at_once_on_sqlite(sqlite_url: str) -> None
             begins.append(statement)
 
     event.listen(session.storage.engine, "before_cursor_execute", note)
-    session.trials.get_trial(trial_id)
+    session.optuna_storage.get_trial(trial_id)
     assert set(begins) == {"BEGIN"}
     begins.clear()
-    session.trials.set_trial_state_values(trial_id, TrialState.FAIL)
+    session.optuna_storage.set_trial_state_values(trial_id, TrialState.FAIL)
     assert set(begins) == {"BEGIN IMMEDIATE"}
     session.storage.close()
     opened.close()

@@ -205,7 +205,7 @@ def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
     assert (counts.waiting, counts.running, counts.done, counts.failed) == (2, 0, N_CELLS, 0)
     assert record.spec.grid["hidden_size"] == (64, 128, 256)
     finish_everything(Session(session.storage, record, "later"))
-    assert verify(session.storage, session.trials, record.study_id).ok
+    assert verify(session.storage, session.optuna_storage, record.study_id).ok
 
 
 @ON_SQLITE
@@ -286,7 +286,7 @@ def test_a_delete_that_died_halfway_is_repeated(session: Session, n_done: int, m
 
 def test_a_study_whose_deletion_broke_off_is_not_joined(session: Session) -> None:
     """The person is told to finish it; a new study that got its id (on SQLite) is told so too, and keeps nothing."""
-    session.trials.delete_study(session.record.study_id)
+    session.optuna_storage.delete_study(session.record.study_id)
     names = ["between", STUDY] if session.storage.is_sqlite else [STUDY]
     for name in names:
         with pytest.raises(JoinRefusedError, match=r"study small: .*fmnist-optuna delete small"):
@@ -330,7 +330,7 @@ def test_progress_is_read_from_our_tables(session: Session) -> None:
     assert (running.worker, running.params, running.n_epochs) == (session.name, claim.params, 2)
     assert [epoch.val_accuracy for epoch in session.history.curve(trial_id)] == [0.25, 0.5]
     assert session.history.best() is None
-    session.trials.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+    session.optuna_storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
     session.ledger.finish_cell(claim.cell_id, claim.token, ending(session, trial_id))
     best = session.history.best()
     assert best is not None
@@ -343,7 +343,7 @@ def test_progress_is_read_from_our_tables(session: Session) -> None:
 def ending(session: Session, trial_id: int) -> Any:
     from fmnist_optuna.bridge.attributes import read_attempt
 
-    return read_attempt(session.trials.get_trial(trial_id))
+    return read_attempt(session.optuna_storage.get_trial(trial_id))
 
 
 DAMAGES = {  # column, value, what is said of it

@@ -31,7 +31,7 @@ OK = Verification(N_CELLS, N_CELLS, 0, 0, 0, 0, 0, ())
 
 
 def check(session: Session) -> Verification:
-    return verify(session.storage, session.trials, session.record.study_id)
+    return verify(session.storage, session.optuna_storage, session.record.study_id)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def add_finished_trial(session: Session, cell_id: str, state: TrialState) -> Non
     """A further result of a cell, as a broken worker would make it."""
     params = next(cell.params for cell in make_points(GRID) if cell.cell_id == cell_id)
     trial_id = new_trial.create_trial(session, cell_id, "0" * 32, params, TrialAttributes())
-    session.trials.set_trial_state_values(trial_id, state, [0.5])
+    session.optuna_storage.set_trial_state_values(trial_id, state, [0.5])
 
 
 def problem(found: Verification) -> str:
@@ -126,7 +126,7 @@ def test_a_failed_trial_is_no_result(finished: Session) -> None:
     """Attempts may die; they are not counted."""
     cell_id = a_done_cell(finished).cell_id
     trial_id = new_trial.create_trial(finished, cell_id, "0" * 32, make_points(GRID)[0].params, TrialAttributes())
-    finished.trials.set_trial_state_values(trial_id, TrialState.FAIL)
+    finished.optuna_storage.set_trial_state_values(trial_id, TrialState.FAIL)
     assert check(finished) == OK
 
 
