@@ -9,7 +9,7 @@ from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.built_in import expect_info
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
-from fmnist_optuna.data.source import ResolvedData, check_split, resolve_source
+from fmnist_optuna.data.source import ResolvedData, check_split, load_splits, resolve_source
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.storage import Storage
@@ -24,8 +24,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join, find_study_or_none
 from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import find_warnings_in_child
-from fmnist_optuna.work.own_data import check_same, load_own_again
-from fmnist_optuna.work.splits import load_any
+from fmnist_optuna.work.own_data import check_same, load_own, load_own_again
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +110,9 @@ def load_twice(data: DataSpec, data_dir: Path | None) -> tuple[Splits, Callable[
         data: Its source decided.
         data_dir: Folder with the IDX files, or None for the search order.
     """
-    splits = load_any(data, data_dir)
     if not data.is_own:
-        return splits, lambda: None
-    again = load_own_again(data)
+        return load_splits(data.source, data.n_validation, data.split_seed, data_dir), lambda: None
+    splits, again = load_own(data), load_own_again(data)
     return splits, lambda: check_same(data, splits.fingerprint, again.result())
 
 

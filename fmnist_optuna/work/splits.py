@@ -34,7 +34,10 @@ class DataPlace:
             DataError: The data is not there.
             MismatchError: It is not that of the study.
         """
-        return load_any(self.data, self.data_dir, self.fingerprint) if self.folder is None else map_splits(self.folder)
+        if self.folder is not None:
+            return map_splits(self.folder)
+        data = self.data
+        return load_splits(data.source, data.n_validation, data.split_seed, self.data_dir, self.fingerprint)
 
 
 def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
@@ -46,10 +49,9 @@ def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
     Raises:
         FmnistOptunaError: Whatever `load_own` raises.
     """
-    place = DataPlace(record.spec.data, data_dir, record.data_fingerprint)
-    if not record.spec.data.is_own:
-        return place
-    return DataPlace(place.data, data_dir, place.fingerprint, load_own(place.data, place.fingerprint).folder)
+    data, fingerprint = record.spec.data, record.data_fingerprint
+    folder = load_own(data, fingerprint).folder if data.is_own else None
+    return DataPlace(data, data_dir, fingerprint, folder)
 
 
 def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:
@@ -62,19 +64,4 @@ def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:
         DataError: The data is not there, or the function of the user's own fails.
         MismatchError: It is not that of the study.
     """
-    return load_any(record.spec.data, data_dir, record.data_fingerprint)
-
-
-def load_any(data: DataSpec, data_dir: Path | None, expected_fingerprint: str | None = None) -> Splits:
-    """The splits that a study file asks for, its source decided.
-
-    Args:
-        data_dir: Folder with the IDX files, or None for the search order.
-        expected_fingerprint: What the study was created with; None accepts any.
-
-    Raises:
-        FmnistOptunaError: Whatever `load_splits` or `load_own` raises.
-    """
-    if data.is_own:
-        return load_own(data, expected_fingerprint)
-    return load_splits(data.source, data.n_validation, data.split_seed, data_dir, expected_fingerprint)
+    return find_place(record, data_dir).load()

@@ -243,6 +243,24 @@ def test_numbers_of_the_data_set_stay_as_they_are(tmp_path: Path) -> None:
     assert np.abs(read_array(tmp_path, larger, DIGITS)[0] - DIGIT).max() < 1
 
 
+def test_what_is_light_on_dark_is_turned_in_any_range(tmp_path: Path) -> None:
+    """A dark stroke on white, as numbers of the data and as a colour picture of another size."""
+    stroke = np.zeros((8, 8))
+    stroke[2:6, 3:5] = 12
+    info = replace(DIGITS, is_light_on_dark=True)
+    np.save(tmp_path / "a.npy", 16 - stroke)
+    (picture,) = read_pictures(tmp_path / "a.npy", info)
+    assert picture.is_inverted
+    np.testing.assert_array_equal(picture.pixels, stroke)
+    coloured = replace(COLOURS, is_light_on_dark=True)
+    red_on_white = np.full((24, 20, 3), 255, np.uint8)
+    red_on_white[8:16, 6:14, 1:] = 0
+    (picture,) = read_pictures(save(tmp_path, Image.fromarray(red_on_white)), coloured)
+    assert picture.is_inverted
+    np.testing.assert_array_equal(picture.pixels[0, 0], [-1, -1, -1])
+    assert picture.pixels[6, 5].tolist() == pytest.approx([-1, 1, 1], abs=0.1)
+
+
 def test_colours_stay_colours(tmp_path: Path) -> None:
     """A red picture of another size is red in the range of the data; a grey one gets three equal channels."""
     red = np.zeros((24, 20, 3), np.uint8)
