@@ -29,7 +29,7 @@ _bound: ContextVar[Mapping[str, object]] = ContextVar("fmnist_optuna_log_fields"
 
 
 def log_event(
-    logger: logging.Logger, level: int, event: str, *, exception: BaseException | None = None, **fields: object
+    logger: logging.Logger, level: int, event: str, exception: BaseException | None = None, /, **fields: object
 ) -> None:
     """Log what happened: an event's name and its fields, and those that `bound_fields` has set.
 

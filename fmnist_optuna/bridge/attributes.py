@@ -7,7 +7,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -25,7 +24,7 @@ def is_foreign(trial: FrozenTrial) -> bool:
     return TOKEN not in trial.system_attrs and CELL_ID not in trial.system_attrs
 
 
-def stored_attributes(attributes: TrialAttributes) -> dict[str, Any]:
+def stored_attributes(attributes: TrialAttributes) -> dict[str, object]:
     """The attributes that are known, as Optuna keeps them."""
     stored = {name: value for name, value in vars(attributes).items() if value is not None}
     if attributes.best_epoch is not None:
@@ -37,11 +36,9 @@ def read_attributes(trial: FrozenTrial) -> TrialAttributes:
     """What is noted on a trial; nothing on one that another program made."""
     if is_foreign(trial):
         return TrialAttributes()
-    stored: dict[str, Any] = {
-        field.name: trial.user_attrs.get(field.name) for field in dataclasses.fields(TrialAttributes)
-    }
-    if stored[BEST_EPOCH] is not None:
-        stored[BEST_EPOCH] = int(stored[BEST_EPOCH]) - 1
+    stored = {field.name: trial.user_attrs.get(field.name) for field in dataclasses.fields(TrialAttributes)}
+    if (best_epoch := stored[BEST_EPOCH]) is not None:
+        stored[BEST_EPOCH] = int(best_epoch) - 1
     return TrialAttributes(**stored)
 
 

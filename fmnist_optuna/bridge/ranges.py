@@ -7,11 +7,10 @@ it has read and looks once more afterwards: it then either sees the new grids, o
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystemAttributeModel
-from sqlalchemy import select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.bridge.trials import make_distributions
@@ -20,9 +19,9 @@ from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import TOKEN, studies
 from fmnist_optuna.search.cell import Grid
 
-_trials: Any = TrialModel.__table__
-_params: Any = TrialParamModel.__table__
-_attributes: Any = TrialSystemAttributeModel.__table__
+_trials: Table = TrialModel.__table__
+_params: Table = TrialParamModel.__table__
+_attributes: Table = TrialSystemAttributeModel.__table__
 
 
 def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], trial_id: int | None = None) -> int:
@@ -54,7 +53,7 @@ def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], t
 
 
 @retrying
-def read_grids(storage: Storage, study_id: int) -> list[dict[str, list[Any]]]:
+def read_grids(storage: Storage, study_id: int) -> list[Grid]:
     """All accepted grids of a study, in a transaction of their own.
 
     Raises:
@@ -73,11 +72,11 @@ def catch_up(storage: Storage, study_id: int, trial_id: int, grids: Sequence[Gri
         store_ranges(connection, study_id, select_grids(connection, study_id), trial_id)
 
 
-def select_grids(connection: Connection, study_id: int) -> list[dict[str, list[Any]]]:
+def select_grids(connection: Connection, study_id: int) -> list[Grid]:
     """All accepted grids; on Postgres it waits for a join that is not over, which SQLite's one writer need not."""
     query = select(studies.c.grids).where(studies.c.study_id == study_id).with_for_update(read=True)
     text = connection.execute(query).scalar_one_or_none()
     if text is None:
         raise KeyError(study_id)
-    grids: list[dict[str, list[Any]]] = json.loads(text)
+    grids: list[Grid] = json.loads(text)
     return grids

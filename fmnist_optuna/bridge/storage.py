@@ -1,7 +1,7 @@
 """Optuna's storage over our engine. Importing this module imports Optuna, so reading commands do without it."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Container
+from typing import TypeVar
 
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._cached_storage import _CachedStorage
@@ -35,8 +35,15 @@ class _SharedEngineStorage(RDBStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return _read(lambda: super(_SharedEngineStorage, self).get_trial(trial_id))
 
-    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return _read(lambda: super(_SharedEngineStorage, self)._get_trials(*args, **kwargs))
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        get_trials = super()._get_trials
+        return _read(lambda: get_trials(study_id, states, included_trial_ids, trial_id_greater_than))
 
 
 def _read(operation: Callable[[], T]) -> T:

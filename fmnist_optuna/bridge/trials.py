@@ -5,9 +5,8 @@ Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard 
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -27,6 +26,7 @@ from fmnist_optuna.search.cell import (
     TRAINING_SEED,
     Grid,
     Params,
+    ParamValue,
     canonical_json,
     newest_grid_with,
 )
@@ -42,7 +42,9 @@ class LedgerGridSampler(GridSampler):
     Stock GridSampler stops the study from within `tell`, which is an error outside `optimize`.
     """
 
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
         """Do nothing: the ledger knows when the grid is done."""
 
     def grid_id(self, params: Params) -> int:
@@ -50,11 +52,11 @@ class LedgerGridSampler(GridSampler):
         return self._grid_ids[tuple(params[name] for name in self._param_names)]
 
     @functools.cached_property
-    def _grid_ids(self) -> dict[tuple[Any, ...], int]:
+    def _grid_ids(self) -> dict[tuple[object, ...], int]:
         return {tuple(point): index for index, point in enumerate(self._all_grids)}
 
     @property
-    def search_space(self) -> dict[str, list[Any]]:
+    def search_space(self) -> Mapping[str, Sequence[object]]:
         """Values by parameter, names sorted."""
         return self._search_space
 
@@ -62,22 +64,19 @@ class LedgerGridSampler(GridSampler):
 class LedgerMedianPruner(MedianPruner):
     """MedianPruner that compares with trials of the ledger only: what another program added prunes nothing."""
 
-    def prune(self, study: Any, trial: FrozenTrial) -> bool:
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial is to end here."""
-        return super().prune(_OwnTrials(study), trial)  # type: ignore[arg-type]
+        return super().prune(_OwnTrials(study), trial)
 
 
-class _OwnTrials:
-    """A study without the trials of other programs."""
+class _OwnTrials(optuna.Study):
+    """A study without the trials of other programs; all else is that of the given one."""
 
-    def __init__(self, study: Any) -> None:
-        self._study = study
+    def __init__(self, study: optuna.Study) -> None:
+        vars(self).update(vars(study))
 
-    def get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return [trial for trial in self._study.get_trials(*args, **kwargs) if not is_foreign(trial)]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return [trial for trial in super().get_trials(deepcopy, states) if not is_foreign(trial)]
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Outcome:
     reason: Reason | None = None
 
 
-def make_sampler(grid: Mapping[str, Sequence[Any]]) -> LedgerGridSampler:
+def make_sampler(grid: Grid) -> LedgerGridSampler:
     """The sampler of a study: stock GridSampler's order with its default seed."""
     return LedgerGridSampler({name: list(values) for name, values in grid.items()})
 
@@ -133,12 +132,13 @@ def make_distributions(grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
     return {name: _make_distribution(name, [value for grid in grids for value in grid[name]]) for name in grids[0]}
 
 
-def _make_distribution(name: str, values: Sequence[Any]) -> BaseDistribution:
+def _make_distribution(name: str, values: Sequence[ParamValue]) -> BaseDistribution:
     if all(isinstance(value, bool) for value in values):
         return CategoricalDistribution((False, True))
     if all(isinstance(value, str) for value in values):
         return CategoricalDistribution(tuple(dict.fromkeys(values)))
-    low, high = min(values), max(values)
+    numbers = [value for value in values if not isinstance(value, str)]
+    low, high = min(numbers), max(numbers)
     if name in INTEGERS or (name not in FLOATS and all(isinstance(value, int) for value in values)):
         return IntDistribution(int(low), int(high))
     return FloatDistribution(float(low), float(high), log=name == LEARNING_RATE)
@@ -199,6 +199,6 @@ def fail_trial(storage: BaseStorage, trial_id: int, attributes: TrialAttributes)
         pass
 
 
-def same_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+def same_params(first: Params, second: Params) -> bool:
     """Whether two sets of parameters are one point of the grid."""
     return canonical_json(dict(first)) == canonical_json(dict(second))

@@ -16,9 +16,22 @@ Works on plain rows: knows no Keras, and of Optuna only what an `Attempt` says.
 import json
 import uuid
 from collections.abc import Iterable
-from typing import Any
 
-from sqlalchemy import BindParameter, Row, Update, and_, bindparam, case, exists, func, or_, select, true, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Executable,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
@@ -26,7 +39,7 @@ from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
 from fmnist_optuna.ledger.states import DONE, State
 from fmnist_optuna.ledger.storage import insert_or_ignore
-from fmnist_optuna.ledger.tables import cells, epochs, studies
+from fmnist_optuna.ledger.tables import StoredRow, cells, epochs, studies
 from fmnist_optuna.search.cell import Point
 from fmnist_optuna.search.metric import Epoch
 
@@ -80,7 +93,7 @@ class Ledger(StudyPart):
                 row = connection.execute(self._claim_statement(), parameters).one_or_none()
         return None if row is None else Claim(row.cell_id, token, json.loads(row.params), row.claims)
 
-    def _claim_statement(self) -> Any:
+    def _claim_statement(self) -> Executable:
         study: BindParameter[int] = bindparam("study")
         next_cell = (
             select(cells.c.cell_id)
@@ -232,7 +245,7 @@ class Ledger(StudyPart):
         with self.storage.write() as connection:
             return connection.execute(statement).rowcount
 
-    def _after_failure(self, attempt: Attempt) -> dict[str, Any]:
+    def _after_failure(self, attempt: Attempt) -> dict[str, object]:
         """New values of a cell whose trial failed; the expressions read the row as it was before.
 
         An attempt that was stopped on purpose counts for nothing. A cell that was found to kill its workers fails at
@@ -242,7 +255,7 @@ class Ledger(StudyPart):
         if reason == "stopped":
             return _WAIT_AGAIN
         if reason == "blamed":
-            is_over: Any = true()
+            is_over: ColumnElement[bool] = true()
             counted = {**self._count_lost(), "error": error}
         elif error is None:
             is_over = cells.c.lost + 1 >= MAX_LOST
@@ -260,7 +273,7 @@ class Ledger(StudyPart):
             **{name: case((is_over, value), else_=None) for name, value in keep.items()},
         }
 
-    def _count_lost(self) -> dict[str, Any]:
+    def _count_lost(self) -> dict[str, object]:
         is_over = cells.c.lost + 1 >= MAX_LOST
         return {
             "lost": cells.c.lost + 1,
@@ -269,7 +282,7 @@ class Ledger(StudyPart):
             "position": self._behind(),
         }
 
-    def _behind(self) -> Any:
+    def _behind(self) -> ColumnElement[int]:
         """The position behind all cells that wait, so that one that fails again and again lets the others go first.
 
         Two that come back at once may get the same: any order between them will do.
@@ -300,7 +313,7 @@ class Ledger(StudyPart):
             return connection.execute(statement).rowcount == 1
 
 
-_WAIT_AGAIN: dict[str, Any] = {
+_WAIT_AGAIN: dict[str, object] = {
     "state": State.WAITING,
     "token": None,
     "lease_until": None,
@@ -310,7 +323,7 @@ _WAIT_AGAIN: dict[str, Any] = {
 _CLAIMED = select(cells.c.cell_id, cells.c.params, cells.c.claims).where(cells.c.token == bindparam("token_"))
 
 
-def _held(row: Row[Any]) -> HeldCell:
+def _held(row: StoredRow) -> HeldCell:
     return HeldCell(row.cell_id, row.token, row.worker, row.lease_until, row.trial_id, bool(row.is_expired), row.lost)
 
 

@@ -1,9 +1,10 @@
 """Engines with the settings that each database needs, and the two kinds of transactions on them."""
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection
@@ -52,9 +53,9 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     return engine
 
 
-def postgres_options() -> dict[str, Any]:
+def postgres_options() -> dict[str, object]:
     """Options of an engine on Postgres: keepalives notice a dead server within about a minute, inside the patience."""
-    arguments: dict[str, Any] = {
+    arguments = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "keepalives": 1,
         "keepalives_idle": 20,
@@ -65,6 +66,14 @@ def postgres_options() -> dict[str, Any]:
     return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
 
 
+class _PostgresConnection(Protocol):
+    """What is used of the driver's own connection."""
+
+    def execute(self, query: str) -> object: ...
+
+    def commit(self) -> None: ...
+
+
 def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
     """Let the server end a transaction whose process was stopped within it, or whose host died.
 
@@ -72,7 +81,7 @@ def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
     lock that anybody waits for, and rests while it makes objects of thousands of rows.
     """
 
-    def connect(connection: Any, _record: object) -> None:
+    def connect(connection: _PostgresConnection, _record: object) -> None:
         connection.execute(f"SET idle_in_transaction_session_timeout = {int(rest_seconds * 1000)}")
         connection.commit()
 
@@ -91,7 +100,7 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
     a tell by another both succeed.
     """
 
-    def connect(connection: Any, _record: object) -> None:
+    def connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
         pragmas = [f"busy_timeout = {int(busy_timeout_seconds * 1000)}", "synchronous = NORMAL", "foreign_keys = ON"]
         if create:  # it stays with the file; a reader leaves the file of another program as it is

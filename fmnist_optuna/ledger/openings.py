@@ -6,18 +6,17 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.storage import insert_or_ignore
-from fmnist_optuna.ledger.tables import openings, predictions
+from fmnist_optuna.ledger.tables import StoredRow, openings, predictions
 
 OPENING_SECONDS = 120.0  # a scoring takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
@@ -158,7 +157,7 @@ _RECORDED = (
 )
 
 
-def _opening(row: Row[Any]) -> Opening:
+def _opening(row: StoredRow) -> Opening:
     probabilities, labels = _unpack(row.weights_sha256, row.predictions)
     return Opening(row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, probabilities, labels)
 

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -69,7 +69,7 @@ class Patience:
                 if not has_warned:
                     has_warned = True
                     self.n_outages += 1
-                    how: dict[str, Any] = {"operation": name, "patience_seconds": self.seconds, "error": _cause(error)}
+                    how = {"operation": name, "patience_seconds": self.seconds, "error": _cause(error)}
                     log_event(logger, logging.WARNING, "storage_outage", **how)
                 self._sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(2 * delay, self._longest_delay_seconds)

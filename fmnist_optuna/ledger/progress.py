@@ -3,17 +3,17 @@
 Reads our tables only, so that `status` and `best` need no Optuna.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, column, exists, func, select, table
+from sqlalchemy import ColumnElement, column, exists, func, select, table
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, State
-from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, cells, epochs, workers
+from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, Query, StoredRow, cells, epochs, workers
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.metric import Epoch
 
@@ -87,7 +87,7 @@ class History(StudyPart):
         """Every cell, in the order of claims."""
         return self._read_cells(self._select().order_by(cells.c.position, cells.c.cell_id))
 
-    def _select(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+    def _select(self, *conditions: ColumnElement[bool]) -> Query:
         """The cells of the study for which some conditions hold, with what `_cell` needs."""
         own = epochs.c.trial_id == cells.c.trial_id
         return select(
@@ -98,7 +98,7 @@ class History(StudyPart):
         ).where(cells.c.study_id == self.study_id, *conditions)
 
     @retrying
-    def _read_cells(self, query: Select[Any]) -> list[Cell]:
+    def _read_cells(self, query: Query) -> list[Cell]:
         with self.storage.read() as connection:
             return [_cell(row) for row in connection.execute(query)]
 
@@ -182,14 +182,13 @@ class History(StudyPart):
             return [WorkerRow(*row) for row in connection.execute(query)]
 
 
-def _epoch(row: Row[Any]) -> Epoch:
+def _epoch(row: StoredRow) -> Epoch:
     """From a trial id and the columns `EPOCH`."""
-    numbers: list[Any] = list(row)[1:]
-    values: list[Any] = [float("nan") if number is None else number for number in numbers]
-    return Epoch(*values)
+    _, epoch, *measured = list(row)
+    return Epoch(epoch, *(math.nan if number is None else number for number in measured))
 
 
-def _cell(row: Row[Any]) -> Cell:
+def _cell(row: StoredRow) -> Cell:
     """From a row of `History._select`."""
     return Cell(
         cell_id=row.cell_id,

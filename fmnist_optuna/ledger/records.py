@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import Epoch
@@ -109,10 +109,10 @@ class TrialAttributes:
     worker: str | None = None
     attempt: int | None = None
     seed: int | None = None
-    environment: Mapping[str, Any] | None = None
+    environment: Mapping[str, Json] | None = None
     code: str | None = None
     machine: str | None = None
-    oom_counter: Mapping[str, Any] | None = None
+    oom_counter: Mapping[str, Json] | None = None
     reason: Reason | None = None
     error: str | None = None
     best_epoch: int | None = None

@@ -8,9 +8,8 @@ import fcntl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, Table, column, func, insert, inspect, literal_column, select, table, text, update
+from sqlalchemy import Engine, Insert, Table, column, func, insert, inspect, literal_column, select, table, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
@@ -302,7 +301,8 @@ def first_line(error: BaseException) -> str:
     return str(cause).strip().splitlines()[0].rstrip(".") if str(cause).strip() else type(cause).__name__
 
 
-def insert_or_ignore(storage: Storage, table: Table) -> Any:
+def insert_or_ignore(storage: Storage, table: Table) -> Insert:
     """An INSERT that leaves a row with the same key as it is."""
-    dialect = sqlite if storage.is_sqlite else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()
+    if storage.is_sqlite:
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()

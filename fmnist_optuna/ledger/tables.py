@@ -3,6 +3,8 @@
 What they are in this version; `migrations` brings older ones up to date.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     Column,
     Double,
@@ -12,11 +14,17 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
+    Select,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
+
+# A row that a query gave, and a query: what their columns are is known when it is run.
+StoredRow = Row[Any]
+Query = Select[Any]
 
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")

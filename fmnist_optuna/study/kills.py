@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.wording import describe_exit
@@ -122,7 +122,7 @@ def describe_blame(tally: Tally, exit_code: int | None) -> str:
     return f"{how} {times} while other cells finished; often for want of memory, see --memory-limit"
 
 
-def read_oom_counter() -> dict[str, Any] | None:
+def read_oom_counter() -> dict[str, Json] | None:
     """The kernel's count of processes killed for want of memory, in this process's cgroup or on the machine.
 
     Returns:
@@ -134,10 +134,10 @@ def read_oom_counter() -> dict[str, Any] | None:
     return None
 
 
-def has_oom_killed(before: Mapping[str, Any] | None) -> bool:
+def has_oom_killed(before: Mapping[str, Json] | None) -> bool:
     """Whether the kernel has killed for want of memory since the counter was read."""
     count = None if before is None else _read_count(Path(str(before["file"])))
-    return count is not None and before is not None and count > int(before["count"])
+    return count is not None and before is not None and count > int(str(before["count"]))
 
 
 def _cgroup_files() -> list[Path]:

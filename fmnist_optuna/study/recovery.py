@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -124,7 +123,7 @@ class Recovery:
         token = uuid.uuid4().hex
         if not self._ledger.take_over(cell, f"{self._name} (recovery)", token):
             return False
-        how: dict[str, Any] = {"holder": cell.worker, "reason": loss.reason, "error": loss.error}
+        how: dict[str, object] = {"holder": cell.worker, "reason": loss.reason, "error": loss.error}
         log_event(logger, logging.WARNING, "cell_taken_over", cell=cell.cell_id, **how)
         if cell.trial_id is None:
             return self._ledger.give_back(cell.cell_id, token, count_lost=loss.reason != "stopped")

@@ -8,9 +8,8 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, or_, select, update
+from sqlalchemy import delete, or_, select, update
 
 from fmnist_optuna import __version__
 from fmnist_optuna.data.built_in import BUILT_IN
@@ -28,8 +27,8 @@ from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
-from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
-from fmnist_optuna.search.cell import Params, Point, make_point, make_points
+from fmnist_optuna.ledger.tables import StoredRow, cells, codes, epochs, openings, predictions, studies, workers
+from fmnist_optuna.search.cell import Params, ParamValue, Point, make_point, make_points
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec, differences, restore_spec
@@ -57,7 +56,7 @@ class StudyRecord:
     study_id: int
     name: str
     spec: StudySpec
-    grids: tuple[Mapping[str, tuple[Any, ...]], ...]
+    grids: tuple[Mapping[str, tuple[ParamValue, ...]], ...]
     data_source: str
     data_fingerprint: str
     info: DatasetInfo
@@ -259,7 +258,7 @@ def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
     return lines
 
 
-def _record(row: Row[Any]) -> StudyRecord:
+def _record(row: StoredRow) -> StudyRecord:
     """A study from its row.
 
     Raises:
@@ -274,7 +273,7 @@ def _record(row: Row[Any]) -> StudyRecord:
     return study
 
 
-def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
+def _record_or_unreadable(row: StoredRow) -> StudyRecord | UnreadableStudy:
     try:
         content = upgrade_spec(json.loads(row.spec), row.spec_version)
         spec = restore_spec(content, "its specification")
@@ -303,7 +302,7 @@ def _record_or_unreadable(row: Row[Any]) -> StudyRecord | UnreadableStudy:
     return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
 
 
-def _read_info(row: Row[Any]) -> DatasetInfo:
+def _read_info(row: StoredRow) -> DatasetInfo:
     """What is stored of the user's own data, or what a built-in source has."""
     if row.data_source in BUILT_IN:
         return BUILT_IN[row.data_source]
@@ -312,7 +311,7 @@ def _read_info(row: Row[Any]) -> DatasetInfo:
     return DatasetInfo.from_content(json.loads(row.data_info))
 
 
-def _check_columns(row: Row[Any], spec: StudySpec) -> None:
+def _check_columns(row: StoredRow, spec: StudySpec) -> None:
     """SQLite keeps whatever is written into a column."""
     is_right = {
         "data_source": row.data_source == spec.data.source,
@@ -364,7 +363,7 @@ def find_confirmation_study(storage: Storage, record: StudyRecord) -> StudyRecor
     return next(map(_record, _confirmations(storage, record.study_id)), None)
 
 
-def _confirmations(storage: Storage, study_id: int) -> Sequence[Row[Any]]:
+def _confirmations(storage: Storage, study_id: int) -> Sequence[StoredRow]:
     """The rows of the studies that confirm this one: at most one, as its name is made of this one's."""
     with storage.read() as connection:
         return connection.execute(select(studies).where(studies.c.parent_id == study_id)).all()

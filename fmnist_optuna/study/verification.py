@@ -3,11 +3,10 @@
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
 from fmnist_optuna.bridge.attributes import is_foreign
 from fmnist_optuna.bridge.ids import trial_id_of
@@ -15,7 +14,7 @@ from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.states import DONE, State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, cells
+from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, StoredRow, cells
 from fmnist_optuna.search.cell import decode_params
 
 MAX_READS = 20
@@ -66,7 +65,7 @@ def verify(storage: Storage, trials: BaseStorage, study_id: int) -> Verification
 
 
 @retrying
-def _read_cells(storage: Storage, study_id: int) -> list[Row[Any]]:
+def _read_cells(storage: Storage, study_id: int) -> list[StoredRow]:
     query = select(
         cells.c.cell_id, cells.c.params, cells.c.state, cells.c.token, cells.c.trial_id, cells.c.result, cells.c.value
     ).where(cells.c.study_id == study_id)
@@ -74,7 +73,7 @@ def _read_cells(storage: Storage, study_id: int) -> list[Row[Any]]:
         return list(connection.execute(query.order_by(cells.c.position)))
 
 
-def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
+def compare(rows: list[StoredRow], trials: list[FrozenTrial]) -> Verification:
     """Compare the cells of a study with its trials."""
     own_trials = [trial for trial in trials if not is_foreign(trial)]
     problems: list[str] = []
@@ -107,7 +106,7 @@ def compare(rows: list[Row[Any]], trials: list[FrozenTrial]) -> Verification:
     )
 
 
-def _difference(row: Row[Any], own: FrozenTrial | None, n_finished: int) -> str | None:
+def _difference(row: StoredRow, own: FrozenTrial | None, n_finished: int) -> str | None:
     if n_finished > 1:
         return f"has {n_finished} finished trials, must have at most one"
     if row.state != DONE:
@@ -124,7 +123,7 @@ def _difference(row: Row[Any], own: FrozenTrial | None, n_finished: int) -> str 
     return None
 
 
-def _surplus(rows: list[Row[Any]], trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def _surplus(rows: list[StoredRow], trials: list[FrozenTrial]) -> list[FrozenTrial]:
     known = {row.cell_id for row in rows}
     held = {row.token: row.trial_id for row in rows if row.state == State.RUNNING}
 

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import optuna
 
@@ -106,7 +106,7 @@ class RunningTrial:
         if self._is_lost.is_set():
             return False
         if time.monotonic() - self.last_progress > self.ledger.storage.timing.stall_seconds:
-            ids: dict[str, Any] = {"trial": self.trial.number, "cell": self.claim.cell_id}
+            ids: dict[str, object] = {"trial": self.trial.number, "cell": self.claim.cell_id}
             log_event(logger, logging.WARNING, "training_stalled", **ids, note="its lease is renewed no more")
             self._is_lost.set()
         elif not self.ledger.renew(self.claim):
@@ -138,7 +138,7 @@ def run_attempt(
     if not session.ledger.bind(claim, trial_id_of(trial), trial.number):
         fail_trial(session.optuna_storage, trial_id_of(trial), TrialAttributes(reason="lost"))
         return
-    ids: dict[str, Any] = {"trial": trial.number, "cell": claim.cell_id}
+    ids: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id}
     log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
     running = RunningTrial(session.ledger, claim, trial, must_stop, generation)
     error: str | None = None
@@ -154,7 +154,7 @@ def run_attempt(
         if is_ctrl_c(raised):
             raise
         running.ending, error = "exception", describe_error(raised)
-        log_event(logger, logging.ERROR, "trial_failed", **ids, error=error, exception=raised)
+        log_event(logger, logging.ERROR, "trial_failed", raised, **ids, error=error)
     if outcome is not None:
         tell(session.optuna_study, trial, outcome)
     else:
@@ -198,7 +198,7 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
     if attempt.state is State.FAILED:  # fenced, or its objective failed after it had stored its weights
         remove_artifacts(session.storage.artifacts, session.optuna_storage, trial)
     event = "trial_ended" if is_finished else "trial_dropped"
-    how: dict[str, Any] = {
+    how: dict[str, object] = {
         "state": attempt.state.optuna_name,
         "val_accuracy": attempt.val_accuracy,
         "reason": attempt.attributes.reason,

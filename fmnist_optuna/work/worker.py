@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from fmnist_optuna.data.sharing import NAMES, map_arrays
 from fmnist_optuna.errors import FmnistOptunaError
@@ -40,14 +39,14 @@ def run_worker_process(order: WorkerOrder) -> None:
 
 def _exit_status(order: WorkerOrder, leave: LeaveRequest) -> int:
     """Work, and say what broke it: that too is a record."""
-    ids: dict[str, Any] = {"worker": order.worker_id, "study": order.study_name}
+    ids: dict[str, object] = {"worker": order.worker_id, "study": order.study_name}
     try:
         end = run_worker(order, leave)
     except FmnistOptunaError as error:
         log_event(logger, logging.ERROR, "worker_failed", **ids, error=str(error))
         return error.exit_status
     except Exception as error:
-        log_event(logger, logging.ERROR, "worker_failed", **ids, error=describe_error(error), exception=error)
+        log_event(logger, logging.ERROR, "worker_failed", error, **ids, error=describe_error(error))
         return FmnistOptunaError.exit_status
     return EXIT_RECYCLED if end is WorkerEnd.RECYCLED else 0
 

@@ -58,7 +58,7 @@ def test_an_exception_stays_with_its_record(capsys: pytest.CaptureFixture[str], 
     try:
         raise ValueError("two\nlines")
     except ValueError as error:
-        log_event(logger, logging.ERROR, "trial_failed", trial=1, error="ValueError: two", exception=error)
+        log_event(logger, logging.ERROR, "trial_failed", error, trial=1, error="ValueError: two")
     if log_format == "text":
         assert capsys.readouterr().err.endswith("ValueError: two\nlines\n")
     else:
