@@ -35,19 +35,21 @@ def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:
 
 def print_export(exported: Export) -> None:
     """Where the model is, what it scores, and that it was compared."""
-    manifest = exported.manifest
-    note = f" ({manifest['dataset']['name']})" if manifest["synthetic"] else ""
-    out.print(f"Exported trial {manifest['trial']} of {manifest['study']}{note} to {exported.folder}", soft_wrap=True)
-    out.print(f"  {format_params(manifest['params'])}")
-    accuracies = f"val {format_percent(manifest['val_accuracy'])}, test {format_percent(manifest['test_accuracy'])}"
-    out.print(f"  accuracy  {accuracies}")
-    if (parity := manifest["parity"]) is not None:
+    facts = exported.facts
+    note = f" ({facts.info.name})" if facts.info.is_demo else ""
+    trial, name = facts.attempt.number, facts.record.name
+    out.print(f"Exported trial {trial} of {name}{note} to {exported.folder}", soft_wrap=True)
+    out.print(f"  {format_params(facts.attempt.params)}")
+    val, test = format_percent(facts.attempt.val_accuracy), format_percent(facts.evaluation.accuracy)
+    out.print(f"  accuracy  val {val}, test {test}")
+    if facts.parity is not None:
         out.print(
-            f"  parity    {parity['n_images']:,} test images in a process with TensorFlow alone: every class as "
-            f"recorded, probabilities within {parity['max_difference']:.1g}",
+            f"  parity    {facts.parity.n_images:,} test images in a process with TensorFlow alone: every class as "
+            f"recorded, probabilities within {facts.parity.max_difference:.1g}",
             soft_wrap=True,
         )
-    out.print(f"  files     {', '.join(name for name in manifest['files'] if '/' not in name)}", soft_wrap=True)
+    files = sorted(path.name for path in exported.folder.iterdir() if path.is_file() and path.name != "manifest.json")
+    out.print(f"  files     {', '.join(files)}", soft_wrap=True)
 
 
 def print_prediction(prediction: Prediction, n_classes: int) -> None:

@@ -5,12 +5,12 @@ Owns what a data set must be. Knows no file, no split and no Keras.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fmnist_optuna.errors import DataError
+from fmnist_optuna.json_value import Json
 
 Images = npt.NDArray[np.uint8 | np.float32]  # (n, *image_shape)
 Labels = npt.NDArray[np.uint8]  # (n,)
@@ -92,12 +92,12 @@ class DatasetInfo:
             return generator.integers(round(black), round(white) + 1, shape, dtype=np.uint8)
         return generator.uniform(black, white, shape).astype(self.dtype)
 
-    def to_content(self) -> dict[str, Any]:
+    def to_content(self) -> dict[str, Json]:
         """Every field as JSON has it."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
-    def from_content(cls, content: Any) -> "DatasetInfo":
+    def from_content(cls, content: object) -> "DatasetInfo":
         """The same from what `to_content` gave.
 
         Raises:
@@ -136,15 +136,15 @@ def _rules(info: DatasetInfo) -> Sequence[tuple[str, str, bool]]:
     )
 
 
-def _is_line(value: Any) -> bool:
+def _is_line(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
@@ -187,7 +187,7 @@ class Dataset:
             )
 
 
-def _check_images(place: str, images: Any, info: DatasetInfo) -> None:
+def _check_images(place: str, images: object, info: DatasetInfo) -> None:
     if not isinstance(images, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(images).__name__}")
     images = np.asarray(images)  # what a masked array hides is kept as well
@@ -209,7 +209,7 @@ def _check_images(place: str, images: Any, info: DatasetInfo) -> None:
         )
 
 
-def _check_labels(place: str, labels: Any, n_images: int, info: DatasetInfo) -> None:
+def _check_labels(place: str, labels: object, n_images: int, info: DatasetInfo) -> None:
     if not isinstance(labels, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(labels).__name__}")
     labels = np.asarray(labels)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ CHANNELS = {1: "grey", 3: "colour", 4: "colour with transparency"}
 WIDE_MODES = ("I;16", "I;16L", "I;16B", "I", "F")  # more than 8 bits a pixel
 MIN_WHITE = 10  # the brightest number of a picture from 0 to 255; below it nothing could be seen
 FULL_BYTE, FULL_WORD = 255, 65_535  # white of 8 and of 16 bits
+
+Element = TypeVar("Element", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def _to_bytes(values: NDArray[np.generic], white: int) -> NDArray[np.uint8]:
     )
 
 
-def _has_own_range(values: NDArray[Any], info: DatasetInfo) -> bool:
+def _has_own_range(values: NDArray[np.generic], info: DatasetInfo) -> bool:
     """Whether the numbers of an array are those of the data set's own images, rather than shares of 1 or bytes.
 
     Raises:
@@ -212,14 +214,14 @@ def _has_own_range(values: NDArray[Any], info: DatasetInfo) -> bool:
     return True
 
 
-def _shares(values: NDArray[Any], info: DatasetInfo) -> NDArray[np.float64]:
+def _shares(values: NDArray[np.generic], info: DatasetInfo) -> NDArray[np.float64]:
     """Numbers of a data set as shares: 0 is black, 1 is white."""
     black, white = info.value_range
     shares: NDArray[np.float64] = (np.asarray(values, np.float64) - black) / (white - black)
     return shares
 
 
-def _as_type(values: NDArray[Any], info: DatasetInfo) -> Images:
+def _as_type(values: NDArray[np.generic], info: DatasetInfo) -> Images:
     """Numbers of a data set in its type."""
     return (np.rint(values) if info.dtype == "uint8" else values).astype(info.dtype)
 
@@ -264,12 +266,12 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _border(pixels: NDArray[Any]) -> NDArray[Any]:
+def _border(pixels: NDArray[Element]) -> NDArray[Element]:
     """The pixels at the four edges, (n) or (n, channels)."""
     return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
-def _read_background(border: NDArray[Any], info: DatasetInfo) -> tuple[bool, bool]:
+def _read_background(border: NDArray[np.generic], info: DatasetInfo) -> tuple[bool, bool]:
     """Whether a picture has to be turned round, and whether its background is neither light nor dark.
 
     Args:

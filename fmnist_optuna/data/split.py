@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from fmnist_optuna.errors import UsageError
 from fmnist_optuna.search.cell import canonical_json
 
 Int64Array = npt.NDArray[np.int64]
+
+Element = TypeVar("Element", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
     )
 
 
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _read_only(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
     view = array.view()  # the array itself may be somebody else's
     view.flags.writeable = False
     return view
@@ -117,7 +119,7 @@ def split_indices(
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
-def _fingerprint(source: str, info: DatasetInfo, arrays: Sequence[npt.NDArray[Any]]) -> str:
+def _fingerprint(source: str, info: DatasetInfo, arrays: Sequence[npt.NDArray[np.generic]]) -> str:
     """SHA-256 over the source's name and, of each array, its shape and its bytes.
 
     The name of a source of the user's own says nothing of what its images are: the info follows it as JSON.

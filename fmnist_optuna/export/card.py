@@ -6,17 +6,21 @@ Source of the card's form: Mitchell et al. (2019), Model Cards for Model Reporti
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.results.confirmation import Confirmation, Sample
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.wording import format_interval, format_percent, format_points
 
 TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
 LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
 DARKEST = (8, 48, 107)  # of a share of 100 %
+
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 CARD = """\
 # {study}, trial {trial}{demo_title}
@@ -77,39 +81,37 @@ No trial saw the test images; they were scored once with these very weights, and
 """
 
 
-def write_card(
-    file: Path, manifest: Mapping[str, Any], info: DatasetInfo, evaluation: Evaluation, picture: str
-) -> None:
+def write_card(file: Path, facts: Facts, picture: str) -> None:
     """Write the card of an exported model.
 
     Args:
-        manifest: What the export says of itself.
-        info: Of the data that it was trained on.
+        facts: What the export is and where it comes from.
         picture: File name of the confusion matrix, beside the card.
     """
+    evaluation = facts.evaluation
     weakest = min((c for c in evaluation.classes if c.n_images), key=lambda result: result.recall)
     card = CARD.format(
-        study=manifest["study"],
-        trial=manifest["trial"],
-        **_describe_data(info),
-        architecture=_pairs(manifest["architecture"]),
-        params=_pairs(manifest["params"]),
-        weights_sha256=manifest["weights_sha256"],
-        fingerprint=manifest["data"]["fingerprint"],
-        chosen=_how_chosen(manifest),
-        val_accuracy=format_percent(manifest["val_accuracy"]),
-        n_test_images=manifest["n_test_images"],
-        test_accuracy=format_percent(manifest["test_accuracy"]),
-        test_interval=format_interval(manifest["test_interval"]),
-        confirmed=_confirmed(manifest["confirmed"]),
-        parity=" The SavedModel gave the same\nanswers in a process that has TensorFlow alone."
-        if manifest["parity"]
-        else "",
+        study=facts.record.name,
+        trial=facts.attempt.number,
+        **_describe_data(facts.info),
+        architecture=_pairs(facts.architecture),
+        params=_pairs(facts.attempt.params),
+        weights_sha256=facts.weights_sha256,
+        fingerprint=facts.record.data_fingerprint,
+        chosen=_how_chosen(facts),
+        val_accuracy=format_percent(facts.attempt.val_accuracy),
+        n_test_images=evaluation.n_images,
+        test_accuracy=format_percent(evaluation.accuracy),
+        test_interval=format_interval(evaluation.interval),
+        confirmed=_confirmed(facts.confirmation),
+        parity=""
+        if facts.parity is None
+        else " The SavedModel gave the same\nanswers in a process that has TensorFlow alone.",
         classes="\n".join(_class_row(result) for result in evaluation.classes),
         picture=picture,
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
-        seeds_note="" if manifest["confirmed"] else " and about one seed",
+        seeds_note=" and about one seed" if facts.confirmation is None else "",
     )
     file.write_text(card, encoding="utf-8")
 
@@ -124,7 +126,7 @@ def _class_row(result: ClassResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _describe_data(info: DatasetInfo) -> dict[str, Any]:
+def _describe_data(info: DatasetInfo) -> dict[str, str | float]:
     height, width, *channels = info.image_shape
     black, white = info.value_range
     return {
@@ -148,32 +150,32 @@ def _in_table(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _how_chosen(manifest: Mapping[str, Any]) -> str:
-    if manifest["confirmed"]:
+def _how_chosen(facts: Facts) -> str:
+    if facts.confirmation is not None:
         return (
-            f"The best of {manifest['n_cells']} cells by validation accuracy were trained again over "
-            f"{manifest['confirmed']['seeds']} fresh seeds each. This is the smallest model whose mean lies within one "
-            "standard error of the best mean, in its original training."
+            f"The best of {facts.n_cells} cells by validation accuracy were trained again over "
+            f"{len(facts.confirmation.chosen.val.values)} fresh seeds each. This is the smallest model whose mean lies "
+            "within one standard error of the best mean, in its original training."
         )
-    return f"One of {manifest['n_cells']} cells of the grid, by validation accuracy; not confirmed over seeds."
+    return f"One of {facts.n_cells} cells of the grid, by validation accuracy; not confirmed over seeds."
 
 
-def _confirmed(figures: Mapping[str, Any] | None) -> str:
-    if figures is None:
+def _confirmed(confirmation: Confirmation | None) -> str:
+    if confirmation is None:
         return ""
-    lines = [f"| validation, mean of {figures['seeds']} fresh seeds | {_mean(figures, '')} |"]
-    if figures["test_mean"] is not None:
-        lines.append(f"| test, mean of {figures['seeds']} fresh seeds | {_mean(figures, 'test_')} |")
+    n_seeds = len(confirmation.chosen.val.values)
+    lines = [f"| validation, mean of {n_seeds} fresh seeds | {_mean(confirmation.chosen.val)} |"]
+    if confirmation.test is not None:
+        lines.append(f"| test, mean of {n_seeds} fresh seeds | {_mean(confirmation.test)} |")
     return "\n".join(lines) + "\n"
 
 
-def _mean(figures: Mapping[str, Any], prefix: str) -> str:
-    mean = format_percent(figures[f"{prefix}mean"])
-    interval, sd = format_interval(figures[f"{prefix}interval"]), format_points(figures[f"{prefix}sd"])
-    return f"{mean} (95 % interval {interval}, sd {sd})"
+def _mean(sample: Sample) -> str:
+    interval = format_interval(sample.interval)
+    return f"{format_percent(sample.mean)} (95 % interval {interval}, sd {format_points(sample.sd)})"
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} `{value}`" for name, value in values.items())
 
 
@@ -203,7 +205,7 @@ def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, info: 
     image.save(file, "PNG")
 
 
-def _draw_share(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int, share: float, font: Any) -> None:
+def _draw_share(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int, share: float, font: Font) -> None:
     """One tile, the darker the larger its share, with its percent where there is room."""
     x, y = corner
     color = tuple(round(255 + share * (end - 255)) for end in DARKEST)

@@ -14,18 +14,19 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fmnist_optuna.bridge.artifacts import weights_path
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card, write_confusion_matrix
+from fmnist_optuna.export.facts import Facts, Parity
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
@@ -33,8 +34,10 @@ from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
-from fmnist_optuna.results.evaluation import Evaluation, open_weights, recorded_seed, summarize
+from fmnist_optuna.results.evaluation import open_weights, recorded_seed, summarize
 from fmnist_optuna.results.winner import finished_attempt, winning_attempt
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -51,13 +54,13 @@ class Export:
 
     Args:
         folder: `<out>/<study>/<version>`.
+        facts: What it is and where it comes from.
         manifest: Content of its manifest.json.
-        evaluation: The recorded score of these weights on the test images.
     """
 
     folder: Path
-    manifest: dict[str, Any]
-    evaluation: Evaluation
+    facts: Facts
+    manifest: Mapping[str, Json]
 
 
 def export_model(
@@ -100,8 +103,8 @@ def export_model(
         raise UsageError(f"--version must be new, but {target} exists; leave it out for the next one.")
     opening = open_weights(session, attempt, data_dir, purpose="export")
     with explained_by_code(session, attempt), _writing_to(target), whole_folder(target) as folder:
-        manifest = _write(session, attempt, opening, folder, formats, data_dir)
-    return Export(target, manifest, summarize(opening, session.record.info.class_names))
+        facts, manifest = _write(session, attempt, opening, folder, formats, data_dir)
+    return Export(target, facts, manifest)
 
 
 def _complete_attempt(session: Session, trial: int) -> Attempt:
@@ -123,55 +126,53 @@ def _next_version(folder: Path) -> int:
 
 def _write(
     session: Session, attempt: Attempt, opening: Opening, folder: Path, formats: Sequence[str], data_dir: Path | None
-) -> dict[str, Any]:
-    """Everything into a folder; returns the manifest."""
-    record, info = session.record, session.record.info
-    evaluation = summarize(opening, info.class_names)
+) -> tuple[Facts, dict[str, Json]]:
+    """Everything into a folder; returns what the export is, and the content of its manifest."""
+    record, confirmation = session.record, find_confirmation(session)
     trial = session.optuna_storage.get_trial(attempt.trial_id)
     weights = weights_path(session.storage.artifacts, session.optuna_storage, trial)
-    seed = recorded_seed(attempt)
-    arguments = (record.spec, info, attempt.params, seed, weights, opening.weights_sha256, folder, tuple(formats))
-    has_logits = Call(_write_models, *arguments, doing="writing the model").result()
-    confirmation = find_confirmation(session)
+    ends_in_logits = Call(
+        _write_models,
+        *(record.spec, record.info, attempt.params, recorded_seed(attempt)),
+        *(weights, opening.weights_sha256, folder, tuple(formats)),
+        doing="writing the model",
+    ).result()
     is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
-    manifest = {
-        "schema": 1,
-        "study": record.name,
-        "trial": attempt.number,
-        "params": attempt.params,
-        "architecture": {"name": record.spec.model.architecture, **record.spec.model.arguments},
-        "synthetic": info.is_demo,
-        "data": {"source": record.data_source, "fingerprint": record.data_fingerprint},
-        "val_accuracy": attempt.val_accuracy,
-        "test_accuracy": evaluation.accuracy,
-        "test_interval": list(evaluation.interval),
-        "n_test_images": evaluation.n_images,
-        "n_cells": session.history.counts().total,
-        "confirmed": confirmation.figures() if confirmation is not None and is_confirmed else None,
-        "weights_sha256": opening.weights_sha256,
-        "formats": list(formats),
-        "keras_model_ends_in": "logits" if has_logits else "probabilities",
-        "labels": list(info.class_names),
-        "dataset": info.to_content(),
-        "parity": _check_parity(session, opening, folder, data_dir) if "savedmodel" in formats else None,
-        "trained_with": attempt.attributes.environment,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_confusion_matrix(folder / PICTURE, evaluation, info)
-    write_card(folder / CARD, manifest, info, evaluation, PICTURE)
+    facts = Facts(
+        record=record,
+        attempt=attempt,
+        evaluation=summarize(opening, record.info.class_names),
+        confirmation=confirmation if is_confirmed else None,
+        n_cells=session.history.counts().total,
+        weights_sha256=opening.weights_sha256,
+        formats=tuple(formats),
+        ends_in_logits=ends_in_logits,
+        parity=_check_parity(session, opening, folder, data_dir) if "savedmodel" in formats else None,
+    )
+    write_confusion_matrix(folder / PICTURE, facts.evaluation, facts.info)
+    write_card(folder / CARD, facts, PICTURE)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    manifest["files"] = {str(path.relative_to(folder)): _sha256(path) for path in files}
+    manifest = facts.to_manifest({str(path.relative_to(folder)): _sha256(path) for path in files})
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
-    return manifest
+    return facts, manifest
 
 
-def _write_models(*arguments: object) -> object:
+def _write_models(
+    spec: StudySpec,
+    info: DatasetInfo,
+    params: Params,
+    seed: int,
+    weights: Path,
+    weights_sha256: str,
+    folder: Path,
+    formats: tuple[str, ...],
+) -> bool:
     from fmnist_optuna.export.saved_model import write_models
 
-    return write_models(*arguments)  # type: ignore[arg-type]
+    return write_models(spec, info, params, seed, weights, weights_sha256, folder, formats)
 
 
-def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None) -> dict[str, Any]:
+def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None) -> Parity:
     """Let a fresh process with TensorFlow alone answer for every test image, and compare with what was recorded."""
     splits = load_splits_of(session.record, data_dir)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
@@ -186,14 +187,14 @@ def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Pa
         raise MismatchError(
             f"The exported model must load in a process with TensorFlow alone, but that said {last:.300}"
         )
-    measured: dict[str, Any] = json.loads(done.stdout)
-    is_equal = measured["accuracy"] == opening.accuracy and not measured["n_other_classes"]
-    if not is_equal or measured["n_odd_batches"] or not measured["max_difference"] <= TOLERANCE:
+    measured = Parity(**json.loads(done.stdout))
+    is_equal = measured.accuracy == opening.accuracy and not measured.n_other_classes
+    if not is_equal or measured.n_odd_batches or not measured.max_difference <= TOLERANCE:
         raise MismatchError(
             "The exported model must give the recorded answers, but probabilities differ by up to "
-            f"{measured['max_difference']:.2g} (allowed {TOLERANCE:g}), {measured['n_other_classes']} of "
-            f"{measured['n_images']:,} images get another class, accuracy is {measured['accuracy']:.4f} instead of "
-            f"{opening.accuracy:.4f}, and {measured['n_odd_batches']} of 2 small batches get other answers."
+            f"{measured.max_difference:.2g} (allowed {TOLERANCE:g}), {measured.n_other_classes} of "
+            f"{measured.n_images:,} images get another class, accuracy is {measured.accuracy:.4f} instead of "
+            f"{opening.accuracy:.4f}, and {measured.n_odd_batches} of 2 small batches get other answers."
         )
     return measured
 

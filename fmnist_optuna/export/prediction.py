@@ -1,10 +1,10 @@
 """Answers of an exported model for picture files. Needs nothing of the study: the exported folder alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,12 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.pictures import Picture, read_pictures
 from fmnist_optuna.data.synthetic import SYNTHETIC
 from fmnist_optuna.errors import DataError
+from fmnist_optuna.json_value import Json
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Serve = Callable[..., "Mapping[str, tf.Tensor]"]  # what a SavedModel answers by: its outputs, by their names
 OUTPUTS = {"probabilities", "class_id", "label"}
 
 
@@ -77,7 +82,9 @@ def predict(model: Path, files: Sequence[Path]) -> Prediction:
         except DataError as error:
             errors.append((str(file), str(error)))
     answers = tuple(_ask(exported.load(), pictures)) if pictures else ()
-    return Prediction(exported.folder, info, exported.manifest.get("synthetic"), answers, tuple(errors))
+    synthetic = exported.manifest.get("synthetic")
+    is_synthetic = synthetic if isinstance(synthetic, bool) else None
+    return Prediction(exported.folder, info, is_synthetic, answers, tuple(errors))
 
 
 def find_model(folder: Path) -> Path:
@@ -94,7 +101,7 @@ def find_model(folder: Path) -> Path:
     raise DataError(f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {folder} {there}.")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> Mapping[str, Json]:
     """The manifest, or nothing where a copy of the model came without."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -122,7 +129,7 @@ class ExportedModel:
         self.folder = find_model(model)
         self.manifest = _read_manifest(self.folder)
         self.info = _read_info(self.manifest, self.folder)
-        self._serve: Any = None
+        self._serve: Serve | None = None
         self._n_classes = 0
 
     def load(self) -> Self:
@@ -131,8 +138,11 @@ class ExportedModel:
         Raises:
             DataError: It does not load, or takes and gives something else than its manifest says.
         """
-        if self._serve is not None:
-            return self
+        if self._serve is None:
+            self._serve = self._load()
+        return self
+
+    def _load(self) -> Serve:
         import tensorflow as tf
 
         rule = _rule(self.folder)
@@ -153,15 +163,16 @@ class ExportedModel:
                 f"{rule} takes {self._describe_images()} and gives {self._n_classes} classes, while its manifest.json "
                 f"says {self.info.form} and {self.info.n_classes} classes."
             )
-        self._serve = serve
-        return self
+        taken: Serve = serve
+        return taken
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities; their numbers where nothing says the names."""
         if self.info is not None:
             return self.info.class_names
-        return tuple(self.manifest.get("labels") or map(str, range(self._n_classes)))
+        labels = self.manifest.get("labels")
+        return tuple(map(str, labels if isinstance(labels, list) and labels else range(self._n_classes)))
 
     def _has_form_of(self, info: DatasetInfo) -> bool:
         form = self._dtype, self._image_shape, self._n_classes
@@ -184,11 +195,11 @@ class ExportedModel:
         """
         import tensorflow as tf
 
-        self.load()
+        serve = self._serve = self._serve or self._load()
         if images.dtype != self._dtype or images.shape[1:] != self._image_shape:
             taken = self._describe_images().replace(" ", " of shape ", 1)
             raise DataError(f"images must be {taken}, but are {images.dtype} of shape {images.shape}.")
-        answer: NDArray[np.float32] = self._serve(image=tf.constant(images))["probabilities"].numpy()
+        answer: NDArray[np.float32] = serve(image=tf.constant(images))["probabilities"].numpy()
         return answer
 
     def predict(self, images: Images) -> list[str]:
@@ -201,7 +212,7 @@ def _rule(folder: Path) -> str:
     return f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {folder}"
 
 
-def _read_info(manifest: Mapping[str, Any], folder: Path) -> DatasetInfo | None:
+def _read_info(manifest: Mapping[str, Json], folder: Path) -> DatasetInfo | None:
     """What a manifest says of the images and classes; nothing where it is missing or of an earlier version.
 
     Raises:
@@ -223,6 +234,6 @@ def _ask(model: ExportedModel, pictures: Sequence[Picture]) -> list[Answer]:
     ]
 
 
-def _rank(probabilities: Any, labels: Sequence[str]) -> tuple[tuple[str, float], ...]:
+def _rank(probabilities: NDArray[np.float32], labels: Sequence[str]) -> tuple[tuple[str, float], ...]:
     order = np.argsort(-probabilities, kind="stable")
     return tuple((labels[index], float(probabilities[index])) for index in order)

@@ -1,0 +1,97 @@
+"""All that an export says of itself, gathered once: its manifest has it as JSON, its card in words."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.study.studies import StudyRecord
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a process with TensorFlow alone measured of a SavedModel on the test images.
+
+    Args:
+        max_difference: Of a probability from the recorded one.
+        n_other_classes: Images that get another class than the recorded one.
+        accuracy: 0..1.
+        n_images: Test images.
+        n_odd_batches: Of two small batches, those that get other answers than in a large one.
+    """
+
+    max_difference: float
+    n_other_classes: int
+    accuracy: float
+    n_images: int
+    n_odd_batches: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an export is and where it comes from.
+
+    Args:
+        attempt: Whose weights were exported.
+        evaluation: The recorded score of these weights on the test images.
+        confirmation: What chose the attempt over fresh seeds; None if nothing did.
+        n_cells: Of the study.
+        formats: "savedmodel" and "keras".
+        ends_in_logits: Whether the Keras model does; a SavedModel always gives probabilities.
+        parity: Of the SavedModel; None without one.
+    """
+
+    record: StudyRecord
+    attempt: Attempt
+    evaluation: Evaluation
+    confirmation: Confirmation | None
+    n_cells: int
+    weights_sha256: str
+    formats: tuple[str, ...]
+    ends_in_logits: bool
+    parity: Parity | None
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What the images are that the model takes."""
+        return self.record.info
+
+    @property
+    def architecture(self) -> Mapping[str, Json]:
+        """Name and fixed arguments of the architecture."""
+        return {"name": self.record.spec.model.architecture, **self.record.spec.model.arguments}
+
+    def to_manifest(self, files: Mapping[str, str]) -> dict[str, Json]:
+        """The content of manifest.json.
+
+        Args:
+            files: SHA-256 of every other file, by its path in the folder.
+        """
+        return {
+            "schema": 1,
+            "study": self.record.name,
+            "trial": self.attempt.number,
+            "params": self.attempt.params,
+            "architecture": self.architecture,
+            "synthetic": self.info.is_demo,
+            "data": {"source": self.record.data_source, "fingerprint": self.record.data_fingerprint},
+            "val_accuracy": self.attempt.val_accuracy,
+            "test_accuracy": self.evaluation.accuracy,
+            "test_interval": list(self.evaluation.interval),
+            "n_test_images": self.evaluation.n_images,
+            "n_cells": self.n_cells,
+            "confirmed": None if self.confirmation is None else self.confirmation.figures(),
+            "weights_sha256": self.weights_sha256,
+            "formats": list(self.formats),
+            "keras_model_ends_in": "logits" if self.ends_in_logits else "probabilities",
+            "labels": list(self.info.class_names),
+            "dataset": self.info.to_content(),
+            "parity": None if self.parity is None else asdict(self.parity),
+            "trained_with": self.attempt.attributes.environment,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": files,
+        }
