@@ -94,10 +94,7 @@ def export_model(
     name = session.record.name
     if session.record.is_confirmation:
         raise UsageError(f"STUDY must be a study of a grid, but {name} is a confirmation; export what it chose.")
-    if trial is None:
-        attempt = winning_attempt(session, find_confirmation(session))
-    else:
-        attempt = _complete_attempt(session, trial)
+    attempt = _choose_attempt(session, trial)
     target = out / name / str(version or _next_version(out / name))
     if target.exists():
         raise UsageError(f"--version must be new, but {target} exists; leave it out for the next one.")
@@ -107,7 +104,9 @@ def export_model(
     return Export(target, facts, manifest)
 
 
-def _complete_attempt(session: Session, trial: int) -> Attempt:
+def _choose_attempt(session: Session, trial: int | None) -> Attempt:
+    if trial is None:
+        return winning_attempt(session, find_confirmation(session))
     attempt = finished_attempt(session, trial)
     if attempt.state is not State.COMPLETE:
         raise UsageError(f"--trial must be COMPLETE, but trial {trial} was pruned and kept no weights.")

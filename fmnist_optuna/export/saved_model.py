@@ -33,8 +33,6 @@ def write_models(
     float32 (n, n_classes), `class_id` int64 (n,) and `label` strings (n,), for any n.
 
     Args:
-        info: Of the study's data.
-        seed: Of the trial.
         formats: "savedmodel" and "keras".
 
     Returns:

@@ -1,14 +1,13 @@
 """The form in which a study keeps its specification, and how forms of earlier versions become the present one."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 SPEC_VERSION = 1
 # From a version to the next one. A key that goes, or gets another meaning, is what a new version is for.
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPGRADES: Mapping[int, Callable[[dict[str, object]], dict[str, object]]] = {}
 
 
-def upgrade_spec(content: dict[str, Any], version: Any) -> dict[str, Any]:
+def upgrade_spec(content: dict[str, object], version: object) -> dict[str, object]:
     """A stored specification in the present form.
 
     Args:

@@ -8,10 +8,10 @@ import codecs
 import hashlib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,8 +27,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.search.cell import (
     BATCH_SIZE,
     LEARNING_RATES,
@@ -118,7 +120,7 @@ class PrunerSpec(_Table):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_arguments_of_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_arguments_of_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {"name": "none"} if self.name == "none" else serialize(self)
 
 
@@ -167,7 +169,7 @@ class StudySpec(_Table):
                 raise ValueError(f"model.{error}") from error
         return self
 
-    def fixed_part(self) -> dict[str, Any]:
+    def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""
         return self.model_dump(mode="json", exclude={"name", "grid", "confirm"})
 
@@ -252,7 +254,7 @@ def _read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def parse_spec(content: Mapping[str, Any], origin: str) -> StudySpec:
+def parse_spec(content: Mapping[str, object], origin: str) -> StudySpec:
     """Check the content of a study file.
 
     Args:
@@ -268,7 +270,7 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> StudySpec:
     return spec
 
 
-def restore_spec(content: Mapping[str, Any], origin: str) -> StudySpec:
+def restore_spec(content: Mapping[str, object], origin: str) -> StudySpec:
     """The specification of a study as it is stored; the same as `parse_spec`, confirmations included."""
     try:
         return StudySpec.model_validate(content)
@@ -290,7 +292,7 @@ def _explain(error: ValidationError) -> str:
     return f"{key} {_rule(first)}, but got {came!r}"
 
 
-def _rule(first: Any) -> str:
+def _rule(first: ErrorDetails) -> str:
     context = first.get("ctx", {})
     rules = {
         "literal_error": f"must be {context.get('expected')}",
@@ -310,7 +312,7 @@ def _rule(first: Any) -> str:
     return rules.get(str(first["type"]), f"is refused ({first['msg']})")
 
 
-def _known_keys(path: list[Any]) -> list[str]:
+def _known_keys(path: Sequence[object]) -> list[str]:
     model: type[BaseModel] = StudySpec
     for part in path[:-1]:
         annotation = model.model_fields[str(part)].annotation
@@ -399,7 +401,7 @@ def _coerce(place: str, value: Value, declared: Declared) -> Value:
     raise SpecError(f"{place} must be {declared.__name__}, but got {value!r}.")
 
 
-def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, object], given: Mapping[str, object]) -> list[str]:
     """Lines `key: stored, now given` for every leaf in which two specifications differ."""
     flat_stored, flat_given = _flatten(stored), _flatten(given)
     absent = "nothing"
@@ -410,7 +412,7 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
     ]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     leaves: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

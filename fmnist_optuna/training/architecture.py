@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -143,7 +143,7 @@ class _TrialCall:
                 f"{self.name} depend on the other images of a batch; leave means over a batch to training=True."
             )
 
-    def _answer(self, n_images: int) -> Any:
+    def _answer(self, n_images: int) -> tf.Tensor:
         noise = self.info.draw_noise(n_images)
         with as_spec_error(f"{self._rule()} raised"):
             return self.model(noise, training=False)
@@ -165,5 +165,5 @@ def _describe_shape(shape: Sequence[int | None]) -> str:
     return f"({', '.join(['n', *('any' if length is None else str(length) for length in shape)])})"
 
 
-def _as_numbers(output: Any) -> NDArray[np.float64]:
+def _as_numbers(output: tf.Tensor) -> NDArray[np.float64]:
     return np.asarray(keras.ops.convert_to_numpy(output), np.float64)

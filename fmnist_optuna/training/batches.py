@@ -1,7 +1,7 @@
 """A pass over many images in one graph: batches of one size, then a smaller rest, and how large a batch may be."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
@@ -12,7 +12,7 @@ SCORING_BATCH = 2_000  # images a forward pass without gradients; larger ones ga
 SCORING_BYTES = 32 * 2**20
 
 Traced = TypeVar("Traced")
-Step = Callable[[Any, int], tuple[tf.Tensor, tf.Tensor]]
+Step = Callable[[tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]
 
 
 def sum_over_batches(

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -40,7 +39,7 @@ class CallbackArguments:
 
 
 def make_callbacks(
-    functions: Mapping[str, Callable[..., Any]], arguments: CallbackArguments
+    functions: Mapping[str, Callable[..., object]], arguments: CallbackArguments
 ) -> list[keras.callbacks.Callback]:
     """Fresh callbacks of the user's functions, for one training run.
 
@@ -54,17 +53,18 @@ def make_callbacks(
     callbacks: list[keras.callbacks.Callback] = []
     for name, function in functions.items():
         made = _call(function, name, arguments)
-        group = list(made) if isinstance(made, list | tuple) else [made]
-        for callback in group:
-            _check_kind(callback, name)
+        group: list[keras.callbacks.Callback] = []
+        for each in made if isinstance(made, list | tuple) else [made]:
+            callback = _as_callback(each, name)
             check_hooks(callback, name)
             _refuse_shared_path(callback, name, arguments.folder)
+            group.append(callback)
         refuse_used_callbacks(group, name)
         callbacks += group
     return callbacks
 
 
-def _call(function: Callable[..., Any], name: str, arguments: CallbackArguments) -> Any:
+def _call(function: Callable[..., object], name: str, arguments: CallbackArguments) -> object:
     offered = {"trial": arguments.trial, "params": dict(arguments.params), "folder": arguments.folder}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     try:
@@ -84,7 +84,7 @@ def _call(function: Callable[..., Any], name: str, arguments: CallbackArguments)
         return function(**{key: offered[key] for key in taken})
 
 
-def _check_kind(callback: object, name: str) -> None:
+def _as_callback(callback: object, name: str) -> keras.callbacks.Callback:
     if isinstance(callback, keras.callbacks.CallbackList):
         raise SpecError(
             f"training.callbacks must return callbacks in a list, but {name} returned a CallbackList, which Keras "
@@ -95,6 +95,7 @@ def _check_kind(callback: object, name: str) -> None:
             f"training.callbacks must return keras.callbacks.Callback, or a list of them, empty for none, but {name} "
             f"returned {type(callback).__name__}."
         )
+    return callback
 
 
 def _refuse_shared_path(callback: keras.callbacks.Callback, name: str, folder: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 
@@ -67,7 +66,7 @@ class _Canonical:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def walk(self, value: Any) -> Any:
+    def walk(self, value: object) -> object:
         if isinstance(value, Mapping):
             if value.get("class_name") == "__lambda__":
                 return "a lambda"  # its text stands in the source

@@ -1,7 +1,6 @@
 """What a model must leave to Keras, so that the loop may stand in for `fit`: refused by name where it does not."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -91,7 +90,7 @@ def check_averaging(model: keras.Model, callbacks: Sequence[keras.callbacks.Call
             )
 
 
-def optimizers_of(optimizer: Any) -> Iterator[Any]:
+def optimizers_of(optimizer: keras.optimizers.Optimizer) -> Iterator[keras.optimizers.Optimizer]:
     """The optimizer, and those inside of it."""
     yield optimizer
     inner = getattr(optimizer, "inner_optimizer", None)

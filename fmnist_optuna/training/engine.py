@@ -10,7 +10,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,6 +20,10 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.training.adam import fused
 from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring
 from fmnist_optuna.training.contract import find_own_step, optimizers_of
+
+# From a shuffled order (n,) int32 and the number of steps, or from nothing, to the summed loss and hits.
+TrainingGraph = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+ValidationGraph = Callable[[], tuple[tf.Tensor, tf.Tensor]]
 
 
 def use_one_thread() -> None:
@@ -92,9 +95,9 @@ class TrainingPass:
         self._data = data
         self._n_images = int(data.train_images.shape[0])
         self._batch_size = min(batch_size, self._n_images)
-        self._graph: Any = None
+        self._graph: TrainingGraph | None = None
         self._compiled_with = model._loss_tracker  # compile() makes a new one each time
-        self._traced_with: list[Any] = []
+        self._traced_with: list[object] = []
         model.optimizer.build(model.trainable_variables)
 
     def __call__(self, epoch: int, seed: int) -> Score:
@@ -138,7 +141,7 @@ class TrainingPass:
                 "changed it before the first epoch; let the architecture compile the model."
             )
 
-    def _trace(self) -> Any:
+    def _trace(self) -> TrainingGraph:
         """A concrete function from a shuffled order (n,) int32 and the number of steps to summed loss and hits."""
         model, data = self._model, self._data
         compute_loss = bind_loss(model)
@@ -189,17 +192,16 @@ class ValidationPass:
         self._images = images
         self._labels = labels
         self._update_metrics = update_metrics
-        self._graph: Any = None
+        self._graph: ValidationGraph | None = None
 
     def __call__(self) -> Score:
         """Score the weights that the model has now."""
         n_images = int(self._images.shape[0])
-        if self._graph is None:
-            self._graph, _ = trace_scoring(n_images, self._trace)
-        loss, hits = self._graph()
+        graph = self._graph = self._graph or trace_scoring(n_images, self._trace)[0]
+        loss, hits = graph()
         return Score(float(loss.numpy()) / n_images, int(hits.numpy()) / n_images)
 
-    def _trace(self, batch: int) -> tuple[Any, float]:
+    def _trace(self, batch: int) -> tuple[ValidationGraph, float]:
         """A concrete function to summed loss and hits, and the bytes an image of its largest tensor."""
         model, compute_loss = self._model, bind_loss(self._model)
         largest: list[float] = []
@@ -284,11 +286,11 @@ def _count_hits(output: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(hits, tf.int32))
 
 
-def _parts(model: keras.Model) -> list[Any]:
+def _parts(model: keras.Model) -> list[object]:
     """What a traced epoch holds on to; compile() makes a new loss tracker each time."""
     rates = [getattr(optimizer, "_learning_rate", None) for optimizer in optimizers_of(model.optimizer)]
     return [model.optimizer, *rates, model._loss_tracker, *model.trainable_weights]
 
 
-def _are_same(first: list[Any], second: list[Any]) -> bool:
+def _are_same(first: list[object], second: list[object]) -> bool:
     return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))

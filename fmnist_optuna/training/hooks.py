@@ -4,8 +4,7 @@ The loop calls what `fit` calls around training, epochs and validations. Batches
 predicts in a training.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import keras
 
@@ -18,17 +17,17 @@ BATCH_HOOKS = (
 RATE = "learning_rate"  # what Keras' callbacks for it add to the logs
 
 
-def _saves_each_epoch(callback: Any) -> bool:
+def _saves_each_epoch(callback: keras.callbacks.Callback) -> bool:
     return bool(callback.save_freq == "epoch")
 
 
-def _writes_each_epoch(callback: Any) -> bool:
+def _writes_each_epoch(callback: keras.callbacks.Callback) -> bool:
     is_profiling = callback._start_batch or callback._stop_batch
     return bool(callback.update_freq == "epoch" and not callback.write_steps_per_second and not is_profiling)
 
 
 # Batch hooks of Keras' own that do nothing as long as this holds of their callback.
-IDLE_HOOKS: tuple[tuple[type[keras.callbacks.Callback], Callable[[Any], bool]], ...] = (
+IDLE_HOOKS: tuple[tuple[type[keras.callbacks.Callback], Callable[[keras.callbacks.Callback], bool]], ...] = (
     (keras.callbacks.ModelCheckpoint, _saves_each_epoch),
     (keras.callbacks.BackupAndRestore, _saves_each_epoch),
     (keras.callbacks.OrbaxCheckpoint, _saves_each_epoch),
@@ -71,7 +70,7 @@ class MonitorCheck(keras.callbacks.Callback):
         super().__init__()
         self._watched = watched
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Look into the logs as the callback will see them.
 
         Raises:

@@ -2,15 +2,16 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.training.contract import check_averaging
-from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
+from fmnist_optuna.training.engine import ResidentData, Score, TrainingPass, ValidationPass, use_one_thread
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
 from fmnist_optuna.training.metrics import ModelMetrics
 
@@ -51,24 +52,24 @@ class BestWeights(keras.callbacks.Callback):
         self._patience = patience
         self._epoch = 0
         self._best = -math.inf
-        self._weights: list[Any] | None = None
+        self._weights: list[NDArray[np.generic]] | None = None
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
 
-    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Keep the weights if they are the best so far."""
         accuracy = (logs or {})["accuracy"]
         if accuracy > self._best:
             self._best, self.best_epoch, self._weights = accuracy, self._epoch, self.model.get_weights()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Stop the training when the patience is over."""
         if epoch - self.best_epoch >= self._patience:
             self.model.stop_training = True
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Put the best weights into the model."""
         if self._weights is not None:
             self.model.set_weights(self._weights)
@@ -105,40 +106,76 @@ def train(
     metrics = ModelMetrics(model, data.info.n_classes)
     check_averaging(model, callbacks)
     best = BestWeights(patience)
-    callback_list = keras.callbacks.CallbackList(
-        [best, *check_monitors(callbacks, metrics.names())],
-        add_history=True,
-        model=model,
-        epochs=max_epochs,
-        steps=math.ceil(int(data.train_images.shape[0]) / batch_size),
-        verbose=0,
-    )
-    run_epoch = TrainingPass(model, data, batch_size)
-    validate = ValidationPass(model, data.validation_images, data.validation_labels, metrics.update)
-    model.stop_training = False
-    epochs: list[Epoch] = []
-    logs: dict[str, Any] = {}
-    callback_list.on_train_begin()
-    for epoch in range(max_epochs):
-        model.reset_metrics()
-        callback_list.on_epoch_begin(epoch)
+    watched = [best, *check_monitors(callbacks, metrics.names())]
+    loop = _Loop(model, data, metrics, watched, batch_size=batch_size, max_epochs=max_epochs, seed=seed)
+    epochs = loop.run()
+    return TrainingResult(tuple(epochs), best.best_epoch, loop.validate().accuracy, not epochs[-1].is_finite)
+
+
+class _Loop:
+    """One training under way: the passes of an epoch, and the callbacks around them as `fit` calls them.
+
+    Args:
+        metrics: What the model measures beyond loss and accuracy.
+        callbacks: In the order in which they are called.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: ResidentData,
+        metrics: ModelMetrics,
+        callbacks: list[keras.callbacks.Callback],
+        *,
+        batch_size: int,
+        max_epochs: int,
+        seed: int,
+    ) -> None:
+        self._model, self._metrics, self._max_epochs, self._seed = model, metrics, max_epochs, seed
+        self._callbacks = keras.callbacks.CallbackList(
+            callbacks,
+            add_history=True,
+            model=model,
+            epochs=max_epochs,
+            steps=math.ceil(int(data.train_images.shape[0]) / batch_size),
+            verbose=0,
+        )
+        self._train = TrainingPass(model, data, batch_size)
+        self.validate = ValidationPass(model, data.validation_images, data.validation_labels, metrics.update)
+        self._logs: dict[str, float] = {}  # of the last epoch
+
+    def run(self) -> list[Epoch]:
+        """Train until the cap, until a callback stops it, or until an epoch measures what is no number."""
+        self._model.stop_training = False
+        epochs: list[Epoch] = []
+        self._callbacks.on_train_begin()
+        for number in range(self._max_epochs):
+            epochs.append(self._run_epoch(number))
+            if self._model.stop_training or not epochs[-1].is_finite:
+                break
+        self._model.optimizer.finalize_variable_values(self._model.trainable_weights)
+        self._callbacks.on_train_end(self._logs)
+        return epochs
+
+    def _run_epoch(self, number: int) -> Epoch:
+        self._model.reset_metrics()
+        self._callbacks.on_epoch_begin(number)
         began = time.perf_counter()
-        trained = run_epoch(epoch, seed)
-        logs = {"loss": trained.loss, "accuracy": trained.accuracy, **metrics.read_own()}
-        model.stop_evaluating = False
-        callback_list.on_test_begin()
-        check_evaluation(model)
-        model.reset_metrics()
-        validated = validate()
-        val_logs = {"loss": validated.loss, "accuracy": validated.accuracy, **metrics.read_all(validated.accuracy)}
-        callback_list.on_test_end(val_logs)
+        trained = self._train(number, self._seed)
+        self._logs = {"loss": trained.loss, "accuracy": trained.accuracy, **self._metrics.read_own()}
+        validated, val_logs = self._validate()
         seconds = time.perf_counter() - began
-        losses = trained.loss, trained.accuracy, validated.loss, validated.accuracy
-        epochs.append(Epoch(epoch, *losses, seconds))
-        logs |= {f"val_{name}": value for name, value in val_logs.items()}
-        callback_list.on_epoch_end(epoch, logs)
-        if model.stop_training or not epochs[-1].is_finite:
-            break
-    model.optimizer.finalize_variable_values(model.trainable_weights)
-    callback_list.on_train_end(logs)
-    return TrainingResult(tuple(epochs), best.best_epoch, validate().accuracy, not epochs[-1].is_finite)
+        self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
+        self._callbacks.on_epoch_end(number, self._logs)
+        return Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds)
+
+    def _validate(self) -> tuple[Score, dict[str, float]]:
+        """The score of the validation images, and what the logs have of it."""
+        self._model.stop_evaluating = False
+        self._callbacks.on_test_begin()
+        check_evaluation(self._model)
+        self._model.reset_metrics()
+        score = self.validate()
+        logs = {"loss": score.loss, "accuracy": score.accuracy, **self._metrics.read_all(score.accuracy)}
+        self._callbacks.on_test_end(logs)
+        return score, logs

@@ -4,8 +4,7 @@ Loss and accuracy come from the loop. Compiled metrics would cost every training
 cost nothing that counts.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import keras
 import tensorflow as tf
@@ -16,6 +15,9 @@ from fmnist_optuna.wording import describe_error
 
 FROM_THE_LOOP = ("loss", "accuracy")
 N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values
+
+# What a metric gives: a number, or several by names of their own.
+Result = float | Mapping[str, float]
 
 
 class ModelMetrics:
@@ -58,11 +60,11 @@ class ModelMetrics:
         compiled = self._compiled
         return lambda labels, output: compiled.update_state(labels, output)
 
-    def read_own(self) -> dict[str, Any]:
+    def read_own(self) -> dict[str, float]:
         """The model's own trackers now, by name."""
         return _flatten({metric.name: metric.result() for metric in self._own})
 
-    def read_all(self, accuracy: float) -> dict[str, Any]:
+    def read_all(self, accuracy: float) -> dict[str, float]:
         """The same with the compiled metrics after a validation, which had this accuracy."""
         compiled = {} if self._compiled is None else self._compiled.result()
         if self._is_counted:
@@ -88,9 +90,9 @@ def _make_state(metric: keras.metrics.Metric, n_classes: int) -> None:
         ) from error
 
 
-def _flatten(results: dict[str, Any]) -> dict[str, Any]:
+def _flatten(results: Mapping[str, Result]) -> dict[str, float]:
     """Results by name, without those that the loop has; a metric may give several, by names of their own."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, float] = {}
     for name, result in results.items():
-        flat |= _flatten(result) if isinstance(result, dict) else {name: result}
+        flat |= _flatten(result) if isinstance(result, Mapping) else {name: result}
     return {name: result for name, result in flat.items() if name not in FROM_THE_LOOP}

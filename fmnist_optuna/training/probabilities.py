@@ -1,7 +1,7 @@
 """What a model's output is: probabilities, or logits that the softmax still has to be put on."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ def _last_activation(model: keras.Model) -> str | None:
     return name if is_of_keras and hasattr(keras.activations, name) else None
 
 
-def _takes_logits(loss: Any) -> bool | None:
+def _takes_logits(loss: object) -> bool | None:
     """What a loss says of the outputs; None for one that says nothing."""
     if isinstance(loss, list | tuple | dict) and len(loss) == 1:
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
@@ -79,7 +79,7 @@ def predict_probabilities(model: keras.Model, images: Images, info: DatasetInfo)
     """
     has_logits = gives_logits(model, info)
 
-    def trace(batch: int) -> tuple[Any, float]:
+    def trace(batch: int) -> tuple[Callable[[tf.Tensor], tf.Tensor], float]:
         largest: list[float] = []
 
         def forward(given: tf.Tensor) -> tf.Tensor:

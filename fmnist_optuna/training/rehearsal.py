@@ -6,12 +6,13 @@ worker trains. Nothing is said about larger cells: one that needs more memory, s
 
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
@@ -135,7 +136,7 @@ def _wants_one_hot(model: keras.Model, images: tf.Tensor, one_hot: tf.Tensor, ou
     return True
 
 
-def _takes_labels_for_numbers(model: keras.Model, info: DatasetInfo, dtype: Any) -> bool:
+def _takes_labels_for_numbers(model: keras.Model, info: DatasetInfo, dtype: tf.DType) -> bool:
     """Whether a sure answer of the last class costs less when the label is 0, as with mean_squared_error.
 
     Such a loss broadcasts a label against all answers: it trains, to nothing. A `compute_loss` of the model's own may
@@ -161,7 +162,7 @@ class _EndAfter(keras.callbacks.Callback):
         super().__init__()
         self._n_epochs = n_epochs
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         if epoch + 1 >= self._n_epochs:
             self.model.stop_training = True
 
@@ -192,6 +193,6 @@ def _check_weights(
         raise SpecError(f"{rule}, but its stored weights give other answers when they are loaded again.")
 
 
-def _answer(model: keras.Model, data: ResidentData) -> np.ndarray[Any, Any]:
+def _answer(model: keras.Model, data: ResidentData) -> NDArray[np.generic]:
     """Probabilities without a graph, as the training has traced it already: 0.2 s less each (measured 2026-11)."""
     return np.asarray(compute_probabilities(model, data.validation_images, gives_logits(model, data.info)))

@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
@@ -34,7 +34,7 @@ class Signature:
     variable: str | None = None
 
 
-def read_signature(function: Callable[..., Any], name: str) -> Signature:
+def read_signature(function: Callable[..., object], name: str) -> Signature:
     """Read the signature of a function, a class, a partial or a decorated function.
 
     Args:
@@ -72,7 +72,7 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
     )
 
 
-def _namespace(function: Any) -> dict[str, Any]:
+def _namespace(function: Callable[..., object]) -> dict[str, object]:
     """Where the names in the annotations of a function mean what its author meant."""
     while isinstance(function, functools.partial):
         function = function.func
@@ -84,12 +84,12 @@ def _namespace(function: Any) -> dict[str, Any]:
     return dict(getattr(function, "__globals__", {}))
 
 
-def _declared(annotation: Any, namespace: dict[str, Any]) -> Declared:
+def _declared(annotation: object, namespace: dict[str, object]) -> Declared:
     """The type that an annotation declares; one that does not resolve says nothing about types."""
     return _simplify(_resolve(annotation, namespace))
 
 
-def _takes_info(annotation: Any, namespace: dict[str, Any]) -> bool:
+def _takes_info(annotation: object, namespace: dict[str, object]) -> bool:
     """Whether a parameter is for the study's DatasetInfo, or for that or None."""
     hint = _resolve(annotation, namespace)
     if hint is None and isinstance(annotation, str):  # imported for a type checker alone, it does not resolve
@@ -97,7 +97,7 @@ def _takes_info(annotation: Any, namespace: dict[str, Any]) -> bool:
     return hint is DatasetInfo or DatasetInfo in typing.get_args(hint)
 
 
-def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
+def _resolve(annotation: object, namespace: dict[str, object]) -> object:
     """What an annotation means, each resolved by itself: one that cannot be says nothing of the others."""
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
@@ -106,7 +106,7 @@ def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
         return None
 
 
-def _simplify(hint: Any) -> Declared:
+def _simplify(hint: object) -> Declared:
     if isinstance(hint, type) and hint in PLAIN_TYPES:
         return hint
     if typing.get_origin(hint) is Literal:

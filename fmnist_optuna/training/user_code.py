@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -25,7 +24,7 @@ from fmnist_optuna.user_modules.keras_patches import KerasCode
 
 SLOW_IMPORT_SECONDS = 1.0  # of the user's modules, for every model; a trial of the default study takes 20
 
-CallbackFunctions = dict[str, Callable[..., Any]]
+CallbackFunctions = dict[str, Callable[..., object]]
 
 
 class UserCode:

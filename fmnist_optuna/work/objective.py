@@ -2,8 +2,8 @@
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 from optuna.exceptions import UpdateFinishedTrialError
@@ -100,11 +100,11 @@ class StudyCallback(keras.callbacks.Callback):
         self._running = running
         self._began = time.perf_counter()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Start the epoch's clock."""
         self._began = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Report the epoch; a metric that is missing is an error."""
         metrics = logs or {}
         measured = Epoch(
