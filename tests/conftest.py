@@ -101,11 +101,14 @@ class Databases:
         """Empty a database for the next test; drop it where that fails or the test changed its schema."""
         import psycopg
 
+        from fmnist_optuna.ledger.tables import SCHEMA_VERSION
+
         try:
             with psycopg.connect(url, autocommit=True, options="-c lock_timeout=2000") as connection:
                 tables = {name for (name,) in connection.execute(TABLES).fetchall()} - VERSION_TABLES
                 connection.execute(f"TRUNCATE {', '.join(sorted(tables))} RESTART IDENTITY")
-                is_as_it_was = connection.execute("SELECT version FROM fmnist_schema_version").fetchall() == [(3,)]
+                versions = connection.execute("SELECT version FROM fmnist_schema_version").fetchall()
+                is_as_it_was = versions == [(SCHEMA_VERSION,)]
         except psycopg.Error:
             is_as_it_was = False
         if is_as_it_was:

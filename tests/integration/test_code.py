@@ -19,6 +19,7 @@ from fmnist_optuna.errors import JoinRefusedError, StorageError
 from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.spec.code import MAX_LINES, CodeRecord, code_differences
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import create_or_join
@@ -180,6 +181,6 @@ def test_a_worker_with_an_edited_comment_names_the_studys_code(study: Session) -
 def test_a_newer_schema_is_refused(storage: Storage) -> None:
     """What a later version made, an earlier one does not touch."""
     with storage.write() as connection:
-        connection.execute(text("UPDATE fmnist_schema_version SET version = 4"))
-    with pytest.raises(StorageError, match="but has 4; use the version"):
+        connection.execute(text(f"UPDATE fmnist_schema_version SET version = {SCHEMA_VERSION + 1}"))
+    with pytest.raises(StorageError, match=f"but has {SCHEMA_VERSION + 1}; use the version"):
         create_storage(StorageOptions(storage.url.render_as_string(hide_password=False)))
