@@ -29,8 +29,8 @@ from tables import print_machine, print_table, yes_or_no
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.ledger.options import StorageOptions
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
 
 FINGERPRINT = "0" * 64  # no data is loaded

@@ -24,13 +24,13 @@ from stub_workers import StubStudy, accuracy
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.work.attempt import RunningTrial
 from fmnist_optuna.work.loop import LeaveRequest, work
 

@@ -20,9 +20,9 @@ from clocks import Clock, Report, put_clocks_on
 from optuna.samplers import GridSampler
 
 from fmnist_optuna.bridge.trials import Outcome, make_pruner
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import LEARNING_RATES, MAX_INTEGER, Params
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import DataSpec, PrunerSpec, StudySpec

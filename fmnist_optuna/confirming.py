@@ -23,10 +23,11 @@ from fmnist_optuna.running.study import Catching, decorate_study, no_signals
 from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_point, trial_seed
 from fmnist_optuna.spec.code import code_differences
-from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, Value, restore_spec
+from fmnist_optuna.spec.reading import restore_spec
+from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, Value
 from fmnist_optuna.study.attempts import result_of
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import check_seeds_in_child
 from fmnist_optuna.work.splits import load_splits_of

@@ -15,17 +15,21 @@ from sqlalchemy import Row, select, update
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
-from fmnist_optuna.ledger.storage import Storage, open_storage
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study import new_trial
+from fmnist_optuna.study.joining import create_or_join
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import StudyRecord, create_or_join, find_study
+from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.attempt import RunningTrial
 
 STUDY = "small"

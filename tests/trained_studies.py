@@ -14,9 +14,10 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.search.cell import Grid
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.probabilities import predict_probabilities

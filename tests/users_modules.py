@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 
 MakeModule = Callable[[str, str], str]  # the fixture `make_module`
 PLAIN = """

@@ -4,9 +4,9 @@ from types import TracebackType
 from typing import Self
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import CellCounts, WorkerRow
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec

@@ -13,7 +13,8 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.running import study as running
 from fmnist_optuna.running.options import RunOptions
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec, read_spec
+from fmnist_optuna.spec.reading import parse_spec, read_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.work.limits import Limits
 
 

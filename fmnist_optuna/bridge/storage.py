@@ -9,10 +9,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.engine import postgres_options, reading
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.storage import Storage, first_line, open_storage
+from fmnist_optuna.ledger.storage import Storage, first_line
 
 T = TypeVar("T")
 

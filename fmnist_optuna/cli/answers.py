@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.cell import ParamValue
+    from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.session import Session
-    from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
 
@@ -218,7 +218,7 @@ def verification_answer(verification: Verification) -> Answer:
 
 def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> Answer:
     """One study of `list --json`; of one that cannot be read, `error` says why, and some is null."""
-    from fmnist_optuna.study.studies import UnreadableStudy
+    from fmnist_optuna.study.records import UnreadableStudy
 
     answer = {"study": study.name, "data": None, "cells": counts_answer(counts), "created_at": None, "error": None}
     if isinstance(study, UnreadableStudy):

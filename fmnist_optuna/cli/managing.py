@@ -38,7 +38,7 @@ def upgrade(common: Common) -> None:
 
     `run` and `init` do the same by themselves.
     """
-    from fmnist_optuna.ledger.storage import upgrade_storage
+    from fmnist_optuna.ledger.connecting import upgrade_storage
     from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 
     before = upgrade_storage(common.storage)
@@ -55,7 +55,8 @@ def delete(
     """Remove a study with its trials, curves, openings, weights and confirmation."""
     from fmnist_optuna.cli.study_tables import describe_counts
     from fmnist_optuna.ledger.progress import History
-    from fmnist_optuna.study.studies import delete_study, find_readable_or_not
+    from fmnist_optuna.study.deletion import delete_study
+    from fmnist_optuna.study.studies import find_readable_or_not
 
     storage = open_storage_of(common)
     found = find_readable_or_not(storage, study)

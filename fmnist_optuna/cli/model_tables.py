@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.export.folder import Export
     from fmnist_optuna.export.prediction import Prediction
     from fmnist_optuna.results.reproduction import Reproduction
-    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.records import StudyRecord
 
 
 def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:

@@ -97,7 +97,7 @@ def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
 
 def open_storage_of(common: Common) -> "Storage":
     """The storage that a reading command is about; it must be there."""
-    from fmnist_optuna.ledger.storage import open_storage
+    from fmnist_optuna.ledger.connecting import open_storage
 
     return open_storage(common.storage)
 
@@ -117,7 +117,7 @@ def read_study_file(path: Path) -> "StudySpec":
     Raises:
         SpecError: As `read_spec`.
     """
-    from fmnist_optuna.spec.study_spec import read_spec
+    from fmnist_optuna.spec.reading import read_spec
 
     spec = read_spec(path)
     if path.is_file():  # not a pipe, which has no folder

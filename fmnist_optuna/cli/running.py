@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
     from fmnist_optuna.running.study import StudyResult
     from fmnist_optuna.spec.study_spec import StudySpec
-    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.records import StudyRecord
     from fmnist_optuna.work.loop import LeaveRequest
     from fmnist_optuna.work.order import WorkerOrder
 
@@ -142,7 +142,8 @@ def _say_what_failed(result: "StudyResult") -> None:
 
 def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> "StudySpec":
     """The study file, in which an option's value takes the place of the file's."""
-    from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+    from fmnist_optuna.spec.reading import parse_spec
+    from fmnist_optuna.spec.study_spec import StudySpec
 
     spec = StudySpec() if study_file is None else read_study_file(study_file)
     content = spec.model_dump(mode="json", exclude_unset=True)

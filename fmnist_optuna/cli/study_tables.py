@@ -13,7 +13,7 @@ from fmnist_optuna.wording import count, format_percent, format_value
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.ledger.records import Cell, CellCounts
-    from fmnist_optuna.study.studies import StudyRecord, UnreadableStudy
+    from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
 
@@ -29,7 +29,7 @@ def describe_counts(counts: CellCounts) -> str:
 
 def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCounts, float | None]]) -> None:
     """One row for each study, and below them a line for each that cannot be read."""
-    from fmnist_optuna.study.studies import UnreadableStudy
+    from fmnist_optuna.study.records import UnreadableStudy
 
     numbers = ("cells", "done", "failed", "best val acc")
     table = make_table("study", "data", *numbers, right=numbers)

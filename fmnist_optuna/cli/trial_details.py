@@ -6,8 +6,8 @@ from pathlib import Path
 from fmnist_optuna.bridge.artifacts import kept_files
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.study.attempts import find_attempt
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import StudyRecord
 
 
 @dataclass(frozen=True)

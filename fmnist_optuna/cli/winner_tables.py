@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.confirmation import Confirmation
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
-    from fmnist_optuna.study.studies import StudyRecord
+    from fmnist_optuna.study.records import StudyRecord
 
 
 def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> None:

@@ -9,7 +9,7 @@ from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import Evaluation
-from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.study.records import StudyRecord
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,19 @@ from collections.abc import Iterable
 
 from sqlalchemy import (
     BindParameter,
-    ColumnElement,
     Executable,
     Update,
     and_,
     bindparam,
-    case,
     exists,
     func,
     or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.engine import Connection
 
+from fmnist_optuna.ledger.failures import WAIT_AGAIN, after_failure, after_loss
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
@@ -43,8 +41,6 @@ from fmnist_optuna.ledger.tables import StoredRow, cells, epochs, studies
 from fmnist_optuna.search.cell import Point
 from fmnist_optuna.search.metric import Epoch
 
-MAX_FAILURES = 3  # attempts that are to blame themselves
-MAX_LOST = 100  # attempts that lost their lease or were killed from outside
 TAKE_OVER_LEASE_SECONDS = 20.0  # for the few statements of a take-over
 
 
@@ -162,7 +158,7 @@ class Ledger(StudyPart):
         """
         statement = self._mine(cell_id, token)
         if not attempt.state.has_result:
-            return self._changes(statement.values(**self._after_failure(attempt)))
+            return self._changes(statement.values(**after_failure(self.study_id, attempt)))
         done = statement.where(cells.c.trial_id == attempt.trial_id).values(
             state=DONE,
             result=attempt.state.optuna_name,
@@ -187,7 +183,7 @@ class Ledger(StudyPart):
     def give_back(self, cell_id: str, token: str, *, count_lost: bool) -> bool:
         """Let a cell without a trial wait again; one that lost its workers too often fails."""
         return self._changes(
-            self._mine(cell_id, token).values({**_WAIT_AGAIN, **(self._count_lost() if count_lost else {})})
+            self._mine(cell_id, token).values({**WAIT_AGAIN, **(after_loss(self.study_id) if count_lost else {})})
         )
 
     @retrying
@@ -240,61 +236,10 @@ class Ledger(StudyPart):
         statement = (
             update(cells)
             .where(cells.c.study_id == self.study_id, cells.c.state == State.FAILED)
-            .values(**_WAIT_AGAIN, failures=0, lost=0, error=None)
+            .values(**WAIT_AGAIN, failures=0, lost=0, error=None)
         )
         with self.storage.write() as connection:
             return connection.execute(statement).rowcount
-
-    def _after_failure(self, attempt: Attempt) -> dict[str, object]:
-        """New values of a cell whose trial failed; the expressions read the row as it was before.
-
-        An attempt that was stopped on purpose counts for nothing. A cell that was found to kill its workers fails at
-        once, and so does one whose user code raises the same exception twice.
-        """
-        reason, error = attempt.attributes.reason, attempt.attributes.error
-        if reason == "stopped":
-            return _WAIT_AGAIN
-        if reason == "blamed":
-            is_over: ColumnElement[bool] = true()
-            counted = {**self._count_lost(), "error": error}
-        elif error is None:
-            is_over = cells.c.lost + 1 >= MAX_LOST
-            counted = self._count_lost()
-        else:
-            counted = {"failures": cells.c.failures + 1, "error": error, "position": self._behind()}
-            is_over = cells.c.failures + 1 >= MAX_FAILURES
-            if reason == "exception":
-                is_over = or_(is_over, func.coalesce(cells.c.error, "") == error)
-        keep = {"trial_id": attempt.trial_id, "trial_number": attempt.number}
-        return {
-            **_WAIT_AGAIN,
-            **counted,
-            "state": case((is_over, State.FAILED), else_=State.WAITING),
-            **{name: case((is_over, value), else_=None) for name, value in keep.items()},
-        }
-
-    def _count_lost(self) -> dict[str, object]:
-        is_over = cells.c.lost + 1 >= MAX_LOST
-        return {
-            "lost": cells.c.lost + 1,
-            "state": case((is_over, State.FAILED), else_=State.WAITING),
-            "error": case((is_over, f"lost its worker {MAX_LOST} times"), else_=cells.c.error),
-            "position": self._behind(),
-        }
-
-    def _behind(self) -> ColumnElement[int]:
-        """The position behind all cells that wait, so that one that fails again and again lets the others go first.
-
-        Two that come back at once may get the same: any order between them will do.
-        """
-        waiting = cells.alias("waiting")
-        last = (
-            select(waiting.c.position)
-            .where(waiting.c.study_id == self.study_id, waiting.c.state == State.WAITING)
-            .order_by(waiting.c.position.desc())
-            .limit(1)
-        )
-        return func.coalesce(last.scalar_subquery() + 1, cells.c.position)
 
     def _mine(self, cell_id: str, token: str) -> Update:
         return update(cells).where(
@@ -313,13 +258,6 @@ class Ledger(StudyPart):
             return connection.execute(statement).rowcount == 1
 
 
-_WAIT_AGAIN: dict[str, object] = {
-    "state": State.WAITING,
-    "token": None,
-    "lease_until": None,
-    "trial_id": None,
-    "trial_number": None,
-}
 _CLAIMED = select(cells.c.cell_id, cells.c.params, cells.c.claims).where(cells.c.token == bindparam("token_"))
 
 

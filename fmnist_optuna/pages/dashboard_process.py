@@ -6,8 +6,8 @@ import signal
 from multiprocessing.connection import Connection
 
 from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.pages.access import make_access
 from fmnist_optuna.pages.dashboard import Dashboard, make_application
 from fmnist_optuna.pages.notes import decorate

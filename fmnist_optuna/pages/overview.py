@@ -9,8 +9,8 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
 from fmnist_optuna.results.confirmation import Confirmation, open_confirming
 from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import StudyRecord
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import DataSpec, StudySpec
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join, find_study_or_none
+from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import find_warnings_in_child
 from fmnist_optuna.work.own_data import check_same, load_own, load_own_again

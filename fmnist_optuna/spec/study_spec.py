@@ -1,16 +1,11 @@
-"""StudySpec: what a study searches, read from a TOML study file and checked to the last value.
+"""StudySpec: what a study searches, table by table, each value checked.
 
-Owns the study file's format and its errors. Knows no Keras, no Optuna, no database; what an architecture accepts
-is told to it as plain types.
+Owns the tables of a study file and their rules. Knows no Keras, no Optuna, no database.
 """
 
-import codecs
 import hashlib
 import math
-import tomllib
-from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -22,30 +17,24 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from fmnist_optuna.errors import SpecError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.search.cell import (
     BATCH_SIZE,
     LEARNING_RATES,
     MAX_FLOAT,
     MAX_INTEGER,
-    OF_TRAINING,
     TRAINING_SEED,
     Params,
     canonical_json,
 )
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
-Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter: a type, its possible values, or nothing
 
-LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 CONFIRMATION = "/confirm"  # ends the name of a study that confirms another; names that users give have no slash
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION})?$"
@@ -212,211 +201,3 @@ def _check_value(name: str, value: Value) -> None:
         rule = "be an integer of at least 0"
     if rule:
         raise ValueError(f"{name} must {rule}, but got {value!r}")
-
-
-def read_spec(path: Path) -> StudySpec:
-    """Read and check a study file.
-
-    Raises:
-        SpecError: No such file, no TOML, or a key that breaks a rule: file, key, rule and value are named.
-    """
-    text = _read_text(path)
-    try:
-        return parse_spec(tomllib.loads(text), str(path))
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: must be TOML, but {error}.") from error
-
-
-def _read_text(path: Path) -> str:
-    """The text of a study file: UTF-8, with a byte order mark or without, lines ended as any system ends them."""
-    example = "see `fmnist-optuna spec example`"
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except (OSError, ValueError) as error:  # a ValueError: a path with a NUL
-        reason = (
-            "there is no such file"
-            if isinstance(error, FileNotFoundError)
-            else getattr(error, "strerror", None) or error
-        )
-        raise SpecError(f"{path}: must be a readable study file, but {reason}; {example}.") from error
-    if len(content) > LARGEST_FILE:
-        raise SpecError(f"{path}: must be a study file, but has more than {LARGEST_FILE:,} bytes; {example}.")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
-        raise SpecError(f"{path}: must be UTF-8, but is UTF-16 or no text; save it as UTF-8.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise SpecError(
-            f"{path}: must be UTF-8, but has byte 0x{content[error.start]:02x} in line {line}; save it as UTF-8."
-        ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def parse_spec(content: Mapping[str, object], origin: str) -> StudySpec:
-    """Check the content of a study file.
-
-    Args:
-        content: The tables, as `tomllib` reads them.
-        origin: What errors name as the place, usually the file.
-
-    Raises:
-        SpecError: One rule is broken; the text names the first.
-    """
-    spec = restore_spec(content, origin)
-    if spec.name.endswith(CONFIRMATION):  # such a study is made by confirming another, never from a study file
-        raise SpecError(f"{origin}: name {PATTERN_RULES[NAME_PATTERN]}, but got {spec.name!r}.")
-    return spec
-
-
-def restore_spec(content: Mapping[str, object], origin: str) -> StudySpec:
-    """The specification of a study as it is stored; the same as `parse_spec`, confirmations included."""
-    try:
-        return StudySpec.model_validate(content)
-    except ValidationError as error:
-        raise SpecError(f"{origin}: {_explain(error)}.") from error
-
-
-def _explain(error: ValidationError) -> str:
-    """The first error in one line: key, what must hold, what came."""
-    first = error.errors()[0]
-    path = [part for part in first["loc"] if str(part) not in ("bool", "int", "float", "str")]
-    key = ".".join(str(part) for part in path if not isinstance(part, int))
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key}; known here: {', '.join(_known_keys(path))}"
-    if first["type"] == "value_error":
-        cause = str(first["ctx"]["error"])
-        return f"{key}{' ' if cause.startswith('must') else '.'}{cause}" if key else cause
-    came = first["input"] if not isinstance(first["input"], dict) else "a table"
-    return f"{key} {_rule(first)}, but got {came!r}"
-
-
-def _rule(first: ErrorDetails) -> str:
-    context = first.get("ctx", {})
-    rules = {
-        "literal_error": f"must be {context.get('expected')}",
-        "greater_than_equal": f"must be at least {context.get('ge')}",
-        "less_than_equal": f"must be at most {context.get('le')}",
-        "string_pattern_mismatch": PATTERN_RULES.get(str(context.get("pattern")), "must have another form"),
-        "int_type": "must be an integer",
-        "string_type": "must be a string",
-        "tuple_type": "must be a list",
-        "dict_type": "must be a table",
-        "model_type": "must be a table",
-        "model_attributes_type": "must be a table",
-        "missing": "must be given",
-    }
-    if str(first["type"]) in ("bool_type", "float_type"):
-        return "must be numbers, strings or true / false"
-    return rules.get(str(first["type"]), f"is refused ({first['msg']})")
-
-
-def _known_keys(path: Sequence[object]) -> list[str]:
-    model: type[BaseModel] = StudySpec
-    for part in path[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return list(model.model_fields)
-
-
-def bind_parameters(
-    spec: StudySpec, parameters: Mapping[str, Declared], required: frozenset[str], variable: str | None = None
-) -> StudySpec:
-    """Check a specification against what its architecture accepts and give every value its declared type.
-
-    Args:
-        parameters: Names that the architecture's function accepts, each with its declared type (bool, int, float or
-            str) or its possible values, or None where it declares none.
-        required: Names without a default.
-        variable: Such as "**kwargs", if the function has them.
-
-    Returns:
-        The same specification with grid and fixed arguments coerced (64.0 becomes 64 for an int, 0 becomes 0.0 for a
-        float).
-
-    Raises:
-        SpecError: An unknown parameter, a missing one, or a value of the wrong type.
-    """
-    known: dict[str, Declared] = {**parameters, **dict.fromkeys(OF_TRAINING, int)}
-    for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
-        for name in names:
-            _check_name(spec, place, name, parameters, variable)
-    if missing := sorted(required - set(spec.grid) - set(spec.model.arguments)):
-        raise SpecError(
-            f"study {spec.name}: {', '.join(missing)} must be given in [grid] or [model], "
-            f"as {spec.model.architecture} has no default for it."
-        )
-    grid = {
-        name: tuple(_coerce(f"study {spec.name}: grid.{name}", value, known[name]) for value in values)
-        for name, values in spec.grid.items()
-    }
-    fixed = {
-        name: _coerce(f"study {spec.name}: model.{name}", value, known[name])
-        for name, value in spec.model.arguments.items()
-    }
-    model = ModelSpec.model_validate({"architecture": spec.model.architecture, **fixed})
-    return spec.model_copy(update={"grid": grid, "model": model})
-
-
-def _check_name(
-    spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
-) -> None:
-    architecture = spec.model.architecture
-    if name in OF_TRAINING and name in parameters:
-        raise SpecError(
-            f"study {spec.name}: {place}.{name} must have one meaning, but it would be the training's and that of the "
-            f"parameter {name} of {architecture}; give the parameter another name."
-        )
-    if name in (parameters if place == "model" else parameters.keys() | OF_TRAINING):
-        return
-    accepted = ", ".join(sorted(parameters.keys() | ({BATCH_SIZE} if place == "grid" else set()))) or "none"
-    named = (
-        ""
-        if variable is None
-        else (
-            f" by name; its {variable} would take a misspelt name as well, so write each parameter out (a decorator "
-            "keeps those of its function by functools.wraps)"
-        )
-    )
-    raise SpecError(
-        f"study {spec.name}: {place}.{name} must be a parameter of {architecture}, which accepts {accepted}{named}."
-    )
-
-
-def _coerce(place: str, value: Value, declared: Declared) -> Value:
-    if isinstance(declared, tuple):
-        for choice in declared:
-            if canonical_json(choice) == canonical_json(value):
-                return choice
-        raise SpecError(f"{place} must be one of {', '.join(map(repr, declared))}, but got {value!r}.")
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if declared is float and is_number:
-        return float(value)
-    if declared is int and is_number and float(value).is_integer() and abs(float(value)) <= MAX_INTEGER:
-        return int(value)
-    if declared is None or (declared in (bool, str) and isinstance(value, declared)):
-        return value
-    raise SpecError(f"{place} must be {declared.__name__}, but got {value!r}.")
-
-
-def differences(stored: Mapping[str, object], given: Mapping[str, object]) -> list[str]:
-    """Lines `key: stored, now given` for every leaf in which two specifications differ."""
-    flat_stored, flat_given = _flatten(stored), _flatten(given)
-    absent = "nothing"
-    return [
-        f"{key}: the study has {flat_stored.get(key, absent)}, this run {flat_given.get(key, absent)}"
-        for key in sorted(flat_stored.keys() | flat_given.keys())
-        if flat_stored.get(key, absent) != flat_given.get(key, absent)
-    ]
-
-
-def _flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    leaves: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _flatten(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = canonical_json(value)
-    return leaves

@@ -14,7 +14,7 @@ from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
 from fmnist_optuna.ledger.progress import History
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.study.records import StudyRecord
 
 if TYPE_CHECKING:
     import optuna

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import OF_TRAINING, Params
-from fmnist_optuna.spec.study_spec import Declared, StudySpec
+from fmnist_optuna.spec.binding import Declared
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.contract import check_steps
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.signature import read_signature

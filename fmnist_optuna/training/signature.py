@@ -11,7 +11,7 @@ from typing import Literal
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import OF_TRAINING
-from fmnist_optuna.spec.study_spec import Declared
+from fmnist_optuna.spec.binding import Declared
 
 PLAIN_TYPES = (bool, int, float, str)
 

@@ -15,7 +15,8 @@ import keras
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.study_spec import StudySpec, bind_parameters
+from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import Architecture, load_architecture
 from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.framework_settings import FrameworkSettings, clear_session

@@ -117,7 +117,7 @@ class RunningTrial:
 class Objective(Protocol):
     """Trains one cell and says what came of it."""
 
-    def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+    def __call__(self, params: Params, seed: int, running: RunningTrial, /) -> Outcome | None:
         """Run the cell; None when `running.ending` says that it was lost or stopped."""
 
 

@@ -4,10 +4,8 @@ The supervisor trains nothing and imports no TensorFlow. It trusts a worker's pi
 when the server that workers are forked from is killed, living workers look dead.
 """
 
-import contextlib
 import itertools
 import logging
-import os
 import signal
 import socket
 import time
@@ -15,7 +13,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -34,6 +31,7 @@ from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_exit, find_last_words, format_bytes
+from fmnist_optuna.work.child import WorkerProcess, run_in_process
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 
@@ -48,29 +46,6 @@ GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
 FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError, 6: MismatchError}
-
-
-@dataclass
-class _Worker:
-    """One child and what is known of it."""
-
-    order: WorkerOrder
-    process: BaseProcess
-    identity: Process | None
-    killed_for: str | None = None  # the limit that it broke
-
-    @property
-    def is_alive(self) -> bool:
-        """By its pid and start time, whatever multiprocessing says."""
-        if self.process.is_alive():
-            return True
-        return self.identity is not None and not self.identity.is_dead()
-
-    def signal(self, signum: int) -> None:
-        """Send a signal to this very process, if it still is."""
-        if self.identity is not None and not self.identity.is_dead():
-            with contextlib.suppress(ProcessLookupError):  # it ended between the look and the signal
-                os.kill(self.identity.pid, signum)
 
 
 @dataclass
@@ -90,7 +65,7 @@ class Supervisor:
     n_workers: int
     limits: Limits
     log_folder: Path
-    _workers: list[_Worker] = field(default_factory=list)
+    _workers: list[WorkerProcess] = field(default_factory=list)
     _serial: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     _n_crashes: int = 0  # in a row, without a cell finished in between
@@ -105,12 +80,12 @@ class Supervisor:
         log_file = self.log_folder / f"{name}.log"
         order = replace(self.order, worker_id=name, slot=slot, log_file=log_file)
         try:
-            process = start(_run_worker_process, (order,), name=name)
+            process = start(run_in_process, (order,), name=name)
         except WorkerFailedError as error:  # the server died meanwhile; the next start makes another
             log_event(logger, logging.WARNING, "worker_not_started", worker=name, error=str(error))
             self._back_off(log_file)
             return
-        self._workers.append(_Worker(order, process, None if process.pid is None else Process.of(process.pid)))
+        self._workers.append(WorkerProcess(order, process, None if process.pid is None else Process.of(process.pid)))
         log_event(logger, logging.INFO, "worker_started", worker=name, pid=process.pid)
 
     def tick(self) -> bool:
@@ -168,7 +143,7 @@ class Supervisor:
             self._handle_death(worker, worker.process.exitcode)
         return bool(ended)
 
-    def _take_ended(self) -> list[_Worker]:
+    def _take_ended(self) -> list[WorkerProcess]:
         """Take the workers off the list whose process has ended."""
         ended = [worker for worker in self._workers if not worker.is_alive]
         for worker in ended:
@@ -176,7 +151,7 @@ class Supervisor:
             worker.process.join(0.1)
         return ended
 
-    def _handle_death(self, worker: _Worker, exit_code: int | None) -> None:
+    def _handle_death(self, worker: WorkerProcess, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
         name, log = worker.order.worker_id, worker.order.log_file
         if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not self._is_at_work(worker):
@@ -248,7 +223,7 @@ class Supervisor:
                 worker.killed_for = excess
                 worker.signal(signal.SIGKILL)
 
-    def _excess(self, worker: _Worker, cell: Cell | None) -> str | None:
+    def _excess(self, worker: WorkerProcess, cell: Cell | None) -> str | None:
         seconds, n_bytes = self.limits.trial_seconds, self.limits.memory_bytes
         if seconds is not None and cell is not None and cell.held_seconds > seconds:
             return f"trial time limit of {seconds:g} s exceeded"
@@ -261,7 +236,7 @@ class Supervisor:
                 return f"memory limit of {format_bytes(n_bytes)} exceeded with {format_bytes(size)}"
         return None
 
-    def _is_at_work(self, worker: _Worker) -> bool:
+    def _is_at_work(self, worker: WorkerProcess) -> bool:
         """Whether the worker is within an attempt; between trials it replaces itself."""
         return bool(self.session.ledger.held_cells(worker.order.worker_id))
 
@@ -299,12 +274,6 @@ class Supervisor:
         if time.monotonic() - free_since > GRACE_SECONDS:
             self.stop(at_once=True)
         return free_since
-
-
-def _run_worker_process(order: WorkerOrder) -> None:
-    from fmnist_optuna.work.worker import run_worker_process
-
-    run_worker_process(order)
 
 
 def _delay(n_times: int) -> float:

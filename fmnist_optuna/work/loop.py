@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-from fmnist_optuna.ledger.storage import open_storage
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study

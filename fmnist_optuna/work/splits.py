@@ -7,7 +7,7 @@ from fmnist_optuna.data.sharing import map_splits
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.spec.study_spec import DataSpec
-from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.work.own_data import load_own
 
 

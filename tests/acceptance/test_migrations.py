@@ -17,8 +17,8 @@ from sqlalchemy import ForeignKeyConstraint, Inspector, MetaData, create_engine,
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.connecting import open_storage, upgrade_storage
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.ledger.storage import open_storage, upgrade_storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION, metadata
 
 DATA = Path(__file__).parents[1] / "data"

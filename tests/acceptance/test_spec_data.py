@@ -11,7 +11,8 @@ import pytest
 from shell import SMALL, Shell
 
 from fmnist_optuna.cli.spec import EXAMPLE
-from fmnist_optuna.spec.study_spec import StudySpec, read_spec
+from fmnist_optuna.spec.reading import read_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGES = (
     "tensorflow",
@@ -52,14 +53,14 @@ def fork_forkserver_from(address: str) -> None:
     """Let this command's forkserver be a fork of the process that listens at the address."""
     start_cold = multiprocessing.util.spawnv_passfds
 
-    def start(path: bytes, arguments: Sequence[str], passed: Sequence[int]) -> int:
-        code = arguments[-1]
-        call = f"main({', '.join(map(str, passed))}, "
+    def start(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
+        code = str(args[-1])
+        call = f"main({', '.join(map(str, passfds))}, "
         if code.startswith(FORKSERVER) and call in code:
-            pid = _ask_for(address, code.replace(call, MARK, 1), passed)
+            pid = _ask_for(address, code.replace(call, MARK, 1), passfds)
             if pid is not None:
                 return pid
-        return start_cold(path, arguments, passed)
+        return start_cold(path, args, passfds)
 
     multiprocessing.util.spawnv_passfds = start
 

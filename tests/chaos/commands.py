@@ -121,8 +121,8 @@ class Site:
         from fmnist_optuna.bridge.storage import create_storage
         from fmnist_optuna.data.source import load_splits
         from fmnist_optuna.ledger.options import StorageOptions
-        from fmnist_optuna.spec.study_spec import read_spec
-        from fmnist_optuna.study.studies import create_or_join
+        from fmnist_optuna.spec.reading import read_spec
+        from fmnist_optuna.study.joining import create_or_join
 
         spec = read_spec(self.shell.folder / "study.toml")
         splits = load_splits("synthetic", spec.data.n_validation, spec.data.split_seed, None)

@@ -13,9 +13,9 @@ from sqlalchemy import event, select
 from victims import StubObjective, start
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study

@@ -11,9 +11,9 @@ from proof import prove
 from small_study import ON_SQLITE, make_spec
 from victims import StubObjective, start
 
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study

@@ -30,9 +30,9 @@ from sqlalchemy import select
 from stubs import Stubs, freeze_in_transaction
 from victims import work_until_done
 
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.ledger.tables import cells
 
 pytestmark = pytest.mark.chaos

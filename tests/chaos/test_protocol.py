@@ -31,7 +31,7 @@ from sqlalchemy import select
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
-from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST
+from fmnist_optuna.ledger.failures import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage

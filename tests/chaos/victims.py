@@ -25,10 +25,10 @@ from small_study import KILLED, PATIENCE_SECONDS, epoch_of, value_of
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing, TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.ledger.storage import open_storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study

@@ -12,7 +12,8 @@ from rehearsing import prepare_spec
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell
@@ -190,7 +191,7 @@ def test_users_parameters_and_types(user: str) -> None:
 def test_variable_arguments_name_no_parameter(user: str) -> None:
     """**kwargs accept nothing from a grid, so that a misspelt name is never swallowed."""
     loose = load_architecture(f"{user}:loose")
-    assert (loose.parameters, loose.required) == ({"hidden_size": int}, {"hidden_size"})
+    assert (loose.parameters, set(loose.required)) == ({"hidden_size": int}, {"hidden_size"})
     with pytest.raises(SpecError, match=r"grid\.dropuot must be a parameter of user_architectures:loose"):
         prepare_spec(user_spec(user, "loose", {"hidden_size": [4], "dropuot": [0.5]}))
 

@@ -36,9 +36,10 @@ from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.records import Claim, HeldCell, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.search.cell import make_points, trial_seed
+from fmnist_optuna.search.cell import Grid, make_points, trial_seed
+from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import delete_study, raise_generation
+from fmnist_optuna.study.studies import raise_generation
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, run_attempt
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
@@ -361,7 +362,7 @@ def test_a_training_that_hangs_is_renewed_no_more(new_session: Sessions) -> None
 def test_a_worker_works_until_nothing_is_left(session: Session) -> None:
     """Every cell, then it leaves the list of workers."""
     session.presence.register("worker", fresh_seconds=60.0)
-    assert work(session, stub_objective, threading.Event(), session.record.generation) is WorkerEnd.DONE
+    assert work(session, stub_objective, LeaveRequest(), session.record.generation) is WorkerEnd.DONE
     assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
     assert session.presence.processes() == {}
 
@@ -373,7 +374,7 @@ def test_a_worker_waits_for_the_cell_of_another(session: Session, new_session: S
     trial_id = begin_trial(other, claim)
     ends: list[WorkerEnd] = []
     thread = threading.Thread(
-        target=lambda: ends.append(work(session, stub_objective, threading.Event(), session.record.generation))
+        target=lambda: ends.append(work(session, stub_objective, LeaveRequest(), session.record.generation))
     )
     thread.start()
     deadline = time.monotonic() + 20.0
@@ -398,7 +399,7 @@ def test_a_worker_sweeps_before_it_leaves(session: Session, new_session: Session
     from small_study import create_trial
 
     orphan, _ = create_trial(other, claim)
-    assert work(session, stub_objective, threading.Event(), session.record.generation) is WorkerEnd.DONE
+    assert work(session, stub_objective, LeaveRequest(), session.record.generation) is WorkerEnd.DONE
     assert session.optuna_storage.get_trial(orphan).state == TrialState.FAIL
 
 
@@ -406,7 +407,7 @@ def test_a_worker_sweeps_before_it_leaves(session: Session, new_session: Session
 @pytest.mark.parametrize("by", ["stop", "leave"])
 def test_a_worker_that_is_told_to_leave_leaves(session: Session, by: str) -> None:
     """At once, with no cell in its hands."""
-    leave, generation = threading.Event(), session.record.generation
+    leave, generation = LeaveRequest(), session.record.generation
     if by == "stop":
         raise_generation(session.storage, session.record.study_id)
     else:
@@ -435,20 +436,20 @@ def test_a_worker_rests_while_another_is_claiming_the_last_cell(
 @ON_SQLITE
 def test_a_worker_that_grew_too_large_leaves_between_cells(session: Session) -> None:
     """Its place is taken by a fresh process; the finished cell is done."""
-    end = work(session, stub_objective, threading.Event(), session.record.generation, memory_limit_bytes=1)
+    end = work(session, stub_objective, LeaveRequest(), session.record.generation, memory_limit_bytes=1)
     assert end is WorkerEnd.RECYCLED
     counts = session.history.counts()
     assert (counts.waiting, counts.running, counts.done, counts.failed) == (N_CELLS - 1, 0, 1, 0)
 
 
-WIDE = {"hidden_size": [16, 32, 64, 128], "dropout_rate": [0.0, 0.25, 0.5]}
+WIDE: Grid = {"hidden_size": [16, 32, 64, 128], "dropout_rate": [0.0, 0.25, 0.5]}
 
 
 def work_on(number: int, url: str, generation: int) -> str:
     """Body of a worker process."""
     session = open_session(url, f"w{number}")
     session.presence.register(f"w{number}", fresh_seconds=60.0)
-    return work(session, stub_objective, threading.Event(), generation).value
+    return work(session, stub_objective, LeaveRequest(), generation).value
 
 
 def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str, new_session: Sessions) -> None:
@@ -476,7 +477,7 @@ def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str
 
 def test_stock_optuna_adds_nothing_to_a_finished_study(session: Session, storage_url: str) -> None:
     """`optimize` with the same grid stops after the trial that finds it exhausted, which counts for nothing."""
-    work(session, stub_objective, threading.Event(), session.record.generation)
+    work(session, stub_objective, LeaveRequest(), session.record.generation)
     study = optuna.load_study(study_name=session.record.name, storage=storage_url, sampler=GridSampler(GRID))
     study.optimize(lambda trial: 0.0, n_trials=1)
     found = verify(session.storage, session.optuna_storage, session.record.study_id)

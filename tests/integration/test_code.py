@@ -21,8 +21,8 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.spec.code import MAX_LINES, CodeRecord, code_differences
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.user_modules.sources import read_sources
 
 NET = "def build(units):\n    return units * 2\n"

@@ -22,8 +22,8 @@ from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.results.confirmation import find_confirmation, without_seed
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
 
 Sessions = Callable[..., Session]

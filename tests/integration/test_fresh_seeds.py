@@ -11,8 +11,9 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import prepare_study
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join, find_study_or_none
+from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
 from fmnist_optuna.training.user_code import UserCode
 

@@ -17,8 +17,8 @@ from fmnist_optuna.errors import MismatchError, SpecError
 from fmnist_optuna.ledger.tables import studies
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.training import log_folder_of
+from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import delete_study
 from fmnist_optuna.work import local as supervisor
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder

@@ -26,8 +26,8 @@ from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Grid, Params, make_points
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join
 from fmnist_optuna.study.verification import verify
 
 GRID: Grid = {

@@ -1,6 +1,8 @@
 """The ledger of cells, one contract over both databases: claim, bind, renew, finish, give back, take over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 from small_study import (
@@ -28,14 +30,16 @@ from small_study import (
 )
 from sqlalchemy import func, select
 
-from fmnist_optuna.ledger.cells import MAX_FAILURES, MAX_LOST, Ledger
+from fmnist_optuna.ledger.cells import Ledger
+from fmnist_optuna.ledger.failures import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs
 from fmnist_optuna.search.cell import make_point
+from fmnist_optuna.study.joining import create_or_join, ordered_points
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import create_or_join, ordered_points, raise_generation
+from fmnist_optuna.study.studies import raise_generation
 
 Sessions = Callable[..., Session]
 
@@ -356,7 +360,7 @@ def test_a_cell_fails_when_it_lost_its_worker_a_hundred_times(session: Session, 
 
 
 @pytest.mark.parametrize("reason", ["lost", "exception", "unbound", "stopped", "given back"])
-def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, reason: str) -> None:
+def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, reason: Any) -> None:
     """After a loss, a kill or a failure, as one bad cell must keep no other waiting; one given back keeps its place."""
     claim = claim_cell(session)
     if reason in ("unbound", "given back"):
@@ -453,6 +457,12 @@ def test_a_cell_changed_since_it_was_seen_is_not_taken_over(session: Session, ch
     assert read_cell(session.storage, claim.cell_id) == before
 
 
+def take_over_at_once(sessions: Sequence[Session], seen: HeldCell, number: int, taker: int) -> bool:
+    """What one of two takers does, each in a thread of its own."""
+    name = "ab"[taker]
+    return sessions[taker].ledger.take_over(seen, name, f"{name}{number:031d}")
+
+
 def test_of_two_takers_one_wins(new_session: Sessions) -> None:
     """Twenty times at the same instant."""
     sessions = [new_session("a", spec=make_spec({"hidden_size": list(range(1, 21))})), new_session("b")]
@@ -461,7 +471,7 @@ def test_of_two_takers_one_wins(new_session: Sessions) -> None:
         seen = held_cell(sessions[0], claim.cell_id)
         taken = in_threads(
             2,
-            lambda n, seen=seen, number=number: sessions[n].ledger.take_over(seen, "ab"[n], f"{'ab'[n]}{number:031d}"),
+            partial(take_over_at_once, sessions, seen, number),
         )
         assert sorted(taken) == [False, True]
 
@@ -489,7 +499,7 @@ def test_studies_in_one_storage_do_not_touch_one_another(storage_url: str, new_s
 
 def test_a_deleted_study_and_its_successor_are_two(storage_url: str, new_session: Sessions) -> None:
     """A worker that slept through a delete gets no cell of a new study, even where the database reuses the id."""
-    from fmnist_optuna.study.studies import delete_study
+    from fmnist_optuna.study.deletion import delete_study
 
     sleeper = new_session("sleeper")
     delete_study(sleeper.storage, sleeper.record)

@@ -74,7 +74,7 @@ def expected(state: str) -> tuple[str, str | None, float | None, int, int, str |
         "pruned": ("done", "PRUNED", 0.25, 0, 0, None),
         "failed": ("waiting", None, None, 0, 1, "ValueError: bad"),
         "stopped": ("waiting", None, None, 0, 0, None),
-    }.get(state, lost)  # type: ignore[return-value]
+    }.get(state, lost)
 
 
 def found(session: Session, claim: Claim) -> tuple[Any, ...]:
@@ -339,9 +339,9 @@ def test_an_outage_between_two_looks_starts_the_wait_again(new_session: Sessions
     time.sleep(0.31)
     held_cells = session.ledger.held_cells
 
-    def after_an_outage(**how: bool) -> list[HeldCell]:
+    def after_an_outage(worker: str | None = None, *, as_writer: bool = False) -> list[HeldCell]:
         session.storage.patience.n_outages += 1
-        return held_cells(**how)
+        return held_cells(worker, as_writer=as_writer)
 
     session.ledger.held_cells = after_an_outage  # type: ignore[method-assign]
     assert session.recovery.requeue_dead() == []

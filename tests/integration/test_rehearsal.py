@@ -12,7 +12,8 @@ from rehearsing import prepare_spec
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.code import code_differences
-from fmnist_optuna.spec.study_spec import StudySpec, parse_spec
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.code import read_code
 from fmnist_optuna.training.rehearsal import smallest_cell
 from fmnist_optuna.training.user_code import UserCode

@@ -10,7 +10,7 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.sharing import NAMES, map_arrays, share_arrays
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.study.studies import StudyRecord
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.worker import load_resident

@@ -5,7 +5,8 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from sqlalchemy.exc import DBAPIError
 from fmnist_optuna.bridge.storage import PatientStorage, create_storage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
+from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import is_outage
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.ledger.storage import Storage, open_storage
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.ledger.urls import parse_url
 from fmnist_optuna.study.session import Session
@@ -212,7 +214,7 @@ def test_a_new_storage_in_a_read_only_folder_is_a_storage_error(open_folder: Pat
     """The system's own words, and exit status 5."""
     open_folder.chmod(0o555)
     for path in (open_folder / "new.db", open_folder / "sub" / "new.db"):
-        outcome = as_nobody(lambda path=path: create_storage(StorageOptions(f"sqlite:///{path}")))
+        outcome = as_nobody(partial(create_storage, StorageOptions(f"sqlite:///{path}")))
         assert outcome.startswith("StorageError: ")
         assert "writable" in outcome
     open_folder.chmod(0o755)
@@ -350,7 +352,7 @@ def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session
     n_complete = 0
     for _ in range(50):
         trial_id = sessions[0].optuna_storage.create_new_trial(sessions[0].record.study_id)
-        changes = in_threads(2, lambda number, trial_id=trial_id: count_changes(sessions[number], trial_id, number))
+        changes = in_threads(2, partial(count_changes, sessions, trial_id))
         assert sum(changes) == 1
         n_complete += changes[1]
     states = [trial.state for trial in sessions[0].optuna_storage.get_all_trials(sessions[0].record.study_id)]
@@ -358,8 +360,9 @@ def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session
     assert claim.attempt == 1
 
 
-def count_changes(session: Session, trial_id: int, number: int) -> int:
+def count_changes(sessions: Sequence[Session], trial_id: int, number: int) -> int:
     """1 if this thread finished the trial, 0 if it came second."""
+    session = sessions[number]
     state = (TrialState.FAIL, TrialState.COMPLETE)[number]
     try:
         session.optuna_storage.set_trial_state_values(trial_id, state, [0.5] if number else None)
@@ -380,7 +383,7 @@ def test_a_second_finish_is_silent_and_changes_nothing(session: Session) -> None
 
 def test_optuna_and_the_ledger_share_one_engine(session: Session) -> None:
     """So that Optuna's transactions begin as ours do."""
-    assert session.optuna_storage._backend.engine is session.storage.engine  # type: ignore[attr-defined]
+    assert vars(session.optuna_storage)["_backend"].engine is session.storage.engine
 
 
 def test_every_operation_of_optuna_waits_out_outages() -> None:

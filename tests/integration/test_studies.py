@@ -30,11 +30,11 @@ from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs, metadata, studies
 from fmnist_optuna.search.cell import newest_grid_with
 from fmnist_optuna.study.attempts import result_of
+from fmnist_optuna.study.deletion import delete_study
+from fmnist_optuna.study.joining import create_or_join
+from fmnist_optuna.study.records import UnreadableStudy
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import (
-    UnreadableStudy,
-    create_or_join,
-    delete_study,
     find_confirmation_study,
     find_readable_or_not,
     find_study,
@@ -73,7 +73,7 @@ def test_joining_with_another_specification_names_the_key(
     create_study(storage)
     before = n_rows(storage)
     with pytest.raises(JoinRefusedError) as error:
-        create_study(storage, make_spec({**GRID, "hidden_size": [64, 128, 256]}, **tables))
+        create_study(storage, make_spec({**GRID, "hidden_size": [64, 128, 256]}, STUDY, **tables))
     assert f"  {line}\n" in str(error.value)
     assert str(error.value).startswith("study small: exists with another specification.\n")
     assert str(error.value).endswith("Choose another name (--name NEW), or remove it: fmnist-optuna delete small")
@@ -384,9 +384,10 @@ def test_an_unreadable_study_harms_no_other(storage: Storage, damage: str) -> No
     assert (unreadable.name, "\n" in unreadable.reason) == (STUDY, False)
     assert words in unreadable.reason
     assert find_study(storage, None).name == "other"
-    for refused in (lambda: find_study(storage, STUDY), lambda: create_study(storage)):
-        with pytest.raises(UnreadableStudyError, match=f"fmnist-optuna delete {STUDY}$"):
-            refused()
+    with pytest.raises(UnreadableStudyError, match=f"fmnist-optuna delete {STUDY}$"):
+        find_study(storage, STUDY)
+    with pytest.raises(UnreadableStudyError, match=f"fmnist-optuna delete {STUDY}$"):
+        create_study(storage)
     create_study(storage, make_spec(name="third"))
     with pytest.raises(UsageError, match=r"small \(unreadable\)"):
         find_study(storage, None)

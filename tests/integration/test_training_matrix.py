@@ -19,7 +19,7 @@ from matrix_rows import IN_EVERY_SUITE, ROWS, Row
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.study_spec import parse_spec
+from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.hooks import check_hooks

@@ -597,7 +597,7 @@ def test_auto_prefers_files_on_disk(closed_url: str) -> None:
 def test_bad_given_folder_is_an_error(tmp_path: Path, source: str, mirror: Mirror) -> None:
     """A folder that was named but lacks files is never replaced by anything, not even under auto."""
     with pytest.raises(DataError, match="the data folder must exist"):
-        resolve_source(source, tmp_path / "no", files=FILES, default_mirrors=[mirror.url])  # type: ignore[arg-type]
+        resolve_source(source, tmp_path / "no", files=FILES, default_mirrors=[mirror.url])
     assert mirror.requests == []
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.study_spec import bind_parameters, parse_spec
+from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.signature import read_signature
 
 

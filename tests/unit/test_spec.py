@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.study_spec import StudySpec, bind_parameters, differences, parse_spec, read_spec
+from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.differences import differences
+from fmnist_optuna.spec.reading import parse_spec, read_spec
+from fmnist_optuna.spec.study_spec import StudySpec
 
 NAME_RULE = "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit"
 ACCEPTED = "must be a parameter of dense, which accepts batch_size, dropout_rate, hidden_size, learning_rate"

@@ -1,0 +1,94 @@
+"""A specification against what its architecture accepts, which is told as plain types: names and values."""
+
+from collections.abc import Mapping
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.search.cell import (
+    BATCH_SIZE,
+    MAX_INTEGER,
+    OF_TRAINING,
+    canonical_json,
+)
+from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec, Value
+
+Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter: a type, its possible values, or nothing
+
+
+def bind_parameters(
+    spec: StudySpec, parameters: Mapping[str, Declared], required: frozenset[str], variable: str | None = None
+) -> StudySpec:
+    """Check a specification against what its architecture accepts and give every value its declared type.
+
+    Args:
+        parameters: Names that the architecture's function accepts, each with its declared type (bool, int, float or
+            str) or its possible values, or None where it declares none.
+        required: Names without a default.
+        variable: Such as "**kwargs", if the function has them.
+
+    Returns:
+        The same specification with grid and fixed arguments coerced (64.0 becomes 64 for an int, 0 becomes 0.0 for a
+        float).
+
+    Raises:
+        SpecError: An unknown parameter, a missing one, or a value of the wrong type.
+    """
+    known: dict[str, Declared] = {**parameters, **dict.fromkeys(OF_TRAINING, int)}
+    for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
+        for name in names:
+            _check_name(spec, place, name, parameters, variable)
+    if missing := sorted(required - set(spec.grid) - set(spec.model.arguments)):
+        raise SpecError(
+            f"study {spec.name}: {', '.join(missing)} must be given in [grid] or [model], "
+            f"as {spec.model.architecture} has no default for it."
+        )
+    grid = {
+        name: tuple(_coerce(f"study {spec.name}: grid.{name}", value, known[name]) for value in values)
+        for name, values in spec.grid.items()
+    }
+    fixed = {
+        name: _coerce(f"study {spec.name}: model.{name}", value, known[name])
+        for name, value in spec.model.arguments.items()
+    }
+    model = ModelSpec.model_validate({"architecture": spec.model.architecture, **fixed})
+    return spec.model_copy(update={"grid": grid, "model": model})
+
+
+def _check_name(
+    spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
+) -> None:
+    architecture = spec.model.architecture
+    if name in OF_TRAINING and name in parameters:
+        raise SpecError(
+            f"study {spec.name}: {place}.{name} must have one meaning, but it would be the training's and that of the "
+            f"parameter {name} of {architecture}; give the parameter another name."
+        )
+    if name in (parameters if place == "model" else parameters.keys() | OF_TRAINING):
+        return
+    accepted = ", ".join(sorted(parameters.keys() | ({BATCH_SIZE} if place == "grid" else set()))) or "none"
+    named = (
+        ""
+        if variable is None
+        else (
+            f" by name; its {variable} would take a misspelt name as well, so write each parameter out (a decorator "
+            "keeps those of its function by functools.wraps)"
+        )
+    )
+    raise SpecError(
+        f"study {spec.name}: {place}.{name} must be a parameter of {architecture}, which accepts {accepted}{named}."
+    )
+
+
+def _coerce(place: str, value: Value, declared: Declared) -> Value:
+    if isinstance(declared, tuple):
+        for choice in declared:
+            if canonical_json(choice) == canonical_json(value):
+                return choice
+        raise SpecError(f"{place} must be one of {', '.join(map(repr, declared))}, but got {value!r}.")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if declared is float and is_number:
+        return float(value)
+    if declared is int and is_number and float(value).is_integer() and abs(float(value)) <= MAX_INTEGER:
+        return int(value)
+    if declared is None or (declared in (bool, str) and isinstance(value, declared)):
+        return value
+    raise SpecError(f"{place} must be {declared.__name__}, but got {value!r}.")

@@ -1,0 +1,139 @@
+"""What a study is: its record, read from its row and checked, or why this version cannot read it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fmnist_optuna import __version__
+from fmnist_optuna.data.built_in import BUILT_IN
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.errors import (
+    DataError,
+    SpecError,
+    UnreadableStudyError,
+)
+from fmnist_optuna.ledger.tables import StoredRow
+from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.spec.reading import restore_spec
+from fmnist_optuna.spec.stored import upgrade_spec
+from fmnist_optuna.spec.study_spec import StudySpec
+
+SEARCH, CONFIRMING = "search", "confirmation"  # kinds of a study
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as its row in `fmnist_studies` has it.
+
+    Args:
+        spec: The specification that made the study; its grid is the newest accepted one.
+        grids: Every accepted grid, the newest last.
+        data_source: "fashion-mnist", "synthetic" or "package.module:function".
+        data_fingerprint: SHA-256 over images, labels and split.
+        info: What the images and labels of its data are.
+        generation: How often the study was told to stop.
+        created_at: Seconds since 1970 UTC.
+        kind: "search", or "confirmation" of another study.
+        parent_id: The study that it confirms; None for a search.
+    """
+
+    study_id: int
+    name: str
+    spec: StudySpec
+    grids: tuple[Mapping[str, tuple[ParamValue, ...]], ...]
+    data_source: str
+    data_fingerprint: str
+    info: DatasetInfo
+    generation: int
+    created_at: float
+    kind: str = SEARCH
+    parent_id: int | None = None
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether it trains the best cells of another study over fresh seeds."""
+        return self.kind == CONFIRMING
+
+
+@dataclass(frozen=True)
+class UnreadableStudy:
+    """A study that this version cannot read, so that all but `list` and `delete` refuse it.
+
+    Args:
+        reason: What is wrong with its row, in one line.
+        kind: "search", or "confirmation" of another study.
+        parent_id: The study that it confirms; None for a search.
+    """
+
+    study_id: int
+    name: str
+    reason: str
+    kind: str = SEARCH
+    parent_id: int | None = None
+
+
+def read_record(row: StoredRow) -> StudyRecord:
+    """A study from its row.
+
+    Raises:
+        UnreadableStudyError: The row is damaged or of another version.
+    """
+    study = read_record_or_reason(row)
+    if isinstance(study, UnreadableStudy):
+        raise UnreadableStudyError(
+            f"study {study.name}: must be one that fmnist-optuna {__version__} can read, but {study.reason}; "
+            f"use the version that made it, or remove it: fmnist-optuna delete {study.name}"
+        )
+    return study
+
+
+def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
+    """A study from its row, or why this version cannot read it."""
+    try:
+        content = upgrade_spec(json.loads(row.spec), row.spec_version)
+        spec = restore_spec(content, "its specification")
+        # Each grid by the rules of a study file; a study is created with none, an instant before its first.
+        specs = [restore_spec({**spec.model_dump(), "grid": grid}, "its grids") for grid in json.loads(row.grids)]
+        if any(each.grid.keys() != spec.grid.keys() for each in specs):
+            raise ValueError("its grids have other parameters than its specification")
+        _check_columns(row, spec)
+        return StudyRecord(
+            study_id=row.study_id,
+            name=row.study_name,
+            spec=specs[-1] if specs else spec,
+            grids=tuple(each.grid for each in specs),
+            data_source=row.data_source,
+            data_fingerprint=row.data_fingerprint,
+            info=_read_info(row),
+            generation=row.generation,
+            created_at=row.created_at,
+            kind=row.kind,
+            parent_id=row.parent_id,
+        )
+    except json.JSONDecodeError as error:
+        reason = f"its specification or its grids are no JSON ({error})"
+    except (SpecError, DataError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
+        reason = " ".join(str(error).split()).rstrip(".")
+    return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
+
+
+def _read_info(row: StoredRow) -> DatasetInfo:
+    """What is stored of the user's own data, or what a built-in source has."""
+    if row.data_source in BUILT_IN:
+        return BUILT_IN[row.data_source]
+    if not isinstance(row.data_info, str):
+        raise ValueError(f"its data_info is {row.data_info!r:.80}")
+    return DatasetInfo.from_content(json.loads(row.data_info))
+
+
+def _check_columns(row: StoredRow, spec: StudySpec) -> None:
+    """SQLite keeps whatever is written into a column."""
+    is_right = {
+        "data_source": row.data_source == spec.data.source,
+        "data_fingerprint": isinstance(row.data_fingerprint, str),
+        "generation": isinstance(row.generation, int),
+        "created_at": isinstance(row.created_at, float | int),
+    }
+    for column, right in is_right.items():
+        if not right:
+            raise ValueError(f"its {column} is {getattr(row, column)!r:.80}")
