@@ -313,9 +313,9 @@ def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
     """`status` answers while a worker writes."""
     writer, reader = open_small(storage_url), open_small(storage_url)
     with writer.write() as connection:
-        connection.execute(text("UPDATE fmnist_schema_version SET version = 3"))
+        connection.execute(text("UPDATE fmnist_schema_version SET version = version"))
         with reader.read() as other:
-            assert other.execute(text("SELECT version FROM fmnist_schema_version")).scalar_one() == 3
+            assert other.execute(text("SELECT version FROM fmnist_schema_version")).scalar_one() == SCHEMA_VERSION
     writer.close()
     reader.close()
 
@@ -324,7 +324,7 @@ def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> N
     """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
     storage = open_storage(StorageOptions(postgres_url, timing=Timing.for_lease(0.3)))
     other = open_small(postgres_url)
-    change = text("UPDATE fmnist_schema_version SET version = 3")
+    change = text("UPDATE fmnist_schema_version SET version = version")
     with pytest.raises(DBAPIError) as raised, storage.write() as stopped:  # noqa: PT012
         stopped.execute(change)
         with other.write() as connection:  # waits for the row, then has it
