@@ -218,7 +218,7 @@ def verification_answer(verification: Verification) -> Answer:
 
 def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> Answer:
     """One study of `list --json`; of one that cannot be read, `error` says why, and some is null."""
-    from fmnist_optuna.study.records import UnreadableStudy
+    from fmnist_optuna.study.records import UnreadableStudy  # loads SQLAlchemy
 
     answer = {"study": study.name, "data": None, "cells": counts_answer(counts), "created_at": None, "error": None}
     if isinstance(study, UnreadableStudy):

@@ -100,7 +100,7 @@ def _report(error: Exception, is_debug: bool) -> int:
 
 def _translate(error: Exception) -> FmnistOptunaError:
     """An error of ours for one of another library."""
-    from fmnist_optuna.ledger.outages import is_outage
+    from fmnist_optuna.ledger.outages import is_outage  # loads SQLAlchemy
 
     if is_outage(error):
         return StorageError(f"The storage must answer, but {reason_of(error)}.")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fmnist_optuna.cli.answers import confirmation_answer, print_json, reproduction_answer
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import (
     AcceptCode,
@@ -48,7 +49,7 @@ def confirm(
 
     Ctrl-C stops cleanly and a second call goes on.
     """
-    from fmnist_optuna.cli.answers import confirmation_answer, print_json
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.cli.winner_tables import print_confirmation
     from fmnist_optuna.confirming import confirm_study
@@ -77,7 +78,7 @@ def reproduce(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a trial again from its seed, and compare curve and weights to the last bit; exit 6 when they differ."""
-    from fmnist_optuna.cli.answers import print_json, reproduction_answer
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.model_tables import print_reproduction
     from fmnist_optuna.results.reproduction import reproduce_trial
 

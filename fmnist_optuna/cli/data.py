@@ -1,5 +1,6 @@
 """`data fetch` and `data verify`: the data set on disk."""
 
+from fmnist_optuna.cli.answers import print_json
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors
 from fmnist_optuna.cli.streams import say
@@ -11,7 +12,7 @@ group = make_group("The data set on disk, with checksums.")
 @command(group, "fetch")
 def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> None:
     """Download Fashion-MNIST, checked by SHA-256, unless it is there."""
-    from fmnist_optuna.data.download import fetch as fetch_files
+    from fmnist_optuna.data.download import fetch as fetch_files  # loads NumPy, urllib, hashlib and uuid
 
     folder = fetch_files(data_dir, tuple(mirror or ()))
     print(folder)
@@ -21,8 +22,7 @@ def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> N
 @command(group, "verify")
 def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) -> None:
     """Check the four files against their SHA-256; exit 4 when one is missing or corrupt."""
-    from fmnist_optuna.cli.answers import print_json
-    from fmnist_optuna.data.fashion_mnist import find_data_dir, verify_files
+    from fmnist_optuna.data.fashion_mnist import find_data_dir, verify_files  # loads NumPy and hashlib
 
     is_given = data_dir is not None and data_dir.is_dir()  # then a missing file is one of the lines
     folder = data_dir if is_given else find_data_dir(data_dir)

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from fmnist_optuna.cli.answers import prediction_answer, print_json
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, StudyName, loading_tensorflow, open_session
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import DataError, UsageError
+from fmnist_optuna.settings import prepare_training_environment
 
 group = make_group()
 
@@ -34,7 +36,7 @@ def export(
 
     It must give the recorded answers on all test images in a fresh process; else nothing is left, and it exits 6.
     """
-    from fmnist_optuna.cli.answers import print_json
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.model_tables import print_export
     from fmnist_optuna.export.folder import FORMATS, export_model
 
@@ -59,10 +61,9 @@ def predict(
     as_json: JsonFlag = False,
 ) -> None:
     """Let an exported model name what pictures of any size and colour show."""
-    from fmnist_optuna.cli.answers import prediction_answer, print_json
+    # These load rich.
     from fmnist_optuna.cli.model_tables import print_prediction
     from fmnist_optuna.export.prediction import predict as predict_files
-    from fmnist_optuna.settings import prepare_training_environment
 
     prepare_training_environment()
     with loading_tensorflow(common):

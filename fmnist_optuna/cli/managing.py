@@ -16,7 +16,7 @@ group = make_group()
 @command(group, "stop")
 def stop(common: Common, study: StudyName = None) -> None:
     """End a study's workers, wherever they run: they finish their epoch and give their cells back."""
-    from fmnist_optuna.study.studies import raise_generation
+    from fmnist_optuna.study.studies import raise_generation  # loads SQLAlchemy
 
     session = open_session(common, study)
     raise_generation(session.storage, session.record.study_id)
@@ -38,6 +38,7 @@ def upgrade(common: Common) -> None:
 
     `run` and `init` do the same by themselves.
     """
+    # These load SQLAlchemy.
     from fmnist_optuna.ledger.connecting import upgrade_storage
     from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 
@@ -53,6 +54,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a study with its trials, curves, openings, weights and confirmation."""
+    # These load SQLAlchemy and rich.
     from fmnist_optuna.cli.study_tables import describe_counts
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.deletion import delete_study

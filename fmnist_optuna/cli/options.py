@@ -69,7 +69,7 @@ class Common:
     @cached_property
     def storage(self) -> "StorageOptions":
         """Where the studies are: what the option says, else the environment, else the default."""
-        from fmnist_optuna.ledger.options import StorageOptions
+        from fmnist_optuna.ledger.options import StorageOptions  # loads hashlib
 
         return StorageOptions.from_environment(self.storage_option, self.patience_seconds)
 
@@ -78,7 +78,7 @@ def make_run_options(
     common: Common, data_dir: Path | None, mirror: list[str] | None, accept_code: bool
 ) -> "RunOptions":
     """The part of the options of a run that all commands which prepare or train a study have in common."""
-    from fmnist_optuna.running.options import RunOptions
+    from fmnist_optuna.running.options import RunOptions  # loads hashlib
 
     return RunOptions(
         storage=common.storage,
@@ -97,13 +97,14 @@ def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
 
 def open_storage_of(common: Common) -> "Storage":
     """The storage that a reading command is about; it must be there."""
-    from fmnist_optuna.ledger.connecting import open_storage
+    from fmnist_optuna.ledger.connecting import open_storage  # loads SQLAlchemy
 
     return open_storage(common.storage)
 
 
 def open_session(common: Common, study: str | None) -> "Session":
     """The study that a reading command is about."""
+    # These load SQLAlchemy.
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.studies import find_study
 
@@ -117,7 +118,7 @@ def read_study_file(path: Path) -> "StudySpec":
     Raises:
         SpecError: As `read_spec`.
     """
-    from fmnist_optuna.spec.reading import read_spec
+    from fmnist_optuna.spec.reading import read_spec  # loads pydantic and hashlib
 
     spec = read_spec(path)
     if path.is_file():  # not a pipe, which has no folder

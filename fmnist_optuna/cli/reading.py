@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmnist_optuna.cli.answers import (
+    details_answer,
+    print_json,
+    status_answer,
+    study_answer,
+    trials_answer,
+    verification_answer,
+    winner_answer,
+)
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, JsonFlag, StudyName, TrialArgument, open_session, open_storage_of
 from fmnist_optuna.errors import MismatchError, UsageError
@@ -30,7 +39,7 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show how far a study is: cells, workers, best so far."""
-    from fmnist_optuna.cli.answers import print_json, status_answer
+    # These load SQLAlchemy and rich.
     from fmnist_optuna.cli.console import out
     from fmnist_optuna.cli.live import StudyView
     from fmnist_optuna.cli.study_tables import print_foreign
@@ -56,6 +65,7 @@ def status(
 
 def _watch(session: "Session") -> None:
     """Draw the study again and again until it is over, or until Ctrl-C."""
+    # These load SQLAlchemy and rich.
     from rich.live import Live
 
     from fmnist_optuna.cli.console import out
@@ -79,7 +89,7 @@ def trials(
     as_json: JsonFlag = False,
 ) -> None:
     """List all attempts, the best first."""
-    from fmnist_optuna.cli.answers import print_json, trials_answer
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study, out
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
@@ -121,7 +131,7 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one trial: parameters, curve, error, log, and what its callbacks wrote."""
-    from fmnist_optuna.cli.answers import details_answer, print_json
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.trial_details import read_details
     from fmnist_optuna.cli.trial_tables import print_details
 
@@ -135,7 +145,7 @@ def show(
 @command(group, "best")
 def best(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> None:
     """Show the winner and its score on the test set."""
-    from fmnist_optuna.cli.answers import print_json, winner_answer
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.winner_tables import print_winner
     from fmnist_optuna.results.winner import find_winner
 
@@ -150,7 +160,7 @@ def best(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> 
 @command(group, "verify")
 def verify(common: Common, study: StudyName = None, as_json: JsonFlag = False) -> None:
     """Prove that every cell has exactly one result; exit 6 when it has not."""
-    from fmnist_optuna.cli.answers import print_json, verification_answer
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study
     from fmnist_optuna.cli.study_tables import print_verification
     from fmnist_optuna.study.verification import verify as verify_study
@@ -172,7 +182,7 @@ def verify(common: Common, study: StudyName = None, as_json: JsonFlag = False) -
 @command(group, "list")
 def list_(common: Common, as_json: JsonFlag = False) -> None:
     """List the studies of the storage."""
-    from fmnist_optuna.cli.answers import print_json, study_answer
+    # These load SQLAlchemy and rich.
     from fmnist_optuna.cli.study_tables import print_studies
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.studies import list_studies

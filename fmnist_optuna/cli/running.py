@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fmnist_optuna.cli.answers import print_json, status_answer, winner_answer
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import (
     AcceptCode,
@@ -30,9 +31,12 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.signals import ENDING, caught_signals, handle_signals
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.processes.temporary import use_for_all_temporary_files
+from fmnist_optuna.settings import prepare_training_environment
 from fmnist_optuna.wording import count, format_params
+from fmnist_optuna.work.limits import Limits
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
@@ -92,9 +96,9 @@ def run(
 
     Ctrl-C stops cleanly and a second run goes on.
     """
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.running.study import run_study
-    from fmnist_optuna.work.limits import Limits
 
     options = replace(
         make_run_options(common, data_dir, mirror, accept_code),
@@ -111,8 +115,7 @@ def run(
 
 def _answer(result: "StudyResult", as_json: bool) -> None:
     """Print the winner; where there is none, or cells have failed, say so and exit with 6."""
-    from fmnist_optuna.cli.answers import print_json, winner_answer
-    from fmnist_optuna.cli.winner_tables import print_winner
+    from fmnist_optuna.cli.winner_tables import print_winner  # loads rich
 
     record = result.session.record
     if result.winner is not None:
@@ -142,6 +145,7 @@ def _say_what_failed(result: "StudyResult") -> None:
 
 def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> "StudySpec":
     """The study file, in which an option's value takes the place of the file's."""
+    # These load pydantic and hashlib.
     from fmnist_optuna.spec.reading import parse_spec
     from fmnist_optuna.spec.study_spec import StudySpec
 
@@ -169,7 +173,7 @@ def init(
     as_json: JsonFlag = False,
 ) -> None:
     """Create schema, study and cells once, and train nothing; start workers wherever you like afterwards."""
-    from fmnist_optuna.cli.answers import print_json, status_answer
+    # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study, out
     from fmnist_optuna.cli.study_tables import describe_counts
     from fmnist_optuna.running.preparation import prepare_study
@@ -199,7 +203,7 @@ def worker(
 
     The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
     """
-    from fmnist_optuna.settings import prepare_training_environment
+    # These load TensorFlow, Optuna and SQLAlchemy.
     from fmnist_optuna.study.studies import find_study
 
     prepare_training_environment()
@@ -217,6 +221,7 @@ def _make_order(
     common: Common, record: "StudyRecord", data_dir: Path | None, memory_limit: str | None
 ) -> "WorkerOrder":
     """What this process, as one worker of a study, is to do."""
+    # These load hashlib, socket and uuid.
     import socket
     import uuid
 
@@ -244,7 +249,7 @@ def _say_how_it_ended(storage: "Storage", record: "StudyRecord", caught: list[in
         InterruptedBySignalError: A signal ended the worker.
         StoppedError: The worker was told to leave.
     """
-    from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
+    # These load SQLAlchemy.
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.studies import find_study_or_none
 
@@ -270,7 +275,7 @@ def _leave_on_signal(temporary: Path) -> tuple["LeaveRequest", list[int]]:
     Returns:
         The request that the worker heeds, and a list that gets the number of each signal.
     """
-    from fmnist_optuna.work.loop import LeaveRequest
+    from fmnist_optuna.work.loop import LeaveRequest  # loads Optuna and SQLAlchemy
 
     leave = LeaveRequest()
     caught: list[int] = []

@@ -14,6 +14,7 @@ import typer
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, DataDir, StudyName, open_session, open_storage_of
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, read_dashboard_token
 
 PORT = 8080
 Host = Annotated[
@@ -38,7 +39,7 @@ def report(
     data_dir: DataDir = None,
 ) -> None:
     """Write one HTML page that tells the story of a study; it opens from disk, offline."""
-    from fmnist_optuna.pages.report import default_file, write_report
+    from fmnist_optuna.pages.report import default_file, write_report  # loads plotly, Optuna, SQLAlchemy and Jinja
 
     session = open_session(common, study)
     file = out or default_file(session.record.name)
@@ -66,10 +67,10 @@ def dashboard(
 
     FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE names a file with a token of your own, which is then not printed.
     """
+    # These load optuna-dashboard, Optuna, SQLAlchemy and waitress.
     from fmnist_optuna.pages.access import make_access
     from fmnist_optuna.pages.address import LOOPBACK, check_address
     from fmnist_optuna.pages.dashboard import Dashboard, make_application
-    from fmnist_optuna.settings import read_dashboard_token
 
     host = LOOPBACK if host is None else host  # an empty one is refused, as it may mean here alone or everywhere
     check_address(host, port)
@@ -89,7 +90,6 @@ def dashboard(
 
 
 def _say_how_to_use_it(is_writable: bool, has_token_file: bool) -> None:
-    from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE
 
     kind, level = ("WRITABLE", logging.WARNING) if is_writable else ("Read-only", logging.INFO)
     say(f"{kind}; Ctrl-C stops it.", level)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fmnist_optuna.cli.answers import print_json
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, JsonFlag, read_study_file
 from fmnist_optuna.cli.streams import say
@@ -70,7 +71,7 @@ def check(
     """
     spec = read_study_file(study_file)
 
-    from fmnist_optuna.cli.answers import print_json
+    # These load Optuna and SQLAlchemy.
     from fmnist_optuna.running.preparation import check_study
     from fmnist_optuna.search.cell import make_points
 

@@ -29,7 +29,7 @@ def describe_counts(counts: CellCounts) -> str:
 
 def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCounts, float | None]]) -> None:
     """One row for each study, and below them a line for each that cannot be read."""
-    from fmnist_optuna.study.records import UnreadableStudy
+    from fmnist_optuna.study.records import UnreadableStudy  # loads SQLAlchemy
 
     numbers = ("cells", "done", "failed", "best val acc")
     table = make_table("study", "data", *numbers, right=numbers)

@@ -166,7 +166,7 @@ def _write_models(
     folder: Path,
     formats: tuple[str, ...],
 ) -> bool:
-    from fmnist_optuna.export.saved_model import write_models
+    from fmnist_optuna.export.saved_model import write_models  # loads TensorFlow
 
     return write_models(spec, info, params, seed, weights, weights_sha256, folder, formats)
 

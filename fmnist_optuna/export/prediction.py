@@ -143,7 +143,7 @@ class ExportedModel:
         return self
 
     def _load(self) -> Serve:
-        import tensorflow as tf
+        import tensorflow as tf  # heavy
 
         rule = _rule(self.folder)
         try:
@@ -193,7 +193,7 @@ class ExportedModel:
         Raises:
             DataError: Images of another shape or dtype.
         """
-        import tensorflow as tf
+        import tensorflow as tf  # heavy
 
         serve = self._serve = self._serve or self._load()
         if images.dtype != self._dtype or images.shape[1:] != self._image_shape:

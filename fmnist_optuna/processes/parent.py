@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
+import fmnist_optuna.processes.serving  # noqa: F401  (it sets what the server sets when it starts)
+
 
 def watch_parent(on_death: Callable[[], object]) -> None:
     """Call `on_death` from a thread once the process that started this one is gone; nothing without such a parent."""
@@ -29,6 +31,5 @@ def become_child() -> None:
 
 def become_light_child() -> None:
     """Prepare a child that the warm server did not start."""
-    import fmnist_optuna.processes.serving  # noqa: F401  (it sets what the server sets when it starts)
 
     become_child()

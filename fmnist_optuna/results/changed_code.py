@@ -51,6 +51,7 @@ def find_changed_parts(session: Session, attempt: Attempt) -> list[str]:
 
 
 def _read_code(spec: StudySpec, info: DatasetInfo, cell: Params) -> CodeRecord:
+    # These load TensorFlow.
     from fmnist_optuna.training.code import read_code
     from fmnist_optuna.training.user_code import UserCode
 

@@ -48,7 +48,7 @@ class Sample:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the mean, by Student's t with n - 1 degrees of freedom."""
-        from scipy.special import stdtrit
+        from scipy.special import stdtrit  # heavy
 
         half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
         return self.mean - half, self.mean + half

@@ -126,7 +126,7 @@ def recorded_seed(attempt: Attempt) -> int:
 
 
 def _score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> Scores:
-    from fmnist_optuna.results.scoring import score_weights
+    from fmnist_optuna.results.scoring import score_weights  # loads TensorFlow
 
     return score_weights(spec, stored, place)
 

@@ -116,6 +116,7 @@ def _train_again(
     code: CodeRecord | None,
 ) -> tuple[Sequence[Epoch], str, Mapping[str, Json], list[str]]:
     """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs."""
+    # These load TensorFlow.
     import keras
 
     from fmnist_optuna.training.cell_training import train_cell

@@ -158,12 +158,13 @@ def prepare_in_child(
 def _prepare(
     spec: StudySpec, info: DatasetInfo, folder: Path | None, cell: Params | None
 ) -> tuple[StudySpec, OfferedCode]:
-    from fmnist_optuna.work.preparation import prepare
+    from fmnist_optuna.work.preparation import prepare  # loads TensorFlow
 
     return prepare(spec, info, folder, cell)
 
 
 def _offer_code(spec: StudySpec, info: DatasetInfo, cell: Params) -> OfferedCode:
+    # These load TensorFlow.
     from fmnist_optuna.training.user_code import UserCode
     from fmnist_optuna.work.preparation import offer_code
 

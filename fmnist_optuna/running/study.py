@@ -90,7 +90,7 @@ def dashboard_beside(session: Session, options: RunOptions, observer: Observer) 
     if options.dashboard_port is None:
         yield
         return
-    from fmnist_optuna.pages.dashboard_process import DashboardProcess
+    from fmnist_optuna.pages.dashboard_process import DashboardProcess  # loads optuna-dashboard, plotly and waitress
 
     process = DashboardProcess(options.storage, session.record.name, LOOPBACK, options.dashboard_port)
     try:

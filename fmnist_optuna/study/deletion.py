@@ -13,6 +13,7 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
 
     Workers that still run find no cell and leave.
     """
+    # These load Optuna.
     import optuna
 
     from fmnist_optuna.bridge.artifacts import remove_artifacts

@@ -64,6 +64,7 @@ def create_or_join(
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
+    # These load Optuna.
     import optuna
 
     from fmnist_optuna.bridge.ids import study_id_of
@@ -97,7 +98,7 @@ def _seed(
     code: OfferedCode | None,
     parent: StudyRecord | None,
 ) -> tuple[StudyRecord, int]:
-    from fmnist_optuna.bridge.ranges import store_ranges
+    from fmnist_optuna.bridge.ranges import store_ranges  # loads Optuna
 
     storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
@@ -164,7 +165,7 @@ def _add_grid(connection: Connection, row: StoredRow, spec: StudySpec) -> list[G
 
 def ordered_points(spec: StudySpec) -> list[Point]:
     """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
-    from fmnist_optuna.bridge.trials import make_sampler
+    from fmnist_optuna.bridge.trials import make_sampler  # loads Optuna
 
     sampler = make_sampler(spec.grid)
     return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
@@ -206,6 +207,7 @@ def _describe_other_data(record: StudyRecord, data: _OfferedData) -> str:
 
 def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
     """Optuna refuses new choices of a categorical parameter, so a grid of strings cannot grow."""
+    # These load Optuna.
     from optuna.distributions import check_distribution_compatibility
 
     from fmnist_optuna.bridge.trials import make_distributions

@@ -42,13 +42,14 @@ class Session:
     @cached_property
     def optuna_storage(self) -> "PatientStorage":
         """Optuna's storage over the same engine."""
-        from fmnist_optuna.bridge.storage import open_optuna
+        from fmnist_optuna.bridge.storage import open_optuna  # loads Optuna
 
         return open_optuna(self.storage)
 
     @cached_property
     def optuna_study(self) -> "optuna.Study":
         """The study as Optuna has it."""
+        # These load Optuna.
         import optuna
 
         from fmnist_optuna.bridge.trials import make_pruner, make_sampler
@@ -83,6 +84,6 @@ class Session:
     @cached_property
     def recovery(self) -> "Recovery":
         """Healing."""
-        from fmnist_optuna.study.recovery import Recovery
+        from fmnist_optuna.study.recovery import Recovery  # loads Optuna
 
         return Recovery(self.ledger, self.optuna_storage, self.presence, self.name)

@@ -34,6 +34,6 @@ class WorkerProcess:
 
 def run_in_process(order: WorkerOrder) -> None:
     """Body of the process: a worker, and with it TensorFlow."""
-    from fmnist_optuna.work.worker import run_worker_process
+    from fmnist_optuna.work.worker import run_worker_process  # loads TensorFlow and Optuna
 
     run_worker_process(order)

@@ -62,7 +62,7 @@ def read_environment() -> Mapping[str, Json]:
 def _read_settings() -> dict[str, str]:
     if "keras" not in sys.modules:  # a process that does not train need not load it
         return {}
-    from fmnist_optuna.training.numerics import read_numerics
+    from fmnist_optuna.training.numerics import read_numerics  # loads TensorFlow
 
     return read_numerics()
 

@@ -25,6 +25,7 @@ def find_warnings_in_child(spec: StudySpec, info: DatasetInfo) -> Call[dict[str,
 
 
 def _find_warnings(spec: StudySpec, info: DatasetInfo) -> dict[str, str]:
+    # These load TensorFlow.
     from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded
     from fmnist_optuna.training.rehearsal import smallest_cell
     from fmnist_optuna.training.user_code import UserCode
@@ -53,6 +54,7 @@ def check_seeds_in_child(
 
 
 def _check_seeds(spec: StudySpec, info: DatasetInfo, cells: Sequence[tuple[Params, int, int]]) -> str | None:
+    # These load TensorFlow.
     from fmnist_optuna.training.initial_values import refuse_fixed_weights
     from fmnist_optuna.training.user_code import UserCode
 
