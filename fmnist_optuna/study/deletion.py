@@ -1,7 +1,11 @@
 """How a study is removed, in an order that can be repeated after a deletion that broke off."""
 
+import optuna
 from sqlalchemy import delete, select
 
+from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.bridge.ids import study_id_of
+from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
 from fmnist_optuna.study.records import StudyRecord, UnreadableStudy, read_record_or_reason
@@ -13,13 +17,6 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
 
     Workers that still run find no cell and leave.
     """
-    # These load Optuna.
-    import optuna
-
-    from fmnist_optuna.bridge.artifacts import remove_artifacts
-    from fmnist_optuna.bridge.ids import study_id_of
-    from fmnist_optuna.bridge.storage import open_optuna
-
     for confirmation in find_confirmations(storage, record.study_id):
         delete_study(storage, read_record_or_reason(confirmation))
     trials = open_optuna(storage)

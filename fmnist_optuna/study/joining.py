@@ -5,8 +5,14 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import optuna
+from optuna.distributions import check_distribution_compatibility
 from sqlalchemy import Connection, or_, select, update
 
+from fmnist_optuna.bridge.ids import study_id_of
+from fmnist_optuna.bridge.ranges import store_ranges
+from fmnist_optuna.bridge.storage import open_optuna
+from fmnist_optuna.bridge.trials import make_distributions, make_pruner, make_sampler
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import (
@@ -64,12 +70,6 @@ def create_or_join(
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
-    # These load Optuna.
-    import optuna
-
-    from fmnist_optuna.bridge.ids import study_id_of
-    from fmnist_optuna.bridge.storage import open_optuna
-    from fmnist_optuna.bridge.trials import make_pruner, make_sampler
 
     trials = open_optuna(storage)
     study = optuna.create_study(
@@ -98,7 +98,6 @@ def _seed(
     code: OfferedCode | None,
     parent: StudyRecord | None,
 ) -> tuple[StudyRecord, int]:
-    from fmnist_optuna.bridge.ranges import store_ranges  # loads Optuna
 
     storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
@@ -165,7 +164,6 @@ def _add_grid(connection: Connection, row: StoredRow, spec: StudySpec) -> list[G
 
 def ordered_points(spec: StudySpec) -> list[Point]:
     """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
-    from fmnist_optuna.bridge.trials import make_sampler  # loads Optuna
 
     sampler = make_sampler(spec.grid)
     return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
@@ -207,11 +205,6 @@ def _describe_other_data(record: StudyRecord, data: _OfferedData) -> str:
 
 def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
     """Optuna refuses new choices of a categorical parameter, so a grid of strings cannot grow."""
-    # These load Optuna.
-    from optuna.distributions import check_distribution_compatibility
-
-    from fmnist_optuna.bridge.trials import make_distributions
-
     lines = []
     accepted = record.grids or (record.spec.grid,)
     stored, given = make_distributions(accepted), make_distributions([*accepted, spec.grid])
