@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from fmnist_optuna.search.cell import OF_TRAINING
 from fmnist_optuna.spec.binding import Declared
 
 PLAIN_TYPES = (bool, int, float, str)
+UNRESOLVED_INFO = re.compile(rf"(\w+\.)*{DatasetInfo.__name__}( \| None)?")
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,10 @@ def _takes_info(annotation: object, namespace: dict[str, object]) -> bool:
     """Whether a parameter is for the study's DatasetInfo, or for that or None."""
     hint = _resolve(annotation, namespace)
     if hint is None and isinstance(annotation, str):  # imported for a type checker alone, it does not resolve
-        return annotation.rpartition(".")[2] == DatasetInfo.__name__
-    return hint is DatasetInfo or DatasetInfo in typing.get_args(hint)
+        return UNRESOLVED_INFO.fullmatch(annotation) is not None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return set(typing.get_args(hint)) == {DatasetInfo, types.NoneType}
+    return hint is DatasetInfo
 
 
 def _resolve(annotation: object, namespace: dict[str, object]) -> object:

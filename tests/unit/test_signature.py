@@ -72,7 +72,10 @@ def test_each_kind_of_function_is_read(
 def for_data(lr: float, about: DatasetInfo, other: "DatasetInfo | None" = None, dataset: str = "x") -> None: ...
 
 
-def checked(lr: float, about: "fmnist_optuna.DatasetInfo") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def checked(lr: "float", about: "package.DatasetInfo | None") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def other_kinds(infos: list[DatasetInfo], either: DatasetInfo | int = 0) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,7 @@ def checked(lr: float, about: "fmnist_optuna.DatasetInfo") -> None: ...  # type:
         (for_data, ("about", "other"), {"lr": float, "dataset": str}),
         (functools.partial(for_data, 0.1), ("about", "other"), {"dataset": str}),
         (checked, ("about",), {"lr": float}),
+        (other_kinds, (), {"infos": None, "either": None}),
     ],
 )
 def test_a_dataset_info_is_no_parameter_of_a_grid(
