@@ -50,7 +50,7 @@ lint: $(READY)           ## ruff, on code and format
 
 types: $(READY)          ## mypy --strict on the package, the tests and the benchmarks
 	$(BIN)/mypy
-	for folder in acceptance chaos integration; do $(BIN)/mypy tests/$$folder/conftest.py || exit 1; done
+	for folder in acceptance chaos integration unit; do $(BIN)/mypy tests/$$folder/conftest.py || exit 1; done
 
 setup: $(READY)          ## the virtual environment, with the locked dependencies
 

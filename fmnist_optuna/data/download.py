@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fmnist_optuna.data import fashion_mnist
 from fmnist_optuna.data.fashion_mnist import (
-    FASHION_MNIST_FILES,
     find_data_dir,
     missing_files,
     read_arrays,
@@ -45,10 +45,6 @@ DEFAULT_MIRRORS = (
 def fetch(
     data_dir: Path | None = None,
     mirrors: Sequence[str] = (),
-    *,
-    files: Sequence[IdxFile] = FASHION_MNIST_FILES,
-    default_mirrors: Sequence[str] = DEFAULT_MIRRORS,
-    reach_timeout: float = REACH_TIMEOUT,
 ) -> Path:
     """Make sure that a folder holds all four files, each as published; download only what is missing.
 
@@ -57,9 +53,6 @@ def fetch(
     Args:
         data_dir: The folder, created if needed; if None, a cache that is complete, else the user's cache.
         mirrors: Base URLs to try after the default ones.
-        files: What to fetch; for tests.
-        default_mirrors: Base URLs to try first, in this order; for tests.
-        reach_timeout: Seconds until some mirror must have answered.
 
     Returns:
         The folder that now holds the verified files.
@@ -67,14 +60,15 @@ def fetch(
     Raises:
         DataError: A file already there is corrupt, the folder is not writable, or every mirror failed.
     """
-    folder = data_dir or find_data_dir(files=files) or user_cache_dir()
-    missing = missing_files(folder, files)
+    folder = data_dir or find_data_dir() or user_cache_dir()
+    missing = missing_files(folder)
     if missing:
         with _locked(folder):
-            missing = missing_files(folder, files)  # again: another process may have been here while we waited
+            missing = missing_files(folder)  # again: another process may have been here while we waited
             if missing:
-                _download(folder, missing, [*default_mirrors, *mirrors], reach_timeout)
-    read_arrays(folder, [file for file in files if file not in missing])  # what was downloaded is verified already
+                _download(folder, missing, [*DEFAULT_MIRRORS, *mirrors])
+    there = [file for file in fashion_mnist.FASHION_MNIST_FILES if file not in missing]
+    read_arrays(folder, there)  # what was downloaded is verified already
     return folder
 
 
@@ -96,8 +90,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(lock)  # gives the lock back, as does the end of the process
 
 
-def _download(folder: Path, missing: Sequence[IdxFile], mirrors: Sequence[str], reach_timeout: float) -> None:
-    answered, causes = ask_mirrors(mirrors, missing, reach_timeout)
+def _download(folder: Path, missing: Sequence[IdxFile], mirrors: Sequence[str]) -> None:
+    answered, causes = ask_mirrors(mirrors, missing)
     for file in missing:
         for mirror in [m for m in answered if m not in causes]:
             try:
@@ -151,16 +145,14 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def ask_mirrors(
-    mirrors: Sequence[str], files: Sequence[IdxFile] = FASHION_MNIST_FILES, reach_timeout: float = REACH_TIMEOUT
-) -> tuple[list[str], dict[str, str]]:
+def ask_mirrors(mirrors: Sequence[str], files: Sequence[IdxFile]) -> tuple[list[str], dict[str, str]]:
     """Ask all mirrors at once for the first byte of the smallest file.
 
     Each in a daemon thread, because name resolution and a host of many dead addresses heed no socket timeout.
 
     Returns:
         The mirrors that answered, in the given order, and the cause for each other one. Complete after
-        `reach_timeout` seconds, or CONNECT_TIMEOUT seconds if one has answered by then.
+        REACH_TIMEOUT seconds, or CONNECT_TIMEOUT seconds if one has answered by then.
     """
     smallest = min(files, key=lambda file: file.size)
     outcomes: queue.Queue[tuple[str, str]] = queue.Queue()
@@ -176,7 +168,7 @@ def ask_mirrors(
     started = time.monotonic()
     found: dict[str, str] = {}
     while len(found) < len(set(mirrors)):
-        limit = min(CONNECT_TIMEOUT, reach_timeout) if "" in found.values() else reach_timeout
+        limit = min(CONNECT_TIMEOUT, REACH_TIMEOUT) if "" in found.values() else REACH_TIMEOUT
         try:
             mirror, cause = outcomes.get(timeout=max(0.0, started + limit - time.monotonic()))
         except queue.Empty:

@@ -101,12 +101,12 @@ def _home() -> Path:
         ) from error
 
 
-def find_data_dir(data_dir: Path | None = None, *, files: Sequence[IdxFile] = FASHION_MNIST_FILES) -> Path | None:
+def find_data_dir(data_dir: Path | None = None) -> Path | None:
     """Find the folder that holds all four files, without reading them.
 
     Args:
-        data_dir: The only folder looked at, if given; else the user's cache, then that of Keras.
-        files: What must be there, each as `NAME.gz` or unpacked as `NAME`.
+        data_dir: The only folder looked at, if given; else the user's cache, then that of Keras. Each file may be there
+            as `NAME.gz` or unpacked as `NAME`.
 
     Returns:
         The folder, or None if no cache holds the complete set.
@@ -116,7 +116,7 @@ def find_data_dir(data_dir: Path | None = None, *, files: Sequence[IdxFile] = FA
     """
     if data_dir is None:
         for cache_dir in (user_cache_dir(), keras_cache_dir()):
-            if not missing_files(cache_dir, files):
+            if not missing_files(cache_dir):
                 return cache_dir
         return None
     fetch_command = f"run: fmnist-optuna data fetch --data-dir {data_dir}"
@@ -124,12 +124,12 @@ def find_data_dir(data_dir: Path | None = None, *, files: Sequence[IdxFile] = FA
         raise DataError(f"the data folder must exist, but {data_dir} does not; {fetch_command}")
     if not data_dir.is_dir():
         raise DataError(f"the data folder must be a folder, but {data_dir} is a file; name another with --data-dir DIR")
-    missing = missing_files(data_dir, files)
+    missing = missing_files(data_dir)
     if missing:
         names = ", ".join(f"{file.name}.gz" for file in missing)
         raise DataError(
-            f"the data folder must hold {len(files)} files, but {data_dir} lacks {len(missing)}: {names}; "
-            f"{fetch_command}"
+            f"the data folder must hold {len(FASHION_MNIST_FILES)} files, but {data_dir} lacks {len(missing)}: "
+            f"{names}; {fetch_command}"
         )
     return data_dir
 
@@ -142,12 +142,12 @@ def _locate(folder: Path, file: IdxFile) -> Path | None:
     return None
 
 
-def missing_files(folder: Path, files: Sequence[IdxFile]) -> list[IdxFile]:
+def missing_files(folder: Path) -> list[IdxFile]:
     """The files of the table that the folder holds neither packed nor unpacked; nothing is read."""
-    return [file for file in files if _locate(folder, file) is None]
+    return [file for file in FASHION_MNIST_FILES if _locate(folder, file) is None]
 
 
-def read_arrays(data_dir: Path, files: Sequence[IdxFile] = FASHION_MNIST_FILES) -> list[npt.NDArray[np.uint8]]:
+def read_arrays(data_dir: Path, files: Sequence[IdxFile]) -> list[npt.NDArray[np.uint8]]:
     """Read, verify and parse every file of the table, in its order; each is unpacked and hashed once.
 
     Returns:
@@ -168,29 +168,29 @@ def read_arrays(data_dir: Path, files: Sequence[IdxFile] = FASHION_MNIST_FILES) 
     return arrays
 
 
-def load_fashion_mnist(data_dir: Path | None, files: Sequence[IdxFile] = FASHION_MNIST_FILES) -> Dataset:
+def load_fashion_mnist(data_dir: Path | None) -> Dataset:
     """Read the data set from a folder, or from the cache that has it; nothing is downloaded.
 
     Raises:
         DataError: A file is missing, unreadable or not what the table says.
     """
-    found = find_data_dir(data_dir, files=files)
+    found = find_data_dir(data_dir)
     if found is None:
         raise DataError(
             f"Fashion-MNIST must be on disk, but neither {user_cache_dir()} nor "
-            f"{keras_cache_dir()} holds all {len(files)} files; run: fmnist-optuna data fetch"
+            f"{keras_cache_dir()} holds all {len(FASHION_MNIST_FILES)} files; run: fmnist-optuna data fetch"
         )
-    return Dataset(FASHION_MNIST, *read_arrays(found, files))
+    return Dataset(FASHION_MNIST, *read_arrays(found, FASHION_MNIST_FILES))
 
 
 def _remedy(data_dir: Path) -> str:
     return f"run: fmnist-optuna data fetch --data-dir {data_dir}"
 
 
-def verify_files(data_dir: Path, *, files: Sequence[IdxFile] = FASHION_MNIST_FILES) -> list[FileCheck]:
+def verify_files(data_dir: Path) -> list[FileCheck]:
     """Check every file of the table and report on each; a bad or missing file is a line, not an exception."""
     checks = []
-    for file in files:
+    for file in FASHION_MNIST_FILES:
         path = _locate(data_dir, file)
         if path is None:
             checks.append(FileCheck(file.name, None, False, None, None, f"missing; {_remedy(data_dir)}"))

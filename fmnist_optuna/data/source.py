@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.data import download, fashion_mnist
 from fmnist_optuna.data.built_in import BUILT_IN, expect_info
 from fmnist_optuna.data.dataset import Dataset
-from fmnist_optuna.data.download import DEFAULT_MIRRORS, REACH_TIMEOUT, ask_mirrors, fetch
-from fmnist_optuna.data.fashion_mnist import FASHION_MNIST_FILES, find_data_dir, load_fashion_mnist
-from fmnist_optuna.data.idx import IdxFile
+from fmnist_optuna.data.download import ask_mirrors, fetch
+from fmnist_optuna.data.fashion_mnist import find_data_dir, load_fashion_mnist
 from fmnist_optuna.data.split import Splits, check_n_validation, split_dataset
 from fmnist_optuna.data.synthetic import N_TRAIN, load_garments
 from fmnist_optuna.errors import MismatchError, UsageError
@@ -38,10 +38,6 @@ def resolve_source(
     source: str,
     data_dir: Path | None = None,
     mirrors: Sequence[str] = (),
-    *,
-    files: Sequence[IdxFile] = FASHION_MNIST_FILES,
-    default_mirrors: Sequence[str] = DEFAULT_MIRRORS,
-    reach_timeout: float = REACH_TIMEOUT,
 ) -> ResolvedData:
     """Decide where the data comes from, downloading it if that is needed.
 
@@ -52,26 +48,22 @@ def resolve_source(
             falls back to synthetic only if no folder was given, no cache is complete and no mirror answers in time.
         data_dir: The only folder looked at, if given.
         mirrors: Base URLs to try after the default ones.
-        files: What Fashion-MNIST is; for tests.
-        default_mirrors: Base URLs to try first; for tests.
-        reach_timeout: Seconds until some mirror must have answered.
 
     Raises:
         DataError: The given folder lacks a file, or the download failed although a mirror answered.
     """
     if source not in ("auto", "fashion-mnist"):
         return ResolvedData(source, None, f"{'synthetic garments' if source == 'synthetic' else source}, as asked for")
-    found = find_data_dir(data_dir, files=files)
+    found = find_data_dir(data_dir)
     if found is not None:
         return ResolvedData("fashion-mnist", found, f"Fashion-MNIST found in {found}")
-    all_mirrors = [*default_mirrors, *mirrors]
     if source == "auto":
-        answered, causes = ask_mirrors(all_mirrors, files, reach_timeout)
+        answered, causes = ask_mirrors([*download.DEFAULT_MIRRORS, *mirrors], fashion_mnist.FASHION_MNIST_FILES)
         if not answered:
             why = "; ".join(f"{mirror} ({cause})" for mirror, cause in causes.items())
             reason = f"synthetic garments, because Fashion-MNIST is neither on disk nor reachable: {why}"
             return ResolvedData("synthetic", None, reason, is_fallback=True)
-    fetched = fetch(None, files=files, default_mirrors=all_mirrors, reach_timeout=reach_timeout)
+    fetched = fetch(None, mirrors)
     return ResolvedData("fashion-mnist", fetched, f"Fashion-MNIST downloaded into {fetched}")
 
 
@@ -81,8 +73,6 @@ def load_splits(
     split_seed: int,
     data_dir: Path | None = None,
     expected_fingerprint: str | None = None,
-    *,
-    files: Sequence[IdxFile] = FASHION_MNIST_FILES,
 ) -> Splits:
     """Load the images of a built-in source and split the training ones, stratified by label; never downloads.
 
@@ -93,14 +83,13 @@ def load_splits(
         split_seed: Seed of the split, >= 0. The same seed gives the same split.
         data_dir: Folder with the four files of Fashion-MNIST; None looks into the caches. Not used for other sources.
         expected_fingerprint: What the study was created with; None accepts any.
-        files: What Fashion-MNIST is; for tests.
 
     Raises:
         DataError: A file is missing or corrupt.
         MismatchError: The fingerprint is not the expected one.
         UsageError: n_validation or split_seed is out of range.
     """
-    dataset = _load_dataset(source, data_dir, files)
+    dataset = _load_dataset(source, data_dir)
     if source == "synthetic":
         n_validation = _cap(n_validation, len(dataset.train_labels))
     splits = split_dataset(dataset, source, n_validation, split_seed)
@@ -119,7 +108,7 @@ def check_split(data: DataSpec) -> None:
     Raises:
         UsageError: Too few or too many.
     """
-    n_images = FASHION_MNIST_FILES[0].shape[0] if data.source in ("auto", "fashion-mnist") else N_TRAIN
+    n_images = fashion_mnist.FASHION_MNIST_FILES[0].shape[0] if data.source in ("auto", "fashion-mnist") else N_TRAIN
     n_validation = data.n_validation if data.source != "synthetic" else _cap(data.n_validation, N_TRAIN)
     check_n_validation(n_validation, n_images, expect_info(data.source).n_classes)
 
@@ -129,9 +118,9 @@ def _cap(n_validation: int, n_images: int) -> int:
     return min(n_validation, n_images // SYNTHETIC_VALIDATION_SHARE)
 
 
-def _load_dataset(source: str, data_dir: Path | None, files: Sequence[IdxFile]) -> Dataset:
+def _load_dataset(source: str, data_dir: Path | None) -> Dataset:
     if source == "synthetic":
         return load_garments()
     if source == "fashion-mnist":
-        return load_fashion_mnist(data_dir, files)
+        return load_fashion_mnist(data_dir)
     raise UsageError(f"the data source must be {' or '.join(BUILT_IN)} once resolved, but got {source!r}")

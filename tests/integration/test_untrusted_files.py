@@ -20,6 +20,7 @@ from small_study import ON_SQLITE
 from sqlalchemy import delete, update
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE
+from fmnist_optuna.data import fashion_mnist
 from fmnist_optuna.data.fashion_mnist import read_arrays, verify_files
 from fmnist_optuna.data.idx import IdxFile
 from fmnist_optuna.errors import DataError, MismatchError
@@ -239,7 +240,12 @@ def test_forged_recorded_predictions_are_refused_unexecuted(
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("write", [write_pickle, write_object_array, write_zip])
 def test_forged_data_files_are_refused_unexecuted(
-    suffix: str, write: Callable[[Path, bytes], None], tmp_path: Path, payload: bytes, marker: Path
+    suffix: str,
+    write: Callable[[Path, bytes], None],
+    tmp_path: Path,
+    payload: bytes,
+    marker: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`DataError` by the file's name, packed or not, and no payload runs."""
     file = IdxFile("labels-idx1-ubyte", (3,), "0" * 64)
@@ -249,5 +255,6 @@ def test_forged_data_files_are_refused_unexecuted(
         path.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(DataError, match=f"{path}: must begin with the magic number 2049"):
         read_arrays(tmp_path, [file])
-    assert [check.ok for check in verify_files(tmp_path, files=[file])] == [False]
+    monkeypatch.setattr(fashion_mnist, "FASHION_MNIST_FILES", (file,))
+    assert [check.ok for check in verify_files(tmp_path)] == [False]
     assert not marker.exists()
