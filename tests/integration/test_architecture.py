@@ -1,13 +1,10 @@
 """From a name in the study file to a compiled model: the dense one, a user's own, and what is refused before a run."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
 import pytest
 from rehearsing import prepare_spec
+from users_modules import MakeModule
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
@@ -15,94 +12,19 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model, load_architecture
-from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell
-from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.rehearsal import smallest_cell
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.search_path import describe_places
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MakeModule = Callable[[str, str], str]
-
 
 def make_spec(**tables: Any) -> StudySpec:
     return parse_spec({"name": "mine", **tables}, "mine.toml")
 
 
-# The dense model
-
-
-@pytest.mark.parametrize("h", [1, 64, 257])
-def test_dense_has_one_hidden_layer(h: int) -> None:
-    """784-h-10 has 784 h + h + 10 h + 10 parameters."""
-    assert create_model(h, 0.2, 0.001).count_params() == 784 * h + h + h * 10 + 10
-
-
-def test_dense_counts_hidden_layers() -> None:
-    """Each further hidden layer adds h x h + h parameters, none at all leaves 784 x 10 + 10."""
-    h = 12
-    three = 784 * h + h + 2 * (h * h + h) + h * 10 + 10
-    assert create_model(h, 0.2, 0.001, n_hidden_layers=3).count_params() == three
-    assert create_model(h, 0.2, 0.001, n_hidden_layers=0).count_params() == 784 * 10 + 10
-
-
-def test_dense_layers() -> None:
-    """Flatten, scale, ReLU, dropout, softmax over ten; Adam of the given rate; uint8 in, float32 out."""
-    model = create_model(8, 0.25, 0.003)
-    names = [type(layer).__name__ for layer in model.layers]
-    assert names == ["Flatten", "Rescaling", "Dense", "Dropout", "Dense"]
-    assert (model.input_shape, model.inputs[0].dtype) == ((None, 28, 28), "uint8")
-    assert (model.output_shape, model.outputs[0].dtype) == ((None, 10), "float32")
-    hidden, dropout, output = model.layers[2:]
-    assert (hidden.activation, dropout.rate, output.activation) == (
-        keras.activations.relu,
-        0.25,
-        keras.activations.softmax,
-    )
-    assert type(model.optimizer) is keras.optimizers.Adam
-    assert float(model.optimizer.learning_rate.numpy()) == np.float32(0.003)
-
-
-def test_dense_scales_within() -> None:
-    """A uint8 of 0, 51, 255 reaches the first dense layer as 0, 0.2, 1."""
-    model = create_model(8, 0.2, 0.001)
-    image = np.zeros((1, 28, 28), np.uint8)
-    image[0, 0, :3] = 0, 51, 255
-    scaled = keras.Sequential(model.layers[:2])(image).numpy()
-    np.testing.assert_allclose(scaled[0, :3], [0.0, 0.2, 1.0], rtol=1e-6)
-
-
-def test_dense_gives_probabilities() -> None:
-    """Whatever the image, the ten outputs are positive and sum to 1."""
-    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
-    probabilities = create_model(8, 0.2, 0.001)(images).numpy()
-    assert probabilities.min() > 0
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
-
-
-def test_dense_accepts_its_parameters() -> None:
-    """The dense architecture declares the types of its parameters; only the number of layers has a default."""
-    dense = load_architecture("dense")
-    types = {"hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int}
-    assert dense.parameters == types
-    assert dense.required == {"hidden_size", "dropout_rate", "learning_rate"}
-
-
-DIGITS = DatasetInfo("digits", (8, 8), "float32", (0, 16), tuple("0123456789"))
 COLOURS = DatasetInfo("colours", (12, 10, 3), "float32", (0, 1), ("red", "green", "blue"))
-
-
-@pytest.mark.parametrize(("info", "layers"), [(DIGITS, ["Flatten", "Rescaling"]), (COLOURS, ["Flatten"])])
-def test_dense_is_made_for_any_data_set(info: DatasetInfo, layers: list[str]) -> None:
-    """Shape, type and classes are those of the data; its range becomes 0 to 1, and one that is so stays as it is."""
-    model, n_pixels = create_model(5, 0.2, 0.001, dataset=info), int(np.prod(info.image_shape))
-    assert (model.input_shape[1:], model.inputs[0].dtype) == (info.image_shape, "float32")
-    assert model.count_params() == n_pixels * 5 + 5 + 5 * info.n_classes + info.n_classes
-    assert [type(layer).__name__ for layer in model.layers[:-3]] == layers
-    scaled = keras.Sequential(model.layers[:-3])(np.full((1, *info.image_shape), info.value_range[1], np.float32))
-    np.testing.assert_array_equal(scaled, np.ones((1, n_pixels)))
 
 
 # A user's own
@@ -408,105 +330,3 @@ def test_values_of_another_type_are_refused(user: str, name: str, value: Any, de
     assert repr(value) in str(caught.value)
     if name not in ("hidden_size", "learning_rate"):  # these two have a rule of their own in the study file
         assert str(caught.value) == f"study mine: model.{name} must be {declared}, but got {value!r}."
-
-
-# Callbacks
-
-USER_CALLBACKS = """
-import keras
-
-class Epochs(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        pass
-
-class Batches(Epochs):
-    def on_train_batch_end(self, batch, logs=None):
-        pass
-
-def one(): return Epochs()
-def several(): return [Epochs(), keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]
-def none(): return []
-def batches(): return [Epochs(), Batches()]
-def lambda_batches(): return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
-def nan(): return keras.callbacks.TerminateOnNaN()
-def checkpoint(folder): return keras.callbacks.ModelCheckpoint(folder / "weights.keras", save_freq="epoch")
-def checkpoint_batches(folder): return keras.callbacks.ModelCheckpoint(folder / "weights.keras", save_freq=100)
-def rates(folder):
-    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)
-    return [keras.callbacks.ReduceLROnPlateau(), rate, keras.callbacks.EarlyStopping(),
-            keras.callbacks.CSVLogger(folder / "log.csv")]
-def word(): return "early stopping"
-def kind(): return Epochs
-def raising(): raise KeyError("token")
-def demanding(rate, folder): return Epochs()
-def nothing(): pass
-def keras_list(): return keras.callbacks.CallbackList([Epochs()])
-"""
-
-
-@pytest.fixture
-def user_callbacks(make_module: MakeModule) -> Callable[[str], StudySpec]:
-    name = make_module("user_callbacks", USER_CALLBACKS)
-    return lambda function: make_spec(training={"callbacks": [f"{name}:{function}"]})
-
-
-@pytest.mark.parametrize(
-    ("function", "n_callbacks"), [("one", 1), ("several", 2), ("none", 0), ("checkpoint", 1), ("rates", 4)]
-)
-def test_callbacks_with_epoch_hooks(
-    user_callbacks: Callable[[str], StudySpec], tmp_path: Path, function: str, n_callbacks: int
-) -> None:
-    """A function may return one callback or a list; Keras' own that act once an epoch are accepted, fresh each time."""
-    code = UserCode(user_callbacks(function), FASHION_MNIST)
-    first, second = (make_callbacks(code.callbacks, CallbackArguments(0, {}, tmp_path)) for _ in range(2))
-    assert len(first) == n_callbacks
-    assert not {id(callback) for callback in first} & {id(callback) for callback in second}
-
-
-@pytest.mark.parametrize(
-    ("function", "text"),
-    [
-        ("missing", "must name a function, but module user_callbacks has no function missing."),
-        *(
-            (
-                function,
-                "must return keras.callbacks.Callback, or a list of them, empty for none, but "
-                f"user_callbacks:{function} returned {kind}.",
-            )
-            for function, kind in (("word", "str"), ("kind", "type"), ("nothing", "NoneType"))
-        ),
-        (
-            "keras_list",
-            "must return callbacks in a list, but user_callbacks:keras_list returned a CallbackList, which Keras makes "
-            "itself.",
-        ),
-        (
-            "raising",
-            "must return a callback, but user_callbacks:raising raised KeyError: 'token' (user_callbacks.py, line 26).",
-        ),
-        (
-            "demanding",
-            "must name functions that take trial, params and folder at most, but user_callbacks:demanding also needs "
-            "rate.",
-        ),
-        *(
-            (
-                function,
-                "must have epoch hooks only, as batches run inside the graph, but "
-                f"user_callbacks:{function} returned {name} with {hook}.",
-            )
-            for function, name, hook in (
-                ("batches", "Batches", "on_train_batch_end"),
-                ("lambda_batches", "LambdaCallback", "on_train_batch_end"),
-                ("nan", "TerminateOnNaN", "on_batch_end"),
-                ("checkpoint_batches", "ModelCheckpoint", "on_train_batch_end"),
-            )
-        ),
-    ],
-    ids=lambda value: value if len(value) < 20 else "",
-)
-def test_refused_callbacks(user_callbacks: Callable[[str], StudySpec], function: str, text: str) -> None:
-    """A callback that cannot be had, or that has a batch hook, is refused by name before any trial."""
-    with pytest.raises(SpecError) as caught:
-        prepare_spec(user_callbacks(function))
-    assert str(caught.value) == f"training.callbacks {text}"

@@ -1,0 +1,83 @@
+"""The dense model: its layers, its parameters, its outputs."""
+
+import keras
+import numpy as np
+import pytest
+
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.training.architecture import load_architecture
+from fmnist_optuna.training.dense import create_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("h", [1, 64, 257])
+def test_dense_has_one_hidden_layer(h: int) -> None:
+    """784-h-10 has 784 h + h + 10 h + 10 parameters."""
+    assert create_model(h, 0.2, 0.001).count_params() == 784 * h + h + h * 10 + 10
+
+
+def test_dense_counts_hidden_layers() -> None:
+    """Each further hidden layer adds h x h + h parameters, none at all leaves 784 x 10 + 10."""
+    h = 12
+    three = 784 * h + h + 2 * (h * h + h) + h * 10 + 10
+    assert create_model(h, 0.2, 0.001, n_hidden_layers=3).count_params() == three
+    assert create_model(h, 0.2, 0.001, n_hidden_layers=0).count_params() == 784 * 10 + 10
+
+
+def test_dense_layers() -> None:
+    """Flatten, scale, ReLU, dropout, softmax over ten; Adam of the given rate; uint8 in, float32 out."""
+    model = create_model(8, 0.25, 0.003)
+    names = [type(layer).__name__ for layer in model.layers]
+    assert names == ["Flatten", "Rescaling", "Dense", "Dropout", "Dense"]
+    assert (model.input_shape, model.inputs[0].dtype) == ((None, 28, 28), "uint8")
+    assert (model.output_shape, model.outputs[0].dtype) == ((None, 10), "float32")
+    hidden, dropout, output = model.layers[2:]
+    assert (hidden.activation, dropout.rate, output.activation) == (
+        keras.activations.relu,
+        0.25,
+        keras.activations.softmax,
+    )
+    assert type(model.optimizer) is keras.optimizers.Adam
+    assert float(model.optimizer.learning_rate.numpy()) == np.float32(0.003)
+
+
+def test_dense_scales_within() -> None:
+    """A uint8 of 0, 51, 255 reaches the first dense layer as 0, 0.2, 1."""
+    model = create_model(8, 0.2, 0.001)
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 0, :3] = 0, 51, 255
+    scaled = keras.Sequential(model.layers[:2])(image).numpy()
+    np.testing.assert_allclose(scaled[0, :3], [0.0, 0.2, 1.0], rtol=1e-6)
+
+
+def test_dense_gives_probabilities() -> None:
+    """Whatever the image, the ten outputs are positive and sum to 1."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    probabilities = create_model(8, 0.2, 0.001)(images).numpy()
+    assert probabilities.min() > 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_dense_accepts_its_parameters() -> None:
+    """The dense architecture declares the types of its parameters; only the number of layers has a default."""
+    dense = load_architecture("dense")
+    types = {"hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int}
+    assert dense.parameters == types
+    assert dense.required == {"hidden_size", "dropout_rate", "learning_rate"}
+
+
+DIGITS = DatasetInfo("digits", (8, 8), "float32", (0, 16), tuple("0123456789"))
+
+COLOURS = DatasetInfo("colours", (12, 10, 3), "float32", (0, 1), ("red", "green", "blue"))
+
+
+@pytest.mark.parametrize(("info", "layers"), [(DIGITS, ["Flatten", "Rescaling"]), (COLOURS, ["Flatten"])])
+def test_dense_is_made_for_any_data_set(info: DatasetInfo, layers: list[str]) -> None:
+    """Shape, type and classes are those of the data; its range becomes 0 to 1, and one that is so stays as it is."""
+    model, n_pixels = create_model(5, 0.2, 0.001, dataset=info), int(np.prod(info.image_shape))
+    assert (model.input_shape[1:], model.inputs[0].dtype) == (info.image_shape, "float32")
+    assert model.count_params() == n_pixels * 5 + 5 + 5 * info.n_classes + info.n_classes
+    assert [type(layer).__name__ for layer in model.layers[:-3]] == layers
+    scaled = keras.Sequential(model.layers[:-3])(np.full((1, *info.image_shape), info.value_range[1], np.float32))
+    np.testing.assert_array_equal(scaled, np.ones((1, n_pixels)))
