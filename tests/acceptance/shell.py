@@ -350,9 +350,7 @@ class Started:
 
     def descendants(self) -> list[psutil.Process]:
         """The processes that it started, and theirs: all others of its group, whoever's children they are."""
-        return [
-            process for process in psutil.process_iter() if process.pid != self.pid and _group_of(process) == self.pid
-        ]
+        return [process for process in processes_of_group(self.pid) if process.pid != self.pid]
 
     def __enter__(self) -> "Started":
         return self
@@ -374,11 +372,16 @@ class FinishedStudy:
     run: Answer
 
 
-def _group_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getpgid(process.pid)
-    except ProcessLookupError:
-        return None
+def processes_of_group(group: int) -> list[psutil.Process]:
+    """The processes of a process group, whoever's children they are."""
+
+    def is_in(process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == group
+        except ProcessLookupError:
+            return False
+
+    return [process for process in psutil.process_iter() if is_in(process)]
 
 
 def make_paced(folder: Path, pace_seconds: float) -> Shell:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from shell import POLL_SECONDS, TIMEOUT_SECONDS, Answer, Shell, Started, is_alive, wait_until_gone
+from shell import POLL_SECONDS, TIMEOUT_SECONDS, Answer, Shell, Started, is_alive, processes_of_group, wait_until_gone
 
 NAME = "bad-day"
 STUDY = """\
@@ -200,15 +200,8 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = TIMEOUT_S
 
 
 def members(run: Started) -> list[psutil.Process]:
-    """Every live process of a command, orphans included: it began a session of its own, which they keep."""
-    return [process for process in psutil.process_iter() if is_alive(process) and _session(process) == run.pid]
-
-
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid)
-    except ProcessLookupError:
-        return None
+    """Every live process of a command, orphans included: it began a process group of its own, in which they stay."""
+    return [process for process in processes_of_group(run.pid) if is_alive(process)]
 
 
 def forkserver_of(run: Started) -> psutil.Process | None:
