@@ -19,7 +19,7 @@ from fmnist_optuna.ledger.urls import check_url
 def open_storage(
     options: StorageOptions,
     *,
-    make_tables: Callable[["Storage"], None] | None = None,
+    make_tables: Callable[[Storage], None] | None = None,
     is_patient: bool = False,
 ) -> Storage:
     """Open a storage and check that it is one of ours.

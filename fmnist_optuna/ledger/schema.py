@@ -18,7 +18,6 @@ from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.wording import count
 
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
-
 FIRST_PREFIXED_VERSION = 3  # of our tables; before, the version lay in a table of another name
 
 
