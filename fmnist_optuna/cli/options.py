@@ -91,8 +91,8 @@ def make_run_options(
 
 
 def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
-    """For the block in which TensorFlow is loaded: its greeting is neither an error nor JSON."""
-    return silent_stderr() if common.is_for_machines and sys.stderr is not None else nullcontext()
+    """For the block in which TensorFlow is loaded: its greeting is for those who want every record."""
+    return nullcontext() if common.log_level <= logging.DEBUG or sys.stderr is None else silent_stderr()
 
 
 def open_storage_of(common: Common) -> "Storage":

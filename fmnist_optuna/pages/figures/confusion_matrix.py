@@ -24,7 +24,9 @@ def draw_confusion_matrix(evaluation: Evaluation) -> go.Figure:
             colorbar={"title": "%", "thickness": 12},
         )
     )  # fmt: skip
-    figure.update_xaxes(title_text="answer", tickangle=-45, title_standoff=4)
-    figure.update_yaxes(title_text="true class", autorange="reversed", title_standoff=4)
+    # By their type plotly would take names such as "7" for numbers and label every other one.
+    axis = {"type": "category", "dtick": 1 if is_lettered else None, "title_standoff": 4}
+    figure.update_xaxes(title_text="answer", tickangle=-45, **axis)
+    figure.update_yaxes(title_text="true class", autorange="reversed", **axis)
     finish_figure(figure, height=520)
     return figure
