@@ -243,7 +243,7 @@ def test_a_module_that_is_not_found_is_told_with_where(odd: tuple[Shell, Path, A
 
 def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, list[Path], list[object]]:
     """Exit status of a run that met a signal in its first epoch, its temporary files, and the cells it left running."""
-    shell = make_paced(folder, 0.5)
+    shell = make_paced(folder, 2.0)
     (folder / "temporary").mkdir()
     shell = shell.with_variables(TMPDIR=str(folder / "temporary"))
     before = signal.signal(signum, signal.SIG_IGN) if is_ignored else None  # as nohup does
