@@ -91,8 +91,9 @@ def make_run_options(
 
 
 def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
-    """For the block in which TensorFlow is loaded: its greeting is for those who want every record."""
-    return nullcontext() if common.log_level <= logging.DEBUG or sys.stderr is None else silent_stderr()
+    """For the block in which TensorFlow is loaded: its greeting is for people who want every record; it is no JSON."""
+    is_wanted = common.log_level <= logging.DEBUG and common.log_format != "json"
+    return nullcontext() if is_wanted or sys.stderr is None else silent_stderr()
 
 
 def open_storage_of(common: Common) -> "Storage":

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -31,7 +32,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.signals import ENDING, caught_signals, handle_signals
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError
+from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, UsageError
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.processes.temporary import use_for_all_temporary_files
 from fmnist_optuna.settings import prepare_training_environment
@@ -147,8 +148,10 @@ def _read_spec(study_file: Path | None, name: str | None, data: str | None, prun
     """The study file, in which an option's value takes the place of the file's."""
     # These load pydantic and hashlib.
     from fmnist_optuna.spec.reading import parse_spec
-    from fmnist_optuna.spec.study_spec import StudySpec
+    from fmnist_optuna.spec.study_spec import PATTERN_RULES, SOURCE_PATTERN, StudySpec
 
+    if data is not None and not re.fullmatch(SOURCE_PATTERN, data):
+        raise UsageError(f"--data {PATTERN_RULES[SOURCE_PATTERN]}, but got {data!r}.")
     spec = StudySpec() if study_file is None else read_study_file(study_file)
     content = spec.model_dump(mode="json", exclude_unset=True)
     if name is not None:

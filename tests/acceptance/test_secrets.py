@@ -399,7 +399,7 @@ def test_every_line_of_json_logs_is_a_record(traces: Traces) -> None:
     alone = [json.loads(line) for line in traces.answers["worker"].stderr.splitlines()]
     (ended,) = [line for line in alone if line["event"] == "trial_ended"]
     assert (ended["state"], ended["study"], ended["trial"], len(ended["cell"])) == ("COMPLETE", "other", 0, 64)
-    assert 0 < ended["value"] <= 1
+    assert 0 < ended["val_accuracy"] <= 1
     for lines, study in ((of_workers, "small"), (alone[:-1], "other")):
         assert {(line["study"], bool(line["worker"])) for line in lines} == {(study, True)}
     (failed, _) = [line for line in of_workers if line["event"] == "trial_failed"]
