@@ -57,6 +57,11 @@ def format_percent(fraction: float | None, n_digits: int = 2) -> str:
     return ABSENT if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{n_digits}f} %"
 
 
+def format_shape(lengths: Iterable[int | None]) -> str:
+    """The shape of n images or answers, from that of one: `(n, 28, 28)`; None is any length."""
+    return f"({', '.join(['n', *('any' if length is None else str(length) for length in lengths)])})"
+
+
 def format_points(fraction: float) -> str:
     """A standard deviation, or another distance between fractions, in points of percent: `0.31`."""
     return f"{100 * fraction:.2f}"

@@ -9,10 +9,11 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from fmnist_optuna.bridge.artifacts import weights_path
+from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.results.evaluation import StoredWeights
+from fmnist_optuna.results.evaluation import StoredWeights, find_weights
 from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -75,16 +76,7 @@ def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
 
 
 def stored_weights(session: Session, trial: FrozenTrial, **changes: Any) -> StoredWeights:
-    stored = StoredWeights(
-        trial=trial.number,
-        params=trial.params,
-        seed=trial.user_attrs["seed"],
-        path=weights_path(session.storage.artifacts, session.optuna_storage, trial),
-        sha256=trial.user_attrs["weights_sha256"],
-        val_accuracy=trial.value or 0.0,
-        environment=trial.user_attrs["environment"],
-    )
-    return replace(stored, **changes)
+    return replace(find_weights(session, read_attempt(trial)), **changes)
 
 
 def share_of_hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:

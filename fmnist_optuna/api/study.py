@@ -10,7 +10,7 @@ from fmnist_optuna.ledger.records import CellCounts, WorkerRow
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.attempts import find_attempt, list_attempts
+from fmnist_optuna.study.attempts import attempt_row, find_attempt, list_attempts
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study, raise_generation
 from fmnist_optuna.study.verification import Verification, verify
@@ -66,21 +66,8 @@ class Study:
             pandas.DataFrame(study.trials()).groupby("params_hidden_size").val_accuracy.max()
         """
         return [
-            {
-                "trial": row.number,
-                "cell": row.cell_id,
-                "state": row.state.optuna_name,
-                **{f"params_{name}": value for name, value in row.params.items()},
-                "val_accuracy": row.val_accuracy,
-                "epochs": row.n_epochs,
-                "seconds": row.seconds,
-                "attempt": row.attributes.attempt or 1,
-                "worker": row.worker,
-                "reason": row.attributes.reason,
-                "error": row.attributes.error,
-                "foreign": row.is_foreign,
-            }
-            for row in list_attempts(self._session)
+            {**attempt_row(attempt, {f"params_{name}": value for name, value in attempt.params.items()})}
+            for attempt in list_attempts(self._session)
         ]
 
     def curve(self, trial: int) -> list[Epoch]:

@@ -170,20 +170,10 @@ def trials_answer(attempts: list[Attempt]) -> Answer:
 
 def trial_answer(attempt: Attempt) -> Answer:
     """One attempt."""
-    return {
-        "trial": attempt.number,
-        "cell": attempt.cell_id,
-        "state": attempt.state.optuna_name,
-        "params": {name: _json_value(value) for name, value in attempt.params.items()},
-        "val_accuracy": attempt.val_accuracy,
-        "epochs": attempt.n_epochs,
-        "seconds": round(attempt.seconds, 3),
-        "attempt": attempt.attributes.attempt or 1,
-        "worker": attempt.worker,
-        "reason": attempt.attributes.reason,
-        "error": attempt.attributes.error,
-        "foreign": attempt.is_foreign,
-    }
+    from fmnist_optuna.study.attempts import attempt_row  # loads Optuna and SQLAlchemy
+
+    params = {name: _json_value(value) for name, value in attempt.params.items()}
+    return {**attempt_row(attempt, {"params": params}), "seconds": round(attempt.seconds, 3)}
 
 
 def details_answer(details: TrialDetails) -> Answer:

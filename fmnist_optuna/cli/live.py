@@ -16,6 +16,7 @@ from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.study_tables import describe_counts, running_table
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
+from fmnist_optuna.ledger.progress import NewResults
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.pages.time_left import RemainingTime
 from fmnist_optuna.running.observer import Observer
@@ -23,7 +24,6 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import count, format_duration, format_params, format_percent
 
 REFRESH_SECONDS = 0.5
-OVERLAP_SECONDS = 5.0  # of two looks: two trials may finish at one time, or be committed out of order
 
 
 def make_observer(common: Common) -> "StudyObserver":
@@ -36,8 +36,7 @@ class StudyObserver(Observer):
     """Plain lines: one for the study, one for each finished trial."""
 
     def __init__(self) -> None:
-        self._finished_until = 0.0
-        self._told: set[int | None] = set()
+        self._results: NewResults | None = None
         self._next_look = 0.0
         self._session: Session | None = None
 
@@ -61,8 +60,8 @@ class StudyObserver(Observer):
         self.line(
             f"study {describe_study(record)} {verb}: {describe_counts(counts)}; data {record.data_fingerprint[:12]}"
         )
-        self._finished_until = session.history.last_finished_at()
-        self._told = {cell.trial_id for cell in session.history.finished(since=self._finished_until - OVERLAP_SECONDS)}
+        self._results = NewResults(session.history, since=session.history.last_finished_at())
+        self._results.read()  # these were there before
 
     def opened(self, address: str) -> None:
         """Say where the dashboard is."""
@@ -82,16 +81,13 @@ class StudyObserver(Observer):
 
     def look(self, session: Session) -> None:
         """One line for each trial finished since the last look."""
-        recent = session.history.finished(since=self._finished_until - OVERLAP_SECONDS)
-        finished = [cell for cell in recent if cell.trial_id not in self._told]
+        finished = [] if self._results is None else self._results.read()
         if not finished:
             return
-        self._told.update(cell.trial_id for cell in finished)
         counts = session.history.counts()
         n_before = counts.done - len(finished)
         for offset, cell in enumerate(finished, start=1):
             self.line(f"[{n_before + offset}/{counts.total}] {describe_finished(cell)}")
-        self._finished_until = max(cell.finished_at or 0.0 for cell in finished)
 
     def stopping(self, how: str) -> None:
         """Say that the workers finish their epoch."""

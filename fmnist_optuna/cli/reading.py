@@ -112,15 +112,16 @@ def trials(
 
 def _write_csv(attempts: Sequence["Attempt"]) -> None:
     """One line for each attempt, with a column for each parameter."""
+    from fmnist_optuna.study.attempts import attempt_row  # loads Optuna and SQLAlchemy
+
     names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
     columns = ("trial", "cell", "state", "val_accuracy", "epochs", "seconds", "attempt", "worker", "reason", "error")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*columns[:3], *names, *columns[3:]])
     for attempt in attempts:
-        noted, params = attempt.attributes, [attempt.params.get(name, "") for name in names]
-        result = [attempt.val_accuracy, attempt.n_epochs, f"{attempt.seconds:.3f}"]
-        what = [noted.attempt or 1, attempt.worker, noted.reason, noted.error]
-        writer.writerow([attempt.number, attempt.cell_id, attempt.state.optuna_name, *params, *result, *what])
+        row = {**attempt_row(attempt, {}), "seconds": f"{attempt.seconds:.3f}"}
+        values, params = [row[column] for column in columns], [attempt.params.get(name, "") for name in names]
+        writer.writerow([*values[:3], *params, *values[3:]])
 
 
 @command(group, "show")

@@ -90,7 +90,6 @@ def dashboard(
 
 
 def _say_how_to_use_it(is_writable: bool, has_token_file: bool) -> None:
-
     kind, level = ("WRITABLE", logging.WARNING) if is_writable else ("Read-only", logging.INFO)
     say(f"{kind}; Ctrl-C stops it.", level)
     if has_token_file:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
+from fmnist_optuna.wording import format_shape
 
 Images = npt.NDArray[np.uint8 | np.float32]  # (n, *image_shape)
 Labels = npt.NDArray[np.uint8]  # (n,)
@@ -82,7 +83,7 @@ class DatasetInfo:
     @property
     def array_shape(self) -> str:
         """The shape of an array of images: `(n, 28, 28)`."""
-        return f"({', '.join(map(str, ('n', *self.image_shape)))})"
+        return format_shape(self.image_shape)
 
     def draw_noise(self, n_images: int) -> Images:
         """The same images of noise each time: what a model is tried on where no data is at hand."""

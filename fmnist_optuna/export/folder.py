@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
@@ -34,9 +33,8 @@ from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
-from fmnist_optuna.results.evaluation import open_weights, recorded_seed, summarize
+from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_weights, summarize
 from fmnist_optuna.results.winner import finished_attempt, winning_attempt
-from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import load_splits_of
@@ -128,13 +126,9 @@ def _write(
 ) -> tuple[Facts, dict[str, Json]]:
     """Everything into a folder; returns what the export is, and the content of its manifest."""
     record, confirmation = session.record, find_confirmation(session)
-    trial = session.optuna_storage.get_trial(attempt.trial_id)
-    weights = weights_path(session.storage.artifacts, session.optuna_storage, trial)
+    stored = find_weights(session, attempt)
     ends_in_logits = Call(
-        _write_models,
-        *(record.spec, record.info, attempt.params, recorded_seed(attempt)),
-        *(weights, opening.weights_sha256, folder, tuple(formats)),
-        doing="writing the model",
+        _write_models, record.spec, record.info, stored, folder, tuple(formats), doing="writing the model"
     ).result()
     is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
     facts = Facts(
@@ -157,18 +151,11 @@ def _write(
 
 
 def _write_models(
-    spec: StudySpec,
-    info: DatasetInfo,
-    params: Params,
-    seed: int,
-    weights: Path,
-    weights_sha256: str,
-    folder: Path,
-    formats: tuple[str, ...],
+    spec: StudySpec, info: DatasetInfo, stored: StoredWeights, folder: Path, formats: tuple[str, ...]
 ) -> bool:
     from fmnist_optuna.export.saved_model import write_models  # loads TensorFlow
 
-    return write_models(spec, info, params, seed, weights, weights_sha256, folder, formats)
+    return write_models(spec, info, stored, folder, formats)
 
 
 def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None) -> Parity:

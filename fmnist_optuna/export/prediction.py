@@ -15,6 +15,7 @@ from fmnist_optuna.data.pictures import Picture, read_pictures
 from fmnist_optuna.data.synthetic import SYNTHETIC
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
+from fmnist_optuna.wording import format_shape
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -179,7 +180,7 @@ class ExportedModel:
         return form == (info.dtype, info.image_shape, info.n_classes)
 
     def _describe_images(self) -> str:
-        return f"{self._dtype} (n, {', '.join(map(str, self._image_shape))})"
+        return f"{self._dtype} {format_shape(self._image_shape)}"
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """What the model gives each class.
@@ -197,8 +198,10 @@ class ExportedModel:
 
         serve = self._serve = self._serve or self._load()
         if images.dtype != self._dtype or images.shape[1:] != self._image_shape:
-            taken = self._describe_images().replace(" ", " of shape ", 1)
-            raise DataError(f"images must be {taken}, but are {images.dtype} of shape {images.shape}.")
+            shape = format_shape(self._image_shape)
+            raise DataError(
+                f"images must be {self._dtype} of shape {shape}, but are {images.dtype} of shape {images.shape}."
+            )
         answer: NDArray[np.float32] = serve(image=tf.constant(images))["probabilities"].numpy()
         return answer
 

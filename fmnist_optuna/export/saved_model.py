@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import MismatchError, StorageError
-from fmnist_optuna.search.cell import Params
+from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
@@ -18,14 +18,7 @@ KERAS_FILE = "model.keras"
 
 
 def write_models(
-    spec: StudySpec,
-    info: DatasetInfo,
-    params: Params,
-    seed: int,
-    weights: Path,
-    weights_sha256: str,
-    folder: Path,
-    formats: Sequence[str],
+    spec: StudySpec, info: DatasetInfo, stored: StoredWeights, folder: Path, formats: Sequence[str]
 ) -> bool:
     """Write a model with stored weights into a folder: a SavedModel, a `.keras` file, or both.
 
@@ -42,15 +35,15 @@ def write_models(
         MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
         StorageError: The folder takes no more.
     """
-    model = build_recorded(spec, info, params, seed)
-    load_weights(model, weights, weights_sha256)
+    model = build_recorded(spec, info, stored.params, stored.seed)
+    load_weights(model, stored.path, stored.sha256)
     has_logits = gives_logits(model, info)
     try:
         if "savedmodel" in formats:
             _write_saved_model(model, info, has_logits, folder)
         if "keras" in formats:
             model.save(folder / KERAS_FILE)
-            _check_reload(folder / KERAS_FILE, weights_sha256)
+            _check_reload(folder / KERAS_FILE, stored.sha256)
     except (OSError, tf.errors.OpError) as error:
         cause = " ".join(str(error).split())
         raise StorageError(

@@ -19,6 +19,7 @@ from fmnist_optuna.search.metric import Epoch
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
+OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
 FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
 # Two of Optuna's tables, named here so that Optuna need not be imported.
 _trials = table("trials", column("trial_id"), column("study_id"))
@@ -180,6 +181,28 @@ class History(StudyPart):
         )
         with self.storage.read() as connection:
             return [WorkerRow(*row) for row in connection.execute(query)]
+
+
+class NewResults:
+    """The cells that got their result since the last look, each given once.
+
+    Args:
+        history: Of the study.
+        since: Where the first look begins: seconds since 1970 UTC, by the database's clock.
+    """
+
+    def __init__(self, history: History, since: float = 0.0) -> None:
+        self._history = history
+        self._until = since
+        self._given: set[int | None] = set()
+
+    def read(self) -> list[Cell]:
+        """Those that are new, in the order in which they got their result."""
+        recent = self._history.finished(since=self._until - OVERLAP_SECONDS)
+        new = [cell for cell in recent if cell.trial_id not in self._given]
+        self._given.update(cell.trial_id for cell in new)
+        self._until = max([self._until, *(cell.finished_at or 0.0 for cell in new)])
+        return new
 
 
 def _epoch(row: StoredRow) -> Epoch:

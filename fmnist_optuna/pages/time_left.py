@@ -3,12 +3,11 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from fmnist_optuna.ledger.progress import History
+from fmnist_optuna.ledger.progress import History, NewResults
 from fmnist_optuna.ledger.records import Cell, CellCounts
 from fmnist_optuna.search.cell import Params
 
 SIZE = "hidden_size"  # what a cell's time depends on most
-OVERLAP_SECONDS = 5.0  # results of several workers may commit a little out of order
 
 
 @dataclass
@@ -36,9 +35,8 @@ class RemainingTime:
     def __init__(self, history: History) -> None:
         self._history = history
         self._groups: dict[Hashable, _Group] = {}
-        self._n_cells = self._n_failed = 0
-        self._told: set[int | None] = set()
-        self._until = 0.0
+        self._n_cells = self._n_failed = self._n_finished = 0
+        self._results = NewResults(history)
 
     def estimate(self, counts: CellCounts, running: list[Cell]) -> float | None:
         """Seconds until the last result, at the number of workers now at work.
@@ -72,14 +70,12 @@ class RemainingTime:
                 group.n_failed = 0
             for failed in self._history.failed():
                 self._group(failed.params).n_failed += 1
-        if counts.done != len(self._told):
-            for cell in self._history.finished(since=self._until - OVERLAP_SECONDS):
-                if cell.trial_id not in self._told:
-                    self._told.add(cell.trial_id)
-                    self._until = max(self._until, cell.finished_at or 0.0)
-                    group = self._group(cell.params)
-                    group.n_finished += 1
-                    group.seconds += cell.seconds
+        if counts.done != self._n_finished:
+            for cell in self._results.read():
+                self._n_finished += 1
+                group = self._group(cell.params)
+                group.n_finished += 1
+                group.seconds += cell.seconds
 
     def _group(self, params: Params) -> _Group:
         return self._groups.setdefault(params.get(SIZE), _Group())

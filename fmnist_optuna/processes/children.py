@@ -23,7 +23,7 @@ from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
 # Named, not imported: they load TensorFlow, in the children alone.
 PRELOADED = ["fmnist_optuna.work.preloaded"]
 PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
-LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_light_child"
+LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_child"
 SERVER = "server"  # names the file with what the server of all children says
 ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
 

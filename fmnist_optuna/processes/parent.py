@@ -1,4 +1,4 @@
-"""What becomes of a child when its parent ends, and what a child without TensorFlow must do first."""
+"""What becomes of a child when its parent ends, and what every child must do first."""
 
 import multiprocessing
 import os
@@ -27,9 +27,3 @@ def become_child() -> None:
     """Prepare a child; Ctrl-C is its parent's business, and it does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watch_parent(lambda: os._exit(1))
-
-
-def become_light_child() -> None:
-    """Prepare a child that the warm server did not start."""
-
-    become_child()

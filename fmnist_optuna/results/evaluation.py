@@ -96,22 +96,29 @@ def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purp
     sha256 = str(attempt.attributes.weights_sha256)
 
     def score() -> Scores:
-        record, optuna_storage = session.record, session.optuna_storage
-        trial = optuna_storage.get_trial(attempt.trial_id)
-        stored = StoredWeights(
-            trial=attempt.number,
-            params=attempt.params,
-            seed=recorded_seed(attempt),
-            path=weights_path(session.storage.artifacts, optuna_storage, trial),
-            sha256=sha256,
-            val_accuracy=attempt.val_accuracy or 0.0,
-            environment=attempt.attributes.environment,
-        )
-        place = find_place(record, data_dir)
-        return Call(_score_weights, record.spec, stored, place, doing="scoring the weights").result()
+        stored, place = find_weights(session, attempt), find_place(session.record, data_dir)
+        return Call(_score_weights, session.record.spec, stored, place, doing="scoring the weights").result()
 
     with explained_by_code(session, attempt):
         return session.openings.open(attempt.trial_id, sha256, purpose, score)
+
+
+def find_weights(session: Session, attempt: Attempt) -> StoredWeights:
+    """The stored weights of a complete attempt.
+
+    Raises:
+        MismatchError: They are missing, or the attempt recorded no seed.
+    """
+    trial = session.optuna_storage.get_trial(attempt.trial_id)
+    return StoredWeights(
+        trial=attempt.number,
+        params=attempt.params,
+        seed=recorded_seed(attempt),
+        path=weights_path(session.storage.artifacts, session.optuna_storage, trial),
+        sha256=str(attempt.attributes.weights_sha256),
+        val_accuracy=attempt.val_accuracy or 0.0,
+        environment=attempt.attributes.environment,
+    )
 
 
 def recorded_seed(attempt: Attempt) -> int:

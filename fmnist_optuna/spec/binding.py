@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.search.cell import (
-    BATCH_SIZE,
-    MAX_INTEGER,
-    OF_TRAINING,
-    canonical_json,
-)
+from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
 from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec, Value
 
 Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter: a type, its possible values, or nothing

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from fmnist_optuna.search.cell import (
-    canonical_json,
-)
+from fmnist_optuna.search.cell import canonical_json
 
 
 def differences(stored: Mapping[str, object], given: Mapping[str, object]) -> list[str]:

@@ -1,10 +1,12 @@
 """The attempts of a study: Optuna's trials with what our tables know of their epochs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.errors import NotFoundError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.metric import VAL_ACCURACY
@@ -39,6 +41,29 @@ def find_attempt(session: Session, number: int) -> Attempt:
         f"study {session.record.name}: there is no trial {number}; "
         f"`fmnist-optuna trials {session.record.name}` shows what there is."
     )
+
+
+def attempt_row(attempt: Attempt, params: Mapping[str, Json]) -> dict[str, Json]:
+    """An attempt as a row, by the names that all answers have for it.
+
+    Args:
+        params: Its parameters, as columns of the row.
+    """
+    noted = attempt.attributes
+    return {
+        "trial": attempt.number,
+        "cell": attempt.cell_id,
+        "state": attempt.state.optuna_name,
+        **params,
+        "val_accuracy": attempt.val_accuracy,
+        "epochs": attempt.n_epochs,
+        "seconds": attempt.seconds,
+        "attempt": noted.attempt or 1,
+        "worker": attempt.worker,
+        "reason": noted.reason,
+        "error": noted.error,
+        "foreign": attempt.is_foreign,
+    }
 
 
 def result_of(session: Session, cell: Cell) -> Attempt:

@@ -15,10 +15,7 @@ from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.bridge.trials import make_distributions, make_pruner, make_sampler
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.errors import (
-    JoinRefusedError,
-    MismatchError,
-)
+from fmnist_optuna.errors import JoinRefusedError, MismatchError
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
@@ -70,7 +67,6 @@ def create_or_join(
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
-
     trials = open_optuna(storage)
     study = optuna.create_study(
         study_name=spec.name,
@@ -98,7 +94,7 @@ def _seed(
     code: OfferedCode | None,
     parent: StudyRecord | None,
 ) -> tuple[StudyRecord, int]:
-
+    """Our row of the study and its cells, in one transaction."""
     storage, study_id = ledger.storage, ledger.study_id
     with storage.write() as connection:
         _insert_row(connection, ledger, spec, data, parent)
@@ -164,7 +160,6 @@ def _add_grid(connection: Connection, row: StoredRow, spec: StudySpec) -> list[G
 
 def ordered_points(spec: StudySpec) -> list[Point]:
     """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
-
     sampler = make_sampler(spec.grid)
     return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
 

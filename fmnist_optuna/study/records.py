@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from fmnist_optuna import __version__
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.errors import (
-    DataError,
-    SpecError,
-    UnreadableStudyError,
-)
+from fmnist_optuna.errors import DataError, SpecError, UnreadableStudyError
 from fmnist_optuna.ledger.tables import StoredRow
 from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.spec.reading import restore_spec

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
-from fmnist_optuna.errors import (
-    NotFoundError,
-    UsageError,
-)
+from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import StoredRow, studies

@@ -17,6 +17,7 @@ from fmnist_optuna.training.contract import check_steps
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.signature import read_signature
 from fmnist_optuna.user_modules.functions import as_spec_error, load_function
+from fmnist_optuna.wording import format_shape
 
 N_PROBES = 4  # images of noise that a model is tried on
 HOLD_BYTES = ("uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64")  # types with room for 0 to 255
@@ -122,14 +123,14 @@ class _TrialCall:
         shape, dtype = inputs[0].shape[1:], keras.backend.standardize_dtype(inputs[0].dtype)
         is_kept = "float" in dtype or (self.info.dtype == "uint8" and dtype in HOLD_BYTES)
         if not is_kept or not _is_alike(shape, self.info.image_shape):
-            raise SpecError(f"{self._rule()} takes {dtype} {_describe_shape(shape)}.")
+            raise SpecError(f"{self._rule()} takes {dtype} {format_shape(shape)}.")
 
     def check_answers(self) -> None:
         """Refuse a model of another output, or one whose answer to an image depends on chance or on other images."""
         output, again = self._answer(N_PROBES), self._answer(N_PROBES)
         shape = getattr(output, "shape", None)
         if shape is None or tuple(shape) != (N_PROBES, self.info.n_classes):
-            came = type(output).__name__ if shape is None else _describe_shape(shape[1:])
+            came = type(output).__name__ if shape is None else format_shape(shape[1:])
             raise SpecError(f"{self._rule()} gives {came}.")
         if not np.array_equal(output, again, equal_nan=True):
             raise SpecError(
@@ -160,10 +161,6 @@ def _is_alike(taken: Sequence[int | None], given: Sequence[int]) -> bool:
     """Whether an Input of one shape takes images of another: None is any length, a last axis of 1 may be missing."""
     lengths = [list(shape[:-1] if shape and shape[-1] == 1 else shape) for shape in (taken, given)]
     return len(lengths[0]) == len(lengths[1]) and all(one in (None, other) for one, other in zip(*lengths, strict=True))
-
-
-def _describe_shape(shape: Sequence[int | None]) -> str:
-    return f"({', '.join(['n', *('any' if length is None else str(length) for length in shape)])})"
 
 
 def _as_numbers(output: tf.Tensor) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from small_study import make_spec
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError, SpecError
+from fmnist_optuna.results.evaluation import StoredWeights
 
 PARAMS = {"width": 8}
 MODEL = """
@@ -59,7 +60,8 @@ def test_every_model_answers_with_probabilities(
     assert np.allclose(expected.sum(axis=1), 1, atol=1e-5)
     assert np.array_equal(expected.argmax(axis=1), model(images).numpy().argmax(axis=1))
     formats = ("savedmodel",) if "own" in kind else ("savedmodel", "keras")
-    has_logits = write_models(spec, FASHION_MNIST, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", formats)
+    stored = StoredWeights(0, PARAMS, 0, tmp_path / "weights", sha256, 0.0, None)
+    has_logits = write_models(spec, FASHION_MNIST, stored, tmp_path / "model", formats)
     assert has_logits == kind.startswith("logits")
     serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     answer = serve(image=tf.constant(images))
@@ -80,9 +82,10 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
     spec = make_spec({"width": [8]}, model={"architecture": f"{name}:make"})
     model = build_model(load_architecture(spec.model.architecture), spec, PARAMS, FASHION_MNIST)
     sha256 = save_weights(model, tmp_path / "weights")
+    stored = StoredWeights(0, PARAMS, 0, tmp_path / "weights", sha256, 0.0, None)
     (tmp_path / "model").mkdir()
     with pytest.raises(MismatchError, match="register your own classes"):
-        write_models(spec, FASHION_MNIST, PARAMS, 0, tmp_path / "weights", sha256, tmp_path / "model", ("keras",))
+        write_models(spec, FASHION_MNIST, stored, tmp_path / "model", ("keras",))
 
 
 @pytest.mark.parametrize(
