@@ -24,8 +24,14 @@ OWN_FOLDER = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Give this run a folder for temporary files that no other run knows, and signals that act on what it starts."""
-    # A suite in the background of a script ignores Ctrl-C, and would hand that on to the commands that are sent it.
-    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    # A suite in the background of a script, or under nohup, ignores signals, and would hand that on to the commands
+    # that it sends them.
+    standard = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    for signum, handler in standard.items():
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, handler)
     if config.option.basetemp is None:  # the processes of a parallel run get theirs from the first one
