@@ -26,14 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give this run a folder for temporary files that no other run knows, and signals that act on what it starts."""
     # A suite in the background of a script, or under nohup, ignores signals, and would hand that on to the commands
     # that it sends them.
-    standard = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGQUIT: signal.SIG_DFL,
-        signal.SIGHUP: signal.SIG_DFL,
-    }
-    for signum, handler in standard.items():
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_IGN:
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
     if config.option.basetemp is None:  # the processes of a parallel run get theirs from the first one
         config.stash[OWN_FOLDER] = config.option.basetemp = tempfile.mkdtemp(prefix="fmnist-tests-")
 

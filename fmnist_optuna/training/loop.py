@@ -27,7 +27,7 @@ class TrainingResult:
         best_epoch: 0-based epoch with the best val_accuracy. The model holds its weights, unless a callback of the
             user's put others there when the training ended.
         val_accuracy: Of the weights that the model holds, 0..1.
-        is_diverged: Whether a loss became NaN or infinite.
+        is_diverged: Whether a loss, or a weight that the model holds, became NaN or infinite.
     """
 
     epochs: tuple[Epoch, ...]
@@ -109,7 +109,13 @@ def train(
     watched = [best, *check_monitors(callbacks, metrics.names())]
     loop = _Loop(model, data, metrics, watched, batch_size=batch_size, max_epochs=max_epochs, seed=seed)
     epochs = loop.run()
-    return TrainingResult(tuple(epochs), best.best_epoch, loop.validate().accuracy, not epochs[-1].is_finite)
+    is_diverged = not (epochs[-1].is_finite and _has_finite_weights(model))
+    return TrainingResult(tuple(epochs), best.best_epoch, loop.validate().accuracy, is_diverged)
+
+
+def _has_finite_weights(model: keras.Model) -> bool:
+    """Whether all are numbers; a loss may hide one that is not, as on some processors relu(NaN) is 0."""
+    return all(bool(np.isfinite(weight.numpy()).all()) for weight in model.trainable_weights)
 
 
 class _Loop:

@@ -175,7 +175,7 @@ def _rehearse_once(code: UserCode, params: Params, seed: int, data: ResidentData
     with as_spec_error(f"{rule}, but raised", "while it trains"):
         model, result = train_cell(code, params, seed, data, [_EndAfter(n_epochs)], trial=number - 1)
         if result.is_diverged:
-            raise SpecError(f"{rule}, but its loss is not finite in its first steps.")
+            raise SpecError(f"{rule}, but its loss or its weights are not finite after its first steps.")
         _check_weights(model, code, params, seed, data, rule)
 
 

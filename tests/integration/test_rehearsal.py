@@ -142,7 +142,7 @@ def spec_of(module: str, function: str, callback: str | None = None, **training:
         ("hinge", None, "use sparse_categorical_crossentropy"),
         ("only_eager", None, "with units 4, but raised AttributeError"),
         ("only_trained", None, "with units 4, but raised KeyError"),
-        ("backwards", None, "with units 4, but its loss is not finite in its first steps"),
+        ("backwards", None, "with units 4, but its loss or its weights are not finite after its first steps"),
         ("unsaved", None, "stored weights give other answers when they are loaded again"),
         ("noise", None, "must give the same answers to the same images"),
         ("good", "crashes_later", "a second time in one process, as it did a first time"),

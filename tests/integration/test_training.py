@@ -511,6 +511,21 @@ def test_learning_rate_beyond_all_bounds_ends_as_diverged(few_garments: Resident
     assert len(result.epochs) == 1
 
 
+class PoisonAtTheEnd(keras.callbacks.Callback):
+    """Puts what is no number into a weight after the last epoch, whose losses are finite."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        kernel = self.model.trainable_weights[0]
+        kernel.assign(np.full(kernel.shape, np.nan))
+
+
+def test_weights_that_are_no_numbers_end_as_diverged(few_garments: ResidentData) -> None:
+    """Also where every loss was finite: some processors let relu hide a NaN."""
+    result = run(create_model(8, 0.0, 0.01), few_garments, callbacks=[PoisonAtTheEnd()])
+    assert all(epoch.is_finite for epoch in result.epochs)
+    assert result.is_diverged
+
+
 def test_finite_run_is_not_diverged(few_garments: ResidentData) -> None:
     """A learning rate that is merely far too high is a poor run, not a diverged one."""
     result = run(create_model(8, 0.0, 10.0), few_garments)
