@@ -198,8 +198,8 @@ def print_ours(rows: Sequence[dict[str, Any]]) -> None:
     )
     print_table(
         "Our statements: wall (CPU) ms a trial, `epoch` an epoch.",
-        (*WHERE, "claim", "bind", "settle", "touch", "epoch"),
-        [(*where(r), *(show_sum(r, [name]) for name in ("claim", "bind", "settle", "touch", "epoch"))) for r in rows],
+        (*WHERE, "claim", "bind", "finish", "touch", "epoch"),
+        [(*where(r), *(show_sum(r, [name]) for name in ("claim", "bind", "finish", "touch", "epoch"))) for r in rows],
     )
     print_table(
         "Optuna's calls: wall (CPU) ms a trial, `report` with should_prune an epoch.",
