@@ -62,9 +62,9 @@ def format_shape(lengths: Iterable[int | None]) -> str:
     return f"({', '.join(['n', *('any' if length is None else str(length) for length in lengths)])})"
 
 
-def format_points(fraction: float) -> str:
+def format_points(fraction: float, n_digits: int = 2) -> str:
     """A standard deviation, or another distance between fractions, in points of percent: `0.31`."""
-    return f"{100 * fraction:.2f}"
+    return f"{100 * fraction:.{n_digits}f}"
 
 
 def format_interval(ends: Iterable[float]) -> str:

@@ -1,0 +1,162 @@
+"""The ladder: cells are compared at rungs (epochs 2, 4, 8, 16, ...), and a cell that cannot reach the leader is cut.
+
+Owns the rule, as pure functions of what was measured, and the words in which a cut is told. Knows no study, no
+database, and not when a comparison happens: whoever asks decides that.
+
+A cell goes on from a rung while
+
+    now + kappa * (now - half) >= leader - margin
+
+where `now` is its best value within the rung's epochs, `half` its best within half of them, `leader` the best `now` of
+all cells at the rung, and `margin` a number of standard errors of the leader's accuracy. So a cell that is behind goes
+on if the gain of its last doubling, once or `kappa` times more, would bring it to where the leader is today.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fmnist_optuna.wording import format_percent, format_points
+
+# Of the leader's size. Values are multiples of 1 / n_validation, so that a smaller difference is rounding, and a tie.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a cell stands at a rung.
+
+    Args:
+        now: Best value of the rung's epochs; None if the cell has not come so far, or one of the values was not finite.
+        half: Best value of half as many epochs; None where `now` is, and at a rung of one epoch.
+    """
+
+    now: float | None
+    half: float | None
+
+    @property
+    def gain(self) -> float:
+        """What the last doubling of the epochs brought, at least 0."""
+        return 0.0 if self.now is None or self.half is None else self.now - self.half
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of the cells at a rung.
+
+    Args:
+        leader: Best value; None if there is none.
+        leading_cell: Whose it is, of several the first by name.
+        margin: By how much less than the leader a cell may promise.
+        cut: The cells that go no further, each with its numbers, by name.
+    """
+
+    leader: float | None
+    leading_cell: str | None
+    margin: float
+    cut: Mapping[str, Standing]
+
+
+@dataclass(frozen=True)
+class LadderRule:
+    """Which cells go on from a rung, of values of which the larger one is better.
+
+    Args:
+        first_rung: Epochs of the first rung, >= 1; each further rung has twice as many.
+        kappa: How many times the gain of the last doubling a cell is trusted to repeat, >= 0.
+        margin: >= 0, in standard errors of the leader's accuracy; without `n_validation` in the unit of the values.
+        n_validation: Number of images that an accuracy is counted over, >= 1; None if the values are none.
+        max_epochs: Of a cell, >= 1; rungs lie below.
+    """
+
+    first_rung: int
+    kappa: float
+    margin: float
+    n_validation: int | None
+    max_epochs: int
+
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs of all rungs, ascending; none if the first is not below `max_epochs`."""
+        found = []
+        rung = self.first_rung
+        while rung < self.max_epochs:
+            found.append(rung)
+            rung *= 2
+        return tuple(found)
+
+    def next_rung(self, n_epochs: int) -> int | None:
+        """The first rung beyond so many epochs, which may be a rung; None if the cell then trains to its end."""
+        return next((rung for rung in self.rungs() if rung > n_epochs), None)
+
+    def margin_below(self, leader: float) -> float:
+        """The margin in the unit of the values.
+
+        Args:
+            leader: With `n_validation` an accuracy, 0..1, or a negated share of errors, whose standard error is equal.
+        """
+        if self.n_validation is None:
+            return self.margin
+        share = min(abs(leader), 1.0)
+        return self.margin * math.sqrt(share * (1 - share) / self.n_validation)
+
+    def is_cut(self, standing: Standing, leader: float | None) -> bool:
+        """Whether a cell goes no further. Who is cut below some leader is cut below a better one too.
+
+        Hence a cell may be cut before all others have come to the rung, but none may go on before.
+
+        Args:
+            standing: Of a cell at the rung; one without a finite value is cut.
+            leader: Best value at the rung; None if no cell has one.
+        """
+        if standing.now is None:
+            return True
+        if leader is None:
+            return False
+        promise = standing.now + self.kappa * standing.gain
+        return promise < leader - self.margin_below(leader) - ROUNDING * abs(leader)
+
+    def decide(self, standings: Mapping[str, Standing], finished_scores: Mapping[str, float | None]) -> Decision:
+        """Which of the cells at a rung go no further; the order of the cells is of no account.
+
+        Args:
+            standings: By cell, of all that came to the rung and were to go on. Cells that are beyond it already belong
+                here with what they had at the rung, so that those who come later meet the same leader.
+            finished_scores: By cell, final values of those that ended by this rung; they are never cut. A cell that
+                ended later does not belong here: its final value would be held against cells of few epochs.
+        """
+        values = {cell: standing.now for cell, standing in standings.items()} | dict(finished_scores)
+        ranked = sorted((-value, cell) for cell, value in values.items() if value is not None and math.isfinite(value))
+        leader, leading_cell = (-ranked[0][0], ranked[0][1]) if ranked else (None, None)
+        return Decision(
+            leader=leader,
+            leading_cell=leading_cell,
+            margin=0.0 if leader is None else self.margin_below(leader),
+            cut={cell: standings[cell] for cell in sorted(standings) if self.is_cut(standings[cell], leader)},
+        )
+
+
+def stand_at(rung: int, values: Sequence[float]) -> Standing:
+    """Where a cell stands at a rung.
+
+    Args:
+        rung: Number of epochs, >= 1.
+        values: Of the cell's epochs in their order, NaN where one was not finite; further ones are of no account.
+    """
+    reached = values[:rung]
+    if len(reached) < rung or not all(map(math.isfinite, reached)):
+        return Standing(None, None)
+    return Standing(max(reached), max(reached[: rung // 2], default=None))
+
+
+def describe_cut(rung: int, standing: Standing, leader: float | None) -> str:
+    """A cut in one sentence: `cut at epoch 4: 86.1 % and gaining 0.9 a doubling, the best had 87.9 %`.
+
+    Args:
+        rung: Number of epochs.
+        standing: Of the cell, accuracies 0..1.
+        leader: Best accuracy at the rung, 0..1.
+    """
+    if standing.now is None:
+        return f"cut at epoch {rung}: its val_accuracy is not a finite number"
+    gaining = "" if standing.half is None else f" and gaining {format_points(standing.gain, 1)} a doubling"
+    return f"cut at epoch {rung}: {format_percent(standing.now, 1)}{gaining}, the best had {format_percent(leader, 1)}"
