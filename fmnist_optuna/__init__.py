@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.api.observer import Observer, ProgressBar
     from fmnist_optuna.api.study import Study, open_study
     from fmnist_optuna.api.training import confirm_study, run_study
+    from fmnist_optuna.bridge.ladder import LadderPruner
     from fmnist_optuna.data.dataset import Dataset, DatasetInfo
     from fmnist_optuna.errors import FmnistOptunaError
     from fmnist_optuna.spec.study_spec import StudySpec
@@ -20,6 +21,7 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "FmnistOptunaError",
+    "LadderPruner",
     "Observer",
     "ProgressBar",
     "Study",
@@ -34,6 +36,7 @@ _MODULES = {
     "Dataset": "data.dataset",
     "DatasetInfo": "data.dataset",
     "FmnistOptunaError": "errors",
+    "LadderPruner": "bridge.ladder",
     "Observer": "api.observer",
     "ProgressBar": "api.observer",
     "Study": "api.study",
