@@ -175,7 +175,7 @@ def load_stock_study(study: StubStudy) -> optuna.Study:
         storage=study.url,
         direction="maximize",
         sampler=GridSampler({name: list(values) for name, values in study.spec.grid.items()}),
-        pruner=make_pruner(study.spec.pruner),
+        pruner=make_pruner(study.spec),
         load_if_exists=True,
     )
 

@@ -29,12 +29,16 @@ MEANINGS = {
     "training.patience": "A trial ends early after this many epochs without a better val_accuracy.",
     "training.seed": "Seed of the study. The seed of a trial is made from it and from the cell.",
     "training.callbacks": 'Functions as `"package.module:function"` that return Keras callbacks.',
-    "pruner.name": "`median` cuts trials that are worse than the median of the others, `none` trains every cell to "
-    "its end.",
-    "pruner.n_startup_trials": "This many trials must be complete before any is cut.",
-    "pruner.n_warmup_steps": "No trial is cut in its first so many epochs.",
-    "pruner.interval_steps": "The pruner compares every so many epochs.",
-    "pruner.n_min_trials": "At an epoch that fewer trials have reached, none is cut.",
+    "pruner.name": "`median` cuts trials that are worse than the median of the others, `ladder` those that at a rung "
+    "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end.",
+    "pruner.n_startup_trials": "`median`: this many trials must be complete before any is cut.",
+    "pruner.n_warmup_steps": "`median`: no trial is cut in its first so many epochs.",
+    "pruner.interval_steps": "`median`: it compares every so many epochs.",
+    "pruner.n_min_trials": "`median`: at an epoch that fewer trials have reached, none is cut.",
+    "pruner.first_rung": "`ladder`: epochs at the first rung; each further rung has twice as many. Rungs lie below "
+    "`max_epochs`.",
+    "pruner.kappa": "`ladder`: how many times the gain of the last doubling is trusted to come again; more cuts less.",
+    "pruner.margin": "`ladder`: how many standard errors of the leader's accuracy may then lack; more cuts less.",
     "confirm.top": "How many of the best cells `confirm` trains again.",
     "confirm.seeds": "With how many fresh seeds each.",
 }
@@ -102,6 +106,8 @@ def _describe(value: dict[str, Any]) -> str:
         low, high = value.get("minimum"), value.get("maximum")
         is_bounded = high is not None and high < UNBOUNDED
         return f"integer from {low:,} to {high:,}" if is_bounded else f"integer, at least {low:,}"
+    if value["type"] == "number":
+        return f"number from {value['minimum']:,g} to {value['maximum']:,g}"
     return str(value["type"])
 
 
@@ -130,7 +136,7 @@ study's model must be in a module that can be imported, not in a cell of a noteb
 """
 MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
 API_ORDER = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
-             "ProgressBar", "StudySpec", "Dataset", "DatasetInfo", "FmnistOptunaError")  # fmt: skip
+             "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo", "FmnistOptunaError")  # fmt: skip
 
 
 def _api() -> str:

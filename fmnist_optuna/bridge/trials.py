@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fmnist_optuna.bridge.attributes import is_foreign, stored_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.ladder import LadderPruner
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
@@ -30,7 +31,7 @@ from fmnist_optuna.search.cell import (
     canonical_json,
     newest_grid_with,
 )
-from fmnist_optuna.spec.study_spec import PrunerSpec
+from fmnist_optuna.spec.study_spec import StudySpec
 
 INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
 FLOATS = ("dropout_rate", LEARNING_RATE)
@@ -63,6 +64,14 @@ class LedgerGridSampler(GridSampler):
 
 class LedgerMedianPruner(MedianPruner):
     """MedianPruner that compares with trials of the ledger only: what another program added prunes nothing."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial is to end here."""
+        return super().prune(_OwnTrials(study), trial)
+
+
+class LedgerLadderPruner(LadderPruner):
+    """LadderPruner that compares with trials of the ledger only."""
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial is to end here."""
@@ -109,15 +118,24 @@ def _sampler_of(grid: str) -> LedgerGridSampler:
     return make_sampler(json.loads(grid))
 
 
-def make_pruner(spec: PrunerSpec) -> BasePruner:
+def make_pruner(spec: StudySpec) -> BasePruner:
     """The pruner that a study file names."""
-    if spec.name == "none":
+    pruner = spec.pruner
+    if pruner.name == "none":
         return NopPruner()
+    if pruner.name == "ladder":
+        return LedgerLadderPruner(
+            first_rung=pruner.first_rung,
+            kappa=pruner.kappa,
+            margin=pruner.margin,
+            n_validation=spec.data.n_validation,
+            max_reports=spec.training.max_epochs,
+        )
     return LedgerMedianPruner(
-        n_startup_trials=spec.n_startup_trials,
-        n_warmup_steps=spec.n_warmup_steps,
-        interval_steps=spec.interval_steps,
-        n_min_trials=spec.n_min_trials,
+        n_startup_trials=pruner.n_startup_trials,
+        n_warmup_steps=pruner.n_warmup_steps,
+        interval_steps=pruner.interval_steps,
+        n_min_trials=pruner.n_min_trials,
     )
 
 

@@ -96,10 +96,13 @@ def _rule(first: ErrorDetails) -> str:
     context = first.get("ctx", {})
     rules = {
         "literal_error": f"must be {context.get('expected')}",
-        "greater_than_equal": f"must be at least {context.get('ge')}",
-        "less_than_equal": f"must be at most {context.get('le')}",
+        "greater_than_equal": f"must be at least {_write_bound(context.get('ge'))}",
+        "less_than_equal": f"must be at most {_write_bound(context.get('le'))}",
         "string_pattern_mismatch": PATTERN_RULES.get(str(context.get("pattern")), "must have another form"),
+        "bool_type": "must be numbers, strings or true / false",  # of a grid's values it is what is tried first
         "int_type": "must be an integer",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
         "string_type": "must be a string",
         "tuple_type": "must be a list",
         "dict_type": "must be a table",
@@ -107,9 +110,11 @@ def _rule(first: ErrorDetails) -> str:
         "model_attributes_type": "must be a table",
         "missing": "must be given",
     }
-    if str(first["type"]) in ("bool_type", "float_type"):
-        return "must be numbers, strings or true / false"
     return rules.get(str(first["type"]), f"is refused ({first['msg']})")
+
+
+def _write_bound(bound: object) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def _known_keys(path: Sequence[object]) -> list[str]:

@@ -32,6 +32,7 @@ from fmnist_optuna.search.cell import (
     Params,
     canonical_json,
 )
+from fmnist_optuna.search.ladder import LadderRule
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
@@ -46,6 +47,12 @@ PATTERN_RULES = {
     ARCHITECTURE_PATTERN: 'must be "dense" or "package.module:function"',
     CALLBACK_PATTERN: 'must be "package.module:function"',
     SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic" or "package.module:function"',
+}
+
+PRUNER_ARGUMENTS = {
+    "ladder": ("first_rung", "kappa", "margin"),
+    "median": ("n_startup_trials", "n_warmup_steps", "interval_steps", "n_min_trials"),
+    "none": (),
 }
 
 
@@ -93,24 +100,28 @@ class TrainingSpec(_Table):
 
 
 class PrunerSpec(_Table):
-    """Optuna's MedianPruner with its arguments, or "none". The defaults are the outcome of benchmarks/pruning.py."""
+    """Optuna's MedianPruner or the ladder, with its arguments, or "none". Defaults are from benchmarks/pruning.py."""
 
-    name: Literal["median", "none"] = "median"
+    name: Literal["ladder", "median", "none"] = "median"
     n_startup_trials: StrictInt = Field(default=6, ge=0)
     n_warmup_steps: StrictInt = Field(default=0, ge=0)
     interval_steps: StrictInt = Field(default=1, ge=1)
     n_min_trials: StrictInt = Field(default=1, ge=1)
+    first_rung: StrictInt = Field(default=2, ge=1, le=100_000)
+    kappa: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    margin: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _none_takes_no_arguments(self) -> "PrunerSpec":
-        given = sorted(self.model_fields_set - {"name"})
-        if self.name == "none" and given:
-            raise ValueError(f'must not be given with name = "none"; remove {", ".join(given)}')
+    def _takes_its_own_arguments(self) -> "PrunerSpec":
+        foreign = sorted(self.model_fields_set - {"name", *PRUNER_ARGUMENTS[self.name]})
+        if foreign:
+            raise ValueError(f'must not be given with name = "{self.name}"; remove {", ".join(foreign)}')
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_arguments_of_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return {"name": "none"} if self.name == "none" else serialize(self)
+    def _leave_out_arguments_of_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        kept = ("name", *PRUNER_ARGUMENTS[self.name])
+        return {name: value for name, value in serialize(self).items() if name in kept}
 
 
 class ConfirmSpec(_Table):
@@ -161,6 +172,16 @@ class StudySpec(_Table):
     def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""
         return self.model_dump(mode="json", exclude={"name", "grid", "confirm"})
+
+    def ladder_rule(self) -> LadderRule:
+        """The rule by which the ladder compares cells of this study, whatever its pruner is."""
+        return LadderRule(
+            first_rung=self.pruner.first_rung,
+            kappa=self.pruner.kappa,
+            margin=self.pruner.margin,
+            n_validation=self.data.n_validation,
+            max_epochs=self.training.max_epochs,
+        )
 
     @cached_property
     def digest(self) -> str:

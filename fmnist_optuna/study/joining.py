@@ -73,7 +73,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
         storage=trials,
         direction=VAL_ACCURACY.direction,
         sampler=make_sampler(spec.grid),
-        pruner=make_pruner(spec.pruner),
+        pruner=make_pruner(spec),
         load_if_exists=True,
     )
     # Trials first: one of ours is created after our row.

@@ -58,7 +58,7 @@ class Session:
             study_name=self.record.name,
             storage=self.optuna_storage,
             sampler=make_sampler(self.record.spec.grid),
-            pruner=make_pruner(self.record.spec.pruner),
+            pruner=make_pruner(self.record.spec),
         )
 
     @cached_property

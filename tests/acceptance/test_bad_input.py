@@ -63,7 +63,7 @@ SPECS = {
 OPTIONS = {
     "no workers": Case(("run", "--workers", "0"), 2, ("--workers", "greater than or equal to 1")),
     "no workers by environment": Case(("run",), 2, ("WORKERS", "1"), variables={"FMNIST_OPTUNA_WORKERS": "0"}),
-    "unknown pruner": Case(("run", "--pruner", "best"), 2, ("--pruner", "best", "median", "none")),
+    "unknown pruner": Case(("run", "--pruner", "best"), 2, ("--pruner", "best", "ladder", "median", "none")),
     "unknown data": Case(("run", "--data", "mnist"), 2, ("--data", "mnist", "fashion-mnist")),
     "timeout without a unit that exists": Case(("run", "--timeout", "3 weeks"), 2, ("--timeout", "90s", "3 weeks")),
     "memory limit without a unit": Case(("run", "--memory-limit", "12"), 2, ("--memory-limit", "4g", "12")),

@@ -75,10 +75,14 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
     assert states == ["WAITING"] * 2 + ["COMPLETE"] * 3 + ["PRUNED", "RUNNING", "FAIL", "RUNNING"]
 
 
+MEDIAN = {"name": "median", "n_startup_trials": 0, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1}
+LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0}
+
+
 @ON_SQLITE
-def test_foreign_trials_prune_nothing(new_session: Any) -> None:
-    """However good theirs are, the median is that of the study's own."""
-    pruner = {"name": "median", "n_startup_trials": 0, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1}
+@pytest.mark.parametrize("pruner", [MEDIAN, LADDER], ids=["median", "ladder"])
+def test_foreign_trials_prune_nothing(new_session: Any, pruner: dict[str, Any]) -> None:
+    """However good theirs are, the study's own are compared with the study's own."""
     session = new_session(spec=make_spec(pruner=pruner))
     for _ in range(5):
         trial = optuna.create_trial(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.spec.binding import bind_parameters
 from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.reading import parse_spec, read_spec
@@ -89,11 +90,24 @@ def refusal(text: str) -> str:
             "model.dropout_rate must be at least 0 and less than 1, but got 2.0",
         ),
         ("[model]\nhidden_size = 64", "hidden_size must be in [grid] or in [model], but is in both"),
-        ("[pruner]\nname = 'hyperband'", "pruner.name must be 'median' or 'none', but got 'hyperband'"),
+        ("[pruner]\nname = 'hyperband'", "pruner.name must be 'ladder', 'median' or 'none', but got 'hyperband'"),
         (
             "[pruner]\nname = 'none'\nn_min_trials = 2",
             'pruner must not be given with name = "none"; remove n_min_trials',
         ),
+        ("[pruner]\nkappa = 1.0", 'pruner must not be given with name = "median"; remove kappa'),
+        (
+            "[pruner]\nname = 'ladder'\nn_min_trials = 2\ninterval_steps = 1",
+            'pruner must not be given with name = "ladder"; remove interval_steps, n_min_trials',
+        ),
+        ("[pruner]\nname = 'ladder'\nfirst_rung = 0", "pruner.first_rung must be at least 1, but got 0"),
+        ("[pruner]\nname = 'ladder'\nfirst_rung = 2.0", "pruner.first_rung must be an integer, but got 2.0"),
+        ("[pruner]\nname = 'ladder'\nkappa = -0.5", "pruner.kappa must be at least 0, but got -0.5"),
+        ("[pruner]\nname = 'ladder'\nkappa = nan", "pruner.kappa must be a finite number, but got nan"),
+        ("[pruner]\nname = 'ladder'\nkappa = true", "pruner.kappa must be a number, but got True"),
+        ("[pruner]\nname = 'ladder'\nmargin = inf", "pruner.margin must be a finite number, but got inf"),
+        ("[pruner]\nname = 'ladder'\nmargin = 1000.5", "pruner.margin must be at most 1000, but got 1000.5"),
+        ("[pruner]\nname = 'ladder'\nmargin = '1'", "pruner.margin must be a number, but got '1'"),
         ("[confirm]\nseeds = 1", "confirm.seeds must be at least 2, but got 1"),
     ],
 )
@@ -200,6 +214,7 @@ def test_a_specification_cannot_be_changed() -> None:
         {},
         {"pruner": {"name": "none"}},
         {"pruner": {"name": "median", "n_min_trials": 2}},
+        {"pruner": {"name": "ladder", "kappa": 2, "margin": 0.5}},
         {"model": {"architecture": "a.b:c", "depth": 3}, "grid": {"kind": ["x", "y"], "flag": [True, False]}},
         {"grid": {"dropout_rate": [0.0], "hidden_size": [1]}},
     ],
@@ -240,6 +255,28 @@ def test_the_digest_tells_specifications_apart(content: dict[str, Any], is_other
 def test_differences_name_every_key_that_counts(content: dict[str, Any], expected: list[str]) -> None:
     """Name, grid and confirmation may differ between runs of one study; the rest may not."""
     assert differences(StudySpec().fixed_part(), parse_spec(content, "test").fixed_part()) == expected
+
+
+def test_another_pruner_differs_in_its_arguments() -> None:
+    """Those that it has are told, and those of the study that it has not."""
+    median, ladder = (parse_spec({"pruner": {"name": name}}, "test").fixed_part() for name in ("median", "ladder"))
+    lines = differences(median, ladder)
+    assert len(lines) == 8
+    assert "pruner.kappa: the study has nothing, this run 1" in lines
+    assert "pruner.n_min_trials: the study has 1, this run nothing" in lines
+    assert 'pruner.name: the study has "median", this run "ladder"' in lines
+
+
+def test_the_rule_of_the_ladder_is_that_of_the_study() -> None:
+    """Its rungs lie below the last epoch, its standard errors are those of the validation images."""
+    content = {
+        "pruner": {"name": "ladder", "first_rung": 3, "kappa": 2, "margin": 0.5},
+        "data": {"n_validation": 500},
+        "training": {"max_epochs": 13},
+    }
+    rule = parse_spec(content, "test").ladder_rule()
+    assert rule == LadderRule(first_rung=3, kappa=2.0, margin=0.5, n_validation=500, max_epochs=13)
+    assert rule.rungs() == (3, 6, 12)
 
 
 NAMES = st.sampled_from(["name", "data", "model", "grid", "training", "pruner", "source", "seed", "x"])
