@@ -99,9 +99,11 @@ bench-floor: $(READY)    ## an epoch of the engine over the kernels in it; ten m
 bench-memory: $(READY)   ## what 1 to 16 workers take; five minutes
 	$(BIN)/python benchmarks/memory.py
 
-bench-pruning: $(READY)  ## what pruners save and cost: the default grid once without, then replayed; ten minutes
-	$(BIN)/python benchmarks/pruning.py record $(VENV)/curves.json
-	$(BIN)/python benchmarks/pruning.py replay $(VENV)/curves.json
+bench-pruning: $(READY)  ## what pruners save and cost: the default grid with five seeds, then replayed; half an hour
+	for seed in 0 1 2 3 4; do $(BIN)/python benchmarks/pruning.py record $(VENV)/seed-$$seed.json --seed $$seed || exit 1; done
+	$(BIN)/python benchmarks/pruning.py replay $(VENV)/seed-0.json
+	$(BIN)/python benchmarks/pruning.py ladder $(VENV)/seed-?.json $(CURVES)
+	$(BIN)/python benchmarks/pruning.py league $(VENV)/seed-?.json $(CURVES)
 
 bench-ledger: $(READY)   ## bookkeeping with a stub objective: SQLite and Postgres, 4 to 64 workers; ten minutes
 	$(BIN)/python benchmarks/ledger.py

@@ -1,12 +1,17 @@
 """What a pruner saves and what it costs: one training without pruning, replayed through many pruners and orders.
 
-    python benchmarks/pruning.py record CURVES.json [--study STUDY.toml] [--database studies.db [--name STUDY]]
+    python benchmarks/pruning.py record CURVES.json [--study FILE | --seed N] [--database studies.db [--name STUDY]]
     python benchmarks/pruning.py replay CURVES.json... [--orders 200] [--workers 2 4] [--only PRUNER...] [--json FILE]
+    python benchmarks/pruning.py ladder CURVES.json... [--draws 40] [--json FILE]
+    python benchmarks/pruning.py league CURVES.json... [--orders 20] [--workers 2] [--json FILE] [--picture FILE.png]
 
 record   runs the real command without pruning in a temporary folder, the default 27-cell grid unless a study file says
          otherwise, and keeps val_accuracy and seconds of every epoch. Or it reads a finished study of --database.
 replay   trains nothing. Workers take the cells in random orders, an epoch lasts as the fastest of its hidden size, and
          at its end a real Optuna pruner is asked, as in a study. The winner is the best cell that was not pruned.
+ladder   the ladder, breadth first, with one constant after another.
+league   the ladder beside other searches, as recorded and as if counted over fewer validation images. Files of one grid
+         with several seeds give honest regret (`league.py` says what that is).
 
 A curve is the same at every recording, to the bit; its seconds are not: whatever else runs makes an epoch longer, and
 never shorter, so the fastest says how long it takes.
@@ -19,13 +24,30 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from databases import describe_machine
+from league import (
+    CONSTANTS,
+    EPOCH_SECONDS,
+    N_VALIDATION,
+    SEARCHES,
+    UNIT_SECONDS,
+    Recording,
+    Search,
+    find_seeds,
+    run_full,
+    run_ladder,
+    run_search,
+    summarise,
+)
+from league_picture import draw_league
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner
 from optuna.pruners import SuccessiveHalvingPruner as Halving
 from replay import Audit, Curve, compare, make_orders, percentile, replay_orders
@@ -63,17 +85,23 @@ def record(options: argparse.Namespace) -> None:
         curves = read_curves(options.database, options.name)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            database = train_everything(Path(folder), options.study)
+            database = train_everything(Path(folder), options.study or write_study(Path(folder), options.seed))
             curves = read_curves(database, None)
     options.file.write_text(json.dumps({"machine": describe_machine(), **curves}, indent=1) + "\n")
     n_epochs = sum(len(cell["val_accuracy"]) for cell in curves["cells"])
     print(f"{options.file}: {len(curves['cells'])} cells, {n_epochs} epochs")
 
 
-def train_everything(folder: Path, study_file: Path | None) -> Path:
+def write_study(folder: Path, seed: int) -> Path:
+    """A study file of the default grid with another seed."""
+    file = folder / "study.toml"
+    file.write_text(f"[training]\nseed = {seed}\n")
+    return file
+
+
+def train_everything(folder: Path, study_file: Path) -> Path:
     """The real command, to its end; its database."""
-    study = [str(study_file.resolve())] if study_file else []
-    command = ["fmnist-optuna", "run", *study, "--pruner", "none", "--workers", "2"]
+    command = ["fmnist-optuna", "run", str(study_file.resolve()), "--pruner", "none", "--workers", "2"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "studies" / "studies.db"
 
@@ -95,6 +123,29 @@ def read_curves(database: Path, name: str | None) -> dict[str, Any]:
     return {"spec": json.loads(specs[name]), "cells": list(cells.values())}
 
 
+def read_content(file: Path) -> dict[str, Any]:
+    """What `record` wrote, or a list of cells with their parameters and val_accuracy alone."""
+    content = json.loads(file.read_text())
+    if isinstance(content, list):
+        content = {"cells": content, "spec": {}}
+    for cell in content["cells"]:
+        seconds = EPOCH_SECONDS + UNIT_SECONDS * cell["params"].get("hidden_size", 0)
+        cell.setdefault("seconds", [seconds] * len(cell["val_accuracy"]))
+    return dict(content)
+
+
+def load_recording(file: Path) -> Recording:
+    content = read_content(file)
+    curves, spec = load_curves(content), content["spec"]
+    return Recording(
+        file.stem,
+        tuple(json.dumps(cell["params"], sort_keys=True) for cell in content["cells"]),
+        tuple(curves),
+        spec.get("data", {}).get("n_validation", N_VALIDATION),
+        spec.get("training", {}).get("max_epochs", max(len(curve.values) for curve in curves)),
+    )
+
+
 def load_curves(content: Mapping[str, Any]) -> list[Curve]:
     """A curve a cell; an epoch lasts as long as the fastest of all epochs with the same hidden size."""
     seconds: dict[Any, list[float]] = defaultdict(list)
@@ -111,7 +162,7 @@ def replay_files(options: argparse.Namespace) -> None:
     answer: dict[str, Any] = {"machine": describe_machine(), "orders": options.orders, "files": {}}
     print_machine(answer["machine"])
     for file in options.files:
-        content = json.loads(file.read_text())
+        content = read_content(file)
         rows = answer["files"][file.name] = audit_file(content, options)
         n_epochs = sum(len(cell["val_accuracy"]) for cell in content["cells"])
         print_rows(f"{file.stem}: {len(content['cells'])} cells, {n_epochs} epochs, {options.orders} orders.", rows)
@@ -128,11 +179,11 @@ def audit_file(content: Mapping[str, Any], options: argparse.Namespace) -> list[
         for name in options.only:
             print(f"{name}, {n_workers} workers", file=sys.stderr, flush=True)
             cut = replay_orders(curves, orders, n_workers, PRUNERS[name])
-            rows.append(summarise(name, n_workers, compare(full, cut)))
+            rows.append(describe_orders(name, n_workers, compare(full, cut)))
     return rows
 
 
-def summarise(name: str, n_workers: int, audited: Audit) -> dict[str, Any]:
+def describe_orders(name: str, n_workers: int, audited: Audit) -> dict[str, Any]:
     """The figures of one pruner and number of workers; shares 0..1, regret in points of val_accuracy."""
     return {
         "pruner": name,
@@ -174,12 +225,101 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     )  # fmt: skip
 
 
+LADDERS = (  # kappa, margin, first rung: the chosen one, then one constant after another, then two together
+    CONSTANTS,
+    *((kappa, 1.0, 2) for kappa in (0.0, 0.5, 0.75, 1.25, 1.5, 2.0)),
+    *((1.0, margin, 2) for margin in (0.0, 0.35, 0.7, 1.4, 2.0, 3.0)),
+    *((1.0, 1.0, first_rung) for first_rung in (1, 3, 4)),
+    *((0.5, margin, 2) for margin in (0.0, 1.4, 2.0, 3.0)),
+    *((1.5, margin, 2) for margin in (0.0, 0.35)),
+)
+FEWER_IMAGES = (4000, 2000, 1000)
+
+
+def try_ladders(options: argparse.Namespace) -> None:
+    """Print a row for each set of constants."""
+    searches: dict[str, Search] = {"full grid": run_full}
+    searches |= {
+        f"kappa {kappa:g}, margin {margin:g}, first {first_rung}": partial(run_ladder, kappa, margin, first_rung)
+        for kappa, margin, first_rung in LADDERS
+    }
+    compare_searches(searches, options, n_orders=1, n_draws=options.draws, n_workers=2)
+
+
+def run_league(options: argparse.Namespace) -> None:
+    """Print a row for each search, and draw them."""
+    if options.picture and not find_seeds([load_recording(file) for file in options.files]):
+        raise SystemExit("--picture: there must be several seeds of one grid among the files, but there are none")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    rows = compare_searches(SEARCHES, options, options.orders, options.orders, options.workers)
+    if options.picture:
+        draw_league(rows, options.picture)
+
+
+def compare_searches(
+    searches: Mapping[str, Search], options: argparse.Namespace, n_orders: int, n_draws: int, n_workers: int
+) -> list[dict[str, Any]]:
+    """Every search over the seeds of one grid together, over each other file, and over the seeds with noise."""
+    recordings = [load_recording(file) for file in options.files]
+    seeds = find_seeds(recordings)
+    groups = {f"{len(seeds)} seeds": seeds} if seeds else {}
+    groups |= {recording.name: [recording] for recording in recordings if recording not in seeds}
+    rows = []
+    for name, search in searches.items():
+        print(name, file=sys.stderr, flush=True)
+        row: dict[str, Any] = {"search": name}
+        row["files"] = {
+            group: summarise(run_search(search, members, seeds, n_orders, n_workers))
+            for group, members in groups.items()
+        }
+        row["noise"] = {
+            str(n_images): summarise(run_search(search, seeds, seeds, n_draws, n_workers, n_images))
+            for n_images in (FEWER_IMAGES if seeds else ())
+        }
+        rows.append(row)
+    print_machine(describe_machine())
+    print_searches(rows, n_workers)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return rows
+
+
+def print_searches(rows: Sequence[Mapping[str, Any]], n_workers: int) -> None:
+    for group in rows[0]["files"]:
+        cells = [(row["search"], row["files"][group]) for row in rows]
+        print_league(f"{group}: means over orders, {n_workers} workers", cells)
+    for n_images in rows[0]["noise"]:
+        cells = [(row["search"], row["noise"][n_images]) for row in rows]
+        print_league(f"As if counted over {int(n_images):,} validation images", cells)
+
+
+def print_league(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    print_table(
+        f"{title}. Shares of the full grid; regret in points of val_accuracy.",
+        ("search", "epochs", "time", "complete", "regret: mean", "max", "honest regret"),
+        [
+            (
+                name,
+                f"{row['share']:.2f}",
+                f"{row['time_share']:.2f}",
+                f"{row['n_complete']:.1f}",
+                f"{row['regret']:.2f}",
+                f"{row['regret_max']:.2f}",
+                "" if row["honest_regret"] is None else f"{row['honest_regret']:.2f}",
+            )
+            for name, row in rows
+        ],
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a pruner saves and what it costs")
     commands = parser.add_subparsers(required=True)
     recorder = commands.add_parser("record", help="train without pruning once, and keep the curves")
     recorder.add_argument("file", type=Path, help="JSON, written")
     recorder.add_argument("--study", type=Path, help="study file; without one, the 27-cell default grid")
+    recorder.add_argument("--seed", type=int, default=0, help="of the default grid")
     recorder.add_argument("--database", type=Path, help="SQLite with a finished study; trains nothing")
     recorder.add_argument("--name", help="of the study in --database, if there are several")
     recorder.set_defaults(run=record)
@@ -190,6 +330,18 @@ def main() -> None:
     replayer.add_argument("--only", nargs="+", choices=PRUNERS, default=list(PRUNERS), metavar="PRUNER")
     replayer.add_argument("--json", type=Path, metavar="FILE")
     replayer.set_defaults(run=replay_files)
+    ladder = commands.add_parser("ladder", help="the ladder with one constant after another")
+    ladder.add_argument("files", type=Path, nargs="+", help="what `record` wrote; several seeds of one grid among them")
+    ladder.add_argument("--draws", type=int, default=40, help="of the noise that fewer validation images bring")
+    ladder.add_argument("--json", type=Path, metavar="FILE")
+    ladder.set_defaults(run=try_ladders)
+    league = commands.add_parser("league", help="the ladder beside other searches")
+    league.add_argument("files", type=Path, nargs="+", help="what `record` wrote; several seeds of one grid among them")
+    league.add_argument("--orders", type=int, default=20, help="of arrival, and draws of the noise")
+    league.add_argument("--workers", type=int, default=2)
+    league.add_argument("--json", type=Path, metavar="FILE")
+    league.add_argument("--picture", type=Path, metavar="FILE.png", help="needs Chromium")
+    league.set_defaults(run=run_league)
     options = parser.parse_args()
     options.run(options)
 
