@@ -31,8 +31,8 @@ from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.attempt import RunningTrial
 from fmnist_optuna.work.loop import LeaveRequest, work
+from fmnist_optuna.work.running_trial import RunningTrial
 
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 FINGERPRINT = "0" * 64  # no data is loaded

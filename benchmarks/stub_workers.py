@@ -28,8 +28,8 @@ from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import DataSpec, PrunerSpec, StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import RunningTrial
 from fmnist_optuna.work.loop import LeaveRequest, work
+from fmnist_optuna.work.running_trial import RunningTrial
 
 START_SECONDS = 300.0  # for the slowest of 64 workers to connect on two cores
 CELLS_PER_SIZE = 100  # ten dropout rates and ten learning rates

@@ -120,7 +120,7 @@ def _leaders(session: Session, n_cells: int) -> list[Cell]:
     if not leaders:
         raise NotFoundError(f"study {name}: no trial is complete yet.")
     if not counts.is_over:
-        n_left = counts.waiting + counts.running
+        n_left = counts.waiting + counts.running + counts.parked
         raise UsageError(
             f"study {name}: must be finished before it is confirmed, but {n_left} of {counts.total} cells are not; "
             "`fmnist-optuna run` goes on with it."

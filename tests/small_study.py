@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import random
 import subprocess
 import sys
 import threading
@@ -21,7 +22,8 @@ from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells
-from fmnist_optuna.search.cell import Grid
+from fmnist_optuna.search.cell import Grid, Params, make_points
+from fmnist_optuna.search.ladder import stand_at
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -30,7 +32,7 @@ from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import RunningTrial
+from fmnist_optuna.work.running_trial import RunningTrial
 
 STUDY = "small"
 FINGERPRINT = "f" * 64  # made up: no test here loads data
@@ -143,6 +145,57 @@ def stub_objective(params: Mapping[str, Any], seed: int, running: RunningTrial) 
         if not running.report(epoch_of(number, value_of(params)), can_prune=number == 0):
             return Outcome(State.PRUNED, reason="pruned") if running.ending == "pruned" else None
     return Outcome(State.COMPLETE, value_of(params))
+
+
+LADDER = {"name": "ladder", "first_rung": 2, "kappa": 1.0, "margin": 1.0}
+MAX_EPOCHS = 16
+
+
+def ladder_curve(params: Mapping[str, Any]) -> list[float]:
+    """A val_accuracy an epoch, made up from the parameters: it rises at a pace of its own, or stops early."""
+    draw = random.Random(int(params["hidden_size"]))
+    height, pace, n_epochs = draw.uniform(0.5, 0.9), draw.uniform(0.3, 3.0), draw.choice([MAX_EPOCHS] * 4 + [3, 7])
+    return [height - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
+
+
+def ladder_objective(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+    """Trains on from what is recorded: to the next rung, or to its end."""
+    curve = ladder_curve(params)
+    end = min(len(curve), running.pause_at or MAX_EPOCHS)
+    for number in range(running.n_recorded, end):
+        if not running.report(epoch_of(number, curve[number])):
+            return None
+    return Outcome(State.PARKED) if end == running.pause_at else Outcome(State.COMPLETE, max(curve))
+
+
+def ladder_spec(n_cells: int, name: str = "ladder") -> StudySpec:
+    """A study with rungs, of as many cells."""
+    return make_spec(
+        {"hidden_size": list(range(1, n_cells + 1))},
+        name,
+        pruner=LADDER,
+        training={"max_epochs": MAX_EPOCHS},
+        data={"source": "synthetic", "n_validation": 2000},
+    )
+
+
+def expected_cuts(spec: StudySpec) -> dict[str, int]:
+    """At which rung each cell is cut, by cell_id, if all cells come to each rung before any goes on."""
+    rule = spec.ladder_rule()
+    curves = {point.cell_id: ladder_curve(point.params) for point in make_points(spec.grid)}
+    finished: dict[str, float | None] = {}
+    cut: dict[str, int] = {}
+    for rung in rule.rungs():
+        finished |= {cell: max(curve) for cell, curve in curves.items() if len(curve) < rung and cell not in cut}
+        racing = [cell for cell in curves if cell not in finished and cell not in cut]
+        standings = {cell: stand_at(rung, curves[cell]) for cell in racing}
+        cut |= dict.fromkeys(rule.decide(standings, finished).cut, rung)
+    return cut
+
+
+def cut_cells(session: Session) -> dict[str, int]:
+    """How many epochs each cut cell had, by cell_id."""
+    return {cell.cell_id: cell.n_epochs for cell in session.history.cells() if cell.state is State.PRUNED}
 
 
 def finish_everything(session: Session) -> None:

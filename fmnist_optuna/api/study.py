@@ -11,9 +11,10 @@ from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.attempts import attempt_row, find_attempt, list_attempts
+from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study, raise_generation
-from fmnist_optuna.study.verification import Verification, verify
+from fmnist_optuna.study.verification import Verification
 
 
 class Study:
@@ -91,7 +92,7 @@ class Study:
 
     def verify(self) -> Verification:
         """Whether every cell has exactly one result, with what contradicts it; no study needs to be finished for it."""
-        return verify(self._session.storage, self._session.optuna_storage, self._session.record.study_id)
+        return verify_study(self._session)
 
     def stop(self) -> None:
         """Let every worker of the study leave after its epoch, wherever it runs; `run_study` goes on with it."""

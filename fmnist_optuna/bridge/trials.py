@@ -90,10 +90,10 @@ class _OwnTrials(optuna.Study):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: with a value, pruned, or diverged.
+    """How a training ended: with a value, pruned, or diverged; or that it is parked.
 
     Args:
-        state: Complete or pruned.
+        state: Complete, pruned or parked.
         val_accuracy: Of the weights that are kept, 0..1; None when pruned.
         reason: Why it was cut, when pruned.
     """

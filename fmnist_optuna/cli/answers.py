@@ -70,6 +70,7 @@ def status_answer(session: Session) -> Answer:
             "val_accuracy": best.val_accuracy,
             "epochs": best.n_epochs,
         },
+        "rungs": [vars(decided) for decided in session.rungs.decided()],
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
         "foreign_trials": history.n_foreign(),
     }
@@ -183,6 +184,8 @@ def details_answer(details: TrialDetails) -> Answer:
         "study": details.record.name,
         **trial_answer(attempt),
         "seed": attempt.attributes.seed,
+        "cut": details.cut,
+        "kept_epochs": attempt.attributes.kept_epochs,
         "log": None if details.log is None else str(details.log),
         "code": attempt.attributes.code,
         "files": {name: str(path) for name, path in details.files.items()},

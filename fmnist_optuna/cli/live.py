@@ -13,7 +13,7 @@ from rich.text import Text
 from fmnist_optuna.cli.console import describe_study
 from fmnist_optuna.cli.options import Common
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.cli.study_tables import describe_counts, running_table
+from fmnist_optuna.cli.study_tables import describe_counts, rungs_table, running_table
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.ledger.progress import NewResults
@@ -139,7 +139,8 @@ class StudyView:
     """The study as a picture in text, drawn again and again: what `run` and `status` show."""
 
     def __init__(self, session: Session) -> None:
-        self._history = session.history
+        self._history, self._rungs = session.history, session.rungs
+        self._max_epochs = session.record.spec.training.max_epochs
         self._title = describe_study(session.record)
         self._remaining = RemainingTime(session.history)
 
@@ -161,4 +162,6 @@ class StudyView:
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
             rows.append(running_table(self._history, running))
+        if decided := self._rungs.decided():
+            rows.append(rungs_table(decided, self._max_epochs))
         return Group(*rows, Text(leader))

@@ -164,10 +164,10 @@ def verify(common: Common, study: StudyName = None, as_json: JsonFlag = False) -
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study
     from fmnist_optuna.cli.study_tables import print_verification
-    from fmnist_optuna.study.verification import verify as verify_study
+    from fmnist_optuna.study.cuts import verify_study
 
     session = open_session(common, study)
-    verification = verify_study(session.storage, session.optuna_storage, session.record.study_id)
+    verification = verify_study(session)
     if as_json:
         print_json(verification_answer(verification))
     else:

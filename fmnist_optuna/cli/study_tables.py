@@ -13,6 +13,7 @@ from fmnist_optuna.wording import count, format_percent, format_value
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.ledger.records import Cell, CellCounts
+    from fmnist_optuna.ledger.rungs import DecidedRung
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
@@ -21,7 +22,7 @@ def describe_counts(counts: CellCounts) -> str:
     """Cells by state in one line."""
     cells = count(counts.total, "cell")
     text = f"{counts.done} of {cells} done ({counts.complete} complete, {counts.pruned} pruned)"
-    for name in ("running", "waiting", "failed"):
+    for name in ("running", "parked", "waiting", "failed"):
         if n := getattr(counts, name):
             text += f", {n} {name}"
     return text
@@ -41,6 +42,19 @@ def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCou
     for study in unreadable:
         how = f"use the version that made it, or: fmnist-optuna delete {study.name}"
         out.print(f"{study.name} cannot be read: {study.reason}; {how}", soft_wrap=True)
+
+
+def rungs_table(decided: Sequence[DecidedRung], max_epochs: int) -> Table:
+    """One row for each rung: how many cells came, were cut and went on, and what that saves."""
+    columns = ("epoch", "cells", "cut", "went on", "best", "epochs saved")
+    table = make_table(*columns, right=columns)
+    for rung in sorted({each.rung for each in decided}):
+        those = [each for each in decided if each.rung == rung]
+        n_cells, n_cut = sum(each.n_parked for each in those), sum(each.n_cut for each in those)
+        best = max((each.leader_value for each in those if each.leader_value is not None), default=None)
+        saved = f"up to {n_cut * (max_epochs - rung):,}" if n_cut else ""
+        table.add_row(str(rung), str(n_cells), str(n_cut), str(n_cells - n_cut), format_percent(best), saved)
+    return table
 
 
 def running_table(history: History, cells: Sequence[Cell]) -> Table:

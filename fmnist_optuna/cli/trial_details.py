@@ -6,6 +6,7 @@ from pathlib import Path
 from fmnist_optuna.bridge.artifacts import kept_files
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.study.attempts import find_attempt
+from fmnist_optuna.study.cuts import explain_cut
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 
@@ -19,12 +20,14 @@ class TrialDetails:
         attempt: The trial with its epochs.
         log: The log of its worker; None where it is not on this machine.
         files: What its callbacks wrote and was kept, by the paths that they wrote to.
+        cut: Why its cell was cut at a rung, in one sentence; None if it was not.
     """
 
     record: StudyRecord
     attempt: Attempt
     log: Path | None
     files: dict[str, Path]
+    cut: str | None
 
 
 def read_details(session: Session, number: int) -> TrialDetails:
@@ -41,4 +44,5 @@ def read_details(session: Session, number: int) -> TrialDetails:
         attempt=replace(attempt, epochs=tuple(session.history.curve(attempt.trial_id))),
         log=log if log.exists() else None,
         files=kept_files(session.storage.artifacts, session.optuna_storage, trial),
+        cut=explain_cut(session, attempt.trial_id),
     )

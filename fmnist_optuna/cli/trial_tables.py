@@ -81,6 +81,10 @@ def print_details(details: TrialDetails) -> None:
         out.print("  added by another program; it counts for nothing")
     else:
         out.print(f"  attempt {noted.attempt or 1} at cell {attempt.cell_id[:12]} by worker {attempt.worker}")
+    if details.cut is not None:
+        out.print(f"  {details.cut}", soft_wrap=True)
+    if noted.kept_epochs:
+        out.print(f"  goes on from epoch {noted.kept_epochs} of an earlier attempt")
     if noted.code is not None:
         out.print(f"  model code {noted.code[:12]}")
     if noted.error:

@@ -1,4 +1,6 @@
-"""The cells of one study and every statement that changes one: claim, bind, renew, finish, give back, take over.
+"""The cells of one study and every statement that changes one: bind, renew, park, finish, give back, take over.
+
+How one is claimed stands in `claims`, what a failure makes of one in `failures`, which go on from a rung in `rungs`.
 
 The protocol promises that every cell ends with exactly one result whatever is killed, stalled or restarted. Each clause
 of it closes a hole that an exhaustive search of a model found, so none is there for looks:
@@ -7,6 +9,7 @@ of it closes a hole that an exhaustive search of a model found, so none is there
 - a token is made by the claimer and never used again; time is the database's;
 - nothing trains, reports or tells before its trial is bound to the cell;
 - a cell that comes back after a loss, a kill or a failure goes behind those that wait; one given back keeps its place;
+- a cell is parked under its token; it keeps its trial, with which the next claim goes on;
 - a result is first told to Optuna, then copied from the trial to the cell, so whoever finds the cell later finishes
   it the same way.
 
@@ -14,16 +17,11 @@ Works on plain rows: knows no Keras, and of Optuna only what an `Attempt` says.
 """
 
 import json
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import (
-    BindParameter,
-    Executable,
     Update,
     and_,
-    bindparam,
-    exists,
     func,
     or_,
     select,
@@ -31,11 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
+from fmnist_optuna.ledger.claims import CLAIMED, Claims
 from fmnist_optuna.ledger.failures import WAIT_AGAIN, after_failure, after_loss
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
-from fmnist_optuna.ledger.states import DONE, State
+from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, Owners
+from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs, studies
 from fmnist_optuna.search.cell import Point
@@ -44,7 +42,7 @@ from fmnist_optuna.search.metric import Epoch
 TAKE_OVER_LEASE_SECONDS = 20.0  # for the few statements of a take-over
 
 
-class Ledger(StudyPart):
+class Ledger(Claims):
     """All changes of the cells of one study."""
 
     def add_cells(self, connection: Connection, points: Iterable[Point]) -> int:
@@ -74,52 +72,6 @@ class Ledger(StudyPart):
         (after,) = connection.execute(select(func.count()).where(cells.c.study_id == self.study_id)).one()
         return int(after - before)
 
-    def claim(self, worker: str, generation: int) -> Claim | None:
-        """Take the next waiting cell, or None when none waits or the study was stopped since `generation`."""
-        token = uuid.uuid4().hex
-        return self._claim(worker, generation, token)
-
-    @retrying
-    def _claim(self, worker: str, generation: int, token: str) -> Claim | None:
-        with self.storage.write() as connection:
-            # After a lost connection the claim may have happened: the token tells.
-            row = connection.execute(_CLAIMED, {"token_": token}).one_or_none()
-            if row is None:
-                parameters = {"study": self.study_id, "worker_": worker, "token_": token, "generation_": generation}
-                row = connection.execute(self._claim_statement(), parameters).one_or_none()
-        return None if row is None else Claim(row.cell_id, token, json.loads(row.params), row.claims)
-
-    def _claim_statement(self) -> Executable:
-        study: BindParameter[int] = bindparam("study")
-        next_cell = (
-            select(cells.c.cell_id)
-            .where(cells.c.study_id == study, cells.c.state == State.WAITING)
-            .order_by(cells.c.position)
-            .limit(1)
-            .with_for_update(skip_locked=True)  # Postgres; SQLite has one writer at a time
-        )
-        is_current = exists().where(studies.c.study_id == study, studies.c.generation == bindparam("generation_"))
-        return (
-            update(cells)
-            .where(
-                cells.c.study_id == study,
-                cells.c.cell_id == next_cell.scalar_subquery(),
-                cells.c.state == State.WAITING,
-                is_current,
-            )
-            .values(
-                state=State.RUNNING,
-                token=bindparam("token_"),
-                worker=bindparam("worker_"),
-                lease_until=self.storage.now + self.storage.timing.lease_seconds,
-                claimed_at=self.storage.now,
-                trial_id=None,
-                trial_number=None,
-                claims=cells.c.claims + 1,
-            )
-            .returning(cells.c.cell_id, cells.c.params, cells.c.claims)
-        )
-
     @retrying
     def bind(self, claim: Claim, trial_id: int, trial_number: int) -> bool:
         """Tie a trial to the claimed cell; False when the cell is no longer this claim's or has another trial."""
@@ -148,6 +100,31 @@ class Ledger(StudyPart):
             connection.execute(insert_or_ignore(self.storage, epochs), {**row, **measured})
             generation = select(studies.c.generation).where(studies.c.study_id == self.study_id)
             return int(connection.execute(generation).scalar_one())
+
+    @retrying
+    def keep_epochs(self, claim: Claim, trial_id: int, kept: Sequence[Epoch]) -> bool:
+        """Renew the lease and store epochs that an earlier attempt trained; False when the cell is another's."""
+        with self.storage.write() as connection:
+            if connection.execute(self._renewal(claim)).rowcount == 0:
+                return False
+            row = {"study_id": self.study_id, "trial_id": trial_id}
+            rows = [{**row, **{name: _finite(value) for name, value in vars(epoch).items()}} for epoch in kept]
+            if rows:
+                connection.execute(insert_or_ignore(self.storage, epochs), rows)
+            return True
+
+    @retrying
+    def park(self, claim: Claim, trial_id: int, rung: int) -> bool:
+        """Let a cell rest at a rung with its trial; False when it is no longer this claim's.
+
+        Who gets False leaves the trial alone: the cell may be parked already, by a call whose answer was lost, or be
+        another worker's by now, with the same trial.
+
+        Args:
+            rung: In epochs, of which there is a checkpoint.
+        """
+        statement = self._mine(claim.cell_id, claim.token).where(cells.c.trial_id == trial_id)
+        return self._changes(statement.values(state=State.PARKED, token=None, lease_until=None, rung=rung))
 
     @retrying
     def finish_cell(self, cell_id: str, token: str, attempt: Attempt) -> bool:
@@ -200,7 +177,7 @@ class Ledger(StudyPart):
         if self._changes(statement):
             return True
         with self.storage.read() as connection:  # an ambiguous commit of this very take-over
-            return connection.execute(_CLAIMED, {"token_": token}).one_or_none() is not None
+            return connection.execute(CLAIMED, {"token_": token}).one_or_none() is not None
 
     @retrying
     def held_cells(self, worker: str | None = None, *, as_writer: bool = False) -> list[HeldCell]:
@@ -222,6 +199,24 @@ class Ledger(StudyPart):
             query = query.where(cells.c.worker == worker)
         with self.storage.write() if as_writer else self.storage.read() as connection:
             return [_held(row) for row in connection.execute(query)]
+
+    @retrying
+    def owners(self) -> Owners:
+        """Which running trials have an owner: one that a cell names, or that is about to be bound to one."""
+        query = select(cells.c.token, cells.c.trial_id).where(
+            cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED)
+        )
+        with self.storage.read() as connection:
+            return Owners.of((token, trial_id) for token, trial_id in connection.execute(query))
+
+    @retrying
+    def climbed_cells(self) -> list[str]:
+        """The cells without a result that have come to a rung."""
+        query = select(cells.c.cell_id).where(
+            cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.rung > 0
+        )
+        with self.storage.read() as connection:
+            return list(connection.execute(query).scalars())
 
     @retrying
     def generation(self) -> int | None:
@@ -256,9 +251,6 @@ class Ledger(StudyPart):
     def _changes(self, statement: Update) -> bool:
         with self.storage.write() as connection:
             return connection.execute(statement).rowcount == 1
-
-
-_CLAIMED = select(cells.c.cell_id, cells.c.params, cells.c.claims).where(cells.c.token == bindparam("token_"))
 
 
 def _held(row: StoredRow) -> HeldCell:

@@ -46,6 +46,7 @@ class History(StudyPart):
             total=sum(n_cells.values()),
             waiting=n_cells[State.WAITING],
             running=n_cells[State.RUNNING],
+            parked=n_cells[State.PARKED],
             done=n_cells[State.COMPLETE] + n_cells[State.PRUNED],
             complete=n_cells[State.COMPLETE],
             pruned=n_cells[State.PRUNED],
@@ -161,7 +162,7 @@ class History(StudyPart):
         """From the first claim to the last event, or to now while a cell runs; 0.0 before the first claim."""
         n_running = func.count().filter(cells.c.state == State.RUNNING)
         last_events = func.max(cells.c.finished_at), func.max(cells.c.claimed_at)
-        query = select(func.min(cells.c.claimed_at), *last_events, n_running, self.storage.now).where(
+        query = select(func.min(cells.c.first_claimed_at), *last_events, n_running, self.storage.now).where(
             cells.c.study_id == self.study_id
         )
         with self.storage.read() as connection:
@@ -226,4 +227,7 @@ def _cell(row: StoredRow) -> Cell:
         seconds=row.seconds or 0.0,
         held_seconds=max(0.0, row.held_seconds or 0.0),
         finished_at=row.finished_at,
+        rung=row.rung,
+        cut_at=row.cut_at,
+        decision_id=row.decision_id,
     )

@@ -1,6 +1,6 @@
 """What the ledger tells and is told: cells, attempts at them, their epochs; claims and what they may last."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fmnist_optuna.json_value import Json
@@ -33,12 +33,24 @@ class Timing:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to one cell, as long as the cell carries its token."""
+    """A worker's right to one cell, as long as the cell carries its token.
+
+    Args:
+        attempt: Which one at the cell, from 1.
+        trial_id: Of the trial to go on with, which was parked; None where a trial is to be made.
+        trial_number: Of the same trial.
+        rung: Epochs at which the cell was parked last; 0 for none.
+        cut_at: The rung beyond which it does not go; None where it is to go on.
+    """
 
     cell_id: str
     token: str
     params: Params
-    attempt: int  # from 1
+    attempt: int
+    trial_id: int | None = None
+    trial_number: int | None = None
+    rung: int = 0
+    cut_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,32 @@ class HeldCell:
     trial_id: int | None
     is_expired: bool
     n_lost: int = 0  # earlier attempts that were lost or killed
+
+
+@dataclass(frozen=True)
+class Owners:
+    """What owns the running trials of a study.
+
+    Args:
+        trial_ids: Trials that cells name which are neither done nor failed.
+        tokens: Of running cells that have no trial yet: one that carries such a token is about to be bound.
+    """
+
+    trial_ids: frozenset[int]
+    tokens: frozenset[str]
+
+    @classmethod
+    def of(cls, unfinished: Iterable[tuple[str | None, int | None]]) -> "Owners":
+        """From token and trial of each cell that waits, runs or is parked."""
+        pairs = list(unfinished)
+        return cls(
+            frozenset(trial_id for _, trial_id in pairs if trial_id is not None),
+            frozenset(token for token, trial_id in pairs if trial_id is None and token is not None),
+        )
+
+    def own(self, trial_id: int, token: str | None) -> bool:
+        """Whether a running trial, made under a token, has an owner."""
+        return trial_id in self.trial_ids or token in self.tokens
 
 
 @dataclass(frozen=True)
@@ -69,6 +107,9 @@ class Cell:
         seconds: Of these epochs.
         held_seconds: Since it was claimed last; 0.0 before the first claim.
         finished_at: When its result came, in seconds since 1970 UTC; None without one.
+        rung: Epochs at which it was parked last; 0 for none.
+        cut_at: The rung beyond which it does not go; None where none is known.
+        decision_id: Of the decision that cut it.
     """
 
     cell_id: str
@@ -83,6 +124,9 @@ class Cell:
     seconds: float = 0.0
     held_seconds: float = 0.0
     finished_at: float | None = None
+    rung: int = 0
+    cut_at: int | None = None
+    decision_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +148,7 @@ class TrialAttributes:
         weights_sha256: Of the kept weights.
         exit_code: Of a killed worker, as multiprocessing has it, if somebody saw its end.
         killed_for_memory: Whether the kernel counted a kill meanwhile.
+        kept_epochs: Number of epochs that an earlier attempt trained, and that this one goes on from.
     """
 
     worker: str | None = None
@@ -120,6 +165,7 @@ class TrialAttributes:
     weights_sha256: str | None = None
     exit_code: int | None = None
     killed_for_memory: bool | None = None
+    kept_epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +215,7 @@ class CellCounts:
     total: int
     waiting: int
     running: int
+    parked: int
     done: int
     complete: int
     pruned: int
@@ -177,7 +224,7 @@ class CellCounts:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to do."""
-        return self.waiting == 0 and self.running == 0
+        return self.waiting == 0 and self.running == 0 and self.parked == 0
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped",
 class State(StrEnum):
     """Where an attempt or a cell stands.
 
-    An attempt runs, or is complete, pruned or failed; one that another program put into a queue waits. A cell waits or
-    runs, then has the state of the attempt that is its result; it has failed when it is not tried any more.
+    An attempt runs, or is complete, pruned or failed; one that another program put into a queue waits. A cell waits,
+    runs, or is parked: its attempt has paused at a rung. Then it has the state of the attempt that is its result; it
+    has failed when it is not tried any more.
     """
 
     WAITING = "waiting"
     RUNNING = "running"
+    PARKED = "parked"
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -52,6 +54,9 @@ class State(StrEnum):
             return cls(state) if result is None else cls.from_optuna(result)
         except (ValueError, KeyError) as error:
             raise MismatchError(
-                f"A cell must be waiting, running, failed or done with a result that is COMPLETE or PRUNED, but one is "
-                f"{state!r:.40} with {result!r:.40}; `fmnist-optuna verify` shows what else is wrong."
+                f"A cell must be waiting, running, parked, failed or done with a result that is COMPLETE or PRUNED, "
+                f"but one is {state!r:.40} with {result!r:.40}; `fmnist-optuna verify` shows what else is wrong."
             ) from error
+
+
+UNFINISHED = (State.WAITING, State.RUNNING, State.PARKED)  # of a cell; such a cell owns the trial that it names

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 # A row that a query gave, and a query: what their columns are is known when it is run.
@@ -29,7 +30,7 @@ Query = Select[Any]
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -68,13 +69,14 @@ cells = Table(
     Column("cell_id", String(64), primary_key=True),
     Column("position", Integer, nullable=False),  # order of claims
     Column("params", Text, nullable=False),  # JSON in the declared types
-    Column("state", String(8), nullable=False),  # waiting, running, done, failed
+    Column("state", String(8), nullable=False),  # waiting, running, parked, done, failed
     Column("token", String(32), unique=True),  # which claim holds, or last held, the cell
     Column("worker", String(128)),
     Column("lease_until", Double),
+    Column("first_claimed_at", Double),
     Column("claimed_at", Double),
     Column("finished_at", Double),
-    Column("trial_id", Integer),  # Optuna's id of the bound trial
+    Column("trial_id", Integer),  # Optuna's id of the bound trial; one that waits with it goes on
     Column("trial_number", Integer),
     Column("claims", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
@@ -82,6 +84,9 @@ cells = Table(
     Column("result", String(8)),  # COMPLETE or PRUNED once done
     Column("value", Float(53)),
     Column("error", Text),
+    Column("rung", Integer, nullable=False, server_default=text("0")),  # epochs at which it was parked last
+    Column("cut_at", Integer),  # the rung beyond which it does not go
+    Column("decision_id", Integer),  # of the decision that cut it
     Index("ix_fmnist_cells_queue", "study_id", "state", "position"),
     Index("ix_fmnist_cells_worker", "study_id", "worker"),
 )
@@ -98,6 +103,21 @@ epochs = Table(
     Column("val_accuracy", Float(53)),
     Column("seconds", Float(53), nullable=False),
     Index("ix_fmnist_epochs_study", "study_id"),
+)
+
+decisions = Table(
+    "fmnist_decisions",
+    metadata,
+    Column("decision_id", Integer, primary_key=True),
+    _study_id(),
+    Column("rung", Integer, nullable=False),  # in epochs
+    Column("decided_at", Double, nullable=False),
+    Column("n_parked", Integer, nullable=False),  # cells that it was about
+    Column("n_cut", Integer, nullable=False),
+    Column("leader", String(64), nullable=False),  # cell_id of the best; empty if no value was finite
+    Column("leader_value", Float(53)),
+    Column("margin", Float(53), nullable=False),
+    Index("ix_fmnist_decisions_study", "study_id", "rung"),
 )
 
 openings = Table(

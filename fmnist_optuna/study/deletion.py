@@ -7,7 +7,7 @@ from fmnist_optuna.bridge.artifacts import remove_artifacts
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import cells, codes, epochs, openings, predictions, studies, workers
+from fmnist_optuna.ledger.tables import cells, codes, decisions, epochs, openings, predictions, studies, workers
 from fmnist_optuna.study.records import StudyRecord, UnreadableStudy, read_record_or_reason
 from fmnist_optuna.study.studies import find_confirmations
 
@@ -29,7 +29,7 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
     with storage.write() as connection:
         opened = select(openings.c.opening_id).where(openings.c.study_id == record.study_id)
         connection.execute(delete(predictions).where(predictions.c.opening_id.in_(opened)))
-        for table in (cells, codes, epochs, openings, workers):
+        for table in (cells, codes, decisions, epochs, openings, workers):
             connection.execute(delete(table).where(table.c.study_id == record.study_id))
     for summary in trials.get_all_studies():
         if summary.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another

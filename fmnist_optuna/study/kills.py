@@ -10,8 +10,8 @@ Everything is read from trials, so it outlives the processes. Knows no Keras.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_optuna.json_value import Json
@@ -38,7 +38,7 @@ class Tally:
 
     Args:
         n_killed: By a signal from somewhere.
-        n_through: By themselves: with a result, an exception, or a limit of ours.
+        n_through: By themselves: with a result, an exception, or a limit of ours; and one that came to a rung.
         n_oom: Killed ones during which the kernel killed for want of memory.
     """
 
@@ -84,17 +84,20 @@ def _log_likelihood(n_killed: int, n_through: int) -> float:
     return sum(count * math.log(count / n) for count in (n_killed, n_through) if count)
 
 
-def tally_attempts(attempts: Iterable[Attempt], machine: str) -> dict[str, Tally]:
+def tally_attempts(attempts: Iterable[Attempt], machine: str, climbed: Collection[str] = ()) -> dict[str, Tally]:
     """Count how finished attempts ended on one machine, by cell.
 
     Args:
         attempts: At all cells of the study.
         machine: Where those that count were made.
+        climbed: Cells without a result that have come to a rung: they were trained and not killed.
     """
     tallies: dict[str, Tally] = {}
     for attempt in attempts:
         if attempt.attributes.machine == machine and not attempt.is_foreign:
             tallies[attempt.cell_id] = _add(tallies.get(attempt.cell_id, Tally()), attempt)
+    for cell_id in tallies.keys() & set(climbed):
+        tallies[cell_id] = replace(tallies[cell_id], n_through=tallies[cell_id].n_through + 1)
     return tallies
 
 

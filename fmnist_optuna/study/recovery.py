@@ -150,7 +150,8 @@ class Recovery:
         if cell.n_lost + 1 < MIN_KILLS or noted.machine != machine_identity():
             return loss
         trials = self._trials.get_all_trials(self._ledger.study_id, deepcopy=False)
-        tallies = tally_attempts(map(read_attempt, trials), machine_identity())
+        climbed = self._ledger.climbed_cells()
+        tallies = tally_attempts(map(read_attempt, trials), machine_identity(), climbed)
         earlier = tallies.get(cell.cell_id, Tally())
         own = Tally(  # what came before `retry` is forgiven
             min(earlier.n_killed, cell.n_lost) + 1, earlier.n_through, min(earlier.n_oom, cell.n_lost) + is_oom
@@ -160,7 +161,7 @@ class Recovery:
         return replace(loss, reason="blamed", error=describe_blame(own, loss.exit_code))
 
     def sweep(self) -> int:
-        """Fail running trials of ours that no running cell owns; returns how many.
+        """Fail running trials of ours that no cell owns; returns how many.
 
         The trials are listed first and the cells read second: a trial created in between is not on the list.
         """
@@ -168,11 +169,11 @@ class Recovery:
             running = self._running_trials()
         except KeyError:  # the study was deleted
             return 0
-        held = {cell.token: cell.trial_id for cell in self._ledger.held_cells()}
+        owners = self._ledger.owners()
         n_failed = 0
         for trial in running:
             token, trial_id = str(trial.system_attrs[TOKEN]), trial_id_of(trial)
-            if token in held and held[token] in (None, trial_id):
+            if owners.own(trial_id, token):
                 continue
             log_event(logger, logging.WARNING, "trial_swept", trial=trial.number, cell=trial.system_attrs[CELL_ID])
             fail_trial(self._trials, trial_id, TrialAttributes(reason="lost"))

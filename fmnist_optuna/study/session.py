@@ -13,7 +13,9 @@ from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
 from fmnist_optuna.ledger.progress import History
+from fmnist_optuna.ledger.rungs import Rungs
 from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.study.records import StudyRecord
 
 if TYPE_CHECKING:
@@ -70,6 +72,17 @@ class Session:
     def history(self) -> History:
         """Progress and curves."""
         return History(self.storage, self.record.study_id)
+
+    @property
+    def ladder(self) -> LadderRule | None:
+        """The rule of the study's rungs; None where its pruner is another."""
+        spec = self.record.spec
+        return spec.ladder_rule() if spec.pruner.name == "ladder" else None
+
+    @cached_property
+    def rungs(self) -> Rungs:
+        """Decisions over parked cells."""
+        return Rungs(self.storage, self.record.study_id)
 
     @cached_property
     def openings(self) -> Openings:

@@ -12,7 +12,8 @@ from fmnist_optuna.bridge.attributes import is_foreign
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.states import DONE, State
+from fmnist_optuna.ledger.records import Owners
+from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, StoredRow, cells
 from fmnist_optuna.search.cell import decode_params
@@ -125,12 +126,12 @@ def _difference(row: StoredRow, own: FrozenTrial | None, n_finished: int) -> str
 
 def _surplus(rows: list[StoredRow], trials: list[FrozenTrial]) -> list[FrozenTrial]:
     known = {row.cell_id for row in rows}
-    held = {row.token: row.trial_id for row in rows if row.state == State.RUNNING}
+    owners = Owners.of((row.token, row.trial_id) for row in rows if row.state in UNFINISHED)
 
     def is_surplus(trial: FrozenTrial) -> bool:
         token = trial.system_attrs.get(TOKEN)
         if trial.state == TrialState.RUNNING:
-            return not (token in held and held[token] in (None, trial_id_of(trial)))
+            return not owners.own(trial_id_of(trial), token)
         if trial.state == TrialState.WAITING:
             return True
         return trial.state != TrialState.FAIL and trial.system_attrs.get(CELL_ID) not in known

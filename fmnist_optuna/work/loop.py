@@ -6,6 +6,7 @@ Knows no Keras: the objective does.
 import enum
 import logging
 import time
+from collections.abc import Callable, Collection
 
 import psutil
 
@@ -13,12 +14,13 @@ from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import Objective, run_attempt
+from fmnist_optuna.work.attempt import Objective, decide_rung, run_attempt
 from fmnist_optuna.work.order import WorkerOrder
 
 logger = logging.getLogger(__name__)
 
 WAIT_SLICE_SECONDS = 0.1
+RUNG_POLL_SECONDS = 0.2  # who waits for the last cell of a rung; a decision frees work for all at once
 
 
 class LeaveRequest:
@@ -65,12 +67,17 @@ def work(
     leave: LeaveRequest,
     generation: int,
     memory_limit_bytes: int | None = None,
+    in_memory: Callable[[], Collection[str]] = tuple,
 ) -> WorkerEnd:
-    """Claim cells and run an objective on each, until nothing is left; heal the study while waiting."""
+    """Claim cells and run an objective on each, until nothing is left; heal the study while waiting.
+
+    Args:
+        in_memory: The cells whose paused trainings this worker has in memory.
+    """
     ledger, name = session.ledger, session.name
     began = time.monotonic()
     while not leave.is_set():
-        claim = ledger.claim(name, generation)
+        claim = ledger.claim(name, generation, in_memory())
         if claim is not None:
             run_attempt(session, claim, objective, leave.is_set, generation)
             session.presence.touch(name)
@@ -88,8 +95,10 @@ def work(
                 return WorkerEnd.DONE
         elif counts.waiting > 0:  # another one is just claiming it, or has just given it back
             leave.wait(WAIT_SLICE_SECONDS)
+        elif counts.parked > 0 and decide_rung(session):
+            continue
         elif not session.recovery.requeue_dead():
             session.presence.touch(name)
-            leave.wait(session.storage.timing.poll_seconds)
+            leave.wait(RUNG_POLL_SECONDS if counts.parked > 0 else session.storage.timing.poll_seconds)
     session.presence.leave(name)
     return WorkerEnd.STOPPED

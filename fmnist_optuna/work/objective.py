@@ -21,7 +21,7 @@ from fmnist_optuna.training.cell_training import train_cell
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import save_weights
-from fmnist_optuna.work.attempt import LostCellError, RunningTrial
+from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
 
 
 class KerasObjective:

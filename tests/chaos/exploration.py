@@ -68,7 +68,7 @@ def broken_by_move(state: State, move: Move) -> str:
             if old.status not in (RUNNING, new.status):
                 return "a finished trial never changes"
             if number == SWEEPER and old.status != new.status and owns(cell, trials, trial):
-                return "the sweeper fails no trial that a running cell owns"
+                return "the sweeper fails no trial that a cell owns"
     if kind == "step" and number < SWEEPER and actors[number] == HOMES[number]:
         token = state.actors[number].token
         if token and cell.state == "running" and cell.token == token:
@@ -84,8 +84,10 @@ def broken_in(state: State) -> str:
         return "no cell has two results"
     if cell.state == "done" and (cell.trial == 0 or trials[cell.trial - 1].status != COMPLETE):
         return "a done cell names a COMPLETE trial"
-    if cell.state in ("waiting", "failed") and n_complete:
+    if cell.state in ("waiting", "parked", "failed") and n_complete:
         return "a cell without a result has no COMPLETE trial"
+    if cell.state in ("waiting", "parked") and cell.trial and trials[cell.trial - 1].status != RUNNING:
+        return "the trial of a paused cell runs"
     return ""
 
 

@@ -38,10 +38,16 @@ class Clause(Enum):
     LIST_BEFORE_CELLS = "a sweep lists trials first and reads cells second"
     SPARE_UNBOUND = "a sweep spares a trial that is about to be bound"
     SWEEP = "running trials that no cell owns are swept"
+    PARK_UNDER_TOKEN = "a cell is parked only under the parker's token"
+    LEAVE_UNPARKED = "who cannot park a cell leaves its trial alone"
+    SPARE_PAUSED = "a sweep spares the trial of a cell that is parked, or that waits to go on"
 
 
 class Cell(NamedTuple):
-    """The row of the cell; token and trial are 0 for NULL, the lease is the clock at its last renewal."""
+    """The row of the cell; token and trial are 0 for NULL, the lease is the clock at its last renewal.
+
+    A parked cell, and one that waits to go on, has the trial that its next claim goes on with.
+    """
 
     state: str = "waiting"
     token: int = 0
@@ -113,7 +119,7 @@ class Model:
         self._programs: dict[str, Callable[[State, Actor, Actor], Iterator[Step]]] = {
             at: getattr(self, f"_{at.replace(' ', '_')}")
             for at in (
-                *("claim", "create", "bind", "drop", "train", "tell"),  # workers
+                *("claim", "create", "bind", "drop", "train", "tell", "park"),  # workers
                 *("fail", "read", "copy", "wait"),  # workers and requeuers
                 *("look", "take over"),  # requeuers
                 *("list", "compare", "list late", "sweep"),  # the sweeper
@@ -137,6 +143,8 @@ class Model:
                 yield Move(number, actor.at, "death", State(clock + 1, cell, trials, (*before, home, *behind)))
         if cell.state == "failed":
             yield Move(PERSON, "retry", "step", State(clock + 1, Cell(), trials, actors))
+        if cell.state == "parked":  # a worker's, whichever comes; it needs no memory, so it is nobody's step here
+            yield Move(PERSON, "decide", "step", State(clock + 1, cell._replace(state="waiting"), trials, actors))
 
     def recover(self, state: State) -> list[Move]:
         """Everybody has died; a requeuer, a person, a worker and a sweeper do their work one after the other."""
@@ -161,11 +169,12 @@ class Model:
     def _claim(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         _, cell, trials, _ = state
         token = actor.token or (SHARED_TOKEN if Clause.TOKEN_IS_NEW in self._lacks else state.clock)
+        then = Actor("train", token, cell.trial) if cell.trial else Actor("create", token)
         if cell.state == "waiting":
-            yield "claim", Cell("running", token, 0, state.clock), trials, Actor("create", token)
+            yield "claim", Cell("running", token, cell.trial, state.clock), trials, then
         elif actor.token:  # done before, but the answer was lost
             is_found = cell.token == actor.token and Clause.CLAIM_FINDS_ITSELF not in self._lacks
-            yield "claim", cell, trials, Actor("create", token) if is_found else home
+            yield "claim", cell, trials, then if is_found else home
 
     def _create(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         trials = (*state.trials, Trial(actor.token))
@@ -190,10 +199,19 @@ class Model:
             yield "renew", cell, trials, actor._replace(at="fail")
         yield "report nothing", cell, trials, self._then("train", actor, home)  # an objective without an epoch
         yield "raise", cell, trials, actor._replace(at="fail")  # an exception of the objective, or a stop
+        yield "reach a rung", cell, trials, actor._replace(at="park")
 
     def _tell(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         yield from self._finish(state, actor, COMPLETE, self._then("tell", actor, home))
         yield "raise", state.cell, state.trials, actor._replace(at="fail")
+
+    def _park(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        _, cell, trials, _ = state
+        if self._is_mine(cell, actor, Clause.PARK_UNDER_TOKEN):
+            yield "park", Cell("parked", 0, cell.trial), trials, home
+        else:  # taken away, or parked before the answer was lost
+            is_failed = Clause.LEAVE_UNPARKED in self._lacks
+            yield "park", cell, trials, actor._replace(at="drop") if is_failed else home
 
     # Workers and requeuers
 
@@ -289,14 +307,18 @@ class Model:
 
     def _sweeping(self, state: State, cell: Cell, listed: tuple[int, ...]) -> Actor:
         is_bound_only = Clause.SPARE_UNBOUND in self._lacks
+        if Clause.SPARE_PAUSED in self._lacks and cell.state != "running":
+            cell = Cell()
         owned = [t for t in listed if owns(cell, state.trials, t) and not (is_bound_only and cell.trial == 0)]
         orphans = tuple(trial for trial in listed if trial not in owned)
         return Actor("sweep", seen=orphans) if orphans else HOMES[SWEEPER]
 
 
 def owns(cell: Cell, trials: tuple[Trial, ...], trial: int) -> bool:
-    """Whether a running cell has this trial, or waits for it to be bound."""
-    return cell.state == "running" and cell.token == trials[trial - 1].token and cell.trial in (0, trial)
+    """Whether a cell has this trial and is neither done nor failed, or runs and waits for it to be bound."""
+    if cell.trial == 0:
+        return cell.state == "running" and cell.token == trials[trial - 1].token
+    return cell.trial == trial and cell.state in ("running", "parked", "waiting")
 
 
 def running_trials(trials: tuple[Trial, ...]) -> tuple[int, ...]:

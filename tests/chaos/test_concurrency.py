@@ -17,8 +17,8 @@ from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import RunningTrial
 from fmnist_optuna.work.loop import LeaveRequest, work
+from fmnist_optuna.work.running_trial import RunningTrial
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, ON_SQLITE]
 

@@ -5,7 +5,7 @@ each the survivors finish the study, and it must be as if nothing had happened.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from faults import Steps, break_connection, lose_answer, watched
 from proof import assert_nothing_stray, prove
 from small_study import (
     KILLED,
+    LADDER,
     begin_trial,
     claim_cell,
     create_study,
@@ -26,21 +27,25 @@ from small_study import (
     make_spec,
     open_session,
     prune_trial,
+    set_cell,
 )  # fmt: skip
 from sqlalchemy import event
-from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
+from victims import Ending, attempt, decide, die_at, requeue, store_stub_weights, sweep
 
 from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import RunningTrial
+from fmnist_optuna.work.attempt import decide_rung
+from fmnist_optuna.work.running_trial import RunningTrial
 
 pytestmark = pytest.mark.chaos
 
 Sessions = Callable[..., Session]
+NO_PRUNER = {"name": "none"}
 BLOCKED_MS = 5  # how long the others wait for a lock of the one that pauses, who never gives it up meanwhile
 
 
@@ -52,9 +57,9 @@ class Scenes:
         self._first = session
         self.all: list[Session] = []
 
-    def new(self) -> Session:
+    def new(self, pruner: Mapping[str, Any] = NO_PRUNER) -> Session:
         """The survivor's session on a new study."""
-        spec = make_spec({"hidden_size": [64]}, f"study-{len(self.all)}")
+        spec = make_spec({"hidden_size": [64]}, f"study-{len(self.all)}", pruner=pruner)
         record = create_study(self._first.storage, spec)
         self.all.append(Session(self._first.storage, record, "survivor"))
         return self.all[-1]
@@ -82,7 +87,7 @@ def survive(session: Session) -> None:
         assert cell.worker.endswith("(recovery)")
         expire(session.storage, cell.cell_id)
         assert session.recovery.requeue(cell, KILLED)
-    while session.history.counts().waiting:
+    while session.history.counts().waiting or decide_rung(session):
         attempt(session)
     session.recovery.sweep()
 
@@ -108,6 +113,43 @@ def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending,
         assert n_attempts(session) <= 2
     assert_nothing_stray(scenes.all)
     tally(kills=len(names) - first, cells=len(names) - first)
+
+
+@pytest.mark.parametrize("left", ["on its way", "parked", "goes on", "is cut"])
+def test_rungs_may_be_interrupted_before_every_statement(scenes: Scenes, left: str, tally: Callable[..., None]) -> None:
+    """Parking, deciding, going on and cutting: whoever dies there costs one further attempt at most, and no result."""
+    act: Callable[..., object] = decide if left == "parked" else attempt
+    arguments = {"on its way": ("parked",), "parked": ()}.get(left, ("complete",))
+    whole = scenes.new(LADDER)
+    leave_at_rung(whole, left)
+    n_steps = len(die_at(whole, None, act, *arguments).names)
+    for step in range(n_steps):
+        session = scenes.new(LADDER)
+        leave_at_rung(session, left)
+        die_at(session, step, act, *arguments)
+        survive(session)
+        prove(session, 1)
+        assert n_attempts(session) <= 2
+        (cell,) = session.history.cells()
+        assert cell.state is (State.PRUNED if left == "is cut" else State.COMPLETE)
+    assert_nothing_stray(scenes.all)
+    tally(kills=n_steps, cells=n_steps)
+
+
+def leave_at_rung(session: Session, where: str) -> None:
+    """A cell that waits, that is parked, that goes on, or that goes no further."""
+    if where == "on its way":
+        return
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    for number in range(2):
+        assert session.ledger.record_epoch(claim, trial_id, epoch_of(number, 0.5)) is not None
+        session.optuna_storage.set_trial_intermediate_value(trial_id, number, 0.5)
+    assert session.ledger.park(claim, trial_id, 2)
+    if where != "parked":
+        assert decide_rung(session)
+    if where == "is cut":  # the only cell leads, so that a decision would not
+        set_cell(session.storage, claim.cell_id, cut_at=2)
 
 
 @pytest.mark.parametrize("left", ["claim", "trial", "bound", "complete", "pruned", "error"])

@@ -10,10 +10,11 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 from proof import prove
-from small_study import make_spec
+from small_study import cut_cells, expected_cuts, ladder_spec, make_spec
 from victims import start, work_until_done
 
 from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 
 pytestmark = pytest.mark.chaos
@@ -103,10 +104,21 @@ class Storm:
                 self._workers.append(victim)
 
 
-def survive_storm(url: str, new_session: Sessions, tally: Callable[..., None], n_kills: int) -> None:
+def plain_spec(n_cells: int, name: str) -> StudySpec:
+    """Without rungs."""
+    return make_spec({"hidden_size": list(range(1, n_cells + 1))}, name)
+
+
+def survive_storm(
+    url: str,
+    new_session: Sessions,
+    tally: Callable[..., None],
+    n_kills: int,
+    make: Callable[[int, str], StudySpec] = plain_spec,
+) -> Session:
     """A study of CELLS_PER_KILL cells a kill: every cell has one result in the end."""
     n_cells = CELLS_PER_KILL * n_kills
-    session = new_session("first", make_spec({"hidden_size": list(range(1, n_cells + 1))}, "storm"), SHORT)
+    session = new_session("first", make(n_cells, "storm"), SHORT)
     storm = Storm(url, "storm", seed=n_kills)
     try:
         storm.blow(n_kills)
@@ -119,11 +131,25 @@ def survive_storm(url: str, new_session: Sessions, tally: Callable[..., None], n
         cells=found.n_cells, kills=storm.n_kills, stalls=storm.n_stalls,
         lost=found.n_missing, doubled=found.n_duplicates, stuck=found.n_surplus + found.n_running,
     )  # fmt: skip
+    return session
 
 
 def test_a_study_survives_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
     """Forty kills and some stalls of six workers: every cell ends with one result, and every worker with exit 0."""
     survive_storm(storage_url, new_session, tally, 40)
+
+
+def test_rungs_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
+    """Forty kills again: the cells that the rule cuts are those of a study in which nobody dies."""
+    session = survive_storm(storage_url, new_session, tally, 40, ladder_spec)
+    assert cut_cells(session) == expected_cuts(session.record.spec)
+
+
+@pytest.mark.slow
+def test_rungs_survive_a_thousand_kills(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
+    """The same with a thousand kills."""
+    session = survive_storm(storage_url, new_session, tally, 1000, ladder_spec)
+    assert cut_cells(session) == expected_cuts(session.record.spec)
 
 
 @pytest.mark.slow

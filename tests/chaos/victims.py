@@ -21,7 +21,7 @@ from typing import Any, Literal
 import mutations
 import pytest
 from faults import Steps, kill_self, watch_files, watched
-from small_study import KILLED, PATIENCE_SECONDS, epoch_of, value_of
+from small_study import KILLED, PATIENCE_SECONDS, epoch_of, ladder_objective, value_of
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_weights
 from fmnist_optuna.bridge.trials import Outcome
@@ -32,12 +32,13 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import RunningTrial, run_attempt
+from fmnist_optuna.work.attempt import decide_rung, run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, work
+from fmnist_optuna.work.running_trial import RunningTrial
 
 mutations.apply_from_environment()
 
-Ending = Literal["complete", "pruned", "exception", "stopped"]
+Ending = Literal["complete", "pruned", "exception", "stopped", "parked"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class StubObjective:
     seconds: float = 0.0
 
     def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-        for number in range(2):
+        for number in range(running.n_recorded, 2):
             time.sleep(self.seconds)
             if not running.report(epoch_of(number, value_of(params))):
                 return None
@@ -65,8 +66,28 @@ class StubObjective:
         if self.ending == "pruned":
             running.note(TrialAttributes(reason="pruned"))
             return Outcome(State.PRUNED, reason="pruned")
+        if self.ending == "parked" or running.claim.cut_at is not None:
+            return Outcome(State.PARKED)
         store_stub_weights(running, params)
         return Outcome(State.COMPLETE, value_of(params))
+
+
+@dataclass(frozen=True)
+class ClimbingObjective:
+    """Trains from rung to rung, and stores weights at its end.
+
+    Args:
+        seconds: How long each epoch lasts.
+    """
+
+    seconds: float
+
+    def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        time.sleep(self.seconds)
+        outcome = ladder_objective(params, seed, running)
+        if outcome is not None and outcome.state is State.COMPLETE:
+            store_stub_weights(running, params)
+        return outcome
 
 
 def store_stub_weights(running: RunningTrial, params: Params) -> None:
@@ -86,6 +107,11 @@ def attempt(session: Session, ending: Ending = "complete") -> bool:
         return False
     run_attempt(session, claim, StubObjective(ending), lambda: False, session.record.generation)
     return True
+
+
+def decide(session: Session) -> None:
+    """Decide what is parked."""
+    decide_rung(session)
 
 
 def requeue(session: Session) -> None:
@@ -156,8 +182,9 @@ def _act(
 
 
 def work_until_done(url: str, study: str, name: str, timing: Timing, epoch_seconds: float) -> None:
-    """A whole worker, as the loop has it."""
+    """A whole worker, as the loop has it, on a study with rungs or without."""
     storage = open_storage(StorageOptions(url, patience_seconds=PATIENCE_SECONDS, timing=timing))
     session = Session(storage, find_study(storage, study), name)
     session.presence.register(name, fresh_seconds=timing.lease_seconds)
-    work(session, StubObjective(seconds=epoch_seconds), LeaveRequest(), session.record.generation)
+    objective = StubObjective(seconds=epoch_seconds) if session.ladder is None else ClimbingObjective(epoch_seconds)
+    work(session, objective, LeaveRequest(), session.record.generation)

@@ -41,8 +41,9 @@ from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import raise_generation
 from fmnist_optuna.study.verification import verify
-from fmnist_optuna.work.attempt import LostCellError, Objective, RunningTrial, run_attempt
+from fmnist_optuna.work.attempt import Objective, run_attempt
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
+from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
 
 Sessions = Callable[..., Session]
 COMPLETE = Outcome(State.COMPLETE, 0.5)

@@ -1,0 +1,76 @@
+"""The queue of one study: how a worker claims the next cell that waits."""
+
+import json
+import uuid
+from collections.abc import Collection
+
+from sqlalchemy import BindParameter, Executable, bindparam, case, exists, func, select, update
+
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.records import Claim
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import StoredRow, cells, studies
+
+_CLAIM = [cells.c[name] for name in ("cell_id", "params", "claims", "trial_id", "trial_number", "rung", "cut_at")]
+CLAIMED = select(*_CLAIM).where(cells.c.token == bindparam("token_"))  # a claim, or a take-over, by its token
+
+
+class Claims(StudyPart):
+    """Claims of the cells of one study."""
+
+    def claim(self, worker: str, generation: int, preferred: Collection[str] = ()) -> Claim | None:
+        """Take the next waiting cell, or None when none waits or the study was stopped since `generation`.
+
+        Args:
+            preferred: Cells that this worker takes first, as it has their trainings in memory.
+        """
+        token = uuid.uuid4().hex
+        return self._claim(worker, generation, token, preferred)
+
+    @retrying
+    def _claim(self, worker: str, generation: int, token: str, preferred: Collection[str] = ()) -> Claim | None:
+        with self.storage.write() as connection:
+            # After a lost connection the claim may have happened: the token tells.
+            row: StoredRow | None = connection.execute(CLAIMED, {"token_": token}).one_or_none()
+            if row is None:
+                parameters = {"study": self.study_id, "worker_": worker, "token_": token, "generation_": generation}
+                row = connection.execute(self._claim_statement(preferred), parameters).one_or_none()
+        return None if row is None else _claim_of(row, token)
+
+    def _claim_statement(self, preferred: Collection[str]) -> Executable:
+        study: BindParameter[int] = bindparam("study")
+        first = [case((cells.c.cell_id.in_(sorted(preferred)), 0), else_=1)] if preferred else []
+        next_cell = (
+            select(cells.c.cell_id)
+            .where(cells.c.study_id == study, cells.c.state == State.WAITING)
+            .order_by(*first, cells.c.position)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # Postgres; SQLite has one writer at a time
+        )
+        is_current = exists().where(studies.c.study_id == study, studies.c.generation == bindparam("generation_"))
+        return (
+            update(cells)
+            .where(
+                cells.c.study_id == study,
+                cells.c.cell_id == next_cell.scalar_subquery(),
+                cells.c.state == State.WAITING,
+                is_current,
+            )
+            .values(
+                state=State.RUNNING,
+                token=bindparam("token_"),
+                worker=bindparam("worker_"),
+                lease_until=self.storage.now + self.storage.timing.lease_seconds,
+                first_claimed_at=func.coalesce(cells.c.first_claimed_at, self.storage.now),
+                claimed_at=self.storage.now,
+                claims=cells.c.claims
+                + case((cells.c.trial_id.is_(None), 1), else_=0),  # attempts, however often paused
+            )
+            .returning(*_CLAIM)
+        )
+
+
+def _claim_of(row: StoredRow, token: str) -> Claim:
+    going_on = (row.trial_id, row.trial_number, row.rung, row.cut_at)
+    return Claim(row.cell_id, token, json.loads(row.params), row.claims, *going_on)

@@ -1,0 +1,148 @@
+"""The rungs of one study: which of the parked cells go on is decided for a whole rung in one locked transaction.
+
+The cells of the lowest rung at which any are parked are decided together, once no other cell is on its way to that
+rung. What is decided is a pure function of the rows, so it is of no account who decides, when, or how many workers
+there are. A decision that is repeated finds nothing that is parked at that rung.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, fields
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import cells, decisions, epochs, studies
+from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
+
+NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
+
+
+@dataclass(frozen=True)
+class DecidedRung:
+    """One decision over the cells that were parked at a rung.
+
+    Args:
+        decision_id: Grows with time.
+        rung: In epochs.
+        decided_at: Seconds since 1970 UTC.
+        n_parked: Number of cells that it was about.
+        n_cut: Number of those that go no further.
+        leader: cell_id of the best; "" if no value at the rung was finite.
+        leader_value: Its val_accuracy at the rung, 0..1; None without one.
+        margin: By how much less a cell was allowed to promise.
+    """
+
+    decision_id: int
+    rung: int
+    decided_at: float
+    n_parked: int
+    n_cut: int
+    leader: str
+    leader_value: float | None
+    margin: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """All cells of a study as a rung has them: the arguments of the rule, by cell_id.
+
+    Args:
+        standings: Of cells that have come to the rung, whatever became of them later.
+        finished_scores: val_accuracy of cells that ended by themselves on the way to it.
+    """
+
+    standings: dict[str, Standing]
+    finished_scores: dict[str, float | None]
+
+
+class Rungs(StudyPart):
+    """Decisions over parked cells."""
+
+    @retrying
+    def decide(self, rule: LadderRule) -> DecidedRung | None:
+        """Decide the lowest rung at which cells are parked; None while others are on their way to it, or none is."""
+        with self.storage.write() as connection:
+            # On Postgres one at a time; on SQLite every transaction that writes has the database for itself.
+            connection.execute(select(studies.c.study_id).where(studies.c.study_id == self.study_id).with_for_update())
+            rung = self._lowest_rung(connection)
+            if rung is None or self._is_awaited(connection, rung):
+                return None
+            field = self._read_field(connection, rung)
+            return self._apply(connection, rung, rule.decide(field.standings, field.finished_scores))
+
+    @retrying
+    def field(self, rung: int) -> Field:
+        """All cells as a rung has them now."""
+        with self.storage.read() as connection:
+            return self._read_field(connection, rung)
+
+    @retrying
+    def decided(self) -> list[DecidedRung]:
+        """Every decision, in the order in which they were made."""
+        query = select(*_DECIDED).where(decisions.c.study_id == self.study_id)
+        with self.storage.read() as connection:
+            return [DecidedRung(*row) for row in connection.execute(query.order_by(decisions.c.decision_id))]
+
+    def _lowest_rung(self, connection: Connection) -> int | None:
+        query = select(func.min(cells.c.rung)).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
+        rung: int | None = connection.execute(query).scalar()
+        return rung
+
+    def _is_awaited(self, connection: Connection, rung: int) -> bool:
+        """Whether a cell has still to come to a rung: one that waits or runs, and was not cut before it."""
+        query = select(func.count()).where(
+            cells.c.study_id == self.study_id,
+            cells.c.state.in_((State.WAITING, State.RUNNING)),
+            cells.c.rung < rung,
+            cells.c.cut_at.is_(None),
+        )
+        return bool(connection.execute(query).scalar_one())
+
+    def _read_field(self, connection: Connection, rung: int) -> Field:
+        own = select(cells.c.cell_id, cells.c.trial_id, cells.c.result, cells.c.value).where(
+            cells.c.study_id == self.study_id, cells.c.trial_id.is_not(None)
+        )
+        curves: dict[int, list[float]] = defaultdict(list)
+        reached = (
+            select(epochs.c.trial_id, epochs.c.val_accuracy)
+            .where(epochs.c.study_id == self.study_id, epochs.c.epoch < rung)
+            .order_by(epochs.c.trial_id, epochs.c.epoch)
+        )
+        for trial_id, value in connection.execute(reached):
+            curves[trial_id].append(NOT_A_NUMBER if value is None else value)
+        standings: dict[str, Standing] = {}
+        finished: dict[str, float | None] = {}
+        for row in connection.execute(own):
+            if len(curves[row.trial_id]) >= rung:
+                standings[row.cell_id] = stand_at(rung, curves[row.trial_id])
+            elif row.result == State.COMPLETE.optuna_name:
+                finished[row.cell_id] = row.value
+        return Field(standings, finished)
+
+    def _apply(self, connection: Connection, rung: int, decision: Decision) -> DecidedRung:
+        """Let the parked cells of a rung wait again: some to go on, the others to be pruned where they stand."""
+        parked = (cells.c.study_id == self.study_id, cells.c.state == State.PARKED, cells.c.rung == rung)
+        found = connection.execute(select(cells.c.cell_id).where(*parked)).scalars().all()
+        cut = [cell_id for cell_id in found if cell_id in decision.cut]
+        made = insert(decisions).values(
+            study_id=self.study_id,
+            rung=rung,
+            decided_at=self.storage.now,
+            n_parked=len(found),
+            n_cut=len(cut),
+            leader=decision.leading_cell or "",
+            leader_value=decision.leader,
+            margin=decision.margin,
+        )
+        decided = DecidedRung(*connection.execute(made.returning(*_DECIDED)).one())
+        connection.execute(update(cells).where(*parked).values(state=State.WAITING))
+        for cell_id in cut:
+            mine = update(cells).where(cells.c.study_id == self.study_id, cells.c.cell_id == cell_id)
+            connection.execute(mine.values(cut_at=rung, decision_id=decided.decision_id))
+        return decided
+
+
+_DECIDED = [decisions.c[field.name] for field in fields(DecidedRung)]  # the columns of the record, in its order
