@@ -17,7 +17,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fmnist_optuna.bridge.attributes import is_foreign, stored_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.ladder import LadderPruner
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
@@ -70,14 +69,6 @@ class LedgerMedianPruner(MedianPruner):
         return super().prune(_OwnTrials(study), trial)
 
 
-class LedgerLadderPruner(LadderPruner):
-    """LadderPruner that compares with trials of the ledger only."""
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to end here."""
-        return super().prune(_OwnTrials(study), trial)
-
-
 class _OwnTrials(optuna.Study):
     """A study without the trials of other programs; all else is that of the given one."""
 
@@ -121,16 +112,8 @@ def _sampler_of(grid: str) -> LedgerGridSampler:
 def make_pruner(spec: StudySpec) -> BasePruner:
     """The pruner that a study file names."""
     pruner = spec.pruner
-    if pruner.name == "none":
+    if pruner.name in ("none", "ladder"):  # with the ladder, the ledger decides for a whole rung
         return NopPruner()
-    if pruner.name == "ladder":
-        return LedgerLadderPruner(
-            first_rung=pruner.first_rung,
-            kappa=pruner.kappa,
-            margin=pruner.margin,
-            n_validation=spec.data.n_validation,
-            max_reports=spec.training.max_epochs,
-        )
     return LedgerMedianPruner(
         n_startup_trials=pruner.n_startup_trials,
         n_warmup_steps=pruner.n_warmup_steps,

@@ -52,11 +52,8 @@ def run_attempt(
         return
     if trial is None:
         return
+    running = _begin(session, claim, trial, must_stop, generation)
     ids: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id}
-    log_event(logger, logging.INFO, "trial_began", **ids, attempt=claim.attempt, params=claim.params)
-    pause_at = session.ladder.next_rung(claim.rung) if session.ladder and claim.cut_at is None else claim.cut_at
-    n_recorded = 0 if claim.trial_id is None else len(session.history.curve(claim.trial_id))
-    running = RunningTrial(session.ledger, claim, trial, must_stop, generation, pause_at, n_recorded)
     error: str | None = None
     outcome: Outcome | None = None
     try:
@@ -71,6 +68,28 @@ def run_attempt(
             raise
         running.ending, error = "exception", describe_error(raised)
         log_event(logger, logging.ERROR, "trial_failed", raised, **ids, error=error)
+    _end(session, running, outcome, error)
+
+
+def _begin(
+    session: Session, claim: Claim, trial: optuna.Trial, must_stop: Callable[[], bool], generation: int
+) -> RunningTrial:
+    """The attempt as its objective sees it, with the rung that it trains to."""
+    how: dict[str, object] = {"attempt": claim.attempt, "params": claim.params}
+    log_event(logger, logging.INFO, "trial_began", trial=trial.number, cell=claim.cell_id, **how)
+    pause_at = session.ladder.next_rung(claim.rung) if session.ladder and claim.cut_at is None else claim.cut_at
+    n_recorded = 0 if claim.trial_id is None else len(session.history.curve(claim.trial_id))
+    return RunningTrial(session.ledger, claim, trial, must_stop, generation, pause_at, n_recorded)
+
+
+def _end(session: Session, running: RunningTrial, outcome: Outcome | None, error: str | None) -> None:
+    """Park the cell, or tell Optuna what came of the trial and copy that to the cell.
+
+    Args:
+        outcome: Of the objective; None if there is none, as `running.ending` says.
+        error: What went wrong, when the attempt is to blame.
+    """
+    trial = running.trial
     if outcome is not None and outcome.state is State.PARKED:
         _park(session, running)
         return
@@ -79,7 +98,7 @@ def run_attempt(
     else:
         loss = TrialAttributes(reason=running.ending or "lost", error=error)
         fail_trial(session.optuna_storage, trial_id_of(trial), loss)
-    _finish(session, claim, trial_id_of(trial))
+    _finish(session, running.claim, trial_id_of(trial))
 
 
 def _checked(outcome: Outcome | None) -> Outcome | None:

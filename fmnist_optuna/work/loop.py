@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 import psutil
 
 from fmnist_optuna.ledger.connecting import open_storage
+from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
@@ -93,12 +94,16 @@ def work(
                 session.presence.leave(name)
                 log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
                 return WorkerEnd.DONE
-        elif counts.waiting > 0:  # another one is just claiming it, or has just given it back
-            leave.wait(WAIT_SLICE_SECONDS)
-        elif counts.parked > 0 and decide_rung(session):
-            continue
-        elif not session.recovery.requeue_dead():
-            session.presence.touch(name)
-            leave.wait(RUNG_POLL_SECONDS if counts.parked > 0 else session.storage.timing.poll_seconds)
+        else:
+            _look_for_work(session, counts, leave)
     session.presence.leave(name)
     return WorkerEnd.STOPPED
+
+
+def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) -> None:
+    """Where nothing could be claimed: decide a rung, take cells back from the dead, or wait."""
+    if counts.waiting > 0:  # another one is just claiming it, or has just given it back
+        leave.wait(WAIT_SLICE_SECONDS)
+    elif not (counts.parked > 0 and decide_rung(session)) and not session.recovery.requeue_dead():
+        session.presence.touch(session.name)
+        leave.wait(RUNG_POLL_SECONDS if counts.parked > 0 else session.storage.timing.poll_seconds)
