@@ -75,6 +75,128 @@ class BestWeights(keras.callbacks.Callback):
             self.model.set_weights(self._weights)
 
 
+class Training:
+    """One training under way: the passes of an epoch, and the callbacks around them as `fit` calls them.
+
+    It may be paused after any epoch: what has run so far is kept here, and `run` goes on from there.
+
+    Args:
+        model: Compiled and built, for such images.
+        data: Resident images and labels.
+        batch_size: Images a step; the last step of an epoch takes what is left.
+        max_epochs: Cap on epochs, >= 1.
+        patience: Epochs without a better val_accuracy before training stops, >= 1.
+        seed: Of the shuffles; the model's own seeds are set before it is built.
+        callbacks: Keras callbacks without batch hooks. `model.stop_training = True` ends the run after the epoch, and
+            before an epoch it ends that one after its first step, validation and all, as in `fit`.
+        watchers: Callbacks of the caller's, called before the others. They keep nothing that the training needs: a
+            checkpoint leaves them out, and others may take their place when a training goes on.
+
+    Attributes:
+        model: The model, with the weights as they are now.
+        epochs: What the epochs so far have measured.
+
+    Raises:
+        SpecError: The model or a callback needs what the loop does not give; before any step where it can be known.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: ResidentData,
+        *,
+        batch_size: int,
+        max_epochs: int,
+        patience: int,
+        seed: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        watchers: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        self._metrics = ModelMetrics(model, data.info.n_classes)
+        check_averaging(model, callbacks)
+        self._best = BestWeights(patience)
+        self._watchers = list(watchers)
+        self._callbacks = keras.callbacks.CallbackList(
+            [self._best, *check_monitors([*watchers, *callbacks], self._metrics.names())],
+            add_history=True,
+            model=model,
+            epochs=max_epochs,
+            steps=math.ceil(int(data.train_images.shape[0]) / batch_size),
+            verbose=0,
+        )
+        self.model, self.epochs = model, list[Epoch]()
+        self._max_epochs, self._seed = max_epochs, seed
+        self._train = TrainingPass(model, data, batch_size)
+        self._validation = ValidationPass(model, data.validation_images, data.validation_labels, self._metrics.update)
+        self._logs: dict[str, float] = {}  # of the last epoch
+        self._has_begun = False
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that are done."""
+        return len(self.epochs)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further epoch will run: the cap, a callback, or an epoch that measured what is no number."""
+        if not self.epochs:
+            return False
+        return self.n_epochs >= self._max_epochs or self.model.stop_training or not self.epochs[-1].is_finite
+
+    def run(self, until: int | None = None) -> None:
+        """Train on until so many epochs are done in all, or until it is over.
+
+        Raises:
+            SpecError: A callback did what the loop cannot follow.
+        """
+        if not self._has_begun:
+            self._begin()
+        while not self.is_over and (until is None or self.n_epochs < until):
+            self._run_epoch(self.n_epochs)
+
+    def finish(self) -> TrainingResult:
+        """End the training, once: the weights that are kept are put into the model and scored."""
+        self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
+        self._callbacks.on_train_end(self._logs)
+        is_diverged = not (self.epochs[-1].is_finite and _has_finite_weights(self.model))
+        return TrainingResult(tuple(self.epochs), self._best.best_epoch, self._validation().accuracy, is_diverged)
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self.model.stop_training = False
+        self._callbacks.on_train_begin()
+
+    def _run_epoch(self, number: int) -> None:
+        self.model.reset_metrics()
+        self._callbacks.on_epoch_begin(number)
+        began = time.perf_counter()
+        trained = self._train(number, self._seed)
+        self._logs = {"loss": trained.loss, "accuracy": trained.accuracy, **self._metrics.read_own()}
+        validated, val_logs = self._validate()
+        seconds = time.perf_counter() - began
+        self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
+        self._callbacks.on_epoch_end(number, self._logs)
+        self.epochs.append(
+            Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds)
+        )
+
+    def _validate(self) -> tuple[Score, dict[str, float]]:
+        """The score of the validation images, and what the logs have of it."""
+        self.model.stop_evaluating = False
+        self._callbacks.on_test_begin()
+        check_evaluation(self.model)
+        self.model.reset_metrics()
+        score = self._validation()
+        logs = {"loss": score.loss, "accuracy": score.accuracy, **self._metrics.read_all(score.accuracy)}
+        self._callbacks.on_test_end(logs)
+        return score, logs
+
+
+def _has_finite_weights(model: keras.Model) -> bool:
+    """Whether all are numbers; a loss may hide one that is not, as on some processors relu(NaN) is 0."""
+    return all(bool(np.isfinite(weight.numpy()).all()) for weight in model.trainable_weights)
+
+
 def train(
     model: keras.Model,
     data: ResidentData,
@@ -88,14 +210,7 @@ def train(
     """Train a compiled model with early stopping on val_accuracy; the best epoch's weights stay in it.
 
     Args:
-        model: Compiled and built, for such images.
-        data: Resident images and labels.
-        batch_size: Images a step; the last step of an epoch takes what is left.
-        max_epochs: Cap on epochs, >= 1.
-        patience: Epochs without a better val_accuracy before training stops, >= 1.
-        seed: Of the shuffles; the model's own seeds are set before it is built.
-        callbacks: Keras callbacks without batch hooks. `model.stop_training = True` ends the run after the epoch, and
-            before an epoch it ends that one after its first step, validation and all, as in `fit`.
+        model: As the others, what `Training` takes.
 
     Returns:
         The epochs, which one was kept, and the score of the weights that the model holds in the end.
@@ -103,85 +218,14 @@ def train(
     Raises:
         SpecError: The model or a callback needs what the loop does not give; before any step where it can be known.
     """
-    metrics = ModelMetrics(model, data.info.n_classes)
-    check_averaging(model, callbacks)
-    best = BestWeights(patience)
-    watched = [best, *check_monitors(callbacks, metrics.names())]
-    loop = _Loop(model, data, metrics, watched, batch_size=batch_size, max_epochs=max_epochs, seed=seed)
-    epochs = loop.run()
-    is_diverged = not (epochs[-1].is_finite and _has_finite_weights(model))
-    return TrainingResult(tuple(epochs), best.best_epoch, loop.validate().accuracy, is_diverged)
-
-
-def _has_finite_weights(model: keras.Model) -> bool:
-    """Whether all are numbers; a loss may hide one that is not, as on some processors relu(NaN) is 0."""
-    return all(bool(np.isfinite(weight.numpy()).all()) for weight in model.trainable_weights)
-
-
-class _Loop:
-    """One training under way: the passes of an epoch, and the callbacks around them as `fit` calls them.
-
-    Args:
-        metrics: What the model measures beyond loss and accuracy.
-        callbacks: In the order in which they are called.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        data: ResidentData,
-        metrics: ModelMetrics,
-        callbacks: list[keras.callbacks.Callback],
-        *,
-        batch_size: int,
-        max_epochs: int,
-        seed: int,
-    ) -> None:
-        self._model, self._metrics, self._max_epochs, self._seed = model, metrics, max_epochs, seed
-        self._callbacks = keras.callbacks.CallbackList(
-            callbacks,
-            add_history=True,
-            model=model,
-            epochs=max_epochs,
-            steps=math.ceil(int(data.train_images.shape[0]) / batch_size),
-            verbose=0,
-        )
-        self._train = TrainingPass(model, data, batch_size)
-        self.validate = ValidationPass(model, data.validation_images, data.validation_labels, metrics.update)
-        self._logs: dict[str, float] = {}  # of the last epoch
-
-    def run(self) -> list[Epoch]:
-        """Train until the cap, until a callback stops it, or until an epoch measures what is no number."""
-        self._model.stop_training = False
-        epochs: list[Epoch] = []
-        self._callbacks.on_train_begin()
-        for number in range(self._max_epochs):
-            epochs.append(self._run_epoch(number))
-            if self._model.stop_training or not epochs[-1].is_finite:
-                break
-        self._model.optimizer.finalize_variable_values(self._model.trainable_weights)
-        self._callbacks.on_train_end(self._logs)
-        return epochs
-
-    def _run_epoch(self, number: int) -> Epoch:
-        self._model.reset_metrics()
-        self._callbacks.on_epoch_begin(number)
-        began = time.perf_counter()
-        trained = self._train(number, self._seed)
-        self._logs = {"loss": trained.loss, "accuracy": trained.accuracy, **self._metrics.read_own()}
-        validated, val_logs = self._validate()
-        seconds = time.perf_counter() - began
-        self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
-        self._callbacks.on_epoch_end(number, self._logs)
-        return Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds)
-
-    def _validate(self) -> tuple[Score, dict[str, float]]:
-        """The score of the validation images, and what the logs have of it."""
-        self._model.stop_evaluating = False
-        self._callbacks.on_test_begin()
-        check_evaluation(self._model)
-        self._model.reset_metrics()
-        score = self.validate()
-        logs = {"loss": score.loss, "accuracy": score.accuracy, **self._metrics.read_all(score.accuracy)}
-        self._callbacks.on_test_end(logs)
-        return score, logs
+    training = Training(
+        model,
+        data,
+        batch_size=batch_size,
+        max_epochs=max_epochs,
+        patience=patience,
+        seed=seed,
+        callbacks=callbacks,
+    )
+    training.run()
+    return training.finish()
