@@ -1,4 +1,6 @@
-"""A pass over many images in one graph: batches of one size, then a smaller rest, and how large a batch may be."""
+"""A pass over many images in one graph: batches of one size, then a smaller rest, how large a batch may be, and which
+variables the graph has met.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -82,6 +84,13 @@ def largest_image_bytes(batch: int) -> float:
         for tensor in operation.outputs
     ]
     return max((_bytes_of(tensor, batch) for tensor in tensors), default=0.0) / batch
+
+
+def variables_in(graph: tf.types.experimental.ConcreteFunction) -> list[tf.Variable]:
+    """The variables that a traced graph reads or writes, in the order in which it met them."""
+    inner = graph.graph
+    by_handle = {id(variable.handle): variable for variable in inner.variables}
+    return [by_handle[id(outer)] for outer, _ in inner.captures if id(outer) in by_handle]
 
 
 def _bytes_of(tensor: tf.Tensor, batch: int) -> int:

@@ -1,7 +1,12 @@
-"""One cell of a study built or trained from its seed: the same steps for all who need its model."""
+"""One cell of a study built or trained from its seed: the same steps for all who need its model.
+
+A training may be paused after an epoch and go on later: in this process, where it was kept in memory, or in another
+from a checkpoint. The numbers are those of one that was never interrupted.
+"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -11,11 +16,16 @@ from fmnist_optuna.search.cell import BATCH_SIZE, Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
+from fmnist_optuna.training.checkpoint import Identity, Unusable, UnusableError, read_checkpoint
 from fmnist_optuna.training.engine import ResidentData
-from fmnist_optuna.training.loop import TrainingResult, train
+from fmnist_optuna.training.loop import Training, TrainingResult
+from fmnist_optuna.training.paused import PausedTrainings
+from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.shared_state import refuse_changed_variables
+
+TemporaryFolder = tempfile.TemporaryDirectory[str]
 
 
 def build_cell(code: UserCode, params: Params, seed: int) -> keras.Model:
@@ -31,6 +41,98 @@ def build_cell(code: UserCode, params: Params, seed: int) -> keras.Model:
     return model
 
 
+def make_folder() -> TemporaryFolder:
+    """A temporary folder for what the callbacks of one attempt write."""
+    return tempfile.TemporaryDirectory(prefix="fmnist-optuna-")
+
+
+def begin_cell(
+    code: UserCode,
+    params: Params,
+    seed: int,
+    data: ResidentData,
+    watchers: Sequence[keras.callbacks.Callback],
+    trial: int = 0,
+    make_folder: Callable[[], TemporaryFolder] = make_folder,
+) -> CellTraining:
+    """A training of one cell before its first epoch: the same curve and weights, bit for bit, on the same machine.
+
+    Args:
+        seed: Of weights, dropout and shuffles.
+        watchers: Callbacks of the caller's; they come before those of the study file.
+        trial: Number that callbacks of the study file are told.
+        make_folder: Makes an empty folder for what those callbacks write.
+
+    Raises:
+        SpecError: The cell cannot be trained.
+    """
+    folder = make_folder()
+    try:
+        training = _make_training(code, params, seed, data, watchers, trial, Path(folder.name))
+    except BaseException:
+        folder.cleanup()
+        raise
+    return CellTraining(training, folder, "start")
+
+
+def go_on_with_cell(
+    code: UserCode,
+    params: Params,
+    data: ResidentData,
+    watchers: Sequence[keras.callbacks.Callback],
+    identity: Identity,
+    *,
+    trial: int = 0,
+    n_epochs: int | None = None,
+    paused: PausedTrainings | None = None,
+    checkpoint: Path | None = None,
+    make_folder: Callable[[], TemporaryFolder] = make_folder,
+) -> CellTraining:
+    """A training of one cell where it was paused: from memory, else from its checkpoint, else from the start.
+
+    Args:
+        identity: Of the training; its seed is the one to begin with.
+        n_epochs: Epochs that are known to be done. A training that was kept in memory with others is not used: it went
+            on elsewhere. None takes it as it is.
+        paused: The trainings of this process.
+        checkpoint: Its file, which need not be there.
+        watchers: As the others, what `begin_cell` takes.
+
+    Returns:
+        The training. `origin` says where it came from, `unusable` why a checkpoint was not used, and `n_epochs` how
+        many epochs are done.
+
+    Raises:
+        SpecError: The cell cannot be trained.
+        OSError: The checkpoint cannot be read.
+    """
+    if paused is not None and (cell := paused.take(identity.cell_id, watchers, n_epochs)) is not None:
+        return cell
+    begin = partial(begin_cell, code, params, identity.seed, data, watchers, trial, make_folder)
+    if checkpoint is None or not checkpoint.exists():
+        return begin()
+    return _resume(begin, checkpoint, identity)
+
+
+def _resume(begin: Callable[[], CellTraining], path: Path, identity: Identity) -> CellTraining:
+    """The training that a checkpoint holds, or one from the start that says why it could not be used."""
+    found = read_checkpoint(path, identity)
+    cell = begin()
+    if isinstance(found, Unusable):
+        cell.unusable = found.reason
+        return cell
+    try:
+        cell.restore(found)
+    except UnusableError as error:  # what was restored so far is of no use either
+        cell.close()
+        cell = begin()
+        cell.unusable = str(error)
+    except BaseException:
+        cell.close()
+        raise
+    return cell
+
+
 def train_cell(
     code: UserCode,
     params: Params,
@@ -40,34 +142,47 @@ def train_cell(
     trial: int = 0,
     folder: Path | None = None,
 ) -> tuple[keras.Model, TrainingResult]:
-    """Train one cell of a study from its seed: the same curve and weights, bit for bit, on the same machine.
+    """Train one cell of a study from its seed, without a pause.
 
     Args:
-        seed: Of weights, dropout and shuffles.
         callbacks: They come before those of the study file.
-        trial: Number that callbacks of the study file are told.
-        folder: Empty, for what those callbacks write; by default a temporary one.
+        folder: Empty, for what those of the study file write; by default a temporary one.
 
     Returns:
         The model with the kept weights, and the curve.
     """
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as temporary:
+        with make_folder() as temporary:
             return train_cell(code, params, seed, data, callbacks, trial, Path(temporary))
-    training = code.spec.training
+    training = _make_training(code, params, seed, data, callbacks, trial, folder)
+    with USER_MODULES.watching():
+        training.run()
+        return training.model, training.finish()
+
+
+def _make_training(
+    code: UserCode,
+    params: Params,
+    seed: int,
+    data: ResidentData,
+    watchers: Sequence[keras.callbacks.Callback],
+    trial: int,
+    folder: Path,
+) -> Training:
+    settings = code.spec.training
     model = build_cell(code, params, seed)
     with USER_MODULES.watching():
-        keras.utils.set_random_seed(seed)  # whatever the user's function made of it
-        result = train(
+        code.set_seeds(seed)  # whatever the user's function made of it
+        return Training(
             model,
             data,
-            batch_size=int(params.get(BATCH_SIZE, training.batch_size)),
-            max_epochs=training.max_epochs,
-            patience=training.patience,
+            batch_size=int(params.get(BATCH_SIZE, settings.batch_size)),
+            max_epochs=settings.max_epochs,
+            patience=settings.patience,
             seed=seed,
-            callbacks=[*callbacks, *make_callbacks(code.callbacks, CallbackArguments(trial, params, folder))],
+            callbacks=make_callbacks(code.callbacks, CallbackArguments(trial, params, folder)),
+            watchers=watchers,
         )
-    return model, result
 
 
 def build_recorded(spec: StudySpec, info: DatasetInfo, params: Params, seed: int) -> keras.Model:

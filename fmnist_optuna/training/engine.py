@@ -6,7 +6,6 @@ step is that of Keras' own `train_step` and `test_step`. One thread a worker is 
 parallelism is across workers. The loop around the passes, with its callbacks, is in `training`.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.training.adam import fused
 from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring
 from fmnist_optuna.training.contract import find_own_step, optimizers_of
+from fmnist_optuna.training.loss import bind_loss
 
 # From a shuffled order (n,) int32 and the number of steps, or from nothing, to the summed loss and hits.
 TrainingGraph = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -112,12 +112,8 @@ class TrainingPass:
         Raises:
             SpecError: The model's loss is not one number a batch, or what the graph was traced with was exchanged.
         """
-        if self._graph is None:
-            self._check_steps()
-            with fused(self._model.optimizer):
-                self._graph = self._trace()
-            self._traced_with = _parts(self._model)
-        elif not _are_same(self._traced_with, _parts(self._model)):
+        graph = self.prepare()
+        if not _are_same(self._traced_with, _parts(self._model)):
             raise SpecError(
                 "training.callbacks must leave the optimizer and what is trainable as they are from the first epoch "
                 f"on, as an epoch is one graph, but they were changed before epoch {epoch + 1}; change them in "
@@ -127,9 +123,22 @@ class TrainingPass:
         n_steps = math.ceil(self._n_images / self._batch_size)
         if self._model.stop_training:  # `fit` looks after each execution, which takes some steps
             n_steps = min(n_steps, self._model.steps_per_execution)
-        loss, hits = self._graph(tf.constant(order), tf.constant(n_steps))
+        loss, hits = graph(tf.constant(order), tf.constant(n_steps))
         n_seen = min(n_steps * self._batch_size, self._n_images)
         return Score(float(loss.numpy()) / n_seen, int(hits.numpy()) / n_seen)
+
+    def prepare(self) -> TrainingGraph:
+        """Trace the graph, unless it is there.
+
+        Raises:
+            SpecError: The model's loss is not one number a batch.
+        """
+        if self._graph is None:
+            self._check_steps()
+            with fused(self._model.optimizer):
+                self._graph = self._trace()
+            self._traced_with = _parts(self._model)
+        return self._graph
 
     def _check_steps(self) -> None:
         """Refuse what callbacks changed before the first epoch and an epoch would pass over."""
@@ -197,9 +206,14 @@ class ValidationPass:
     def __call__(self) -> Score:
         """Score the weights that the model has now."""
         n_images = int(self._images.shape[0])
-        graph = self._graph = self._graph or trace_scoring(n_images, self._trace)[0]
-        loss, hits = graph()
+        loss, hits = self.prepare()()
         return Score(float(loss.numpy()) / n_images, int(hits.numpy()) / n_images)
+
+    def prepare(self) -> ValidationGraph:
+        """Trace the graph, unless it is there."""
+        if self._graph is None:
+            self._graph = trace_scoring(int(self._images.shape[0]), self._trace)[0]
+        return self._graph
 
     def _trace(self, batch: int) -> tuple[ValidationGraph, float]:
         """A concrete function to summed loss and hits, and the bytes an image of its largest tensor."""
@@ -224,55 +238,6 @@ class ValidationPass:
 def forward(model: keras.Model, images: tf.Tensor, training: bool) -> tf.Tensor:
     """The model's output, with the argument `training` only where its call has it: as Keras' own steps do."""
     return model(images, training=training) if model._call_has_training_arg else model(images)
-
-
-def bind_loss(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]:
-    """The model's `compute_loss` as a function of images, labels, output and training, whatever signature it has.
-
-    Keras itself calls it with x, y, y_pred, sample_weight by position and, where it is named, training by name.
-
-    Raises:
-        SpecError: Its signature takes none of these forms.
-    """
-    signature = inspect.signature(model.compute_loss)
-    positions, training = ("x", "y", "y_pred", "sample_weight"), ("training",)
-    ways: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
-        (positions, training if "training" in signature.parameters else ()),
-        ((), (*positions, *training)),
-        ((), positions),
-        (positions[:3], training),
-        (positions[:3], ()),
-        ((), (*positions[:3], *training)),
-        ((), positions[:3]),
-    ]
-    for by_position, by_name in ways:
-        try:
-            signature.bind(*by_position, **dict.fromkeys(by_name))
-        except TypeError:
-            continue
-        return _loss_function(model, by_position, by_name)
-    raise SpecError(
-        "compute_loss of the model must take x, y, y_pred, sample_weight and training, but that of "
-        f"{type(model).__name__} takes {signature}."
-    )
-
-
-def _loss_function(
-    model: keras.Model, by_position: tuple[str, ...], by_name: tuple[str, ...]
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]:
-    def compute_loss(images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, training: bool) -> tf.Tensor:
-        given = {"x": images, "y": labels, "y_pred": output, "sample_weight": None, "training": training}
-        loss = model.compute_loss(*(given[name] for name in by_position), **{name: given[name] for name in by_name})
-        shape = getattr(loss, "shape", None)
-        if shape is None or tuple(shape) != ():
-            came = "no tensor" if shape is None else f"one of shape {tuple(shape)}"
-            raise SpecError(
-                f"The loss of a model must be one number a batch, but that of {type(model).__name__} is {came}; "
-                'take the mean over the batch, as reduction="sum_over_batch_size" does.'
-            )
-        return loss
-
-    return compute_loss
 
 
 def _sum_of(loss: tf.Tensor, n_images: int) -> tf.Tensor:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.training.contract import check_averaging
+from fmnist_optuna.training.batches import variables_in
+from fmnist_optuna.training.contract import check_averaging, optimizers_of
 from fmnist_optuna.training.engine import ResidentData, Score, TrainingPass, ValidationPass, use_one_thread
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
 from fmnist_optuna.training.metrics import ModelMetrics
@@ -137,6 +139,16 @@ class Training:
         return len(self.epochs)
 
     @property
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Those whose state belongs to the training, in their order: all but the watchers."""
+        return [each for each in self._callbacks.callbacks if not any(each is other for other in self._watchers)]
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """What the last epoch's logs have, for the end of the training."""
+        return self._logs
+
+    @property
     def is_over(self) -> bool:
         """Whether no further epoch will run: the cap, a callback, or an epoch that measured what is no number."""
         if not self.epochs:
@@ -161,6 +173,49 @@ class Training:
         is_diverged = not (self.epochs[-1].is_finite and _has_finite_weights(self.model))
         return TrainingResult(tuple(self.epochs), self._best.best_epoch, self._validation().accuracy, is_diverged)
 
+    def prepare(self) -> None:
+        """Bring a fresh training to where one that has run stands, before `put_back`: graphs traced, callbacks begun.
+
+        A graph keeps what callbacks have changed before the first epoch, so their first hooks are called as there.
+
+        Raises:
+            SpecError: As in `run`.
+        """
+        self._begin()
+        self._callbacks.on_epoch_begin(0)
+        self._train.prepare()
+        self._validation.prepare()
+
+    def put_back(self, epochs: Sequence[Epoch], logs: dict[str, float], is_stopped: bool) -> None:
+        """Take over what another training has measured, and whether a callback had stopped it.
+
+        Args:
+            logs: Of the last epoch.
+        """
+        self.epochs, self._logs = list(epochs), logs
+        self.model.stop_training = is_stopped
+
+    def watch(self, watchers: Sequence[keras.callbacks.Callback]) -> None:
+        """Put other watchers in the places of those that there are; as many."""
+        called = self._callbacks.callbacks
+        for old, new in zip(self._watchers, watchers, strict=True):
+            new.set_params(self._callbacks.params)
+            new.set_model(self.model)
+            new.on_train_begin()
+            called[next(i for i, each in enumerate(called) if each is old)] = new
+        self._watchers = list(watchers)
+
+    def variables(self) -> list[tf.Variable]:
+        """Every variable that the training reads or writes, each once, in an order that a repetition has too.
+
+        Those of the model and of its optimizers, and what the graphs met besides: layers may draw from generators or
+        count in variables that Keras does not know.
+        """
+        optimizers = [variable for part in optimizers_of(self.model.optimizer) for variable in part.variables]
+        known = [variable.value for variable in (*self.model.variables, *optimizers)]
+        met = [variable for part in (self._train, self._validation) for variable in variables_in(part.prepare())]
+        return list({id(variable): variable for variable in (*known, *met)}.values())
+
     def _begin(self) -> None:
         self._has_begun = True
         self.model.stop_training = False
@@ -176,9 +231,7 @@ class Training:
         seconds = time.perf_counter() - began
         self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
         self._callbacks.on_epoch_end(number, self._logs)
-        self.epochs.append(
-            Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds)
-        )
+        self.epochs.append(Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds))
 
     def _validate(self) -> tuple[Score, dict[str, float]]:
         """The score of the validation images, and what the logs have of it."""

@@ -8,24 +8,49 @@ import functools
 import gc
 import os
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-import keras
+from types import ModuleType
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.binding import bind_parameters
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import Architecture, load_architecture
+from fmnist_optuna.training.random_states import RandomStates, set_seeds
 from fmnist_optuna.user_modules.execution import USER_MODULES
-from fmnist_optuna.user_modules.framework_settings import FrameworkSettings, clear_session
+from fmnist_optuna.user_modules.framework_settings import FrameworkSettings, clear_session, read_session, set_session
 from fmnist_optuna.user_modules.functions import load_function
 from fmnist_optuna.user_modules.keras_patches import KerasCode
 
 SLOW_IMPORT_SECONDS = 1.0  # of the user's modules, for every model; a trial of the default study takes 20
 
 CallbackFunctions = dict[str, Callable[..., object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What a paused training leaves in the process and must find again: everything that `UserCode.begin` changes.
+
+    Args:
+        random: Random states.
+        session: Of Keras, with its global seed generator.
+        settings: Of Keras, TensorFlow and NumPy.
+        keras: Keras' functions, patched or not; None where no code is the user's.
+        modules: The user's, as they were executed for this training.
+        folder: The current one.
+        environment: Variables of the process.
+    """
+
+    random: RandomStates
+    session: dict[str, object]
+    settings: FrameworkSettings
+    keras: KerasCode | None
+    modules: dict[str, ModuleType]
+    folder: Path
+    environment: dict[str, str]
 
 
 class UserCode:
@@ -47,6 +72,7 @@ class UserCode:
         self.info = info
         self._folder = Path.cwd()
         self._environment = dict(os.environ)
+        self._left: weakref.WeakSet[Surroundings] = weakref.WeakSet()
         USER_MODULES.forget()
         clear_session()
         _pristine_settings().set_back()
@@ -84,7 +110,7 @@ class UserCode:
             SpecError: A module of the user's can be imported only once in a process.
         """
         USER_MODULES.forget()
-        clear_session()
+        clear_session(self._keeps_compiled())
         self._settings.set_back()  # those of installed packages too, which set theirs only once
         self._settings.unregister()
         if self._keras is not None:
@@ -98,7 +124,36 @@ class UserCode:
                 "so that no trial meets what another left in them."
             ) from error
         self._settings.set_back()
-        keras.utils.set_random_seed(seed)
+        self.set_seeds(seed)
+
+    def set_seeds(self, seed: int) -> None:
+        """Seed all random generators of the process."""
+        set_seeds(seed, self._keeps_compiled())
+
+    def leave(self) -> Surroundings:
+        """What the training that began last needs to find again, once others have begun and ended here."""
+        surroundings = Surroundings(
+            random=RandomStates.read(),
+            session=read_session(),
+            settings=FrameworkSettings.read(),
+            keras=None if self._keras is None else KerasCode(),
+            modules=USER_MODULES.imported(),
+            folder=Path.cwd(),
+            environment=dict(os.environ),
+        )
+        self._left.add(surroundings)
+        return surroundings
+
+    def enter(self, surroundings: Surroundings) -> None:
+        """Let a training that was left find all as it was then; what stands there now is no more found."""
+        USER_MODULES.put_back(surroundings.modules)
+        set_session(surroundings.session)
+        surroundings.settings.set_back()
+        surroundings.settings.unregister()
+        if surroundings.keras is not None:
+            surroundings.keras.set_back()
+        set_back_process(surroundings.folder, surroundings.environment)
+        surroundings.random.set_back()
 
     def describe_slow_import(self) -> str | None:
         """A warning of modules that are slow to execute, as every model needs it anew; None where they are fast."""
@@ -113,22 +168,23 @@ class UserCode:
 
     def end(self) -> None:
         """Keep nothing of the model that began last, and have the settings as they were before it."""
-        forget_models()
+        forget_models(self._keeps_compiled())
         self._settings.set_back()
         self._set_back_process()
 
     def _set_back_process(self) -> None:
-        """The current folder and the environment as they were before the user's modules were imported."""
-        os.chdir(self._folder)
-        for name in os.environ.keys() | self._environment.keys():
-            value = self._environment.get(name)
-            if value is None:
-                del os.environ[name]
-            elif os.environ.get(name) != value:
-                os.environ[name] = value
+        set_back_process(self._folder, self._environment)
+
+    def _keeps_compiled(self) -> bool:
+        """Whether what TensorFlow has compiled stays for the trainings that were left: they need it again.
+
+        Operations that draw random numbers keep a state in what is compiled. The built-in architecture has none; code
+        of the user's may, so that it begins without.
+        """
+        return bool(self._left) and not self.is_users
 
     def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
-        keras.utils.set_random_seed(seed)
+        self.set_seeds(seed)
         started = time.perf_counter()
         architecture = load_architecture(self.spec.model.architecture)
         callbacks = {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
@@ -136,11 +192,26 @@ class UserCode:
         return architecture, callbacks
 
 
-def forget_models() -> None:
-    """Clear away what Keras and the user's modules keep of models that nobody uses any more."""
+def forget_models(keep_compiled: bool = False) -> None:
+    """Clear away what Keras and the user's modules keep of models that nobody uses any more.
+
+    Args:
+        keep_compiled: Keep what TensorFlow has compiled of those that somebody still holds.
+    """
     USER_MODULES.forget()
-    clear_session()
+    clear_session(keep_compiled)
     gc.collect()  # graphs hold cycles; left alone they pile up over trials
+
+
+def set_back_process(folder: Path, environment: Mapping[str, str]) -> None:
+    """Have a current folder and variables of the environment again."""
+    os.chdir(folder)
+    for name in os.environ.keys() | environment.keys():
+        value = environment.get(name)
+        if value is None:
+            del os.environ[name]
+        elif os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 @functools.cache

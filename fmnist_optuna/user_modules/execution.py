@@ -11,7 +11,7 @@ executed is what was first read: a file that is edited while a study runs change
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
@@ -45,6 +45,22 @@ class UserModules:
     def names(self) -> set[str]:
         """Names of the user's modules that are imported now, those of packages included."""
         return {name for name in self._names if is_users(sys.modules.get(name))}
+
+    def imported(self) -> dict[str, ModuleType]:
+        """The user's modules that are imported now, by name."""
+        return {name: sys.modules[name] for name in self.names()}
+
+    def put_back(self, modules: Mapping[str, ModuleType]) -> None:
+        """Let modules that were imported before be the ones that are imported; those there are now are forgotten."""
+        self.forget()
+        for name, module in modules.items():
+            self._names.add(name)
+            self._kept.pop(name, None)
+            sys.modules[name] = module
+        for name, module in modules.items():
+            parent, _, child = name.rpartition(".")
+            if parent in sys.modules:
+                setattr(sys.modules[parent], child, module)
 
     def forget(self) -> None:
         """Let Python import the user's modules anew when they are next asked for, from the code that was first read."""

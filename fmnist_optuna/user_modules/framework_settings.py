@@ -6,7 +6,7 @@ what they are set to is the user's business.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -156,8 +156,29 @@ def _is_of(modules: Collection[str], key: object, value: object) -> bool:
     return any(getattr(thing, "__module__", None) in modules for thing in (key, registered))
 
 
-def clear_session() -> None:
-    """Let Keras forget layer names, seeds and graphs, and keep every setting."""
+def clear_session(keep_compiled: bool = False) -> None:
+    """Let Keras forget layer names, seeds and graphs, and keep every setting.
+
+    Args:
+        keep_compiled: Keep what TensorFlow has compiled of functions that somebody still holds.
+    """
     settings = FrameworkSettings.read()
-    keras.backend.clear_session(free_memory=False)  # which would collect as well
+    if keep_compiled:
+        vars(global_state.GLOBAL_STATE_TRACKER).clear()
+        vars(global_state.GLOBAL_SETTINGS_TRACKER).clear()
+        tf.compat.v1.reset_default_graph()
+    else:
+        keras.backend.clear_session(free_memory=False)  # which would collect as well
     settings.set_back()
+
+
+def read_session() -> dict[str, object]:
+    """All that Keras keeps for its models: layer names, the global seed generator, settings."""
+    return dict(vars(global_state.GLOBAL_STATE_TRACKER))
+
+
+def set_session(session: Mapping[str, object]) -> None:
+    """Have a session again that `read_session` gave."""
+    present = vars(global_state.GLOBAL_STATE_TRACKER)
+    present.clear()
+    present.update(session)
