@@ -17,7 +17,7 @@ import tensorflow as tf
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.training.adam import fused
-from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring
+from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring, variables_in
 from fmnist_optuna.training.contract import find_own_step, optimizers_of
 from fmnist_optuna.training.loss import bind_loss
 
@@ -88,6 +88,9 @@ class TrainingPass:
         model: Compiled and built.
         data: Resident images and labels.
         batch_size: Images a step; the last step takes what is left.
+
+    Attributes:
+        variables: Those that the graph reads or writes, once it is traced. A graph alone does not keep them alive.
     """
 
     def __init__(self, model: keras.Model, data: ResidentData, batch_size: int) -> None:
@@ -96,6 +99,7 @@ class TrainingPass:
         self._n_images = int(data.train_images.shape[0])
         self._batch_size = min(batch_size, self._n_images)
         self._graph: TrainingGraph | None = None
+        self.variables: list[tf.Variable] = []
         self._compiled_with = model._loss_tracker  # compile() makes a new one each time
         self._traced_with: list[object] = []
         model.optimizer.build(model.trainable_variables)
@@ -137,6 +141,7 @@ class TrainingPass:
             self._check_steps()
             with fused(self._model.optimizer):
                 self._graph = self._trace()
+            self.variables = variables_in(self._graph)
             self._traced_with = _parts(self._model)
         return self._graph
 
@@ -188,6 +193,9 @@ class ValidationPass:
         images: (n, *image_shape).
         labels: int32 (n,).
         update_metrics: Told labels and outputs of every batch, in the graph.
+
+    Attributes:
+        variables: Those that the graph reads or writes, once it is traced.
     """
 
     def __init__(
@@ -202,6 +210,7 @@ class ValidationPass:
         self._labels = labels
         self._update_metrics = update_metrics
         self._graph: ValidationGraph | None = None
+        self.variables: list[tf.Variable] = []
 
     def __call__(self) -> Score:
         """Score the weights that the model has now."""
@@ -213,6 +222,7 @@ class ValidationPass:
         """Trace the graph, unless it is there."""
         if self._graph is None:
             self._graph = trace_scoring(int(self._images.shape[0]), self._trace)[0]
+            self.variables = variables_in(self._graph)
         return self._graph
 
     def _trace(self, batch: int) -> tuple[ValidationGraph, float]:

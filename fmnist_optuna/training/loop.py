@@ -11,7 +11,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.training.batches import variables_in
 from fmnist_optuna.training.contract import check_averaging, optimizers_of
 from fmnist_optuna.training.engine import ResidentData, Score, TrainingPass, ValidationPass, use_one_thread
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
@@ -206,14 +205,14 @@ class Training:
         self._watchers = list(watchers)
 
     def variables(self) -> list[tf.Variable]:
-        """Every variable that the training reads or writes, each once, in an order that a repetition has too.
+        """Every variable that a training reads or writes that has run, each once, in an order that another has too.
 
         Those of the model and of its optimizers, and what the graphs met besides: layers may draw from generators or
         count in variables that Keras does not know.
         """
         optimizers = [variable for part in optimizers_of(self.model.optimizer) for variable in part.variables]
         known = [variable.value for variable in (*self.model.variables, *optimizers)]
-        met = [variable for part in (self._train, self._validation) for variable in variables_in(part.prepare())]
+        met = (*self._train.variables, *self._validation.variables)
         return list({id(variable): variable for variable in (*known, *met)}.values())
 
     def _begin(self) -> None:
