@@ -8,7 +8,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -29,8 +29,9 @@ test-more: $(READY)      ## further whole commands, and random histories of the 
 test-slow: $(READY)     ## the tests that take minutes, those of the documents' blocks among them
 	$(BIN)/python -m pytest -m "slow and not chaos"
 
-test-matrix: $(READY)    ## what people bring, trained here and by stock fit; two minutes
-	$(BIN)/python -m pytest -m matrix -n logical --maxprocesses=4 tests/integration/test_training_matrix.py
+test-matrix: $(READY)    ## what people bring, trained here and by stock fit, and with a pause; four minutes
+	$(BIN)/python -m pytest -m matrix -n logical --maxprocesses=4 tests/integration/test_training_matrix.py \
+	  tests/integration/test_checkpoint.py
 
 test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
 	$(BIN)/python -m pytest -m slow tests/containers --durations=5
@@ -113,6 +114,9 @@ bench-recovery: $(READY) ## how long the cell of a killed worker waits for anoth
 
 bench-showing: $(READY)  ## what it costs to look: report, dashboard, watcher; needs Chromium; six minutes
 	$(BIN)/python benchmarks/showing.py
+
+bench-checkpoint: $(READY) ## a checkpoint written, read and restored, and a training resumed from memory; one minute
+	$(BIN)/python benchmarks/checkpoint.py
 
 clean:                   ## remove the virtual environment and what tools leave
 	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

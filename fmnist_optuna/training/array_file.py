@@ -51,7 +51,7 @@ def write_arrays(path: Path, head: Head, arrays: Sequence[Array]) -> None:
     for part in parts:
         digest.update(part)
     with whole_file(path) as file:
-        file.write(FORMAT + digest.hexdigest().encode() + b"\n")
+        file.write(_first_lines(digest.hexdigest()))
         for part in parts:
             file.write(part)
     flush(path.parent)
@@ -73,10 +73,8 @@ def read_arrays(path: Path) -> tuple[Head, list[Array]]:
 
 def _parse(content: bytes) -> tuple[Head, list[Array]]:
     begin = len(FORMAT) + 2 * N_DIGEST + 1
-    if content[: len(FORMAT)] != FORMAT:
-        raise DamagedFileError("it begins otherwise")
-    body = memoryview(content)[begin:]
-    if content[len(FORMAT) : begin - 1] != hashlib.blake2b(body, digest_size=N_DIGEST).hexdigest().encode():
+    digest = hashlib.blake2b(memoryview(content)[begin:], digest_size=N_DIGEST)
+    if content[:begin] != _first_lines(digest.hexdigest()):
         raise DamagedFileError("its checksum is another")
     offset = content.index(b"\n", begin) + 1
     head = json.loads(content[begin:offset])
@@ -91,6 +89,10 @@ def _parse(content: bytes) -> tuple[Head, list[Array]]:
     if offset != len(content):
         raise DamagedFileError("its arrays are of another size")
     return head, arrays
+
+
+def _first_lines(digest: str) -> bytes:
+    return FORMAT + digest.encode() + b"\n"
 
 
 def _name_type(dtype: np.dtype[Any]) -> str:

@@ -24,6 +24,7 @@ from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loss import bind_loss
+from fmnist_optuna.training.pausing import check_pause, name_values
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
@@ -58,13 +59,14 @@ def few_of(images: Images, labels: Labels) -> tuple[Images, Labels]:
     return np.asarray(images[drawn]), np.asarray(labels[drawn])
 
 
-def rehearse(code: UserCode, images: Images, labels: Labels) -> None:
+def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = False) -> None:
     """Train the smallest cell twice for a moment, as a worker would, and keep and score its weights.
 
     Args:
         code: Its specification bound.
         images: A few, (n, *image_shape), n >= 2.
         labels: (n,).
+        pauses: Whether the study will pause its trainings, which then must go on as without a pause.
 
     Raises:
         SpecError: Anything that would fail every trial.
@@ -80,6 +82,8 @@ def rehearse(code: UserCode, images: Images, labels: Labels) -> None:
         for number, n_epochs in enumerate(N_EPOCHS if code.is_users else N_EPOCHS[1:], start=1):
             _rehearse_once(code, cell.params, seed, data, n_epochs, number)
             code.end()
+        if pauses:
+            check_pause(code, cell.params, seed, data)
     finally:
         code.end()
 
@@ -171,7 +175,7 @@ class _EndAfter(keras.callbacks.Callback):
 def _rehearse_once(code: UserCode, params: Params, seed: int, data: ResidentData, n_epochs: int, number: int) -> None:
     """Train, keep the weights and load them again, as a worker does and the test of a winner after it."""
     which = "" if number == 1 else " a second time in one process, as it did a first time,"
-    values = ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
+    values = name_values(params)
     rule = f"{code.architecture.name} must train{which} with {values}"
     with as_spec_error(f"{rule}, but raised", "while it trains"):
         model, result = train_cell(code, params, seed, data, [_EndAfter(n_epochs)], trial=number - 1)

@@ -27,7 +27,7 @@ class OwnVariables(L.Layer):
     def build(self, shape: Any) -> None:
         generator = tf.random.Generator.from_seed(5)
         count = tf.Variable(0.0, trainable=False)
-        self.hidden = lambda: (generator, count)
+        self.hidden: Any = lambda: (generator, count)
 
     def call(self, x: Any, training: bool = False) -> Any:
         generator, count = self.hidden()
@@ -54,7 +54,7 @@ class Recorder(C.Callback):
         self.seen: list[Seen] = []
         self.same = self.seen
         self.means: dict[str, np.ndarray] = {}
-        self.rate = lambda epoch: 0.002 * 0.9**epoch
+        self.rate: Callable[[int], float] = lambda epoch: 0.002 * 0.9**epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.model.optimizer.learning_rate = self.rate(epoch) * (1 + self.random.random() + self.generator.random())
@@ -65,9 +65,17 @@ class Recorder(C.Callback):
         self.means[f"epoch {epoch}"] = np.asarray(self.model.get_weights()[0]).mean(axis=0)
         shift = float(np.random.normal() + random.random() + keras.random.normal(()) + tf.random.normal(()))
         kernel = self.model.trainable_variables[0]
-        kernel.assign(kernel + 0.001 * shift * len(self.seen))
+        kernel.assign(kernel.numpy() + 0.001 * shift * len(self.seen))
         with (self.folder / "seen.txt").open("a") as file:
             file.write(f"{self.seen[-1]}\n")
+
+
+class Holder(C.Callback):
+    """Holds something."""
+
+    def __init__(self, held: Any) -> None:
+        super().__init__()
+        self.held = held
 
 
 def enclosing(folder: Path) -> list[keras.callbacks.Callback]:

@@ -1,0 +1,285 @@
+"""Cells that wait in memory or in a file while others train, and go on as if nothing had been in between."""
+
+import gc
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from users_modules import PLAIN, MakeModule, make_spec
+
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.data.split import Splits
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.training.cell_training import begin_cell, go_on_with_cell, train_cell
+from fmnist_optuna.training.checkpoint import Identity
+from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.loop import TrainingResult
+from fmnist_optuna.training.paused import BYTES_OF_GRAPHS, PausedTrainings
+from fmnist_optuna.training.pausing import check_pause
+from fmnist_optuna.training.rehearsal import few_garments, rehearse
+from fmnist_optuna.training.running_cell import CellTraining
+from fmnist_optuna.training.user_code import UserCode
+
+pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
+
+STATEFUL = (
+    PLAIN
+    + """
+import os
+import random
+import numpy as np
+import tensorflow as tf
+
+count = 0
+stock = keras.layers.Dense.call
+def counted(self, inputs, **options):
+    global traced
+    traced += 1
+    return stock(self, inputs, **options)
+traced = 0
+keras.layers.Dense.call = counted
+keras.config.set_dtype_policy("mixed_bfloat16")
+
+class Draws(keras.layers.Layer):
+    def call(self, x, training=False):
+        return x + keras.random.normal(keras.ops.shape(x), dtype=x.dtype) * 0.1 if training else x
+
+class Counts(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        global count
+        count += 1
+        os.environ["COUNTED"] = str(count + int(os.environ.get("COUNTED", "0")))
+        np.seterr(over="ignore")
+        shift = count + traced + int(os.environ["COUNTED"]) + random.random() + np.random.normal()
+        shift += float(keras.random.normal(())) + float(tf.random.normal(()))
+        kernel = self.model.trainable_variables[0]
+        kernel.assign(kernel.numpy() + 0.001 * shift)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        import users_state
+        assert users_state.count == count
+
+def net(width):
+    return compiled(keras.layers.Dense(width, "relu"), Draws(), head(), optimizer="adam")
+def counts():
+    return Counts()
+"""
+)
+
+CHECKED = (
+    PLAIN
+    + """
+import tensorflow as tf
+count = 0
+class Noise(keras.layers.Layer):
+    def call(self, x, training=False):
+        return x + 0.1 * tf.random.normal(tf.shape(x)) if training else x
+class KerasNoise(keras.layers.Layer):
+    def call(self, x, training=False):
+        return x + 0.1 * keras.random.normal(tf.shape(x)) if training else x
+class Module(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        global count
+        count += 1
+        self.model.trainable_variables[0].assign(self.model.trainable_variables[0].numpy() * (1 + count))
+class Opens(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.file = open(__file__)
+class Later(keras.callbacks.Callback):
+    compare = None
+    def __init__(self):
+        super().__init__()
+        self.chosen = None
+    def on_epoch_end(self, epoch, logs=None):
+        self.chosen = self.chosen or (lambda a, b: a < b)
+nets = {"good": KerasNoise, "noise": Noise}
+def net(kind):
+    return compiled(nets[kind](), head())
+def module(): return Module()
+def opens(): return Opens()
+def later(): return Later()
+"""
+)
+
+DENSE = {
+    "name": "dense",
+    "grid": {"hidden_size": [8], "dropout_rate": [0.3], "learning_rate": [0.01]},
+    "training": {"max_epochs": 4, "patience": 4},
+}
+PARAMS = {"hidden_size": 8, "dropout_rate": 0.3, "learning_rate": 0.01}
+
+
+class Watcher(keras.callbacks.Callback):
+    """Sees epochs, as a worker does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.seen.append((epoch, (logs or {})["val_accuracy"]))
+
+
+@pytest.fixture(scope="module")
+def data(garments: Splits) -> ResidentData:
+    return ResidentData.from_arrays(
+        FASHION_MNIST,
+        garments.train_images[:300],
+        garments.train_labels[:300],
+        garments.validation_images[:100],
+        garments.validation_labels[:100],
+    )
+
+
+@pytest.fixture
+def dense() -> UserCode:
+    code = UserCode(parse_spec(DENSE, "dense"), FASHION_MNIST)
+    code.bind()
+    return code
+
+
+def identity(cell_id: str, seed: int = 1) -> Identity:
+    return Identity(cell_id, seed, "code", "environment")
+
+
+def ended(cell: CellTraining) -> tuple[list[bytes], list[tuple[float, ...]]]:
+    cell.run()
+    result = cell.finish()
+    cell.close()
+    return outcome(cell.model, result)
+
+
+def outcome(model: keras.Model, result: TrainingResult) -> tuple[list[bytes], list[tuple[float, ...]]]:
+    """Weights and curve, bit for bit."""
+    weights = [np.asarray(weight).tobytes() for weight in model.get_weights()]
+    return weights, [(e.epoch, e.train_loss, e.val_loss, e.val_accuracy) for e in result.epochs]
+
+
+def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, data: ResidentData) -> None:
+    """After others began, with its own modules, settings, patches of Keras, environment and random states."""
+    spec = make_spec(make_module("users_state", STATEFUL), ("counts",), width=[4, 5])
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"max_epochs": 4})})
+    code = UserCode(spec, FASHION_MNIST)
+    expected = {width: outcome(*train_cell(code, {"width": width}, width, data, [])) for width in (4, 5)}
+    paused = PausedTrainings(code)
+    for until in (1, 2):
+        for width in (4, 5):
+            cell = go_on_with_cell(code, {"width": width}, data, [], identity(str(width), width), paused=paused)
+            cell.run(until)
+            paused.keep(str(width), cell)
+            code.end()
+    found = {width: ended(paused.take(str(width), []) or pytest.fail("it is gone")) for width in (5, 4)}
+    assert found == expected
+
+
+@pytest.mark.parametrize("way", ["memory", "checkpoint", "start"])
+def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, data: ResidentData, tmp_path: Path) -> None:
+    """From memory, else from its checkpoint, else from the start: the same result, seen by the new watcher."""
+    expected = outcome(*train_cell(dense, PARAMS, 1, data, []))
+    paused, checkpoint = PausedTrainings(dense), tmp_path / "checkpoint"
+    first = begin_cell(dense, PARAMS, 1, data, [Watcher()])
+    first.run(2)
+    if way == "checkpoint":
+        first.save(checkpoint, identity("a"))
+    if way == "memory":
+        paused.keep("a", first)
+    else:
+        first.close()
+    train_cell(dense, PARAMS, 2, data, [])
+    watcher = Watcher()
+    cell = go_on_with_cell(
+        dense, PARAMS, data, [watcher], identity("a"), n_epochs=2, paused=paused, checkpoint=checkpoint
+    )
+    assert (cell.origin, cell.unusable, cell.n_epochs) == (way, None, 0 if way == "start" else 2)
+    assert ended(cell) == expected
+    assert [epoch for epoch, _ in watcher.seen] == list(range(0 if way == "start" else 2, 4))
+
+
+@pytest.mark.parametrize("damage", ["damaged", "another model"])
+def test_a_useless_checkpoint_means_from_the_start(
+    damage: str, dense: UserCode, data: ResidentData, tmp_path: Path
+) -> None:
+    """With the reason; the result is that of a training without a pause."""
+    checkpoint = tmp_path / "checkpoint"
+    first = begin_cell(dense, {**PARAMS, "hidden_size": 9}, 1, data, [])
+    first.run(1)
+    first.save(checkpoint, identity("a"))
+    first.close()
+    if damage == "damaged":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    cell = go_on_with_cell(dense, PARAMS, data, [], identity("a"), checkpoint=checkpoint)
+    assert cell.origin == "start"
+    assert cell.unusable in ("is damaged", "is of another model")
+    assert damage in cell.unusable
+    assert ended(cell) == outcome(*train_cell(dense, PARAMS, 1, data, []))
+
+
+def test_memory_keeps_a_bounded_number(dense: UserCode, data: ResidentData) -> None:
+    """The least recently kept goes first, by number and by bytes; its model and its folder are gone."""
+    paused = PausedTrainings(dense, n_at_most=2)
+    models, folders = {}, {}
+    for name in ("a", "b", "a", "c"):
+        cell = paused.take(name, []) or begin_cell(dense, PARAMS, 1, data, [])
+        cell.run(1)
+        models[name], folders[name] = weakref.ref(cell.model), cell.folder
+        n_bytes = cell.n_bytes
+        paused.keep(name, cell)
+    del cell
+    gc.collect()
+    assert {name for name in "abc" if name in paused} == {"a", "c"}
+    assert [name for name, model in models.items() if model() is None] == ["b"]
+    assert [name for name, folder in folders.items() if not folder.exists()] == ["b"]
+    small = PausedTrainings(dense, bytes_at_most=n_bytes + BYTES_OF_GRAPHS)
+    for name in "ac":
+        small.keep(name, paused.take(name, []) or pytest.fail("it is gone"))
+    assert [name for name in "ac" if name in small] == ["c"]
+    small.drop_all()
+    assert len(small) == 0
+
+
+def test_memory_is_not_used_when_others_went_on(dense: UserCode, data: ResidentData) -> None:
+    """A training that another process has taken further is dropped."""
+    paused = PausedTrainings(dense)
+    cell = begin_cell(dense, PARAMS, 1, data, [])
+    cell.run(1)
+    paused.keep("a", cell)
+    assert paused.take("a", [], n_epochs=2) is None
+    assert "a" not in paused
+
+
+@pytest.mark.parametrize(
+    ("kind", "callbacks", "words"),
+    [
+        ("noise", (), "is another then; draw random numbers by keras.random"),
+        ("good", ("module",), "is another then"),
+        ("good", ("opens",), "but file of Opens holds a TextIOWrapper; use --pruner median, which pauses none."),
+        ("good", ("later",), "but its checkpoint is of other callbacks; use --pruner median, which pauses none."),
+    ],
+)
+def test_what_cannot_be_paused_is_found(
+    make_module: MakeModule, kind: str, callbacks: tuple[str, ...], words: str, data: ResidentData
+) -> None:
+    """A cell that goes on otherwise than without a pause, or cannot be stored, is refused in one line."""
+    code = UserCode(make_spec(make_module("users_paused", CHECKED), callbacks, kind=[kind]), FASHION_MNIST)
+    with pytest.raises(SpecError) as error:
+        check_pause(code, {"kind": kind}, 1, data)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_can_be_paused_is_let_through(make_module: MakeModule, data: ResidentData) -> None:
+    """Also where a layer draws from Keras' global generator."""
+    code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["good"]), FASHION_MNIST)
+    check_pause(code, {"kind": "good"}, 1, data)
+
+
+def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
+    """A study that pauses nothing may draw as it likes."""
+    code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["noise"]), FASHION_MNIST)
+    code.bind()
+    rehearse(code, *few_garments())
+    with pytest.raises(SpecError, match="use --pruner median, which pauses none"):
+        rehearse(code, *few_garments(), pauses=True)
