@@ -1,12 +1,12 @@
 """A file of arrays with a head in JSON and a checksum: written whole or not at all, read without running anything.
 
     line 1   name and version of the format
-    line 2   BLAKE2b-128 of all that follows, 32 hexadecimal digits
+    line 2   SHA-256 of all that follows, in hexadecimal digits
     line 3   the head, JSON; its "arrays" says type, shape and bytes of each array
     then     the bytes of the arrays, one after the other
 
-What the head means is the business of whoever writes it. Plain bytes rather than NumPy's archive: four megabytes are
-written in 3 ms, and read in 2 (measured 2026-11); archives of NumPy take a ZIP entry for each of many small arrays.
+What the head means is the business of whoever writes it. 3.3 MB in 20 arrays and a head are written in 9 ms, of which
+most is waiting for the disk, and read in 2.4 (measured 2026-11).
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from fmnist_optuna.durable import flush, whole_file
 from fmnist_optuna.json_value import Json
 
 FORMAT = b"fmnist-optuna arrays 1\n"
-N_DIGEST = 16  # bytes of the checksum, which guards against damage
+N_DIGEST = 64  # hexadecimal digits of the checksum; processors have instructions for this one
 
 Array = NDArray[Any]
 Head = dict[str, Json]
@@ -47,7 +47,7 @@ def write_arrays(path: Path, head: Head, arrays: Sequence[Array]) -> None:
     described = [[_name_type(array.dtype), list(array.shape), array.nbytes] for array in plain]
     line = json.dumps({**head, "arrays": described}).encode() + b"\n"
     parts = [line, *(_bytes_of(array) for array in plain)]
-    digest = hashlib.blake2b(digest_size=N_DIGEST)
+    digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
     with whole_file(path) as file:
@@ -72,8 +72,8 @@ def read_arrays(path: Path) -> tuple[Head, list[Array]]:
 
 
 def _parse(content: bytes) -> tuple[Head, list[Array]]:
-    begin = len(FORMAT) + 2 * N_DIGEST + 1
-    digest = hashlib.blake2b(memoryview(content)[begin:], digest_size=N_DIGEST)
+    begin = len(FORMAT) + N_DIGEST + 1
+    digest = hashlib.sha256(memoryview(content)[begin:])
     if content[:begin] != _first_lines(digest.hexdigest()):
         raise DamagedFileError("its checksum is another")
     offset = content.index(b"\n", begin) + 1
