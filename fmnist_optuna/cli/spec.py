@@ -36,6 +36,7 @@ batch_size = 32
 max_epochs = 30
 patience = 5             # epochs without a better val_accuracy before a trial stops
 seed = 0
+checkpoint_seconds = 60  # after so long, at an epoch's end, a training is kept: a later attempt goes on from there
 callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may
 #                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
 

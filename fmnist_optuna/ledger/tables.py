@@ -73,7 +73,6 @@ cells = Table(
     Column("token", String(32), unique=True),  # which claim holds, or last held, the cell
     Column("worker", String(128)),
     Column("lease_until", Double),
-    Column("first_claimed_at", Double),
     Column("claimed_at", Double),
     Column("finished_at", Double),
     Column("trial_id", Integer),  # Optuna's id of the bound trial; one that waits with it goes on
@@ -84,6 +83,7 @@ cells = Table(
     Column("result", String(8)),  # COMPLETE or PRUNED once done
     Column("value", Float(53)),
     Column("error", Text),
+    Column("first_claimed_at", Double),
     Column("rung", Integer, nullable=False, server_default=text("0")),  # epochs at which it was parked last
     Column("cut_at", Integer),  # the rung beyond which it does not go
     Column("decision_id", Integer),  # of the decision that cut it

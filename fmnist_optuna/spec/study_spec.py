@@ -97,6 +97,7 @@ class TrainingSpec(_Table):
     patience: StrictInt = Field(default=5, ge=1, le=100_000)
     seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
     callbacks: tuple[Annotated[StrictStr, Field(pattern=CALLBACK_PATTERN)], ...] = ()
+    checkpoint_seconds: StrictInt = Field(default=60, ge=1, le=MAX_INTEGER)
 
 
 class PrunerSpec(_Table):
@@ -171,7 +172,13 @@ class StudySpec(_Table):
 
     def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""
-        return self.model_dump(mode="json", exclude={"name", "grid", "confirm"})
+        return self.model_dump(
+            mode="json", exclude={"name": True, "grid": True, "confirm": True, "training": {"checkpoint_seconds"}}
+        )
+
+    def trained_part(self) -> dict[str, Json]:
+        """What the training of a cell depends on beside the cell and the data: no pruner changes an epoch."""
+        return {name: value for name, value in self.fixed_part().items() if name != "pruner"}
 
     def ladder_rule(self) -> LadderRule:
         """The rule by which the ladder compares cells of this study, whatever its pruner is."""

@@ -3,6 +3,7 @@
 import optuna
 from sqlalchemy import delete, select
 
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.bridge.artifacts import remove_artifacts
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.storage import open_optuna
@@ -35,5 +36,6 @@ def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> Non
         if summary.study_name == record.name:  # by name: after a deletion that broke off, `run` may have made another
             remove_artifacts(storage.artifacts, trials, optuna.load_study(study_name=record.name, storage=trials))
             trials.delete_study(study_id_of(summary))
+    Checkpoints(storage.artifacts, record.study_id).remove_all()
     with storage.write() as connection:  # last, so that a delete that died can be repeated by name
         connection.execute(delete(studies).where(studies.c.study_id == record.study_id))

@@ -42,6 +42,10 @@ class PausedTrainings:
     def __contains__(self, cell_id: str) -> bool:
         return cell_id in self._kept
 
+    def cells(self) -> list[str]:
+        """Whose they are."""
+        return list(self._kept)
+
     def keep(self, cell_id: str, cell: CellTraining) -> None:
         """Take over a training that has just run, before anything else begins or `UserCode.end` is called.
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import keras
 
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.training.checkpoint import Checkpoint, Identity, save_checkpoint
 from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.user_modules.execution import USER_MODULES
@@ -47,6 +48,11 @@ class CellTraining:
     def n_epochs(self) -> int:
         """Epochs that are done."""
         return self._training.n_epochs
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """What these epochs have measured."""
+        return self._training.epochs
 
     @property
     def is_over(self) -> bool:

@@ -166,9 +166,15 @@ class UserCode:
             "own modules are executed anew; an installed package is imported once: move there what takes long."
         )
 
-    def end(self) -> None:
-        """Keep nothing of the model that began last, and have the settings as they were before it."""
-        forget_models(self._keeps_compiled())
+    def end(self, keep_models: bool = False) -> None:
+        """Keep nothing of the model that began last, and have the settings as they were before it.
+
+        Args:
+            keep_models: Clear nothing away: the model was left, and somebody has it still. What it and those before it
+                leave is cleared away when the next one ends.
+        """
+        if not keep_models:
+            forget_models(self._keeps_compiled())
         self._settings.set_back()
         self._set_back_process()
 

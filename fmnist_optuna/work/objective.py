@@ -1,5 +1,8 @@
 """The Keras objective: builds, trains, reports and stores one cell. The only place where Keras meets Optuna."""
 
+import hashlib
+import logging
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -8,67 +11,155 @@ from pathlib import Path
 import keras
 from optuna.exceptions import UpdateFinishedTrialError
 
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.search.cell import Params
+from fmnist_optuna.log import log_event
+from fmnist_optuna.search.cell import Params, canonical_json
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.training.cell_training import train_cell
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.training.cell_training import go_on_with_cell
+from fmnist_optuna.training.checkpoint import Identity
 from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.paused import PausedTrainings
+from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import save_weights
+from fmnist_optuna.work.environment import read_environment
 from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
+
+logger = logging.getLogger(__name__)
+
+# What changes no number of a training, so that a checkpoint may be of another.
+OF_NO_ACCOUNT = ("git", "optuna")
 
 
 class KerasObjective:
-    """Trains one cell after another on the same resident data.
+    """Trains one cell after another on the same resident data, each to its end or to the next rung.
 
     Args:
-        spec: The study's specification.
+        session: The study's, at whose storage the checkpoints are.
         data: Training and validation images.
     """
 
-    def __init__(self, spec: StudySpec, data: ResidentData) -> None:
-        self._code = UserCode(spec, data.info)
+    def __init__(self, session: Session, data: ResidentData) -> None:
+        record = session.record
+        self._seconds = record.spec.training.checkpoint_seconds
+        self._must_keep = session.ladder is not None  # a study without rungs may have callbacks that cannot be stored
+        self._checkpoints = Checkpoints(session.storage.artifacts, record.study_id)
+        self._code = UserCode(record.spec, data.info)
         self._data = data
+        self._paused = PausedTrainings(self._code)
+        trained_with = {"spec": record.spec.trained_part(), "data": record.data_fingerprint, "code": session.code}
+        self._fingerprint = hashlib.sha256(canonical_json(trained_with).encode()).hexdigest()
+
+    def in_memory(self) -> list[str]:
+        """The cells whose trainings wait in memory."""
+        return self._paused.cells()
 
     def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Train one cell; the same seed gives the same curve, bit for bit, on the same machine."""
+        outcome: Outcome | None = None
         try:
-            return self._train(params, seed, running)
-        finally:  # the model is nobody's any more
-            self._code.end()
+            outcome = self._train(params, seed, running)
+            return outcome
+        finally:
+            is_paused = outcome is not None and outcome.state is State.PARKED
+            self._code.end(keep_models=is_paused)  # else the model is nobody's any more
 
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-        storage = running.ledger.storage
-        with _make_folder(storage) as temporary, _make_folder(storage) as kept:
-            return self._train_in(Path(temporary), Path(kept), params, seed, running)
+        """Go on with a cell where it was paused, or begin it; a cell that pauses again stays in memory."""
+        cell_id, storage = running.claim.cell_id, running.ledger.storage
+        identity = Identity(cell_id, seed, self._fingerprint, _describe_environment())
+        cell = go_on_with_cell(
+            self._code,
+            params,
+            self._data,
+            [StudyCallback(running)],
+            identity,
+            trial=running.trial.number,
+            n_epochs=running.n_recorded or None,
+            paused=self._paused,
+            checkpoint=self._checkpoints.file(cell_id),
+            make_folder=lambda: _make_folder(storage),
+        )
+        outcome: Outcome | None = None
+        try:
+            outcome = self._run(cell, running, identity)
+            return outcome
+        finally:
+            if outcome is not None and outcome.state is State.PARKED:
+                self._paused.keep(cell_id, cell)
+            else:
+                cell.close()
 
-    def _train_in(
-        self, temporary: Path, kept: Path, params: Params, seed: int, running: RunningTrial
-    ) -> Outcome | None:
-        """Train with a folder for the weights, and one for what callbacks write, which is kept with the trial."""
-        callbacks = [StudyCallback(running)]
-        model, result = train_cell(self._code, params, seed, self._data, callbacks, running.trial.number, kept)
+    def _run(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> Outcome | None:
+        """Train to the next rung or to the end, as far as the study lets it."""
+        if cell.unusable:
+            log_event(logger, logging.WARNING, "checkpoint_not_used", reason=f"it {cell.unusable}")
+        if not running.keep(cell.epochs):
+            return None
+        saved = time.monotonic()
+        until = running.pause_at or math.inf
+        while running.ending is None and not cell.is_over and cell.n_epochs < until:
+            cell.run(cell.n_epochs + 1)
+            if running.ending is None and not cell.is_over and time.monotonic() - saved > self._seconds:
+                self._save(cell, running, identity)
+                saved = time.monotonic()
+        if running.ending == "stopped":
+            self._save(cell, running, identity)
         if running.ending in ("lost", "stopped"):
             return None
+        if running.ending is None and not cell.is_over:
+            self._save(cell, running, identity)
+            return Outcome(State.PARKED)
+        return self._finish(cell, running)
+
+    def _finish(self, cell: CellTraining, running: RunningTrial) -> Outcome:
+        """End the training and keep what came of it."""
+        result = cell.finish()
         if result.is_diverged or running.ending == "pruned":
             reason: Reason = "diverged" if result.is_diverged else "pruned"
             running.note(TrialAttributes(reason=reason))
             return Outcome(State.PRUNED, reason=reason)
-        running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=model.count_params()))
-        _store(model, temporary / WEIGHTS_FILE, kept, running)
+        running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=cell.model.count_params()))
+        with _make_folder(running.ledger.storage) as folder:
+            _store(cell.model, Path(folder) / WEIGHTS_FILE, cell.folder, running)
         return Outcome(State.COMPLETE, result.val_accuracy)
+
+    def _save(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> None:
+        """Write a checkpoint; where nothing rests on it, a callback that cannot be stored is let be."""
+        try:
+            _save_checkpoint(running.ledger.storage, cell, self._checkpoints.file(identity.cell_id), identity)
+        except SpecError as error:
+            if self._must_keep:
+                raise
+            log_event(logger, logging.INFO, "no_checkpoint", reason=str(error))
+        else:
+            log_event(logger, logging.DEBUG, "checkpoint_written", epochs=cell.n_epochs)
+
+
+def _describe_environment() -> str:
+    """What the numbers of a training depend on beside seed, data and code, as one string."""
+    return canonical_json({name: value for name, value in read_environment().items() if name not in OF_NO_ACCOUNT})
 
 
 @retrying
 def _make_folder(_storage: Storage) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder; on a full disk it waits for room, as it does for the database."""
     return tempfile.TemporaryDirectory(prefix="fmnist-optuna-")
+
+
+@retrying
+def _save_checkpoint(_storage: Storage, cell: CellTraining, file: Path, identity: Identity) -> None:
+    """Write a checkpoint; on a full disk it waits for room."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cell.save(file, identity)
 
 
 @retrying
@@ -90,9 +181,9 @@ def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) ->
 
 
 class StudyCallback(keras.callbacks.Callback):
-    """Reports each epoch to the study and stops the training when it is pruned, stopped or lost.
+    """Reports each epoch to the study, which may let the training end with it: `running.ending` says so.
 
-    It never raises out of an epoch, so that EarlyStopping still restores the best weights.
+    It never raises out of an epoch and stops nothing itself, as a training that pauses or is stopped goes on later.
     """
 
     def __init__(self, running: RunningTrial) -> None:
@@ -116,5 +207,4 @@ class StudyCallback(keras.callbacks.Callback):
             seconds=time.perf_counter() - self._began,
         )
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
-        if not self._running.report(measured, can_prune=not is_last):
-            self.model.stop_training = True
+        self._running.report(measured, can_prune=not is_last)

@@ -35,7 +35,8 @@ def prepare(
     bound = code.bind()
     offered = offer_code(code, cell)  # before the training, as a worker has it: training may import more
     arrays = None if folder is None else map_arrays(folder)
-    rehearse(code, *(few_garments() if arrays is None else few_of(arrays["train_images"], arrays["train_labels"])))
+    few = few_garments() if arrays is None else few_of(arrays["train_images"], arrays["train_labels"])
+    rehearse(code, *few, pauses=spec.pruner.name == "ladder")
     return bound, offered
 
 

@@ -1,0 +1,51 @@
+"""Where the checkpoints of a study are: one file a cell, which a newer one replaces, in a folder beside the artifacts.
+
+A checkpoint saves time and nothing else: whoever finds none, or one that is of no use, trains from the beginning and
+comes to the same numbers. So no database says which there are, and any may be removed at any time.
+"""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one study.
+
+    Args:
+        artifacts: Folder of the storage's artifacts.
+        study_id: Of the study.
+    """
+
+    artifacts: Path
+    study_id: int
+
+    @property
+    def folder(self) -> Path:
+        """Theirs alone; it need not be there."""
+        return self.artifacts / FOLDER / str(self.study_id)
+
+    def file(self, cell_id: str) -> Path:
+        """That of a cell; it need not be there."""
+        return self.folder / cell_id
+
+    def n_bytes(self) -> int:
+        """What they take on disk."""
+        total = 0
+        with contextlib.suppress(OSError):  # removed meanwhile
+            for file in self.folder.iterdir():
+                total += file.stat().st_size
+        return total
+
+    def remove(self, cell_id: str) -> None:
+        """Remove that of a cell, if there is one."""
+        with contextlib.suppress(OSError):
+            self.file(cell_id).unlink(missing_ok=True)
+
+    def remove_all(self) -> None:
+        """Remove all of them, with what processes that died have left of one."""
+        shutil.rmtree(self.folder, ignore_errors=True)
