@@ -64,7 +64,7 @@ def all_trials(session: Session) -> list[FrozenTrial]:
 
 
 def artifacts(session: Session) -> list[Path]:
-    return sorted(session.storage.artifacts.glob("*"))
+    return sorted(path for path in session.storage.artifacts.glob("*") if path.is_file())
 
 
 def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:

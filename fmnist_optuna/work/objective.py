@@ -108,7 +108,7 @@ class KerasObjective:
         until = running.pause_at or math.inf
         while running.ending is None and not cell.is_over and cell.n_epochs < until:
             cell.run(cell.n_epochs + 1)
-            if running.ending is None and not cell.is_over and time.monotonic() - saved > self._seconds:
+            if running.ending is None and not cell.is_over and self._is_due(saved):
                 self._save(cell, running, identity)
                 saved = time.monotonic()
         if running.ending == "stopped":
@@ -119,6 +119,10 @@ class KerasObjective:
             self._save(cell, running, identity)
             return Outcome(State.PARKED)
         return self._finish(cell, running)
+
+    def _is_due(self, saved: float) -> bool:
+        """Whether the last checkpoint is old enough for another."""
+        return time.monotonic() - saved > self._seconds
 
     def _finish(self, cell: CellTraining, running: RunningTrial) -> Outcome:
         """End the training and keep what came of it."""

@@ -37,7 +37,8 @@ def refusal(text: str) -> str:
         ("nmae = 'a'", "unknown key nmae; known here: name, data, model, grid, training, pruner, confirm"),
         (
             "[training]\nepochs = 3",
-            "unknown key training.epochs; known here: batch_size, max_epochs, patience, seed, callbacks",
+            "unknown key training.epochs; known here: batch_size, max_epochs, patience, seed, callbacks, "
+            "checkpoint_seconds",
         ),
         ("[data]\nsplit = 1", "unknown key data.split; known here: source, n_validation, split_seed"),
         ("[grid]", "grid must name at least one parameter, but is empty"),
