@@ -42,7 +42,7 @@ from fmnist_optuna.study.session import Session
 
 pytestmark = pytest.mark.chaos
 
-MAX_TRIALS, MORE_TRIALS = 2, 4  # 143,319 and 1 states
+MAX_TRIALS, MORE_TRIALS = 2, 4  # 143,319 and 843,200 states
 N_WALKS, N_STEPS = 120, 25
 WEIGHTS = {"step": 12, "again": 4, "death": 1}
 CLOCK_TICK_SECONDS = 0.002  # SQLite's clock counts milliseconds; here a renewal follows at once on what it renews
