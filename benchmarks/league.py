@@ -18,7 +18,7 @@ from typing import Any
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner
 from replay import Curve, Replayed, make_orders, replay
-from rungs import N_LEADERS, Promotion, climb, cut_by_rank, cut_by_rule, geometric_rungs, keep_leaders
+from rungs import N_LEADERS, Promotion, climb, cut_by_rank, cut_by_rule, geometric_rungs
 
 from fmnist_optuna.bridge.ladder import LadderPruner
 from fmnist_optuna.search.ladder import LadderRule
@@ -95,10 +95,9 @@ def run_ladder(kappa: float, margin: float, first_rung: int, run: Run) -> Replay
 
 
 def run_ladder_with_leaders(kappa: float, margin: float, first_rung: int, run: Run) -> Replayed:
-    """The ladder, but that the three best of a rung go on whatever they promise."""
-    rule = LadderRule(first_rung, kappa, margin, run.n_validation, run.max_epochs)
-    cut = keep_leaders(cut_by_rule(rule))
-    return climb(run.curves, rule.rungs(), cut, run.order, run.n_workers, run.seed)
+    """The ladder, but that the three best of a rung go on whatever they promise: what a study has."""
+    rule = LadderRule(first_rung, kappa, margin, run.n_validation, run.max_epochs, keep=N_LEADERS)
+    return climb(run.curves, rule.rungs(), cut_by_rule(rule), run.order, run.n_workers, run.seed)
 
 
 def run_epochs(n_epochs: int, run: Run) -> Replayed:

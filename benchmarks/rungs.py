@@ -105,16 +105,6 @@ def cut_by_rule(rule: LadderRule) -> Cut:
     return cut
 
 
-def keep_leaders(cut: Cut) -> Cut:
-    """A cut that spares the three best of a rung, finished cells included, as `confirm` takes so many."""
-
-    def spare(rung: int, standing: Mapping[int, Sequence[float]], finished: Mapping[int, Sequence[float]]) -> set[int]:
-        ranked = sorted({**standing, **finished}.items(), key=lambda item: (-max(item[1]), item[0]))
-        return set(cut(rung, standing, finished)) - {cell for cell, _ in ranked[:N_LEADERS]}
-
-    return spare
-
-
 def cut_by_rank(n_kept: Callable[[int], int]) -> Cut:
     """The best of a rung go on; finished cells take places and are not cut.
 

@@ -48,7 +48,8 @@ interval_steps = 1
 n_min_trials = 1
 # first_rung = 2         # of the ladder, in place of the four above: epochs at its first rung,
 # kappa = 1.0            # how often the gain of the last doubling is trusted to come again,
-# margin = 1.0           # and how many standard errors a cell may then lack
+# margin = 1.0           # how many standard errors a cell may then lack,
+# keep = 3               # and how many of the best at a rung go on anyway
 
 [confirm]
 top = 3

@@ -33,6 +33,7 @@ class DecidedRung:
         leader: cell_id of the best; "" if no value at the rung was finite.
         leader_value: Its val_accuracy at the rung, 0..1; None without one.
         margin: By how much less a cell was allowed to promise.
+        kept_from: Whoever had at least this value went on anyway; None if nobody did.
     """
 
     decision_id: int
@@ -43,6 +44,7 @@ class DecidedRung:
     leader: str
     leader_value: float | None
     margin: float
+    kept_from: float | None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class Rungs(StudyPart):
             leader=decision.leading_cell or "",
             leader_value=decision.leader,
             margin=decision.margin,
+            kept_from=decision.kept_from,
         )
         decided = DecidedRung(*connection.execute(made.returning(*_DECIDED)).one())
         connection.execute(update(cells).where(*parked).values(state=State.WAITING))

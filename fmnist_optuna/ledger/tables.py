@@ -117,6 +117,7 @@ decisions = Table(
     Column("leader", String(64), nullable=False),  # cell_id of the best; empty if no value was finite
     Column("leader_value", Float(53)),
     Column("margin", Float(53), nullable=False),
+    Column("kept_from", Float(53)),
     Index("ix_fmnist_decisions_study", "study_id", "rung"),
 )
 

@@ -9,7 +9,8 @@ A cell goes on from a rung while
 
 where `now` is its best value within the rung's epochs, `half` its best within half of them, `leader` the best `now` of
 all cells at the rung, and `margin` a number of standard errors of the leader's accuracy. So a cell that is behind goes
-on if the gain of its last doubling, once or `kappa` times more, would bring it to where the leader is today.
+on if the gain of its last doubling, once or `kappa` times more, would bring it to where the leader is today. The best
+few of a rung go on whatever they promise, so that noise among them cuts none.
 """
 
 import math
@@ -48,12 +49,14 @@ class Decision:
         leader: Best value; None if there is none.
         leading_cell: Whose it is, of several the first by name.
         margin: By how much less than the leader a cell may promise.
+        kept_from: Whoever has at least this value goes on anyway; None if nobody does.
         cut: The cells that go no further, each with its numbers, by name.
     """
 
     leader: float | None
     leading_cell: str | None
     margin: float
+    kept_from: float | None
     cut: Mapping[str, Standing]
 
 
@@ -67,6 +70,7 @@ class LadderRule:
         margin: >= 0, in standard errors of the leader's accuracy; without `n_validation` in the unit of the values.
         n_validation: Number of images that an accuracy is counted over, >= 1; None if the values are none.
         max_epochs: Of a cell, >= 1; rungs lie below.
+        keep: How many of the best at a rung go on whatever they promise, >= 0.
     """
 
     first_rung: int
@@ -74,6 +78,7 @@ class LadderRule:
     margin: float
     n_validation: int | None
     max_epochs: int
+    keep: int = 0
 
     def rungs(self) -> tuple[int, ...]:
         """Epochs of all rungs, ascending; none if the first is not below `max_epochs`."""
@@ -99,7 +104,7 @@ class LadderRule:
         share = min(abs(leader), 1.0)
         return self.margin * math.sqrt(share * (1 - share) / self.n_validation)
 
-    def is_cut(self, standing: Standing, leader: float | None) -> bool:
+    def is_cut(self, standing: Standing, leader: float | None, kept_from: float | None = None) -> bool:
         """Whether a cell goes no further. Who is cut below some leader is cut below a better one too.
 
         Hence a cell may be cut before all others have come to the rung, but none may go on before.
@@ -107,10 +112,11 @@ class LadderRule:
         Args:
             standing: Of a cell at the rung; one without a finite value is cut.
             leader: Best value at the rung; None if no cell has one.
+            kept_from: Of the decision; it too only rises when others come.
         """
         if standing.now is None:
             return True
-        if leader is None:
+        if leader is None or (kept_from is not None and standing.now >= kept_from):
             return False
         promise = standing.now + self.kappa * standing.gain
         return promise < leader - self.margin_below(leader) - ROUNDING * abs(leader)
@@ -127,11 +133,14 @@ class LadderRule:
         values = {cell: standing.now for cell, standing in standings.items()} | dict(finished_scores)
         ranked = sorted((-value, cell) for cell, value in values.items() if value is not None and math.isfinite(value))
         leader, leading_cell = (-ranked[0][0], ranked[0][1]) if ranked else (None, None)
+        kept_from = -ranked[min(self.keep, len(ranked)) - 1][0] if ranked and self.keep else None
+        cut = [cell for cell in sorted(standings) if self.is_cut(standings[cell], leader, kept_from)]
         return Decision(
             leader=leader,
             leading_cell=leading_cell,
             margin=0.0 if leader is None else self.margin_below(leader),
-            cut={cell: standings[cell] for cell in sorted(standings) if self.is_cut(standings[cell], leader)},
+            kept_from=kept_from,
+            cut={cell: standings[cell] for cell in cut},
         )
 
 

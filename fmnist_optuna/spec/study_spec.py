@@ -50,7 +50,7 @@ PATTERN_RULES = {
 }
 
 PRUNER_ARGUMENTS = {
-    "ladder": ("first_rung", "kappa", "margin"),
+    "ladder": ("first_rung", "kappa", "margin", "keep"),
     "median": ("n_startup_trials", "n_warmup_steps", "interval_steps", "n_min_trials"),
     "none": (),
 }
@@ -111,6 +111,7 @@ class PrunerSpec(_Table):
     first_rung: StrictInt = Field(default=2, ge=1, le=100_000)
     kappa: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
     margin: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    keep: StrictInt = Field(default=3, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _takes_its_own_arguments(self) -> "PrunerSpec":
@@ -188,6 +189,7 @@ class StudySpec(_Table):
             margin=self.pruner.margin,
             n_validation=self.data.n_validation,
             max_epochs=self.training.max_epochs,
+            keep=self.pruner.keep,
         )
 
     @cached_property

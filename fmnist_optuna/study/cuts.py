@@ -67,7 +67,7 @@ class Cuts:
                 decided = by_id.get(cell.decision_id or 0)
                 if decided is None or decided.rung != cell.cut_at:
                     problems.append(f"{where}: is cut at epoch {cell.cut_at}, but no decision says so")
-                elif not self.rule.is_cut(self._stand(cell, cell.cut_at), decided.leader_value):
+                elif not self._is_cut(cell, decided):
                     problems.append(f"{where}: must go on by the rule, but is {self.explain(cell)}")
             problems += [f"{where}: {problem}" for rung in self._passed(cell) if (problem := self._check(cell, rung))]
         return problems
@@ -91,12 +91,15 @@ class Cuts:
 
     def _check(self, cell: Cell, rung: int) -> str | None:
         """Whether a cell that went on from a rung was let go on by a decision."""
-        leaders = [each.leader_value for each in self.decisions if each.rung == rung]
-        if not leaders:
+        decided = [each for each in self.decisions if each.rung == rung]
+        if not decided:
             return f"went on from epoch {rung}, but no decision says so"
-        if all(self.rule.is_cut(self._stand(cell, rung), leader) for leader in leaders):
+        if all(self._is_cut(cell, each) for each in decided):
             return f"must be cut at epoch {rung} by the rule, but went on"
         return None
+
+    def _is_cut(self, cell: Cell, decided: DecidedRung) -> bool:
+        return self.rule.is_cut(self._stand(cell, decided.rung), decided.leader_value, decided.kept_from)
 
     def _passed(self, cell: Cell) -> list[int]:
         """The rungs that a cell is beyond."""

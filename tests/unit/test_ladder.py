@@ -77,7 +77,7 @@ def test_a_standing_is_the_best_so_far(rung: int, values: list[float], expected:
 def test_a_slow_cell_that_gains_goes_on() -> None:
     """0.80 and 0.80 again after a doubling lose against 0.85; 0.80 that came from 0.74 does not."""
     rung = {"leader": Standing(0.85, 0.84), "flat": Standing(0.80, 0.80), "rising": Standing(0.80, 0.74)}
-    assert ABSOLUTE.decide(rung, {}) == Decision(0.85, "leader", 0.0, {"flat": Standing(0.80, 0.80)})
+    assert ABSOLUTE.decide(rung, {}) == Decision(0.85, "leader", 0.0, None, {"flat": Standing(0.80, 0.80)})
 
 
 def test_the_margin_counts_standard_errors_of_the_leader() -> None:
@@ -117,12 +117,12 @@ def test_a_finished_cell_leads_and_is_not_cut() -> None:
 
 def test_a_rung_where_all_are_finished_cuts_nobody() -> None:
     """And has a leader."""
-    assert RULE.decide({}, {"x": 0.9, "y": 0.8}) == Decision(0.9, "x", RULE.margin_below(0.9), {})
+    assert RULE.decide({}, {"x": 0.9, "y": 0.8}) == Decision(0.9, "x", RULE.margin_below(0.9), None, {})
 
 
 def test_an_empty_rung_has_no_leader() -> None:
     """Nothing to decide is no error."""
-    assert RULE.decide({}, {}) == Decision(None, None, 0.0, {})
+    assert RULE.decide({}, {}) == Decision(None, None, 0.0, None, {})
 
 
 def test_a_cell_alone_goes_on() -> None:
@@ -132,7 +132,7 @@ def test_a_cell_alone_goes_on() -> None:
 
 def test_what_diverged_is_cut_and_leads_nobody() -> None:
     """Alone or among others; the score of a finished cell that is no number leads neither."""
-    assert RULE.decide({"a": DIVERGED}, {"x": math.nan, "y": None}) == Decision(None, None, 0.0, {"a": DIVERGED})
+    assert RULE.decide({"a": DIVERGED}, {"x": math.nan, "y": None}) == Decision(None, None, 0.0, None, {"a": DIVERGED})
     assert list(RULE.decide({"a": DIVERGED, "b": Standing(0.2, 0.1)}, {}).cut) == ["a"]
 
 
@@ -194,3 +194,15 @@ def test_who_is_cut_is_cut_below_a_better_leader(rule: LadderRule, standing: Sta
 def test_a_cut_is_told_in_one_sentence(standing: Standing, leader: float | None, expected: str) -> None:
     """With the numbers that decided it."""
     assert describe_cut(4, standing, leader) == f"cut at epoch 4: {expected}"
+
+
+def test_the_best_few_go_on_whatever_they_promise() -> None:
+    """Those kept count finished cells in, equal values together, and never what is no number."""
+    values = {"a": 0.80, "b": 0.70, "c": 0.60, "d": 0.60, "e": 0.5}
+    rung = {name: Standing(value, value) for name, value in values.items()}
+    for keep, kept_from, cut in ((0, None, "bcde"), (1, 0.80, "bcde"), (2, 0.70, "cde"), (3, 0.60, "e"), (9, 0.5, "")):
+        decision = replace(ABSOLUTE, keep=keep).decide({**rung, "x": DIVERGED}, {})
+        assert decision.kept_from == kept_from
+        assert list(decision.cut) == [*cut, "x"]
+    assert replace(ABSOLUTE, keep=2).decide(rung, {"finished": 0.75}).kept_from == 0.75
+    assert replace(ABSOLUTE, keep=2).decide({}, {}).kept_from is None

@@ -262,7 +262,7 @@ def test_another_pruner_differs_in_its_arguments() -> None:
     """Those that it has are told, and those of the study that it has not."""
     median, ladder = (parse_spec({"pruner": {"name": name}}, "test").fixed_part() for name in ("median", "ladder"))
     lines = differences(median, ladder)
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert "pruner.kappa: the study has nothing, this run 1" in lines
     assert "pruner.n_min_trials: the study has 1, this run nothing" in lines
     assert 'pruner.name: the study has "median", this run "ladder"' in lines
@@ -276,7 +276,7 @@ def test_the_rule_of_the_ladder_is_that_of_the_study() -> None:
         "training": {"max_epochs": 13},
     }
     rule = parse_spec(content, "test").ladder_rule()
-    assert rule == LadderRule(first_rung=3, kappa=2.0, margin=0.5, n_validation=500, max_epochs=13)
+    assert rule == LadderRule(first_rung=3, kappa=2.0, margin=0.5, n_validation=500, max_epochs=13, keep=3)
     assert rule.rungs() == (3, 6, 12)
 
 

@@ -17,6 +17,7 @@ decisions = Table(
     Column("leader", String(64), nullable=False),
     Column("leader_value", Float(53)),
     Column("margin", Float(53), nullable=False),
+    Column("kept_from", Float(53)),
     Index("ix_fmnist_decisions_study", "study_id", "rung"),
 )
 
