@@ -133,8 +133,12 @@ def test_a_storage_at_work_is_not_upgraded(old: Shell) -> None:
 
 @pytest.mark.parametrize("old", ["2"], indirect=True)  # that of version 1 has none
 def test_a_study_that_was_half_done_goes_on(old: Shell) -> None:
-    """`run` upgrades by itself, heals the cell of the worker that was killed, and trains what is left."""
-    answer = old("run", "half.toml", "--workers", "1", "--json")
+    """`run` upgrades by itself, heals the cell of the worker that was killed, and trains what is left.
+
+    That cell is watched for a third of a lease first, which is short here.
+    """
+    impatient = old.with_variables(FMNIST_OPTUNA_LEASE_SECONDS="6")
+    answer = impatient("run", "half.toml", "--workers", "1", "--json")
     assert answer.code == 0, answer.stderr
     proof = old("verify", "half", "--json").json
     assert (proof["ok"], proof["cells"], proof["results"]) == (True, 2, 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from shell import Answer, Shell, kill, make_paced, two_at_a_time, wait_until_gone
+from warm_starter import WARM_CHILDREN
 
 GONE_SECONDS = 10.0  # for children that notice the end of their parent
 RUN = ("run", "study.toml", "--workers", "1")
@@ -54,16 +55,26 @@ def interrupt(
         return Interrupted(shell, answer, seconds, wait_until_gone(processes, GONE_SECONDS))
 
 
-def kill_worker(folder: Path) -> tuple[Shell, Answer]:
+@dataclass(frozen=True)
+class Replaced:
+    """What a run left whose worker was killed in its first trial, and the command line of that worker."""
+
+    shell: Shell
+    answer: Answer
+    killed: str
+
+
+def kill_worker(folder: Path) -> Replaced:
     """Kill the worker in its first trial, then let the run end at full pace."""
     shell = make_paced(folder, 60.0)
     with shell.start(*RUN) as run:
         shell.wait_for("SELECT * FROM fmnist_epochs")
         (worker,) = shell("status", "--json").json["workers"]
         (process,) = [process for process in run.descendants() if process.pid == worker["pid"]]
+        killed = " ".join(process.cmdline())
         kill(process)
         (shell.folder / "pace").unlink()
-        return shell, run.wait()
+        return Replaced(shell, run.wait(), killed)
 
 
 def go_on(shell: Shell) -> Answer:
@@ -88,7 +99,7 @@ class Scenarios:
     ctrl_c: Interrupted
     twice: Interrupted
     early: Interrupted
-    killed_worker: tuple[Shell, Answer]
+    killed_worker: Replaced
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +155,18 @@ def test_ctrl_c_before_the_first_worker_ends_the_run(scenarios: Scenarios) -> No
 
 def test_a_killed_worker_is_replaced_and_the_study_ends(scenarios: Scenarios) -> None:
     """SIGKILL in the middle of a trial costs that attempt: the cell's second attempt has the result."""
-    shell, answer = scenarios.killed_worker
+    shell, answer = scenarios.killed_worker.shell, scenarios.killed_worker.answer
     assert answer.code == 0, answer.stderr
     told = attempts(shell)
     assert sorted(attempt[0] for attempt in told) == ["COMPLETE", "COMPLETE", "FAIL"]
     assert ("FAIL", "killed", 1) in told
     assert ("COMPLETE", None, 2) in told
     assert shell("verify").code == 0
+
+
+def test_a_worker_of_the_tests_is_forked_warm(scenarios: Scenarios) -> None:
+    """A cold server would give the same answers, seconds later: every command that trains would import TensorFlow."""
+    assert WARM_CHILDREN.name in scenarios.killed_worker.killed
 
 
 @pytest.mark.more

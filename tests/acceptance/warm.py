@@ -20,10 +20,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from warm_children import accept, fork_forkserver_from, reap
+from warm_children import LATE_IN_ALL, accept, fork_forkserver_from, reap
 
 PACKAGES = ("typer", "rich.console", "rich.table", "rich.live", "pydantic", "numpy", "scipy.stats", "psutil", "psycopg")
 HEAVY = ("sqlalchemy.dialects.sqlite", "optuna", "optuna_dashboard", "plotly.subplots", "jinja2", "PIL.Image")
+# What those import when they are first used; not typer.rich_utils, whose import reads the environment.
+LATE = (
+    *("typer._adapters", "rich.markdown", "rich.pretty", "rich.columns", "rich.traceback", "urllib.request"),
+    *("plotly.graph_objs._layout", "plotly.graph_objs._figure", "plotly.graph_objs.layout.template", "plotly.tools"),
+    *("plotly.io._templates", "PIL.PngImagePlugin", "PIL.GifImagePlugin", "PIL.PpmImagePlugin", "PIL.BmpImagePlugin"),
+)
 LONGEST_ORDER = 1 << 20  # bytes
 
 
@@ -75,7 +81,7 @@ def become(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for name in (*PACKAGES, *HEAVY):
+    for name in (*PACKAGES, *HEAVY, *LATE, *LATE_IN_ALL):
         importlib.import_module(name)
     gc.freeze()
     if (received := serve(sys.argv[1], int(sys.argv[2]))) is not None:

@@ -34,6 +34,13 @@ PACKAGES = (
     "pydantic",
     "scipy.stats",
 )
+# What those import when they are first used: half of the time of a short command.
+LATE_IN_ALL = (
+    *("pydantic.main", "pydantic.type_adapter", "pydantic.types", "pydantic.functional_validators", "annotated_types"),
+    *("pydantic.functional_serializers", "pydantic._internal._generate_schema", "pydantic.plugin._loader"),
+    *("sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "alembic.config", "alembic.command"),
+    *("optuna.storages._rdb.storage", "optuna.storages._rdb.models", "optuna.artifacts", "tomllib", "filecmp"),
+)
 FORKSERVER = "from multiprocessing.forkserver import main"
 MARK = "main(LISTENER, ALIVE, "  # stands for the numbers, which are others in the fork
 READ_AT_START = (
@@ -99,11 +106,12 @@ def _connect(address: str) -> socket.socket:
             return client
 
 
-def serve(server: socket.socket, run: int) -> tuple[dict[str, object], list[int]] | None:
+def serve(server: socket.socket, run: int, before: Mapping[str, str]) -> tuple[dict[str, object], list[int]] | None:
     """Fork for every request that comes; returns it in the fork, with the descriptors, and None after the test run.
 
     Args:
         run: Pid of the test run.
+        before: The environment before the imports, which set variables of their own.
     """
     while True:
         client = accept(server, run)
@@ -113,7 +121,7 @@ def serve(server: socket.socket, run: int) -> tuple[dict[str, object], list[int]
         with client:
             message, descriptors, _, _ = socket.recv_fds(client, LONGEST_REQUEST, N_DESCRIPTORS)
             request = json.loads(message)
-            if not _is_alike(request["environment"]):
+            if not _is_alike(request["environment"], before):
                 client.sendall(b"cold")
             elif os.fork() == 0:
                 server.close()
@@ -147,12 +155,12 @@ def reap() -> None:
             pass
 
 
-def _is_alike(environment: Mapping[str, str]) -> bool:
+def _is_alike(environment: Mapping[str, str], before: Mapping[str, str]) -> bool:
     """Whether everything that is read at the start is as it was here."""
     return (
         KERAS_HOME in environment
-        and _keras_settings(environment) in (b"", _keras_settings(os.environ))
-        and _read_at_start(environment) == _read_at_start(os.environ)
+        and _keras_settings(environment) in (b"", _keras_settings(before))
+        and _read_at_start(environment) == _read_at_start(before)
     )
 
 
@@ -201,9 +209,9 @@ if __name__ == "__main__":
         listener.bind(sys.argv[1])
         listener.listen(16)
         before = dict(os.environ)
-        for name in PACKAGES:
+        for name in (*PACKAGES, *LATE_IN_ALL):
             importlib.import_module(name)
         gc.freeze()
-        received = serve(listener, int(sys.argv[2]))
+        received = serve(listener, int(sys.argv[2]), before)
     if received is not None:
         become(*received, {name: value for name, value in os.environ.items() if before.get(name) != value})

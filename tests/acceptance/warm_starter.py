@@ -25,7 +25,10 @@ STARTS_CHILDREN = {"run", "worker", "confirm", "export", "reproduce", "predict",
 READY_SECONDS = 180.0  # for imports, on a busy machine
 POLL_SECONDS = 0.05
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the discard port: as a proxy it makes every download fail at once
-REMOVED = ("FMNIST_", "PYTHON", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "KERAS", "TF_", "XDG_", "CI")
+REMOVED = (
+    *("FMNIST_", "PYTHON", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "KERAS", "TF_", "XDG_", "CI"),
+    *("TF2_", "KMP_", "TPU_ML_", "HDF5_"),  # set by TensorFlow when a test of this process imports it
+)
 
 
 def clean_environment(folder: Path) -> dict[str, str]:

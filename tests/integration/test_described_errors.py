@@ -122,6 +122,8 @@ CASES: dict[str, tuple[Callable[[ModuleType], Any], str]] = {
     "argument": (lambda m: m.argument(), "ValueError: Received an invalid value for `units`"),
 }
 PLACES = {"eager": "reshaped"}  # where the line is another's
+# TensorFlow waits ten seconds for memory before it gives up; "eager" fails in the same way at once.
+SLOW = {"memory"}
 
 
 def train(model: Any) -> None:
@@ -146,13 +148,13 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     del sys.modules["my_models"]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.more if c in SLOW else ()) for c in CASES])
 @pytest.mark.filterwarnings("ignore:Layer 'outer' looks like")
 def test_an_error_in_keras_names_the_users_line(module: ModuleType, case: str) -> None:
     """The text of the innermost error without its wrapping, and where it arose; twice the same."""
     act, text = CASES[case]
     described = []
-    for _ in range(2):
+    for _ in range(1 if case in SLOW else 2):
         keras.backend.clear_session(free_memory=False)  # as between two trials
         with pytest.raises(Exception) as info:  # noqa: PT011
             act(module)
@@ -162,5 +164,5 @@ def test_an_error_in_keras_names_the_users_line(module: ModuleType, case: str) -
     (number,) = [number for number, line in enumerate(lines, 1) if line.endswith(mark)]
     assert described[0].startswith(text)
     assert described[0].endswith(f"(my_models.py, line {number})")
-    assert described[0] == described[1]
+    assert described[0] == described[-1]
     assert "node" not in described[0]
