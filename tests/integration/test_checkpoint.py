@@ -127,6 +127,7 @@ test.save_checkpoint(path / "checkpoint", training, test.IDENTITY, path / "first
 """
 
 
+@pytest.mark.more
 def test_another_process_goes_on(garments: Splits, data: ResidentData, tmp_path: Path) -> None:
     """What one process has stored after two epochs ends here as if all had been here."""
     arrays = (garments.train_images, garments.train_labels, garments.validation_images, garments.validation_labels)

@@ -23,8 +23,8 @@ from fmnist_optuna.work.running_trial import RunningTrial
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ONE: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.01]}
-SEVERAL: Grid = {"hidden_size": [4, 8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.01, 0.0001]}
-LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0}
+SEVERAL: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.01, 0.001, 0.0001]}
+LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0, "keep": 1}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,9 @@ def die_in(session: Session, few_garments: ResidentData, monkeypatch: pytest.Mon
         assert session.recovery.requeue(cell, TrialAttributes(reason="killed", exit_code=-9))
 
 
-@pytest.mark.parametrize("state", ["whole", "damaged", "of another machine"])
+@pytest.mark.parametrize(
+    "state", ["whole", *(pytest.param(state, marks=pytest.mark.more) for state in ("damaged", "of another machine"))]
+)
 def test_a_killed_training_goes_on_from_its_checkpoint(
     tmp_path: Path,
     garments: Splits,
@@ -174,6 +176,7 @@ def test_rungs_change_no_number(tmp_path: Path, garments: Splits, few_garments: 
         assert sentence.startswith(f"cut at epoch {cell.cut_at}: ")
 
 
+@pytest.mark.more
 def test_a_cell_goes_on_in_another_process(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

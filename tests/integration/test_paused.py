@@ -158,6 +158,7 @@ def outcome(model: keras.Model, result: TrainingResult) -> tuple[list[bytes], li
     return weights, [(e.epoch, e.train_loss, e.val_loss, e.val_accuracy) for e in result.epochs]
 
 
+@pytest.mark.more
 def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, data: ResidentData) -> None:
     """After others began, with its own modules, settings, patches of Keras, environment and random states."""
     spec = make_spec(make_module("users_state", STATEFUL), ("counts",), width=[4, 5])
@@ -175,7 +176,7 @@ def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, data: Resi
     assert found == expected
 
 
-@pytest.mark.parametrize("way", ["memory", "checkpoint", "start"])
+@pytest.mark.parametrize("way", ["memory", "checkpoint", pytest.param("start", marks=pytest.mark.more)])
 def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, data: ResidentData, tmp_path: Path) -> None:
     """From memory, else from its checkpoint, else from the start: the same result, seen by the new watcher."""
     expected = outcome(*train_cell(dense, PARAMS, 1, data, []))
@@ -198,7 +199,7 @@ def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, data: R
     assert [epoch for epoch, _ in watcher.seen] == list(range(0 if way == "start" else 2, 4))
 
 
-@pytest.mark.parametrize("damage", ["damaged", "another model"])
+@pytest.mark.parametrize("damage", ["damaged", pytest.param("another model", marks=pytest.mark.more)])
 def test_a_useless_checkpoint_means_from_the_start(
     damage: str, dense: UserCode, data: ResidentData, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_a_useless_checkpoint_means_from_the_start(
     assert ended(cell) == outcome(*train_cell(dense, PARAMS, 1, data, []))
 
 
+@pytest.mark.more
 def test_memory_keeps_a_bounded_number(dense: UserCode, data: ResidentData) -> None:
     """The least recently kept goes first, by number and by bytes; its model and its folder are gone."""
     paused = PausedTrainings(dense, n_at_most=2)
@@ -254,9 +256,14 @@ def test_memory_is_not_used_when_others_went_on(dense: UserCode, data: ResidentD
     ("kind", "callbacks", "words"),
     [
         ("noise", (), "is another then; draw random numbers by keras.random"),
-        ("good", ("module",), "is another then"),
+        pytest.param("good", ("module",), "is another then", marks=pytest.mark.more),
         ("good", ("opens",), "but file of Opens holds a TextIOWrapper; use --pruner median, which pauses none."),
-        ("good", ("later",), "but its checkpoint is of other callbacks; use --pruner median, which pauses none."),
+        pytest.param(
+            "good",
+            ("later",),
+            "but its checkpoint is of other callbacks; use --pruner median, which pauses none.",
+            marks=pytest.mark.more,
+        ),
     ],
 )
 def test_what_cannot_be_paused_is_found(
@@ -276,6 +283,7 @@ def test_what_can_be_paused_is_let_through(make_module: MakeModule, data: Reside
     check_pause(code, {"kind": "good"}, 1, data)
 
 
+@pytest.mark.more
 def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
     """A study that pauses nothing may draw as it likes."""
     code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["noise"]), FASHION_MNIST)
