@@ -63,7 +63,8 @@ Source = Annotated[
     ),
 ]
 Pruner = Annotated[
-    Literal["ladder", "median", "none"] | None, typer.Option("--pruner", help="none trains every cell to its end.")
+    Literal["ladder", "median", "none"] | None,
+    typer.Option("--pruner", help="none trains every cell to its end, median never pauses one."),
 ]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second run goes on.")]
 TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill an attempt that takes longer.")]

@@ -41,15 +41,15 @@ callbacks = []           # "package.module:function", each returns a keras.callb
 #                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
 
 [pruner]
-name = "median"          # "ladder" compares at epochs 2, 4, 8, 16, ...; "none" trains every cell to its end
-n_startup_trials = 6     # complete trials before anything is cut
-n_warmup_steps = 0
-interval_steps = 1
-n_min_trials = 1
-# first_rung = 2         # of the ladder, in place of the four above: epochs at its first rung,
-# kappa = 1.0            # how often the gain of the last doubling is trusted to come again,
-# margin = 1.0           # how many standard errors a cell may then lack,
-# keep = 3               # and how many of the best at a rung go on anyway
+name = "ladder"          # "median" cuts by the median of other trials; "none" trains every cell to its end
+first_rung = 2           # epochs at which all cells are compared first, then at twice as many, and so on
+kappa = 1.0              # how often the gain of the last doubling is trusted to come again
+margin = 1.0             # how many standard errors of the best accuracy a cell may then lack
+keep = 3                 # how many of the best at a rung go on anyway
+# n_startup_trials = 6   # of "median", in place of the four above: complete trials before anything is cut
+# n_warmup_steps = 0
+# interval_steps = 1
+# n_min_trials = 1
 
 [confirm]
 top = 3

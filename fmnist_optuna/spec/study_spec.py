@@ -103,7 +103,7 @@ class TrainingSpec(_Table):
 class PrunerSpec(_Table):
     """Optuna's MedianPruner or the ladder, with its arguments, or "none". Defaults are from benchmarks/pruning.py."""
 
-    name: Literal["ladder", "median", "none"] = "median"
+    name: Literal["ladder", "median", "none"] = "ladder"
     n_startup_trials: StrictInt = Field(default=6, ge=0)
     n_warmup_steps: StrictInt = Field(default=0, ge=0)
     interval_steps: StrictInt = Field(default=1, ge=1)

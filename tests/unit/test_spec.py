@@ -96,7 +96,7 @@ def refusal(text: str) -> str:
             "[pruner]\nname = 'none'\nn_min_trials = 2",
             'pruner must not be given with name = "none"; remove n_min_trials',
         ),
-        ("[pruner]\nkappa = 1.0", 'pruner must not be given with name = "median"; remove kappa'),
+        ("[pruner]\nn_min_trials = 1", 'pruner must not be given with name = "ladder"; remove n_min_trials'),
         (
             "[pruner]\nname = 'ladder'\nn_min_trials = 2\ninterval_steps = 1",
             'pruner must not be given with name = "ladder"; remove interval_steps, n_min_trials',
@@ -249,7 +249,7 @@ def test_the_digest_tells_specifications_apart(content: dict[str, Any], is_other
         ({"training": {"seed": 1}}, ["training.seed: the study has 0, this run 1"]),
         ({"data": {"source": "synthetic"}}, ['data.source: the study has "auto", this run "synthetic"']),
         ({"model": {"depth": 2}}, ["model.depth: the study has nothing, this run 2"]),
-        ({"pruner": {"n_min_trials": 3}}, ["pruner.n_min_trials: the study has 1, this run 3"]),
+        ({"pruner": {"keep": 5}}, ["pruner.keep: the study has 3, this run 5"]),
         ({"name": "b", "confirm": {"top": 1}, "grid": {"hidden_size": [1]}}, []),
     ],
 )
