@@ -23,8 +23,8 @@ coverage: $(READY)       ## the tests, and how many lines of the package they ru
 	$(BIN)/coverage report >build/coverage/lines.txt; status=$$?; cat build/coverage/lines.txt; exit $$status
 	! grep ' 0%' build/coverage/lines.txt  # a module that no test imports
 
-test-more: $(READY)      ## further whole commands, and random histories of the ledger; four minutes
-	$(BIN)/python -m pytest -m more -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
+test-more: $(READY)      ## further whole commands, environments, secrets, the browser, histories of the ledger; six minutes
+	$(BIN)/python -m pytest -m "more and not slow" -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)     ## the tests that take minutes, those of the documents' blocks among them
 	$(BIN)/python -m pytest -m "slow and not chaos"

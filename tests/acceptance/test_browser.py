@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from shell import FinishedStudy, Shell, make_paced
 from test_showing import wait_for_address
 
+pytestmark = pytest.mark.more
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_MS = 30_000  # of a page on two busy cores
 FIGURES = ("heat-map", "curves", "parallel", "timeline", "confusion")
@@ -116,7 +118,6 @@ def test_the_best_trial_has_its_note_pictures_and_weights(dashboard: str, tab: T
     assert tab.complaints == []
 
 
-@pytest.mark.more
 def test_nothing_that_would_be_refused_is_offered(dashboard: str, tab: Tab) -> None:
     """No button to make, rename, delete, edit or upload; a DELETE from the page itself is refused."""
     for path in ("", "/studies/1", "/studies/1/trials?numbers=0", "/studies/1/note"):
@@ -159,7 +160,6 @@ def test_a_link_with_a_token_opens_a_page_that_writes(writable: str, tab: Tab) -
     assert tab.page.evaluate("document.cookie") == ""
 
 
-@pytest.mark.more
 def test_a_link_works_from_another_site_which_sees_nothing(writable: str, tab: Tab, tmp_path: Path) -> None:
     """A click in a mail or a chat opens the page; a frame or a request of that site gets nothing."""
     page, _, _ = writable.partition("?token=")
@@ -176,7 +176,6 @@ def test_a_link_works_from_another_site_which_sees_nothing(writable: str, tab: T
     assert tab.page.frames[1].evaluate("document.body.innerText.includes('smoke')") is False
 
 
-@pytest.mark.more
 def test_a_study_that_workers_write_to(tmp_path: Path, tab: Tab) -> None:
     """The page is whole while a worker trains."""
     shell = make_paced(tmp_path / "paced", 2)
@@ -193,7 +192,7 @@ def test_a_study_that_workers_write_to(tmp_path: Path, tab: Tab) -> None:
 
 @pytest.mark.parametrize(
     ("width", "scheme"),
-    [(400, "light"), (1600, "dark"), pytest.param(1000, "light", marks=pytest.mark.more)],
+    [(400, "light"), (1600, "dark"), (1000, "light")],
 )
 def test_a_report_draws_all_figures_offline(
     browser: Browser, report: Path, width: int, scheme: Literal["light", "dark"]

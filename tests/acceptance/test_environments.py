@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from shell import COMMAND, SMALL, TIMEOUT_SECONDS, Answer, FinishedStudy, Shell, make_paced, two_at_a_time
 
+pytestmark = pytest.mark.more
+
 # Modules of Python, of our dependencies and of ours; `types` and `functools` would end Python itself in `python -m`.
 SHADOWED = (
     *("random", "queue", "secrets", "logging", "typing", "tempfile", "socket", "selectors", "threading", "pickle"),
@@ -212,7 +214,6 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Path, Answer]:
     return shell, temporary, shell("run", "../there/study.toml", "--workers", "1")
 
 
-@pytest.mark.more
 def test_a_run_meets_much_at_once(odd: tuple[Shell, Path, Answer]) -> None:
     """It ends with its winner, and leaves nothing where temporary files go."""
     shell, temporary, answer = odd
@@ -222,7 +223,6 @@ def test_a_run_meets_much_at_once(odd: tuple[Shell, Path, Answer]) -> None:
     assert not list(temporary.iterdir())
 
 
-@pytest.mark.more
 def test_a_module_that_is_not_found_is_told_with_where(odd: tuple[Shell, Path, Answer]) -> None:
     """A name of Python's own is told as taken; both in one line."""
     shell, _, _ = odd
@@ -264,7 +264,6 @@ def left_by(signum: int, folder: Path, is_ignored: bool = False) -> tuple[int, l
     )
 
 
-@pytest.mark.more
 def test_a_closed_terminal_leaves_nothing(tmp_path: Path) -> None:
     """SIGHUP to the whole group: exit 129, the cell is given back, no temporary file is left."""
     assert left_by(signal.SIGHUP, tmp_path / "hup") == (129, [], [])

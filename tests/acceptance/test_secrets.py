@@ -36,6 +36,8 @@ WARNING = (
 MODEL = """\
 import keras
 
+pytestmark = pytest.mark.more
+
 
 def build(hidden_size: int, learning_rate: float) -> keras.Model:
     if learning_rate == 0.01:

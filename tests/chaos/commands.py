@@ -31,7 +31,8 @@ learning_rate = {rates}
 max_epochs = 2
 callbacks = {callbacks}
 [pruner]
-name = "none"
+name = "ladder"
+first_rung = 1
 """
 
 # An epoch lasts the seconds that the file `pace` holds, as it now stands.

@@ -157,4 +157,4 @@ ROWS = {
     "muon": optimized(lambda: O.Muon(0.003)),
     "scaled": optimized(lambda: O.LossScaleOptimizer(O.Adam(0.003), initial_scale=64.0, dynamic_growth_steps=3)),
 }
-IN_EVERY_SUITE = {"normalized", "draws", "own callback", "keras callbacks", "swapped averages"}
+IN_EVERY_SUITE = {"normalized", "draws", "own callback"}

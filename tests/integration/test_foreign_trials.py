@@ -7,7 +7,19 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
-from small_study import N_CELLS, ON_SQLITE, begin_trial, claim_cell, finish_everything, finish_trial, make_spec
+from small_study import (
+    N_CELLS,
+    ON_SQLITE,
+    begin_trial,
+    claim_cell,
+    cut_cells,
+    expected_cuts,
+    finish_everything,
+    finish_trial,
+    ladder_objective,
+    ladder_spec,
+    make_spec,
+)
 
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.cli.answers import print_json, status_answer, trial_answer, trials_answer, verification_answer
@@ -19,6 +31,7 @@ from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.study.attempts import list_attempts
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
+from fmnist_optuna.work.loop import LeaveRequest, work
 
 ODD: dict[str, Any] = {"other": float("inf"), "kind": None}
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -76,20 +89,32 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
 
 
 MEDIAN = {"name": "median", "n_startup_trials": 0, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1}
-LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0}
 
 
-@ON_SQLITE
-@pytest.mark.parametrize("pruner", [MEDIAN, LADDER], ids=["median", "ladder"])
-def test_foreign_trials_prune_nothing(new_session: Any, pruner: dict[str, Any]) -> None:
-    """However good theirs are, the study's own are compared with the study's own."""
-    session = new_session(spec=make_spec(pruner=pruner))
+def add_better_trials(session: Session) -> None:
+    """Five complete trials of another program, better than any of the study's own."""
     for _ in range(5):
         trial = optuna.create_trial(
             state=TrialState.COMPLETE, value=0.99, params={"other": 0.5},
             distributions={"other": FloatDistribution(0, 1)}, intermediate_values={0: 0.99},
         )  # fmt: skip
         session.optuna_storage.create_new_trial(session.record.study_id, template_trial=trial)
+
+
+@ON_SQLITE
+def test_foreign_trials_cut_nothing_at_a_rung(new_session: Any) -> None:
+    """What is decided is that of a study without them."""
+    session = new_session(spec=ladder_spec(6))
+    add_better_trials(session)
+    work(session, ladder_objective, LeaveRequest(), session.record.generation)
+    assert cut_cells(session) == expected_cuts(session.record.spec)
+
+
+@ON_SQLITE
+def test_foreign_trials_prune_nothing(new_session: Any) -> None:
+    """However good theirs are, the study's own are compared with the study's own."""
+    session = new_session(spec=make_spec(pruner=MEDIAN))
+    add_better_trials(session)
     own = optuna.Trial(session.optuna_study, begin_trial(session, claim_cell(session)))
     own.report(0.5, 0)
     assert not own.should_prune()

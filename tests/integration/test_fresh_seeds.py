@@ -88,6 +88,7 @@ def test_numbers_that_no_seed_decides_are_named(make_module: MakeModule) -> None
     assert str(found).startswith("user_unseeded:net gives other initial values in hidden under the same seed, so that")
 
 
+@pytest.mark.more
 def test_run_warns_of_what_no_seed_changes(
     make_module: MakeModule, sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

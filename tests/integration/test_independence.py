@@ -79,6 +79,7 @@ def train_in_order(spec: StudySpec, widths: list[int]) -> list[tuple[str, float]
     return results
 
 
+@pytest.mark.more
 def test_results_do_not_depend_on_the_order(make_module: MakeModule) -> None:
     """Layers, optimizers, generators, counters and callbacks in a module's variables begin anew for each cell."""
     spec = make_spec(make_module("user_variables", KEPT_IN_VARIABLES), ("stopping",), width=[3, 5])
@@ -336,7 +337,7 @@ def test_callback_that_an_earlier_trial_had_is_refused(installed: str, tmp_path:
 # Initial weights
 
 
-@pytest.mark.parametrize(("seconds", "n_warnings"), [(1.1, 1), (0.0, 0)])
+@pytest.mark.parametrize(("seconds", "n_warnings"), [pytest.param(1.1, 1, marks=pytest.mark.more), (0.0, 0)])
 def test_slow_modules_are_warned_of(make_module: MakeModule, seconds: float, n_warnings: int) -> None:
     """They are executed anew for every trial; what an import costs is measured at the model begun last."""
     source = f"import time\ntime.sleep({seconds})\n{PLAIN}\ndef net(lr):\n    return compiled(head())\n"

@@ -219,7 +219,9 @@ def averaging_net(learning_rate: float):
 """
 
 
-@pytest.mark.parametrize("callback", ["average", "own_stopping", "swap"])
+@pytest.mark.parametrize(
+    "callback", ["average", *(pytest.param(name, marks=pytest.mark.more) for name in ("own_stopping", "swap"))]
+)
 def test_value_is_scored_on_what_is_stored(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, make_module: MakeModule, callback: str
 ) -> None:

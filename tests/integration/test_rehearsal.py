@@ -104,6 +104,8 @@ def own_loss(y_true, y_pred):
 def with_own_loss(units): return net(units, loss=own_loss)
 """
 
+OTHERS = ("logits", "with_own_loss", "lambdas")
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -160,7 +162,7 @@ def test_what_would_fail_every_trial_fails_here(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("function", ["good", "logits", "with_own_loss", "lambdas"])
+@pytest.mark.parametrize("function", ["good", *(pytest.param(function, marks=pytest.mark.more) for function in OTHERS)])
 def test_what_trains_is_let_through(module: str, function: str) -> None:
     """Heads of both kinds, a loss of the user's own, and layers that cannot be serialised."""
     assert prepare_spec(spec_of(module, function, batch_size=1_000, max_epochs=1)).name == "rehearsed"

@@ -541,6 +541,7 @@ def n_graphs() -> int:
     return sum(type(thing).__name__.endswith("FuncGraph") for thing in gc.get_objects())
 
 
+@pytest.mark.more
 def test_training_leaves_no_graph_behind(few_garments: ResidentData) -> None:
     """After a training with Adam its graphs are gone with the model, so a worker does not grow from trial to trial."""
     before = n_graphs()
