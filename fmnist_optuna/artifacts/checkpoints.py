@@ -49,3 +49,5 @@ class Checkpoints:
     def remove_all(self) -> None:
         """Remove all of them, with what processes that died have left of one."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other studies have some
+            self.folder.parent.rmdir()

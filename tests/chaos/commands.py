@@ -33,6 +33,7 @@ callbacks = {callbacks}
 [pruner]
 name = "ladder"
 first_rung = 1
+keep = 100
 """
 
 # An epoch lasts the seconds that the file `pace` holds, as it now stands.
