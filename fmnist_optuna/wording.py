@@ -91,8 +91,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(n_bytes: int) -> str:
-    """A number of bytes as `512 MiB`."""
-    return f"{n_bytes / 2**20:.0f} MiB"
+    """A number of bytes as `512 MiB` or `1.4 MiB`."""
+    return f"{n_bytes / 2**20:.{0 if n_bytes >= 10 * 2**20 else 1}f} MiB"
 
 
 def format_value(value: object) -> str:

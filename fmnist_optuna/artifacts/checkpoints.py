@@ -13,6 +13,14 @@ FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
+class DiskUse:
+    """What some files take."""
+
+    n_files: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one study.
 
@@ -33,13 +41,14 @@ class Checkpoints:
         """That of a cell; it need not be there."""
         return self.folder / cell_id
 
-    def n_bytes(self) -> int:
-        """What they take on disk."""
-        total = 0
-        with contextlib.suppress(OSError):  # removed meanwhile
+    def disk_use(self) -> DiskUse:
+        """What they take on this machine's disk."""
+        sizes = []
+        with contextlib.suppress(OSError):  # there is no folder
             for file in self.folder.iterdir():
-                total += file.stat().st_size
-        return total
+                with contextlib.suppress(OSError):  # removed meanwhile
+                    sizes.append(file.stat().st_size)
+        return DiskUse(len(sizes), sum(sizes))
 
     def remove(self, cell_id: str) -> None:
         """Remove that of a cell, if there is one."""

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.json_value import Json
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.cell import ParamValue
+    from fmnist_optuna.study.climb import Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.study.verification import Verification
@@ -46,7 +48,9 @@ def counts_answer(counts: CellCounts) -> Answer:
 
 def status_answer(session: Session) -> Answer:
     """`status --json`."""
-    record, history = session.record, session.history
+    from fmnist_optuna.study.climb import read_climb  # loads SQLAlchemy
+
+    record, history, climb = session.record, session.history, read_climb(session)
     best = history.best()
     return {
         "study": record.name,
@@ -70,9 +74,29 @@ def status_answer(session: Session) -> Answer:
             "val_accuracy": best.val_accuracy,
             "epochs": best.n_epochs,
         },
-        "rungs": [vars(decided) for decided in session.rungs.decided()],
+        "rungs": [] if climb is None else [step_answer(step) for step in climb.steps],
+        "checkpoint_bytes": Checkpoints(session.storage.artifacts, record.study_id).disk_use().n_bytes,
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
         "foreign_trials": history.n_foreign(),
+    }
+
+
+def step_answer(step: Step) -> Answer:
+    """One rung of `status --json`; `decided_at` is null before the first decision."""
+    decided_at = step.decided_at
+    return {
+        "rung": step.rung,
+        "cells": step.n_cells,
+        "parked": step.n_parked,
+        "to_come": step.n_to_come,
+        "went_on": step.n_went_on,
+        "cut": step.n_cut,
+        "best": step.best,
+        "leader": step.leader or None,
+        "margin": step.margin,
+        "decided_at": None if decided_at is None else datetime.fromtimestamp(decided_at, UTC).isoformat(),
+        "epochs": step.n_epochs,
+        "epochs_saved": step.n_saved,
     }
 
 

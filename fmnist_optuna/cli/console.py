@@ -31,14 +31,15 @@ def describe_study(record: "StudyRecord") -> str:
     return f"{record.name} ({record.info.warning})" if record.info.is_demo else record.name
 
 
-def make_table(*columns: str, right: Sequence[str] = ()) -> Table:
+def make_table(*columns: str, right: Sequence[str] = (), gap: int = 2) -> Table:
     """An empty table without lines.
 
     Args:
         columns: Their headers; a long parameter's name stands in several lines, so that the table fits 80 columns.
         right: Headers of the columns that are aligned to the right.
+        gap: Spaces between two columns.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for column in columns:
         header = column.replace("_", "\n")
         table.add_column(header, justify="right" if column in right else "left", overflow="fold")

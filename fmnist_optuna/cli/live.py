@@ -2,6 +2,7 @@
 
 import logging
 import time
+from operator import itemgetter
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -13,13 +14,22 @@ from rich.text import Text
 from fmnist_optuna.cli.console import describe_study
 from fmnist_optuna.cli.options import Common
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.cli.study_tables import describe_counts, rungs_table, running_table
+from fmnist_optuna.cli.study_tables import (
+    describe_climb,
+    describe_counts,
+    describe_decided,
+    rungs_table,
+    running_table,
+)
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.ledger.progress import NewResults
 from fmnist_optuna.ledger.records import Cell
-from fmnist_optuna.pages.time_left import RemainingTime
+from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.pages.time_left import make_remaining_time
 from fmnist_optuna.running.observer import Observer
+from fmnist_optuna.study.climb import read_climb
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import count, format_duration, format_params, format_percent
 
@@ -38,6 +48,7 @@ class StudyObserver(Observer):
     def __init__(self) -> None:
         self._results: NewResults | None = None
         self._next_look = 0.0
+        self._last_decision = 0  # of those that were told already
         self._session: Session | None = None
 
     def __enter__(self) -> "StudyObserver":
@@ -62,6 +73,7 @@ class StudyObserver(Observer):
         )
         self._results = NewResults(session.history, since=session.history.last_finished_at())
         self._results.read()  # these were there before
+        self._read_decisions(session)
 
     def opened(self, address: str) -> None:
         """Say where the dashboard is."""
@@ -80,14 +92,24 @@ class StudyObserver(Observer):
         return True
 
     def look(self, session: Session) -> None:
-        """One line for each trial finished since the last look."""
-        finished = [] if self._results is None else self._results.read()
-        if not finished:
-            return
-        counts = session.history.counts()
-        n_before = counts.done - len(finished)
-        for offset, cell in enumerate(finished, start=1):
-            self.line(f"[{n_before + offset}/{counts.total}] {describe_finished(cell)}")
+        """One line for each rung decided and each trial finished since the last look, in the order of time."""
+        events = [(each.decided_at, describe_decided(each)) for each in self._read_decisions(session)]
+        if finished := [] if self._results is None else self._results.read():
+            counts = session.history.counts()
+            n_before = counts.done - len(finished)
+            for offset, cell in enumerate(finished, start=1):
+                place = f"[{n_before + offset}/{counts.total}]"
+                events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell)}"))
+        for _, text in sorted(events, key=itemgetter(0)):
+            self.line(text)
+
+    def _read_decisions(self, session: Session) -> list[DecidedRung]:
+        """The decisions since the last call."""
+        if session.ladder is None:
+            return []
+        new = session.rungs.decided(after=self._last_decision)
+        self._last_decision = max([self._last_decision, *(each.decision_id for each in new)])
+        return new
 
     def stopping(self, how: str) -> None:
         """Say that the workers finish their epoch."""
@@ -100,8 +122,9 @@ class StudyObserver(Observer):
 
 def describe_finished(cell: Cell) -> str:
     """A finished cell in one line."""
+    state = "cut" if cell.cut_at is not None and cell.state is State.PRUNED else cell.state
     return (
-        f"trial {cell.trial_number} {cell.state}: val accuracy {format_percent(cell.val_accuracy)} "
+        f"trial {cell.trial_number} {state}: val accuracy {format_percent(cell.val_accuracy)} "
         f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_params(cell.params)})"
     )
 
@@ -126,7 +149,9 @@ class LiveObserver(StudyObserver):
         self._live.stop()
 
     def look(self, session: Session) -> None:
-        """Draw the study as it is now."""
+        """Draw the study as it is now, below a line for each rung decided since the last look."""
+        for decided in self._read_decisions(session):
+            self.line(describe_decided(decided))
         self._view = self._view or StudyView(session)
         self._live.update(self._view.draw(), refresh=True)
 
@@ -139,10 +164,9 @@ class StudyView:
     """The study as a picture in text, drawn again and again: what `run` and `status` show."""
 
     def __init__(self, session: Session) -> None:
-        self._history, self._rungs = session.history, session.rungs
-        self._max_epochs = session.record.spec.training.max_epochs
+        self._session, self._history = session, session.history
         self._title = describe_study(session.record)
-        self._remaining = RemainingTime(session.history)
+        self._remaining = make_remaining_time(session)
 
     def draw(self) -> Group:
         """The study as it is now."""
@@ -162,6 +186,6 @@ class StudyView:
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
             rows.append(running_table(self._history, running))
-        if decided := self._rungs.decided():
-            rows.append(rungs_table(decided, self._max_epochs))
+        if (climb := read_climb(self._session)) and climb.steps:
+            rows += [rungs_table(climb), Text(describe_climb(climb))]
         return Group(*rows, Text(leader))

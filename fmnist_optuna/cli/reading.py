@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.cli.answers import (
     details_answer,
     print_json,
@@ -42,7 +43,7 @@ def status(
     # These load SQLAlchemy and rich.
     from fmnist_optuna.cli.console import out
     from fmnist_optuna.cli.live import StudyView
-    from fmnist_optuna.cli.study_tables import print_foreign
+    from fmnist_optuna.cli.study_tables import describe_checkpoints, print_foreign
 
     session = open_session(common, study)
     if as_json and watch:
@@ -57,6 +58,9 @@ def status(
     workers = count(len(history.workers()), "worker")
     elapsed = format_duration(history.elapsed_seconds())
     out.print(f"{workers}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
+    use = Checkpoints(session.storage.artifacts, session.record.study_id).disk_use()
+    if use.n_files:
+        out.print(describe_checkpoints(use))
     print_foreign(history.n_foreign())
     if history.counts().failed:
         for cell in history.failed():

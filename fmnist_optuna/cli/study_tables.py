@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fmnist_optuna.cli.console import make_table, out, sparkline
-from fmnist_optuna.wording import count, format_percent, format_value
+from fmnist_optuna.wording import count, format_bytes, format_percent, format_value
 
 if TYPE_CHECKING:
+    from fmnist_optuna.artifacts.checkpoints import DiskUse
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.ledger.records import Cell, CellCounts
     from fmnist_optuna.ledger.rungs import DecidedRung
+    from fmnist_optuna.study.climb import Climb, Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
 
@@ -44,17 +46,47 @@ def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCou
         out.print(f"{study.name} cannot be read: {study.reason}; {how}", soft_wrap=True)
 
 
-def rungs_table(decided: Sequence[DecidedRung], max_epochs: int) -> Table:
-    """One row for each rung: how many cells came, were cut and went on, and what that saves."""
-    columns = ("epoch", "cells", "cut", "went on", "best", "epochs saved")
-    table = make_table(*columns, right=columns)
-    for rung in sorted({each.rung for each in decided}):
-        those = [each for each in decided if each.rung == rung]
-        n_cells, n_cut = sum(each.n_parked for each in those), sum(each.n_cut for each in those)
-        best = max((each.leader_value for each in those if each.leader_value is not None), default=None)
-        saved = f"up to {n_cut * (max_epochs - rung):,}" if n_cut else ""
-        table.add_row(str(rung), str(n_cells), str(n_cut), str(n_cells - n_cut), format_percent(best), saved)
+def rungs_table(climb: Climb) -> Table:
+    """One row for each rung: how many cells came, are parked, were cut and went on, and what that cost and saved."""
+    columns = ("rung", "cells", "best", "cut", "went on", "trained", "saved")
+    table = make_table(*columns, "", right=columns)
+    for step in climb.steps:
+        n_decided = step.n_cut + step.n_went_on
+        table.add_row(
+            f"epoch {step.rung}",
+            f"{step.n_cells:,}",
+            format_percent(step.best),
+            f"{step.n_cut:,}" if n_decided else "",
+            f"{step.n_went_on:,}" if n_decided else "",
+            f"{step.n_epochs:,}",
+            f"up to {step.n_saved:,}" if step.n_saved else "",
+            describe_parked(step),
+        )
     return table
+
+
+def describe_parked(step: Step) -> str:
+    """Who waits at a rung, and for how many: `5 parked, 3 to come`; "" where nobody does."""
+    if not step.n_parked:
+        return ""
+    return f"{step.n_parked:,} parked" + (f", {step.n_to_come:,} to come" if step.n_to_come else "")
+
+
+def describe_decided(decided: DecidedRung) -> str:
+    """A decision in one line: `rung 4: 9 cells, 4 cut, the best has 88.2 %`."""
+    best = "" if decided.leader_value is None else f", the best has {format_percent(decided.leader_value, 1)}"
+    return f"rung {decided.rung}: {count(decided.n_parked, 'cell')}, {decided.n_cut:,} cut{best}"
+
+
+def describe_climb(climb: Climb) -> str:
+    """What the rungs have saved so far: `198 epochs trained; the 22 cut cells would have taken up to 608 more`."""
+    cut = f"; {count(climb.n_cut, 'cut cell')} would have taken up to {climb.n_saved:,} more" if climb.n_cut else ""
+    return f"{count(climb.n_epochs, 'epoch')} trained{cut}"
+
+
+def describe_checkpoints(use: DiskUse) -> str:
+    """What checkpoints take: `checkpoints: 9 files, 31 MiB`."""
+    return f"checkpoints: {count(use.n_files, 'file')}, {format_bytes(use.n_bytes)}"
 
 
 def running_table(history: History, cells: Sequence[Cell]) -> Table:

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 def print_trials(attempts: Sequence[Attempt]) -> None:
-    """The leaderboard: one row for each attempt, one column for each parameter."""
+    """The leaderboard: one row for each attempt, one column for each parameter; notes take the place of the bars."""
     names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
     right = ("trial", "val acc", "epochs", "seconds")
     notes = [_note(attempt) for attempt in attempts]
-    columns = ("trial", "state", *names, "val acc", "", "epochs", "seconds", *(["note"] if any(notes) else []))
-    table = make_table(*columns, right=(*right, *names))
+    has_notes = any(notes)
+    numbers = ("epochs", "seconds", "note") if has_notes else ("", "epochs", "seconds")
+    table = make_table("trial", "state", *names, "val acc", *numbers, right=(*right, *names), gap=1 if has_notes else 2)
     low, high = find_bar_ends(attempt.val_accuracy for attempt in attempts)
     for attempt, note in zip(attempts, notes, strict=True):
         table.add_row(
@@ -30,20 +31,21 @@ def print_trials(attempts: Sequence[Attempt]) -> None:
             attempt.state.optuna_name,
             *(format_value(attempt.params[name]) if name in attempt.params else "" for name in names),
             format_percent(attempt.val_accuracy),
-            bar(attempt.val_accuracy, low, high, 6),
+            *([] if has_notes else [bar(attempt.val_accuracy, low, high, 6)]),
             str(attempt.n_epochs),
             f"{attempt.seconds:.1f}",
-            *([note] if any(notes) else []),
+            *([note] if has_notes else []),
         )
     out.print(table)
 
 
 def _note(attempt: Attempt) -> str:
-    """Which attempt at its cell it is, unless the first, and what went wrong."""
-    noted, serial = attempt.attributes, attempt.attributes.attempt or 1
+    """Which attempt at its cell it is, unless the first, and how it ended or where it rests."""
+    from fmnist_optuna.study.attempts import describe_ending  # loads Optuna and SQLAlchemy
+
+    serial = attempt.attributes.attempt or 1
     which = "of another program" if attempt.is_foreign else f"attempt {serial}" if serial > 1 else ""
-    reason = noted.error or ("" if noted.reason == attempt.state else noted.reason)
-    return ", ".join(part for part in (which, reason) if part)
+    return ", ".join(part for part in (which, describe_ending(attempt)) if part)
 
 
 def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
@@ -72,7 +74,9 @@ def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
 def print_details(details: TrialDetails) -> None:
     """One trial with its curve."""
     attempt, noted = details.attempt, details.attempt.attributes
-    reason = f", {noted.reason}" if noted.reason else ""
+    reason = f", {noted.reason}" if noted.reason and noted.reason != attempt.state else ""
+    if attempt.standing is State.PARKED:
+        reason = f", parked at epoch {attempt.rung}"
     out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
     out.print(f"  {format_params(attempt.params)}")
     epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)

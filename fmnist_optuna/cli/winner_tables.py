@@ -22,6 +22,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     out.print(f"  {format_params(winner.params)}")
     how = "best of" if winner.confirmation is None else "confirmed;"
     among = f"{how} {count(counts.complete, 'complete cell')}, {counts.pruned} pruned"
+    if counts.cut:
+        among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
     out.print(f"  validation accuracy  {format_percent(winner.val_accuracy)}   {among}")
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")

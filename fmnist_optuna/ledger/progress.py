@@ -34,14 +34,15 @@ class History(StudyPart):
     def counts(self) -> CellCounts:
         """Number of cells by state, in one statement."""
         query = (
-            select(cells.c.state, cells.c.result, func.count())
+            select(cells.c.state, cells.c.result, func.count(), func.count(cells.c.cut_at))
             .where(cells.c.study_id == self.study_id)
             .group_by(cells.c.state, cells.c.result)
         )
-        n_cells = dict.fromkeys(State, 0)
+        n_cells, n_cut = dict.fromkeys(State, 0), dict.fromkeys(State, 0)
         with self.storage.read() as connection:
-            for state, result, n in connection.execute(query):
+            for state, result, n, n_marked in connection.execute(query):
                 n_cells[State.of_cell(state, result)] += n
+                n_cut[State.of_cell(state, result)] += n_marked
         return CellCounts(
             total=sum(n_cells.values()),
             waiting=n_cells[State.WAITING],
@@ -50,6 +51,7 @@ class History(StudyPart):
             done=n_cells[State.COMPLETE] + n_cells[State.PRUNED],
             complete=n_cells[State.COMPLETE],
             pruned=n_cells[State.PRUNED],
+            cut=n_cut[State.PRUNED],
             failed=n_cells[State.FAILED],
         )
 

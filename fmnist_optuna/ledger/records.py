@@ -180,6 +180,7 @@ class Attempt:
         n_epochs: That it has trained.
         seconds: Of these epochs.
         epochs: What they measured, where they were asked for.
+        rung: Number of epochs at which it rests, or was cut, where that was asked for; None for any other.
         began: Seconds since 1970 UTC; 0.0 for one that has not begun.
         ended: The same; None while it runs.
     """
@@ -194,6 +195,7 @@ class Attempt:
     n_epochs: int = 0
     seconds: float = 0.0
     epochs: tuple[Epoch, ...] = ()
+    rung: int | None = None
     began: float = 0.0
     ended: float | None = None
 
@@ -203,14 +205,19 @@ class Attempt:
         return not self.cell_id
 
     @property
+    def standing(self) -> State:
+        """Its state; parked where it rests at a rung, which Optuna knows as running."""
+        return State.PARKED if self.state is State.RUNNING and self.rung is not None else self.state
+
+    @property
     def worker(self) -> str:
-        """Who trained it; "" where nothing says so."""
+        """Who trained it, or began to; "" where nothing says so."""
         return self.attributes.worker or ""
 
 
 @dataclass(frozen=True)
 class CellCounts:
-    """Number of cells by state; complete and pruned add up to done."""
+    """Number of cells by state; complete and pruned add up to done, and some of the pruned ones were cut at a rung."""
 
     total: int
     waiting: int
@@ -219,6 +226,7 @@ class CellCounts:
     done: int
     complete: int
     pruned: int
+    cut: int
     failed: int
 
     @property

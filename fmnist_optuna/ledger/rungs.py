@@ -8,12 +8,12 @@ there are. A decision that is repeated finds nothing that is parked at that rung
 from collections import defaultdict
 from dataclasses import dataclass, fields
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.states import UNFINISHED, State
 from fmnist_optuna.ledger.tables import cells, decisions, epochs, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
 
@@ -60,8 +60,23 @@ class Field:
     finished_scores: dict[str, float | None]
 
 
+@dataclass(frozen=True)
+class OpenCells:
+    """Cells without a result that were not cut, and were last parked at the same rung.
+
+    Args:
+        rung: In epochs; 0 for none.
+        n_parked: Number of those that are still parked there.
+        n_beyond: Number of those that wait or run, to come to the next rung.
+    """
+
+    rung: int
+    n_parked: int
+    n_beyond: int
+
+
 class Rungs(StudyPart):
-    """Decisions over parked cells."""
+    """Decisions over parked cells, and what is known of the cells at each rung."""
 
     @retrying
     def decide(self, rule: LadderRule) -> DecidedRung | None:
@@ -82,11 +97,47 @@ class Rungs(StudyPart):
             return self._read_field(connection, rung)
 
     @retrying
-    def decided(self) -> list[DecidedRung]:
-        """Every decision, in the order in which they were made."""
-        query = select(*_DECIDED).where(decisions.c.study_id == self.study_id)
+    def decided(self, after: int = 0) -> list[DecidedRung]:
+        """Every decision whose decision_id is greater, in the order in which they were made."""
+        query = select(*_DECIDED).where(decisions.c.study_id == self.study_id, decisions.c.decision_id > after)
         with self.storage.read() as connection:
             return [DecidedRung(*row) for row in connection.execute(query.order_by(decisions.c.decision_id))]
+
+    @retrying
+    def open_cells(self) -> list[OpenCells]:
+        """The cells that are still in the race, by the rung at which they were parked last, ascending."""
+        is_parked = cells.c.state == State.PARKED
+        query = (
+            select(cells.c.rung, func.count().filter(is_parked), func.count().filter(~is_parked))
+            .where(cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.cut_at.is_(None))
+            .group_by(cells.c.rung)
+            .order_by(cells.c.rung)
+        )
+        with self.storage.read() as connection:
+            return [OpenCells(*row) for row in connection.execute(query)]
+
+    @retrying
+    def epochs_trained(self) -> dict[int, int]:
+        """How many cells have trained each epoch (0-based), lost attempts aside."""
+        query = (
+            select(epochs.c.epoch, func.count())
+            .join(cells, (cells.c.study_id == epochs.c.study_id) & (cells.c.trial_id == epochs.c.trial_id))
+            .where(epochs.c.study_id == self.study_id)
+            .group_by(epochs.c.epoch)
+        )
+        with self.storage.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    @retrying
+    def resting_trials(self) -> dict[int, int]:
+        """The rung at which a trial rests, to be decided or to go on, or was cut; by trial id."""
+        query = select(cells.c.trial_id, func.coalesce(cells.c.cut_at, cells.c.rung)).where(
+            cells.c.study_id == self.study_id,
+            cells.c.trial_id.is_not(None),
+            or_(cells.c.state.in_((State.PARKED, State.WAITING)), cells.c.cut_at.is_not(None)),
+        )
+        with self.storage.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def _lowest_rung(self, connection: Connection) -> int | None:
         query = select(func.min(cells.c.rung)).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)

@@ -25,6 +25,7 @@ from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.results.winner import Winner
 from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.study.climb import Climb
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_error, format_interval, format_params, format_percent
 
@@ -69,6 +70,8 @@ def describe_study(overview: Overview) -> str:
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
+    if overview.climb is not None:
+        lines += _describe_rungs(overview.climb)
     if winner is not None:
         test = "" if winner.evaluation is None else f", test accuracy {format_percent(winner.evaluation.accuracy)}"
         score = f"val accuracy {format_percent(winner.val_accuracy)}{test}"
@@ -76,6 +79,18 @@ def describe_study(overview: Overview) -> str:
     lines += ["To go on after an interruption, give the command that began it again: `fmnist-optuna run`.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
     return "\n".join(lines)
+
+
+def _describe_rungs(climb: Climb) -> list[str]:
+    """A table of the rungs, and below it what they saved."""
+    if not climb.steps:
+        return []
+    lines = ["| rung | cells | parked | cut | went on | best |", "|---|---|---|---|---|---|"]
+    for step in climb.steps:
+        numbers = f"{step.n_cells} | {step.n_parked} | {step.n_cut} | {step.n_went_on}"
+        lines.append(f"| epoch {step.rung} | {numbers} | {format_percent(step.best)} |")
+    saved = f" The cells that were cut would have taken up to {climb.n_saved:,} more." if climb.n_saved else ""
+    return [*lines, "", f"{climb.n_epochs:,} epochs were trained.{saved}", ""]
 
 
 def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> None:

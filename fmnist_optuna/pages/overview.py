@@ -9,6 +9,8 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
 from fmnist_optuna.results.confirmation import Confirmation, open_confirming
 from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.study.attempts import with_rungs
+from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 
@@ -21,6 +23,7 @@ class Overview:
         cells: Every cell of the grid.
         attempts: Every trial of ours with its epochs, by number.
         n_foreign: Trials that other programs added to the study.
+        climb: What came to the rungs; None where the pruner has none.
         winner: None before the first COMPLETE trial.
         openings: Of the grid's study and of its confirmation, the oldest first.
         importances: Share of each parameter, 0..1; empty where it says nothing.
@@ -37,6 +40,7 @@ class Overview:
     openings: tuple[Opening, ...]
     importances: dict[str, float]
     n_foreign: int
+    climb: Climb | None = None
 
 
 def read_overview(session: Session) -> Overview:
@@ -57,6 +61,7 @@ def read_overview(session: Session) -> Overview:
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
         importances=find_importances(cells),
         n_foreign=session.history.n_foreign(),
+        climb=read_climb(session),
     )
 
 
@@ -64,7 +69,8 @@ def _read_attempts(session: Session) -> list[Attempt]:
     everybodys = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     trials = {trial_id_of(trial): trial for trial in everybodys if not is_foreign(trial)}
     curves = session.history.curves(list(trials))
-    return [
+    attempts = [
         read_attempt(trial, len(curve := curves[trial_id]), sum(epoch.seconds for epoch in curve), curve)
         for trial_id, trial in trials.items()
     ]
+    return with_rungs(session, attempts)

@@ -31,7 +31,7 @@ from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coord
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.results.evaluation import Evaluation
-from fmnist_optuna.study.attempts import rank_attempt
+from fmnist_optuna.study.attempts import describe_reason, rank_attempt
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import (
     format_duration,
@@ -105,7 +105,9 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
     opening = None if overview.winner is None else overview.winner.opening
     evaluation = None if overview.winner is None else overview.winner.evaluation
     drawn = _draw(overview, evaluation)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return environment.from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    ).render(
         overview=overview,
         record=overview.record,
         counts=overview.counts,
@@ -117,7 +119,7 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         mistakes=[]
         if opening is None or test_images is None
         else find_mistakes(opening, test_images, overview.record.info),
-        savings=describe_savings(overview),
+        savings=describe_savings(overview) if overview.climb is None else "",  # the table of rungs says it
         attempts=sorted(overview.attempts, key=rank_attempt)[:N_ROWS],
         n_attempts=len(overview.attempts),
         openings=overview.openings,
@@ -222,6 +224,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "number": _number,
     "seconds": format_duration,
     "time": _time,
+    "ending": describe_reason,
 }
 
 

@@ -1,13 +1,28 @@
-"""How long a study will still take, from what its finished cells took."""
+"""How long a study will still take, from what its finished cells took; with rungs `time_on_rungs` says it."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 from fmnist_optuna.ledger.progress import History, NewResults
 from fmnist_optuna.ledger.records import Cell, CellCounts
+from fmnist_optuna.pages.time_on_rungs import SIZE, TimeOnRungs
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.study.session import Session
 
-SIZE = "hidden_size"  # what a cell's time depends on most
+
+class TimeLeft(Protocol):
+    """An estimate that is asked for again and again."""
+
+    def estimate(self, counts: CellCounts, running: list[Cell], /) -> float | None:
+        """Seconds until the last result, at the number of workers now at work; None where it would mean nothing."""
+
+
+def make_remaining_time(session: Session) -> TimeLeft:
+    """The estimate that fits a study."""
+    if session.ladder is None:
+        return RemainingTime(session.history)
+    return TimeOnRungs(session.ladder, session.history, session.rungs)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.session import Session
 
-ORDER = (State.COMPLETE, State.PRUNED, State.RUNNING, State.WAITING, State.FAILED)
+ORDER = (State.COMPLETE, State.PRUNED, State.PARKED, State.RUNNING, State.WAITING, State.FAILED)
 
 
 def list_attempts(session: Session) -> list[Attempt]:
@@ -20,7 +20,32 @@ def list_attempts(session: Session) -> list[Attempt]:
     totals = session.history.epoch_totals()
     trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
-    return sorted(attempts, key=rank_attempt)
+    return sorted(with_rungs(session, attempts), key=rank_attempt)
+
+
+def with_rungs(session: Session, attempts: list[Attempt]) -> list[Attempt]:
+    """The same attempts, with the rungs at which they are parked or were cut."""
+    if session.ladder is None:
+        return attempts
+    rungs = session.rungs.resting_trials()
+    return [replace(attempt, rung=rungs.get(attempt.trial_id)) for attempt in attempts]
+
+
+def describe_ending(attempt: Attempt) -> str:
+    """How an attempt ended, or where it rests: `cut at epoch 4`, `parked at epoch 4`, `diverged`, its error; else "".
+
+    A cut is told by its rung alone; with the numbers of the comparison `study.cuts` tells it.
+    """
+    reason = describe_reason(attempt)
+    return attempt.attributes.error or ("" if reason == attempt.state else reason)
+
+
+def describe_reason(attempt: Attempt) -> str:
+    """The same in one or a few words, without the error: `cut at epoch 4`, `pruned`, `exception`."""
+    if attempt.standing is State.PARKED:
+        return f"parked at epoch {attempt.rung}"
+    reason = attempt.attributes.reason
+    return f"cut at epoch {attempt.rung}" if attempt.rung is not None and reason == "pruned" else reason or ""
 
 
 def rank_attempt(attempt: Attempt) -> tuple[bool, int, float, int]:
@@ -62,6 +87,7 @@ def attempt_row(attempt: Attempt, params: Mapping[str, Json]) -> dict[str, Json]
         "worker": attempt.worker,
         "reason": noted.reason,
         "error": noted.error,
+        "rung": attempt.rung,
         "foreign": attempt.is_foreign,
     }
 

@@ -8,7 +8,16 @@ from plotly.subplots import make_subplots
 
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.pages.figures.style import BLUE, GREY, ORANGE, STATE_COLORS, describe_point, finish_figure
+from fmnist_optuna.pages.figures.style import (
+    BLUE,
+    FAINT,
+    GREY,
+    ORANGE,
+    PURPLE,
+    STATE_COLORS,
+    describe_point,
+    finish_figure,
+)
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.study.attempts import rank_attempt
 
@@ -18,10 +27,13 @@ VALIDATION, TRAINING = 1, 2  # columns of the figure
 STAR = {"symbol": "star", "size": 9, "color": ORANGE, "line": {"width": 1, "color": BLUE}}
 CROSS = {"symbol": "x", "size": 8, "color": GREY}
 RING = {"symbol": "circle-open", "size": 8, "color": BLUE}
+SQUARE = {"symbol": "square", "size": 7, "color": PURPLE}
 
 
 def draw_curves(overview: Overview) -> tuple[go.Figure, str]:
-    """Draw one line for each trial; crosses end those that were pruned, stars mark the epochs that were kept.
+    """Draw one line for each trial; crosses end those that were pruned or cut at a rung, stars mark kept epochs.
+
+    Rungs are thin upright lines, at which squares mark the trials that are parked.
 
     Returns:
         The figure, and a sentence about the trials that it leaves out, if any.
@@ -33,6 +45,8 @@ def draw_curves(overview: Overview) -> tuple[go.Figure, str]:
     for attempt in sorted(shown, key=lambda attempt: attempt.number == winner):  # the winner's line lies above all
         _draw_trial(figure, attempt, is_winner=attempt.number == winner)
     _draw_marks(figure, shown, overview.record.spec.training.max_epochs)
+    for step in () if overview.climb is None else overview.climb.steps:
+        figure.add_vline(x=step.rung, line={"color": FAINT, "width": 1, "dash": "dot"}, layer="below")
     figure.update_xaxes(title_text="epoch", title_standoff=4, rangemode="tozero")
     figure.update_yaxes(title_text="accuracy, %", col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.2})
@@ -56,7 +70,7 @@ def _choose(attempts: Sequence[Attempt]) -> list[Attempt]:
 def _draw_trial(figure: go.Figure, attempt: Attempt, is_winner: bool) -> None:
     """One line in each half of the figure."""
     name = f"trial {attempt.number}: {describe_point(attempt.params)}"
-    line = {"color": ORANGE if is_winner else STATE_COLORS[attempt.state], "width": 3 if is_winner else 1}
+    line = {"color": ORANGE if is_winner else STATE_COLORS[attempt.standing], "width": 3 if is_winner else 1}
     for column, values in (
         (VALIDATION, [100 * epoch.val_accuracy for epoch in attempt.epochs]),
         (TRAINING, [100 * epoch.train_accuracy for epoch in attempt.epochs]),
@@ -74,8 +88,11 @@ def _draw_trial(figure: go.Figure, attempt: Attempt, is_winner: bool) -> None:
 def _draw_marks(figure: go.Figure, attempts: Sequence[Attempt], max_epochs: int) -> None:
     """Mark the ends of the lines, and the epochs whose weights were kept."""
     complete = [attempt for attempt in attempts if attempt.state is State.COMPLETE]
+    pruned = [attempt for attempt in attempts if attempt.state is State.PRUNED]
     for label, marker, points in (
-        ("pruned here", CROSS, [_find_end(a) for a in attempts if a.state is State.PRUNED]),
+        ("cut here", CROSS, [_find_end(a) for a in pruned if a.rung is not None]),
+        ("pruned here", CROSS, [_find_end(a) for a in pruned if a.rung is None]),
+        ("parked here", SQUARE, [_find_end(a) for a in attempts if a.standing is State.PARKED]),
         ("kept epoch", STAR, [_find_kept(a) for a in complete]),
         ("stopped early here", RING, [_find_end(a) for a in complete if len(a.epochs) < max_epochs]),
     ):

@@ -12,6 +12,7 @@ from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.style import (
     GREEN,
+    PURPLE,
     VERMILION,
     describe_point,
     find_color_range,
@@ -27,8 +28,20 @@ N_FACETS = 12  # nobody looks at more heat maps than that
 N_FACETS_ACROSS = 3
 N_LETTERED = 400  # in a grid of more cells, the value is not written on each
 # Colour and word of a cell without a value.
-COLORS = {State.PRUNED: "#b9bdc4", State.FAILED: VERMILION, State.RUNNING: GREEN, State.WAITING: "#e4e6ea"}
-WORDS = {State.PRUNED: "pruned", State.FAILED: "FAILED", State.RUNNING: "running", State.WAITING: "·"}
+COLORS = {
+    State.PRUNED: "#b9bdc4",
+    State.FAILED: VERMILION,
+    State.RUNNING: GREEN,
+    State.PARKED: PURPLE,
+    State.WAITING: "#e4e6ea",
+}
+WORDS = {
+    State.PRUNED: "pruned",
+    State.FAILED: "FAILED",
+    State.RUNNING: "running",
+    State.PARKED: "parked",
+    State.WAITING: "·",
+}
 # Places of the well-known parameters: the first is the rows' and the second the columns'; the others make facets.
 PLACES = {"hidden_size": 0, "dropout_rate": 1, "learning_rate": 3}
 PLACE_OF_OTHERS = 2
@@ -146,7 +159,7 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
     for state in COLORS:
         is_in_state = [[cell is not None and cell.state is state for cell in row] for row in cells]
         if any(itertools.chain.from_iterable(is_in_state)):
-            traces.append(_draw_state(state, is_in_state, ink, common))
+            traces.append(_draw_state(state, list(zip(is_in_state, cells, strict=True)), ink, common))
     return traces
 
 
@@ -161,15 +174,29 @@ def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, o
 
 
 def _draw_state(
-    state: State, is_in_state: Sequence[Sequence[bool]], ink: _Ink, common: Mapping[str, object]
+    state: State,
+    rows: Sequence[tuple[Sequence[bool], Sequence[Cell | None]]],
+    ink: _Ink,
+    common: Mapping[str, object],
 ) -> go.Heatmap:
     return go.Heatmap(
-        z=[[1 if is_here else None for is_here in row] for row in is_in_state],
-        text=[[WORDS[state] if is_here else "" for is_here in row] for row in is_in_state],
+        z=[[1 if is_here else None for is_here in row] for row, _ in rows],
+        text=[[_write_state(cell) if is_here else "" for is_here, cell in zip(*both, strict=True)] for both in rows],
         colorscale=[[0, COLORS[state]], [1, COLORS[state]]], showscale=False,
         texttemplate="%{text}" if ink.is_lettered else None, textfont={"color": "#1b1f24", "size": 10},
         **common,
     )  # fmt: skip
+
+
+def _write_state(cell: Cell | None) -> str:
+    """What is written on a cell without a value: `cut at 4`, `running`; one that waits with its trial goes on."""
+    if cell is None:
+        return ""
+    if cell.state in (State.PRUNED, State.WAITING) and cell.cut_at is not None:
+        return f"cut at {cell.cut_at}"
+    if cell.state is State.WAITING and cell.trial_id is not None:
+        return "goes on"
+    return WORDS[cell.state]
 
 
 def _read_value(cell: Cell) -> float | None:
@@ -192,4 +219,7 @@ def _describe_cell(cell: Cell | None) -> str:
         return "no cell"
     value = "" if cell.val_accuracy is None else f"<br>val acc {format_percent(cell.val_accuracy)}"
     trial = "" if cell.trial_number is None else f"<br>trial {cell.trial_number}"
-    return f"{describe_point(cell.params)}<br>{cell.state}{trial}{value}"
+    cut = cell.state is State.PRUNED and cell.cut_at is not None
+    state = f"cut at epoch {cell.cut_at}" if cut else cell.state
+    where = f" at epoch {cell.rung}" if cell.state is State.PARKED else ""
+    return f"{describe_point(cell.params)}<br>{state}{where}{trial}{value}"

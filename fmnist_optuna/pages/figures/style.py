@@ -16,11 +16,14 @@ from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.cell import Params, ParamValue, canonical_json
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#2f8fcf", "#E69F00", "#009E73", "#D55E00", "#8a8f98"
+PURPLE = "#CC79A7"
+FAINT = "rgba(128,128,128,0.55)"  # of lines that mark a rung
 STATE_COLORS = {
     State.COMPLETE: BLUE,
     State.PRUNED: GREY,
     State.FAILED: VERMILION,
     State.RUNNING: GREEN,
+    State.PARKED: PURPLE,
     State.WAITING: "#c9ccd1",
 }
 HEIGHT = 360  # pixels of a figure, unless its content asks for more

@@ -1,0 +1,122 @@
+"""How long a study with rungs will still take: the epochs that each cell is expected to train, and what one takes.
+
+How many cells go on from a rung is known once it is decided. Of a rung that is not, only a guess can be made, from the
+last one that is; before the first decision nothing is said.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from fmnist_optuna.ledger.progress import History
+from fmnist_optuna.ledger.records import Cell, CellCounts
+from fmnist_optuna.ledger.rungs import DecidedRung, Rungs
+from fmnist_optuna.ledger.states import UNFINISHED, State
+from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.search.ladder import LadderRule
+
+SIZE = "hidden_size"  # what a cell's time depends on most
+
+
+class TimeOnRungs:
+    """An estimate for one study with rungs; each call reads all cells, as any of them may have trained."""
+
+    def __init__(self, rule: LadderRule, history: History, rungs: Rungs) -> None:
+        self._rule = rule
+        self._history = history
+        self._rungs = rungs
+
+    def estimate(self, counts: CellCounts, running: list[Cell], /) -> float | None:
+        """Seconds until the last result, at the number of workers now there.
+
+        Returns:
+            None where it would mean nothing: nobody is at work, no rung is decided yet, or no epoch of a size that is
+            left was trained.
+        """
+        n_left = counts.waiting + counts.running + counts.parked
+        if not running or not (decided := self._rungs.decided()):
+            return None
+        # Some have nothing to train while they wait for the last cell of a rung.
+        n_workers = max(len(running), min(n_left, len(self._history.workers())))
+        return expect_seconds(self._rule, self._history.cells(), decided, n_workers)
+
+
+def expect_seconds(
+    rule: LadderRule, cells: Sequence[Cell], decided: Iterable[DecidedRung], n_workers: int
+) -> float | None:
+    """Seconds until the last result; None where nothing can be known.
+
+    Args:
+        rule: Of the study.
+        cells: All of them.
+        decided: Every decision so far.
+        n_workers: How many train side by side, >= 1.
+    """
+    shares, pace = expect_shares(rule, decided), _seconds_an_epoch(cells)
+    racing = [cell for cell in cells if cell.state in UNFINISHED and cell.cut_at is None]
+    if shares is None or any(cell.params.get(SIZE) not in pace for cell in racing):
+        return None
+    seconds, whole = 0.0, []  # the second: of each cell, if it goes on to its end
+    for cell in racing:
+        an_epoch, end = pace[cell.params.get(SIZE)], expect_end(rule, cells, cell.n_epochs)
+        seconds += an_epoch * expect_epochs(rule, cell, shares, end)
+        whole.append(an_epoch * (end - cell.n_epochs))
+    return max(seconds / n_workers, min(whole, default=0.0))  # the best one of them goes on
+
+
+def expect_shares(rule: LadderRule, decided: Iterable[DecidedRung]) -> dict[int, float] | None:
+    """The share of cells that go on from each rung, 0..1; None before the first decision.
+
+    At a rung that is not decided yet it is the square root of the share at the rung below: in six recorded studies of
+    Fashion-MNIST 30 % of the cells went on from the first rung, 65 % from the second, 85 % from the third (2026-11-28).
+    """
+    n_parked: dict[int, int] = defaultdict(int)
+    n_cut: dict[int, int] = defaultdict(int)
+    for each in decided:
+        n_parked[each.rung] += each.n_parked
+        n_cut[each.rung] += each.n_cut
+    shares: dict[int, float] = {}
+    last: float | None = None
+    for rung in rule.rungs():
+        if n_parked[rung]:
+            last = 1 - n_cut[rung] / n_parked[rung]
+        elif last is not None:
+            last = math.sqrt(last)
+        if last is not None:
+            shares[rung] = last
+    return shares or None
+
+
+def expect_end(rule: LadderRule, cells: Iterable[Cell], n_epochs: int) -> float:
+    """How many epochs a cell that has so many will have at its end: as those that came further, or else the most."""
+    ends = [cell.n_epochs for cell in cells if cell.state is State.COMPLETE and cell.n_epochs > n_epochs]
+    return sum(ends) / len(ends) if ends else float(rule.max_epochs)
+
+
+def expect_epochs(rule: LadderRule, cell: Cell, shares: Mapping[int, float], end: float) -> float:
+    """How many epochs a cell without a result is expected to train still.
+
+    Args:
+        shares: Of cells that go on from each rung; from a rung without one all do.
+        end: Epochs of a cell that goes on to its end.
+    """
+    expected, likely, at = 0.0, 1.0, float(cell.n_epochs)
+    for rung in rule.rungs():
+        if rung >= end:
+            break
+        expected += likely * max(0.0, rung - at)
+        at = max(at, rung)
+        is_behind = rung < cell.rung or (rung == cell.rung and cell.state is not State.PARKED)
+        if not is_behind:
+            likely *= shares.get(rung, 1.0)
+    return expected + likely * max(0.0, end - at)
+
+
+def _seconds_an_epoch(cells: Iterable[Cell]) -> dict[ParamValue | None, float]:
+    """Seconds of an epoch, by the size of the model; sizes that have trained none are left out."""
+    n_epochs: dict[ParamValue | None, int] = defaultdict(int)
+    seconds: dict[ParamValue | None, float] = defaultdict(float)
+    for cell in cells:
+        n_epochs[cell.params.get(SIZE)] += cell.n_epochs
+        seconds[cell.params.get(SIZE)] += cell.seconds
+    return {size: seconds[size] / n for size, n in n_epochs.items() if n}
