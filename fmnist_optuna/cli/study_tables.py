@@ -53,7 +53,7 @@ def rungs_table(climb: Climb) -> Table:
     for step in climb.steps:
         n_decided = step.n_cut + step.n_went_on
         table.add_row(
-            f"epoch {step.rung}",
+            str(step.rung),
             f"{step.n_cells:,}",
             format_percent(step.best),
             f"{step.n_cut:,}" if n_decided else "",
@@ -66,10 +66,8 @@ def rungs_table(climb: Climb) -> Table:
 
 
 def describe_parked(step: Step) -> str:
-    """Who waits at a rung, and for how many: `5 parked, 3 to come`; "" where nobody does."""
-    if not step.n_parked:
-        return ""
-    return f"{step.n_parked:,} parked" + (f", {step.n_to_come:,} to come" if step.n_to_come else "")
+    """How many of those that may come to a rung are parked there: `5 of 9 parked`; "" where none is."""
+    return f"{step.n_parked:,} of {step.n_parked + step.n_to_come:,} parked" if step.n_parked else ""
 
 
 def describe_decided(decided: DecidedRung) -> str:

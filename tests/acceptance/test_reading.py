@@ -64,11 +64,13 @@ def test_status_json_has_the_stable_keys(answers: dict[str, Answer]) -> None:
     """`status --json` is schema 1, with four complete cells and no worker left."""
     status = answers["status --json"].json
     keys = {"schema", "study", "storage", "data", "cells", "workers", "best", "elapsed_seconds", "foreign_trials"}
-    keys |= {"rungs"}
+    keys |= {"rungs", "checkpoint_bytes"}
     assert (set(status), status["foreign_trials"]) == (keys, 0)
     assert (status["schema"], status["study"], status["storage"]) == (1, "smoke", "sqlite:///studies/studies.db")
+    assert (status["rungs"], status["checkpoint_bytes"]) == ([], 0)
     assert status["cells"] == {
-        "total": 4, "waiting": 0, "running": 0, "parked": 0, "done": 4, "complete": 4, "pruned": 0, "failed": 0,
+        "total": 4, "waiting": 0, "running": 0, "parked": 0, "done": 4, "complete": 4, "pruned": 0, "cut": 0,
+        "failed": 0,
     }  # fmt: skip
     assert (status["data"]["source"], len(status["data"]["fingerprint"]), status["workers"]) == ("synthetic", 64, [])
 

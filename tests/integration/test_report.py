@@ -2,14 +2,19 @@
 
 import json
 import re
+from collections.abc import Callable
 
 import numpy as np
 from optuna.trial import TrialState
-from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell
+from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell, ladder_objective, ladder_spec
 
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.pages.figures.timeline import draw_timeline
+from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.attempt import run_attempt
 
 
 def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int) -> str:
@@ -38,3 +43,21 @@ def test_equal_accuracies_keep_their_own_confusion_matrix(session: Session) -> N
         (confusion,) = re.findall(r'<script[^>]*id="confusion-data"[^>]*>(.*?)</script>', render_report(overview, None))
         assert json.loads(confusion)["data"][0]["text"][1][wrong_class] == "100"
     assert len({opening.accuracy for opening in overview.openings}) == 1
+
+
+@ON_SQLITE
+def test_rungs_are_in_the_note_and_in_the_figures(new_session: Callable[..., Session]) -> None:
+    """After the first decision: a row of the note, parked and cut trials by their colours, a line in the timeline."""
+    session = new_session("worker", spec=ladder_spec(12))
+    for _ in range(14):  # all come to epoch 2, and two go on from there
+        run_attempt(session, claim_cell(session), ladder_objective, lambda: False, session.record.generation)
+    overview = read_overview(session)
+    assert overview.climb is not None
+    first, *_ = overview.climb.steps
+    assert f"| epoch 2 | 12 | 0 | {first.n_cut} | {first.n_went_on} |" in describe_study(overview)
+    standings = [attempt.standing for attempt in overview.attempts]
+    assert standings.count(State.PARKED) == len(overview.attempts) - standings.count(State.PRUNED) > 0
+    timeline = draw_timeline(overview)
+    assert timeline is not None
+    assert {bars.name for bars in timeline.data} == set(standings)
+    assert [mark.text for mark in timeline.layout.annotations] == ["2"]
