@@ -69,6 +69,7 @@ def expect_shares(rule: LadderRule, decided: Iterable[DecidedRung]) -> dict[int,
 
     At a rung that is not decided yet it is the square root of the share at the rung below: in six recorded studies of
     Fashion-MNIST 30 % of the cells went on from the first rung, 65 % from the second, 85 % from the third (2026-11-28).
+    So many as the rule keeps go on in any case.
     """
     n_parked: dict[int, int] = defaultdict(int)
     n_cut: dict[int, int] = defaultdict(int)
@@ -76,21 +77,25 @@ def expect_shares(rule: LadderRule, decided: Iterable[DecidedRung]) -> dict[int,
         n_parked[each.rung] += each.n_parked
         n_cut[each.rung] += each.n_cut
     shares: dict[int, float] = {}
-    last: float | None = None
+    last, n_cells = None, 0.0  # the second: how many come to the next rung
     for rung in rule.rungs():
         if n_parked[rung]:
-            last = 1 - n_cut[rung] / n_parked[rung]
+            last, n_cells = 1 - n_cut[rung] / n_parked[rung], n_parked[rung]
         elif last is not None:
-            last = math.sqrt(last)
+            last = max(math.sqrt(last), min(1.0, rule.keep / max(n_cells, 1.0)))
         if last is not None:
             shares[rung] = last
+            n_cells *= last
     return shares or None
 
 
 def expect_end(rule: LadderRule, cells: Iterable[Cell], n_epochs: int) -> float:
-    """How many epochs a cell that has so many will have at its end: as those that came further, or else the most."""
+    """How many epochs a cell that has so many will have at its end: the mean of those that came further, and the most.
+
+    The most counts as one more of them, as few cells may have come further, and by little.
+    """
     ends = [cell.n_epochs for cell in cells if cell.state is State.COMPLETE and cell.n_epochs > n_epochs]
-    return sum(ends) / len(ends) if ends else float(rule.max_epochs)
+    return sum([*ends, rule.max_epochs]) / (len(ends) + 1)
 
 
 def expect_epochs(rule: LadderRule, cell: Cell, shares: Mapping[int, float], end: float) -> float:

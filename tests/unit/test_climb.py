@@ -18,7 +18,7 @@ from fmnist_optuna.study.attempts import describe_ending
 from fmnist_optuna.study.climb import Climb, make_steps
 
 RULE = LadderRule(first_rung=2, kappa=1.0, margin=1.0, n_validation=12_000, max_epochs=30)
-FIRST = DecidedRung(1, 2, 100.0, n_parked=27, n_cut=18, leader="a", leader_value=0.8654, margin=0.003)
+FIRST = DecidedRung(1, 2, 100.0, n_parked=27, n_cut=18, leader="a", leader_value=0.8654, margin=0.003, kept_from=None)
 # Nine went on from epoch 2: five are parked at epoch 4, and four are on their way there.
 OPEN = [OpenCells(2, n_parked=0, n_beyond=4), OpenCells(4, n_parked=5, n_beyond=0)]
 TRAINED = {0: 27, 1: 27, 2: 7, 3: 5}
@@ -46,7 +46,7 @@ def test_a_decided_and_an_open_rung() -> None:
 
 def test_cells_that_come_later_are_counted_too() -> None:
     """A grid that grew: the same rung is decided twice, and a third time is open."""
-    later = DecidedRung(3, 2, 200.0, n_parked=3, n_cut=1, leader="b", leader_value=0.87, margin=0.002)
+    later = DecidedRung(3, 2, 200.0, n_parked=3, n_cut=1, leader="b", leader_value=0.87, margin=0.002, kept_from=None)
     (step,) = make_steps(RULE, [FIRST, later], [OpenCells(0, 0, 2), OpenCells(2, 1, 0)], {0: 31}, {2: 0.5})
     assert (step.n_cells, step.n_cut, step.n_went_on, step.n_parked, step.n_to_come) == (31, 19, 11, 1, 2)
     assert (step.best, step.leader, step.margin, step.decided_at) == (0.87, "b", 0.002, 200.0)
@@ -68,7 +68,9 @@ def test_the_table_fits_80_columns() -> None:
 
 def test_a_large_study_fits_too() -> None:
     """Ten thousand cells, some of which came later, need one line a rung as well."""
-    decided = DecidedRung(1, 16, 1.0, n_parked=9_000, n_cut=8_990, leader="a", leader_value=0.9, margin=0.1)
+    decided = DecidedRung(
+        1, 16, 1.0, n_parked=9_000, n_cut=8_990, leader="a", leader_value=0.9, margin=0.1, kept_from=None
+    )
     cells = [OpenCells(8, 0, 20), OpenCells(16, 30, 0)]
     climb = Climb(tuple(make_steps(RULE, [decided], cells, dict.fromkeys(range(16), 9_030), {})), 144_480)
     assert draw(climb)[1:] == ["16 9,030 90.00 % 8,990 10 72,240 up to 125,860 30 of 50 parked"]
@@ -77,7 +79,7 @@ def test_a_large_study_fits_too() -> None:
 def test_a_decision_is_one_line() -> None:
     """With the best value, unless none was finite."""
     assert describe_decided(FIRST) == "rung 2: 27 cells, 18 cut, the best has 86.5 %"
-    nobody = DecidedRung(1, 2, 100.0, n_parked=1, n_cut=1, leader="", leader_value=None, margin=0.0)
+    nobody = DecidedRung(1, 2, 100.0, n_parked=1, n_cut=1, leader="", leader_value=None, margin=0.0, kept_from=None)
     assert describe_decided(nobody) == "rung 2: 1 cell, 1 cut"
 
 

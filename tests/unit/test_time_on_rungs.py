@@ -18,7 +18,7 @@ SECONDS = 0.5  # of an epoch
 
 
 def decided(rung: int, n_parked: int, n_cut: int) -> DecidedRung:
-    return DecidedRung(rung, rung, 0.0, n_parked, n_cut, "a", 0.9, 0.0)
+    return DecidedRung(rung, rung, 0.0, n_parked, n_cut, "a", 0.9, 0.0, None)
 
 
 def made_up(n_epochs: int, state: State, rung: int = 0, size: int = 8) -> Cell:
@@ -31,6 +31,7 @@ def test_shares_are_those_of_the_decisions() -> None:
     shares = expect_shares(RULE, [decided(2, 20, 16), decided(2, 5, 3), decided(4, 9, 0)])
     assert shares == {2: pytest.approx(6 / 25), 4: 1.0, 8: 1.0}
     assert expect_shares(RULE, [decided(2, 16, 12)]) == {2: 0.25, 4: 0.5, 8: math.sqrt(0.5)}
+    assert expect_shares(replace(RULE, keep=3), [decided(2, 16, 12)]) == {2: 0.25, 4: 0.75, 8: 1.0}
 
 
 def test_the_epochs_of_a_cell_by_hand() -> None:
@@ -47,8 +48,8 @@ def test_the_epochs_of_a_cell_by_hand() -> None:
 
 def test_the_end_is_where_others_ended() -> None:
     """Those that ended before a cell's epoch say nothing of it."""
-    cells = [made_up(10, State.COMPLETE), made_up(14, State.COMPLETE), made_up(2, State.PRUNED)]
-    assert [expect_end(RULE, cells, n) for n in (2, 12, 14)] == [12, 14, 16]
+    cells = [made_up(10, State.COMPLETE), made_up(13, State.COMPLETE), made_up(2, State.PRUNED)]
+    assert [expect_end(RULE, cells, n) for n in (2, 12, 13)] == [(10 + 13 + 16) / 3, (13 + 16) / 2, 16]
     assert expect_end(RULE, [], 2) == 16
 
 
