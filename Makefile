@@ -8,7 +8,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -117,6 +117,9 @@ bench-showing: $(READY)  ## what it costs to look: report, dashboard, watcher; n
 
 bench-checkpoint: $(READY) ## a checkpoint written, read and restored, and a training resumed from memory; one minute
 	$(BIN)/python benchmarks/checkpoint.py
+
+bench-start: $(READY)    ## what a short study waits for: first claim, first epoch, end; OTHER=COMMAND beside it; two minutes
+	$(BIN)/python benchmarks/start.py $(if $(OTHER),--other $(OTHER))
 
 clean:                   ## remove the virtual environment and what tools leave
 	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

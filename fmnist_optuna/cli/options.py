@@ -90,6 +90,13 @@ def make_run_options(
     )
 
 
+def start_server_early() -> None:
+    """Let TensorFlow be imported in the server of all children while this process imports the rest of a command."""
+    from fmnist_optuna.processes.children import warm_up_early  # loads multiprocessing
+
+    warm_up_early()
+
+
 def loading_tensorflow(common: Common) -> AbstractContextManager[None]:
     """For the block in which TensorFlow is loaded: its greeting is for people who want every record; it is no JSON."""
     is_wanted = common.log_level <= logging.DEBUG and common.log_format != "json"

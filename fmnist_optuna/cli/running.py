@@ -29,6 +29,7 @@ from fmnist_optuna.cli.options import (
     parse_limit,
     parse_size,
     read_study_file,
+    start_server_early,
 )
 from fmnist_optuna.cli.signals import ENDING, caught_signals, handle_signals
 from fmnist_optuna.cli.streams import say
@@ -98,6 +99,7 @@ def run(
 
     Ctrl-C stops cleanly and a second run goes on.
     """
+    start_server_early()
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.live import make_observer
     from fmnist_optuna.running.study import run_study
@@ -177,6 +179,7 @@ def init(
     as_json: JsonFlag = False,
 ) -> None:
     """Create schema, study and cells once, and train nothing; start workers wherever you like afterwards."""
+    start_server_early()
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study, out
     from fmnist_optuna.cli.study_tables import describe_counts

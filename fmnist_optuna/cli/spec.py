@@ -7,7 +7,7 @@ import typer
 
 from fmnist_optuna.cli.answers import print_json
 from fmnist_optuna.cli.commands import command, make_group
-from fmnist_optuna.cli.options import Common, JsonFlag, read_study_file
+from fmnist_optuna.cli.options import Common, JsonFlag, read_study_file, start_server_early
 from fmnist_optuna.cli.streams import say
 
 group = make_group("Study files.")
@@ -75,6 +75,7 @@ def check(
     What would fail every trial fails here, with the same words; larger cells are not tried.
     """
     spec = read_study_file(study_file)
+    start_server_early()
 
     # These load Optuna and SQLAlchemy.
     from fmnist_optuna.running.preparation import check_study

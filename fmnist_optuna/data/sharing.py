@@ -5,6 +5,8 @@ Owns the files' names and form. Knows no TensorFlow, so that a supervisor may wr
 
 import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,24 +24,35 @@ NAMES = ("train_images", "train_labels", "validation_images", "validation_labels
 OF_TEST = ("test_images", "test_labels")
 DESCRIPTION = "splits.json"
 
+_SHARED: dict[str, Path] = {}  # folders of this process by fingerprint: equal for equal data, whoever asks
+
 
 def share_arrays(splits: Splits, folder: Path) -> Path | None:
-    """Write the arrays that training needs, 47 MB for Fashion-MNIST, to a folder, unless they lie in one already.
+    """Write a study's data, 55 MB for Fashion-MNIST, to a new folder within one, unless it lies in a folder already.
 
     Returns:
-        The folder, or None where there is no room: the workers then load the data themselves.
+        The folder, or None where there is no room: the children then load the data themselves.
     """
-    if splits.folder is not None:
-        return splits.folder
+    there = splits.folder or find_shared(splits.fingerprint)
+    if there is not None:
+        return there
+    made = None
     try:
-        for name in NAMES:
-            np.save(_file(folder, name), getattr(splits, name))
+        made = Path(tempfile.mkdtemp(prefix="data-", dir=folder))
+        write_splits(splits, made)
     except OSError as error:
-        for name in NAMES:  # what was begun would fill the disk for as long as the run lasts
-            _file(folder, name).unlink(missing_ok=True)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)  # it would fill the disk for as long as the run lasts
         log_event(logger, logging.WARNING, "data_not_shared", folder=folder, error=error.strerror)
         return None
-    return folder
+    _SHARED[splits.fingerprint] = made
+    return made
+
+
+def find_shared(fingerprint: str) -> Path | None:
+    """The folder into which this process wrote data of a fingerprint, if it did and nobody has tidied it away."""
+    folder = _SHARED.get(fingerprint)
+    return folder if folder is not None and (folder / DESCRIPTION).exists() else None
 
 
 def map_arrays(folder: Path) -> dict[str, npt.NDArray[Any]] | None:

@@ -2,10 +2,13 @@
 
 import contextlib
 import faulthandler
+import functools
 import itertools
 import multiprocessing
+import multiprocessing.util
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
@@ -26,6 +29,7 @@ PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
 LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_child"
 SERVER = "server"  # names the file with what the server of all children says
 ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
+AFTER_CHILDREN = -10  # multiprocessing waits for children before what has a priority below 0
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -47,6 +51,26 @@ def warm_up() -> None:
     if "forkserver" in multiprocessing.get_all_start_methods():
         with _no_main_module(), _output_to(_output_file(SERVER)), _training_environment():
             forkserver.ensure_running()
+        _end_server_at_exit()
+
+
+def warm_up_early() -> None:
+    """The same as the first thing that a command does; what is in its way is an error when the server is needed."""
+    with contextlib.suppress(FmnistOptunaError, OSError):
+        warm_up()
+
+
+@functools.cache
+def _end_server_at_exit() -> None:
+    """Let the server not outlive us: it would look whether we are there only after its imports, for seconds."""
+    multiprocessing.util.Finalize(None, _end_server, exitpriority=AFTER_CHILDREN)
+
+
+def _end_server() -> None:
+    pid: int | None = vars(forkserver._forkserver)["_forkserver_pid"]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def start(

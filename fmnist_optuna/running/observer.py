@@ -14,7 +14,7 @@ class Observer:
         """The dashboard listens at this address."""
 
     def tick(self, session: Session) -> None:
-        """The workers are at it; called about ten times a second."""
+        """The workers are at it; called about twenty times a second."""
 
     def stopping(self, how: str) -> None:
         """The workers were asked to give their cells back."""

@@ -17,6 +17,7 @@ from fmnist_optuna.ledger.urls import check_url
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import Call, warm_up
 from fmnist_optuna.processes.temporary import temporary_folder
+from fmnist_optuna.running.loading import load_creation
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import DataSpec, StudySpec
@@ -38,20 +39,29 @@ class PreparedStudy:
         session: Of the study.
         data: Where the data is.
         n_new_cells: Cells that this call added.
-        shared_data: Folder with the arrays for workers of this machine, if there was room.
+        shared_data: Folder with the arrays for children of this process, if there was room.
+        code: What the study was joined with, if none of it is the user's.
     """
 
     session: Session
     data: ResolvedData
     n_new_cells: int
     shared_data: Path | None = None
+    code: OfferedCode | None = None
 
 
-def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = True) -> PreparedStudy:
+def prepare_study(
+    spec: StudySpec,
+    options: RunOptions,
+    *,
+    has_workers: bool = True,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> PreparedStudy:
     """Decide the data, check the architecture, create or join the study and seed its cells.
 
     Args:
-        has_workers: Whether workers of this machine follow, for whom the arrays are shared while a cell is left.
+        has_workers: Whether workers of this machine follow, for whom the arrays are shared.
+        meanwhile: Called while TensorFlow is imported: what takes a second and is needed later.
 
     Raises:
         SpecError: The architecture or a callback is wrong.
@@ -66,6 +76,9 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
+    shared = share_arrays(splits, temporary_folder()) if has_workers else None
+    load_creation()
+    meanwhile()
     warnings = find_warnings_in_child(spec, splits.info)
     bound, code = prepare_in_child(spec, splits.info, splits.folder).result()
     again()
@@ -74,9 +87,7 @@ def prepare_study(spec: StudySpec, options: RunOptions, *, has_workers: bool = T
     prepared = join(storage, bound, code, splits, data)
     for event, reason in ({} if warnings is None else warnings.result()).items():
         log_event(logger, logging.WARNING, event, study=bound.name, reason=reason)
-    if not has_workers or prepared.session.history.counts().is_over:
-        return prepared
-    return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
+    return replace(prepared, shared_data=shared)
 
 
 def check_study(spec: StudySpec) -> StudySpec:
@@ -132,7 +143,12 @@ def join(storage: Storage, spec: StudySpec, code: OfferedCode, splits: Splits, d
     code = _of_the_same_cell(storage, spec, splits.info, code)
     record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
-    return PreparedStudy(Session(storage, record, "supervisor"), data, n_new)
+    return PreparedStudy(Session(storage, record, "supervisor"), data, n_new, None, _known(spec, code))
+
+
+def _known(spec: StudySpec, code: OfferedCode) -> OfferedCode | None:
+    """What a worker need not read again, as it comes from the same server and none of it is the user's."""
+    return None if spec.has_own_code else replace(code, is_wanted=False)
 
 
 def _of_the_same_cell(storage: Storage, spec: StudySpec, info: DatasetInfo, code: OfferedCode) -> OfferedCode:

@@ -12,6 +12,7 @@ from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import bound_fields
 from fmnist_optuna.pages.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
+from fmnist_optuna.running.loading import load_pages
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import prepare_study
@@ -66,7 +67,7 @@ def run_study(
     observer = observer or Observer()
     if options.dashboard_port is not None:
         check_address(LOOPBACK, options.dashboard_port)  # before anything is made
-    prepared = prepare_study(spec, options)
+    prepared = prepare_study(spec, options, meanwhile=load_pages)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
@@ -102,6 +103,6 @@ def dashboard_beside(session: Session, options: RunOptions, observer: Observer) 
 
 def decorate_study(session: Session) -> None:
     """Let a dashboard show notes, figures and pictures of the study as it stands."""
-    from fmnist_optuna.pages.notes import decorate  # plotly, after the training
+    from fmnist_optuna.pages.notes import decorate  # plotly
 
     decorate(session)

@@ -42,6 +42,7 @@ def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor
         generation=session.record.generation,
         data_dir=prepared.data.data_dir,
         shared_data=prepared.shared_data,
+        code=prepared.code,
         memory_limit_bytes=options.limits.memory_bytes,
         log_format=options.log_format,
         log_level=options.log_level,

@@ -171,6 +171,11 @@ class StudySpec(_Table):
                 raise ValueError(f"model.{error}") from error
         return self
 
+    @property
+    def has_own_code(self) -> bool:
+        """Whether any code is the user's own; the built-in architecture without callbacks is ours."""
+        return self.model.architecture != "dense" or bool(self.training.callbacks)
+
     def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""
         return self.model_dump(

@@ -23,6 +23,7 @@ from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.first_steps import try_values
 from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.pausing import check_pause, name_values
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
@@ -78,8 +79,10 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
     try:
         _check_loss(build_cell(code, cell.params, seed), code, data)
         _make_callbacks(code, cell.params)
-        # What the product's own architecture keeps from one training to the next is known: its values alone are tried.
-        for number, n_epochs in enumerate(N_EPOCHS if code.is_users else N_EPOCHS[1:], start=1):
+        if not code.is_users:  # what the product's own architecture does is known: its values alone are tried
+            try_values(code, cell.params, seed, data, batch_size, _rule(code, cell.params))
+            return
+        for number, n_epochs in enumerate(N_EPOCHS, start=1):
             _rehearse_once(code, cell.params, seed, data, n_epochs, number)
             code.end()
         if pauses:
@@ -172,11 +175,14 @@ class _EndAfter(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def _rule(code: UserCode, params: Params, which: str = "") -> str:
+    return f"{code.architecture.name} must train{which} with {name_values(params)}"
+
+
 def _rehearse_once(code: UserCode, params: Params, seed: int, data: ResidentData, n_epochs: int, number: int) -> None:
     """Train, keep the weights and load them again, as a worker does and the test of a winner after it."""
     which = "" if number == 1 else " a second time in one process, as it did a first time,"
-    values = name_values(params)
-    rule = f"{code.architecture.name} must train{which} with {values}"
+    rule = _rule(code, params, which)
     with as_spec_error(f"{rule}, but raised", "while it trains"):
         model, result = train_cell(code, params, seed, data, [_EndAfter(n_epochs)], trial=number - 1)
         if result.is_diverged:

@@ -37,7 +37,7 @@ from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.1  # between looks at the processes
+TICK_SECONDS = 0.05  # between looks at the processes
 LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died

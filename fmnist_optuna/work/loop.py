@@ -22,6 +22,7 @@ from fmnist_optuna.work.order import WorkerOrder
 logger = logging.getLogger(__name__)
 
 WAIT_SLICE_SECONDS = 0.1
+LEAVE_SLICE_SECONDS = 0.02  # between looks whether this worker was asked to leave: the others wait for it
 RUNG_POLL_SECONDS = 0.2  # who waits for the last cell of a rung; a decision frees work for all at once
 
 
@@ -43,7 +44,7 @@ class LeaveRequest:
         """Sleep so long, or until it was asked."""
         until = time.monotonic() + seconds
         while not self._is_set and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, WAIT_SLICE_SECONDS))
+            time.sleep(min(left, LEAVE_SLICE_SECONDS))
 
 
 class WorkerEnd(enum.Enum):

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.ledger.codes import OfferedCode
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
 
@@ -22,6 +23,7 @@ class WorkerOrder:
         data_dir: Folder with the IDX files, or None for the search order.
         memory_limit_bytes: Resident size past which the worker asks to be replaced between trials.
         shared_data: Folder with the arrays that the supervisor wrote for all its workers, if it did.
+        code: What the supervisor has joined the study with, where all of it is ours; None lets the worker read its own.
         slot: 0-based place among the workers of its supervisor.
         log_file: Gets all output of the process; None leaves it where it is.
         log_format: "text" or "json".
@@ -35,6 +37,7 @@ class WorkerOrder:
     data_dir: Path | None
     memory_limit_bytes: int | None = None
     shared_data: Path | None = None
+    code: OfferedCode | None = None
     slot: int = 0
     log_file: Path | None = None
     log_format: LogFormat = "text"

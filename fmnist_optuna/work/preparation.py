@@ -50,15 +50,19 @@ def offer_code(code: UserCode, cell: Params | None = None) -> OfferedCode:
     return OfferedCode(read_code(code, cell or smallest_cell(code.spec).params), read_environment())
 
 
-def join_with_code(session: Session) -> Session:
+def join_with_code(session: Session, offered: OfferedCode | None = None) -> Session:
     """The session of a process that trains with the study's code; where its environment differs, the log says so.
+
+    Args:
+        offered: The code and the environment here, where they are known.
 
     Raises:
         JoinRefusedError: The code here is not the study's.
     """
     record, storage = session.record, session.storage
-    accepted = list_codes(storage, record.study_id)
-    offered = offer_code(UserCode(record.spec, record.info), accepted[-1].code.cell if accepted else None)
+    if offered is None:
+        accepted = list_codes(storage, record.study_id)
+        offered = offer_code(UserCode(record.spec, record.info), accepted[-1].code.cell if accepted else None)
     joined = join_as_worker(storage, record.study_id, record.name, offered)
     warn_of_environment(record.name, joined.environment, offered.environment)
     return replace(session, code=joined.fingerprint)

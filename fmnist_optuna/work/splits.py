@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist_optuna.data.sharing import map_splits
+from fmnist_optuna.data.sharing import find_shared, map_splits
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.spec.study_spec import DataSpec
@@ -19,7 +19,7 @@ class DataPlace:
         data: What the study file says.
         data_dir: Folder with the IDX files, or None for the search order.
         fingerprint: Of the study's data.
-        folder: With the arrays of a function of the user's own; None for a built-in source.
+        folder: With all of it, as `write_splits` wrote it; None for a built-in source that lies in none.
     """
 
     data: DataSpec
@@ -34,14 +34,20 @@ class DataPlace:
             DataError: The data is not there.
             MismatchError: It is not that of the study.
         """
-        if self.folder is not None:
-            return map_splits(self.folder)
         data = self.data
+        if self.folder is not None:
+            try:
+                return map_splits(self.folder)
+            except FileNotFoundError:  # somebody may have tidied the temporary folder
+                if data.is_own:
+                    raise
         return load_splits(data.source, data.n_validation, data.split_seed, self.data_dir, self.fingerprint)
 
 
 def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
-    """Where the images of a study are; a function of the user's own is called here, unless it was before.
+    """Where the images of a study are: in a folder of this process, if it has shared them.
+
+    A function of the user's own is called here, unless it was before.
 
     Args:
         data_dir: Folder with the IDX files, or None for the search order.
@@ -50,7 +56,7 @@ def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
         FmnistOptunaError: Whatever `load_own` raises.
     """
     data, fingerprint = record.spec.data, record.data_fingerprint
-    folder = load_own(data, fingerprint).folder if data.is_own else None
+    folder = load_own(data, fingerprint).folder if data.is_own else find_shared(fingerprint)
     return DataPlace(data, data_dir, fingerprint, folder)
 
 
