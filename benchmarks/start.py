@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from databases import describe_machine
 from tables import print_machine, print_table
-from trees import describe_machine
 
 from fmnist_optuna.data.fashion_mnist import find_data_dir
 from fmnist_optuna.settings import DATA
@@ -40,11 +40,11 @@ STAGES = ("first claim", "first epoch", "last result", "end")
 
 
 def run(command: Path, n_workers: int, data_dir: Path) -> dict[str, float]:
-    """One cold command in an empty folder: seconds from its start to each stage, and from the last result to the end."""
+    """One cold command in an empty folder: seconds from its start to each stage."""
     with tempfile.TemporaryDirectory(prefix="start-") as folder:
         study = Path(folder) / "short.toml"
         study.write_text(STUDY)
-        arguments = [command, "run", study, "--workers", str(n_workers), "--log-format", "json", "--verbose"]
+        arguments = [str(command), "run", str(study), "--workers", str(n_workers), "--log-format", "json", "--verbose"]
         environment = {**os.environ, DATA: str(data_dir)}
         began = time.time()
         with (Path(folder) / "log").open("w") as log:

@@ -75,6 +75,7 @@ def test_a_server_that_cannot_start_is_quoted(monkeypatch: pytest.MonkeyPatch, t
         ):
             with pytest.raises(WorkerFailedError, match=r"must run, but .*RuntimeError: the libraries do not fit\.$"):
                 act()
+        _end_server()  # the last one may still be writing its last words
 
 
 def _end_server() -> None:
