@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -43,6 +43,22 @@ AcceptCode = Annotated[
 ]
 MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", help="Replace a worker that grows larger, e.g. 4g.")]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="auto, fashion-mnist, synthetic or MODULE:FUNCTION; auto falls back to synthetic garments, loudly.",
+    ),
+]
+Pruner = Annotated[
+    Literal["ladder", "median", "none"] | None,
+    typer.Option("--pruner", help="none trains every cell to its end, median never pauses one."),
+]
+IsShown = Annotated[bool, typer.Option("--dashboard", help="Show the studies in a browser meanwhile, at 127.0.0.1.")]
+DashboardPort = Annotated[
+    int, typer.Option("--dashboard-port", min=0, max=65535, help="Port of --dashboard; 0 takes any free one.")
+]
 
 
 @dataclass(frozen=True)
