@@ -104,12 +104,13 @@ def test_who_is_parked_is_said_only_where_somebody_is() -> None:
 def test_an_attempt_says_where_it_rests_or_was_cut() -> None:
     """By the rung where it is known; a study without rungs says nothing of a pruned trial but its state."""
 
-    def said(state: State, rung: int | None, **noted: object) -> str:
-        return describe_ending(Attempt(1, 0, "cell", {}, state, None, TrialAttributes(**noted), rung=rung))  # type: ignore[arg-type]
+    def said(state: State, rung: int | None, noted: TrialAttributes | None = None) -> str:
+        return describe_ending(Attempt(1, 0, "cell", {}, state, None, noted or TrialAttributes(), rung=rung))
 
+    pruned, failed = TrialAttributes(reason="pruned"), TrialAttributes(reason="exception", error="ValueError: no")
     assert said(State.RUNNING, 4) == "parked at epoch 4"
     assert said(State.RUNNING, None) == ""
-    assert said(State.PRUNED, 4, reason="pruned") == "cut at epoch 4"
-    assert said(State.PRUNED, None, reason="pruned") == ""
-    assert said(State.PRUNED, None, reason="diverged") == "diverged"
-    assert said(State.FAILED, None, reason="exception", error="ValueError: no") == "ValueError: no"
+    assert said(State.PRUNED, 4, pruned) == "cut at epoch 4"
+    assert said(State.PRUNED, None, pruned) == ""
+    assert said(State.PRUNED, None, TrialAttributes(reason="diverged")) == "diverged"
+    assert said(State.FAILED, None, failed) == "ValueError: no"
