@@ -49,8 +49,13 @@ def run(command: Path, n_workers: int, data_dir: Path) -> dict[str, float]:
         began = time.time()
         with (Path(folder) / "log").open("w") as log:
             process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=log, stderr=log)
-            first_epoch = wait_for_epoch(Path(folder) / DATABASE, process)
-            status = process.wait()
+            try:
+                first_epoch = wait_for_epoch(Path(folder) / DATABASE, process)
+                status = process.wait()
+            finally:  # interrupted: the command ends in order
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
         ended = time.time()
         if status != 0:
             sys.exit(f"{command} must end with 0, but ended with {status}:\n{(Path(folder) / 'log').read_text()}")
