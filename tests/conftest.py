@@ -5,6 +5,7 @@ Environment:
     CI: A missing Postgres fails the tests instead of skipping them.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -31,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
     if config.option.basetemp is None:  # the processes of a parallel run get theirs from the first one
         config.stash[OWN_FOLDER] = config.option.basetemp = tempfile.mkdtemp(prefix="fmnist-tests-")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Put what was imported beyond the reach of collections, as in every child: Keras asks for one a model."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
