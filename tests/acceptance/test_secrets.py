@@ -23,6 +23,8 @@ from sqlalchemy import URL, make_url
 
 from fmnist_optuna.log import read_message
 
+pytestmark = pytest.mark.more
+
 # Every character here means something in a URL, a template or a query. The letters survive any encoding, so that
 # a half of it is found as well.
 HALVES = ("Zq7Wv", "9kXyT")
@@ -35,8 +37,6 @@ WARNING = (
 
 MODEL = """\
 import keras
-
-pytestmark = pytest.mark.more
 
 
 def build(hidden_size: int, learning_rate: float) -> keras.Model:
