@@ -61,7 +61,7 @@ SpecFile = Annotated[
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Another name for the study.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second run goes on.")]
-TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill an attempt that takes longer.")]
+TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill what trains longer at a stretch.")]
 
 group = make_group()
 
@@ -110,7 +110,7 @@ def run(
 def _end_quickly(storage: "Storage") -> None:
     """Spare Python's end its looks at all that is left, several times: 0.4 s (measured 2026-11).
 
-    It would close the database then, which is left whole in its one file by that.
+    The database is closed first, which writes its log into its one file: what is frozen is not closed at the end.
     """
     storage.close()
     gc.freeze()

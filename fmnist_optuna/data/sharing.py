@@ -24,6 +24,7 @@ NAMES = ("train_images", "train_labels", "validation_images", "validation_labels
 OF_TEST = ("test_images", "test_labels")
 DESCRIPTION = "splits.json"
 
+SHARED_AT_MOST = 8  # folders of 55 MB, for Fashion-MNIST
 _SHARED: dict[str, Path] = {}  # folders of this process by fingerprint: equal for equal data, whoever asks
 
 
@@ -46,6 +47,8 @@ def share_arrays(splits: Splits, folder: Path) -> Path | None:
         log_event(logger, logging.WARNING, "data_not_shared", folder=folder, error=error.strerror)
         return None
     _SHARED[splits.fingerprint] = made
+    while len(_SHARED) > SHARED_AT_MOST:  # of a process that runs one study after another
+        shutil.rmtree(_SHARED.pop(next(iter(_SHARED))), ignore_errors=True)
     return made
 
 

@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Collection
 
-from sqlalchemy import BindParameter, Executable, bindparam, case, exists, func, select, update
+from sqlalchemy import BindParameter, ColumnElement, Executable, bindparam, case, exists, func, select, update
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
@@ -35,16 +35,21 @@ class Claims(StudyPart):
             row: StoredRow | None = connection.execute(CLAIMED, {"token_": token}).one_or_none()
             if row is None:
                 parameters = {"study": self.study_id, "worker_": worker, "token_": token, "generation_": generation}
-                row = connection.execute(self._claim_statement(preferred), parameters).one_or_none()
+                for statement in self._claim_statements(preferred):
+                    row = row or connection.execute(statement, parameters).one_or_none()
         return None if row is None else _claim_of(row, token)
 
-    def _claim_statement(self, preferred: Collection[str]) -> Executable:
+    def _claim_statements(self, preferred: Collection[str]) -> list[Executable]:
+        """Of those that are preferred, if there are any, and then of all: each finds its cell through an index."""
+        of_some = [self._claim_statement(cells.c.cell_id.in_(sorted(preferred)))] if preferred else []
+        return [*of_some, self._claim_statement()]
+
+    def _claim_statement(self, *conditions: ColumnElement[bool]) -> Executable:
         study: BindParameter[int] = bindparam("study")
-        first = [case((cells.c.cell_id.in_(sorted(preferred)), 0), else_=1)] if preferred else []
         next_cell = (
             select(cells.c.cell_id)
-            .where(cells.c.study_id == study, cells.c.state == State.WAITING)
-            .order_by(*first, cells.c.position)
+            .where(cells.c.study_id == study, cells.c.state == State.WAITING, *conditions)
+            .order_by(cells.c.position)
             .limit(1)
             .with_for_update(skip_locked=True)  # Postgres; SQLite has one writer at a time
         )

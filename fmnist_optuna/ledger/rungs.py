@@ -8,12 +8,12 @@ there are. A decision that is repeated finds nothing that is parked at that rung
 from collections import defaultdict
 from dataclasses import dataclass, fields
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.states import UNFINISHED, State
+from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.tables import cells, decisions, epochs, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
 
@@ -81,13 +81,19 @@ class Rungs(StudyPart):
     @retrying
     def decide(self, rule: LadderRule) -> DecidedRung | None:
         """Decide the lowest rung at which cells are parked; None while others are on their way to it, or none is."""
+        with self.storage.read() as connection:  # a look without a lock, as whoever waits looks often
+            if self._find_ready(connection) is None:
+                return None
+        study = select(studies.c.study_id).where(studies.c.study_id == self.study_id)
         with self.storage.write() as connection:
             # On Postgres one at a time; on SQLite every transaction that writes has the database for itself.
-            connection.execute(select(studies.c.study_id).where(studies.c.study_id == self.study_id).with_for_update())
-            rung = self._lowest_rung(connection)
-            if rung is None or self._is_awaited(connection, rung):
+            connection.execute(study.with_for_update(key_share=True))
+            rung = self._find_ready(connection)
+            if rung is None:
                 return None
             field = self._read_field(connection, rung)
+            if self._lacks_one(connection, rung, field):
+                return None
             return self._apply(connection, rung, rule.decide(field.standings, field.finished_scores))
 
     @retrying
@@ -129,34 +135,51 @@ class Rungs(StudyPart):
             return {row[0]: row[1] for row in connection.execute(query)}
 
     @retrying
+    def n_climbed(self) -> int:
+        """The epochs of the rungs that all cells have come to, summed up: it grows whenever one is parked."""
+        query = select(func.coalesce(func.sum(cells.c.rung), 0)).where(cells.c.study_id == self.study_id)
+        with self.storage.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    @retrying
     def resting_trials(self) -> dict[int, int]:
-        """The rung at which a trial rests, to be decided or to go on, or was cut; by trial id."""
+        """The rung at which a trial was cut, or rests and nobody trains it, by trial id."""
         query = select(cells.c.trial_id, func.coalesce(cells.c.cut_at, cells.c.rung)).where(
             cells.c.study_id == self.study_id,
             cells.c.trial_id.is_not(None),
-            or_(cells.c.state.in_((State.PARKED, State.WAITING)), cells.c.cut_at.is_not(None)),
+            or_(
+                cells.c.state.in_((State.PARKED, State.WAITING)),
+                and_(cells.c.state == DONE, cells.c.cut_at.is_not(None)),
+            ),
         )
         with self.storage.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def _lowest_rung(self, connection: Connection) -> int | None:
-        query = select(func.min(cells.c.rung)).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
-        rung: int | None = connection.execute(query).scalar()
-        return rung
-
-    def _is_awaited(self, connection: Connection, rung: int) -> bool:
-        """Whether a cell has still to come to a rung: one that waits or runs, and was not cut before it."""
-        query = select(func.count()).where(
+    def _find_ready(self, connection: Connection) -> int | None:
+        """The lowest rung at which a cell is parked, if none is below it that was not cut."""
+        lowest = select(func.min(cells.c.rung)).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
+        rung: int | None = connection.execute(lowest).scalar()
+        if rung is None:
+            return None
+        # Parked ones too: on Postgres one may have been parked below since the first statement.
+        below = select(func.count()).where(
             cells.c.study_id == self.study_id,
-            cells.c.state.in_((State.WAITING, State.RUNNING)),
+            cells.c.state.in_(UNFINISHED),
             cells.c.rung < rung,
             cells.c.cut_at.is_(None),
         )
-        return bool(connection.execute(query).scalar_one())
+        return None if connection.execute(below).scalar_one() else rung
+
+    def _lacks_one(self, connection: Connection, rung: int, field: Field) -> bool:
+        """Whether a cell that was beyond a rung is trained anew and has not come there again: its value is missing."""
+        beyond = select(cells.c.cell_id).where(
+            cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.rung >= rung
+        )
+        return any(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
 
     def _read_field(self, connection: Connection, rung: int) -> Field:
         own = select(cells.c.cell_id, cells.c.trial_id, cells.c.result, cells.c.value).where(
-            cells.c.study_id == self.study_id, cells.c.trial_id.is_not(None)
+            cells.c.study_id == self.study_id, cells.c.trial_id.is_not(None), cells.c.state != State.FAILED
         )
         curves: dict[int, list[float]] = defaultdict(list)
         reached = (

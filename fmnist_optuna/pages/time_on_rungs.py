@@ -56,9 +56,10 @@ def expect_seconds(
     racing = [cell for cell in cells if cell.state in UNFINISHED and cell.cut_at is None]
     if shares is None or any(cell.params.get(SIZE) not in pace for cell in racing):
         return None
+    ends = {n_epochs: expect_end(rule, cells, n_epochs) for n_epochs in {cell.n_epochs for cell in racing}}
     seconds, whole = 0.0, []  # the second: of each cell, if it goes on to its end
     for cell in racing:
-        an_epoch, end = pace[cell.params.get(SIZE)], expect_end(rule, cells, cell.n_epochs)
+        an_epoch, end = pace[cell.params.get(SIZE)], ends[cell.n_epochs]
         seconds += an_epoch * expect_epochs(rule, cell, shares, end)
         whole.append(an_epoch * (end - cell.n_epochs))
     return max(seconds / n_workers, min(whole, default=0.0))  # the best one of them goes on

@@ -49,9 +49,9 @@ def warm_up() -> None:
     """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
     worker_context()
     if "forkserver" in multiprocessing.get_all_start_methods():
+        _end_server_at_exit()
         with _no_main_module(), _output_to(_output_file(SERVER)), _training_environment():
             forkserver.ensure_running()
-        _end_server_at_exit()
 
 
 def warm_up_early() -> None:
@@ -69,8 +69,9 @@ def _end_server_at_exit() -> None:
 def _end_server() -> None:
     pid: int | None = vars(forkserver._forkserver)["_forkserver_pid"]
     if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):  # still our child, and not another's process of the same number
+                os.kill(pid, signal.SIGKILL)
 
 
 def start(

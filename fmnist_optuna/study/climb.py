@@ -18,7 +18,7 @@ class Step:
         n_to_come: Number of cells that may still come there: they wait, run, or are parked at a lower rung.
         n_went_on: Number of cells that were let go on from there.
         n_cut: Number of cells that go no further.
-        best: Best val_accuracy within its epochs, 0..1, of the cells that came; None without one.
+        best: Best val_accuracy within its epochs, 0..1, of the cells that came or ended before it; None without one.
         leader: cell_id of that with the best value at the last decision; "" before the first.
         margin: By how much less than it a cell was allowed to promise then.
         decided_at: When that was, in seconds since 1970 UTC; None before the first.
@@ -77,12 +77,14 @@ def read_climb(session: Session) -> Climb | None:
     """The rungs of a study as they are now; None where its pruner is another."""
     if session.ladder is None:
         return None
-    decided, open_cells = session.rungs.decided(), session.rungs.open_cells()
+    open_cells = session.rungs.open_cells()  # first: who is decided meanwhile is then seen twice, and not lost
+    decided = session.rungs.decided()
     best = {}
     for each in open_cells:
         if each.n_parked:
-            standings = session.rungs.field(each.rung).standings.values()
-            best[each.rung] = max((it.now for it in standings if it.now is not None), default=None)
+            field = session.rungs.field(each.rung)
+            values = [*(standing.now for standing in field.standings.values()), *field.finished_scores.values()]
+            best[each.rung] = max((value for value in values if value is not None), default=None)
     trained = session.rungs.epochs_trained()
     return Climb(tuple(make_steps(session.ladder, decided, open_cells, trained, best)), sum(trained.values()))
 

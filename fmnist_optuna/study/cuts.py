@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import LadderRule, Standing, describe_cut, stand_at
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
@@ -47,6 +48,8 @@ class Cuts:
     def read(cls, session: Session, rule: LadderRule) -> "Cuts":
         """Of a study as it is now."""
         decided, cells = session.rungs.decided(), session.history.cells()
+        while (again := session.rungs.decided()) != decided:  # one was made in between
+            decided, cells = again, session.history.cells()
         curves = session.history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
         values = {cell.cell_id: [epoch.val_accuracy for epoch in curves.get(cell.trial_id or 0, ())] for cell in cells}
         return cls(rule, cells, values, decided)
@@ -74,11 +77,9 @@ class Cuts:
 
     def _check_leader(self, decided: DecidedRung) -> str | None:
         """What is wrong with the leader, the margin or the number of cuts that a decision is stored with."""
-        values = self.values.get(decided.leader, ())
-        standing = stand_at(decided.rung, values)
-        has = max(values, default=None) if standing.now is None else standing.now
+        has, is_known = self._value_of_leader(decided)
         where = f"decision {decided.decision_id} at epoch {decided.rung}"
-        if decided.leader and has != decided.leader_value:
+        if is_known and has != decided.leader_value:
             return (
                 f"{where}: says that the best had {decided.leader_value!r}, but cell {decided.leader[:8]} has {has!r}"
             )
@@ -88,6 +89,16 @@ class Cuts:
         if n_cut != decided.n_cut:
             return f"{where}: cut {count(decided.n_cut, 'cell')}, but {n_cut} name it"
         return None
+
+    def _value_of_leader(self, decided: DecidedRung) -> tuple[float | None, bool]:
+        """What the cell that a decision names has at its rung; unknown while it is trained anew, or has failed."""
+        cell = next((cell for cell in self.cells if cell.cell_id == decided.leader), None)
+        if cell is None or cell.state is State.FAILED:
+            return None, bool(decided.leader) and cell is None
+        standing = self._stand(cell, decided.rung)
+        if standing.now is None:
+            return cell.val_accuracy, cell.state is State.COMPLETE
+        return standing.now, True
 
     def _check(self, cell: Cell, rung: int) -> str | None:
         """Whether a cell that went on from a rung was let go on by a decision."""
@@ -104,7 +115,7 @@ class Cuts:
     def _passed(self, cell: Cell) -> list[int]:
         """The rungs that a cell is beyond."""
         n_epochs = len(self.values[cell.cell_id])
-        return [rung for rung in self.rule.rungs() if rung < n_epochs]
+        return [rung for rung in self.rule.rungs() if rung < min(n_epochs, cell.cut_at or n_epochs)]
 
     def _stand(self, cell: Cell, rung: int) -> Standing:
         return stand_at(rung, self.values[cell.cell_id])

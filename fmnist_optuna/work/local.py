@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.errors import (
     DataError,
     FmnistOptunaError,
@@ -70,7 +71,7 @@ class Supervisor:
     _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     _n_crashes: int = 0  # in a row, without a cell finished in between
     _deaths: Counter[str] = field(default_factory=Counter)  # of workers by the cell they held, since then
-    _n_finished: int = 0
+    _progress: int = 0
     _next_start: float = 0.0
     _next_look: float = 0.0
     _next_poll: float = 0.0
@@ -107,13 +108,16 @@ class Supervisor:
             self._heal()
         self._enforce_limits()  # after healing, which would take a worker killed just now for one that was lost
         counts = self.session.history.counts()
-        self._note_progress(counts.done + counts.failed)
+        n_climbed = self.session.rungs.n_climbed() if self.session.ladder else 0
+        self._note_progress(counts.done + counts.failed + n_climbed)
         if counts.is_over:
+            Checkpoints(self.session.storage.artifacts, self.session.record.study_id).remove_all()
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)
         if now >= self._next_start and not self._has_given_up():
-            self._fill_slots(n_waiting=counts.waiting)
+            has_to_decide = counts.parked > 0 and not self._workers  # whoever looks for work decides the rung
+            self._fill_slots(n_waiting=counts.waiting or int(has_to_decide))
         return True
 
     def _fill_slots(self, n_waiting: int) -> None:
@@ -131,9 +135,14 @@ class Supervisor:
                 log_event(logger, logging.WARNING, "worker_hangs", worker=order.worker_id, log=order.log_file)
                 worker.signal(signal.SIGKILL)
 
-    def _note_progress(self, n_finished: int) -> None:
-        if n_finished > self._n_finished:
-            self._n_finished = n_finished
+    def _note_progress(self, progress: int) -> None:
+        """Forget the deaths so far once a cell is finished, or has come to a rung.
+
+        Args:
+            progress: Grows whenever that happens.
+        """
+        if progress > self._progress:
+            self._progress = progress
             self._n_crashes = 0
             self._deaths.clear()
 

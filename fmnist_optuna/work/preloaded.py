@@ -11,12 +11,11 @@ import gc
 gc.disable()
 
 import fmnist_optuna.processes.serving  # noqa: E402
-from fmnist_optuna.work.quick_import import importing_keras, loading_libraries  # noqa: E402
+from fmnist_optuna.work.quick_import import loading_libraries  # noqa: E402
 
 with loading_libraries():
     import fmnist_optuna.work.loop
-with importing_keras():
-    import fmnist_optuna.work.training_process
+import fmnist_optuna.work.training_process  # noqa: E402
 import fmnist_optuna.work.worker  # noqa: E402, F401
 
 gc.freeze()

@@ -1,24 +1,17 @@
-"""How TensorFlow and Keras are imported sooner: libraries beside Python's modules, and nothing that nobody asks for.
+"""How TensorFlow is imported sooner: its libraries beside Python's modules.
 
-For the server of all children alone; imports neither of them.
+For the server of all children alone; imports no TensorFlow itself.
 """
 
 import contextlib
 import ctypes
 import importlib.util
 import os
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from importlib.abc import MetaPathFinder
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 LIBRARIES = ("libtensorflow_framework.*", "libtensorflow_cc.*")  # the second needs the first
-# Keras looks whether scikit-learn is there, for wrappers that give a model its interface, and so imports it and SciPy:
-# 0.5 of 3.2 s of processor time and 58 MB (measured 2026-11).
-UNWANTED = "sklearn"
-WRAPPERS = ("keras.wrappers", "keras.src.wrappers", "keras._tf_keras.keras.wrappers")
 
 
 @contextlib.contextmanager
@@ -44,25 +37,3 @@ def _load_libraries() -> None:
         load.restype, load.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
         for file in (file for folder in folders for name in LIBRARIES for file in sorted(Path(folder).glob(name))):
             load(os.fsencode(file), os.RTLD_NOW | os.RTLD_LOCAL)
-
-
-class _Absent(MetaPathFinder):
-    """Says that scikit-learn is not installed."""
-
-    def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> None:
-        """Nothing of any other module."""
-        if name == UNWANTED:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-@contextlib.contextmanager
-def importing_keras() -> Iterator[None]:
-    """Let Keras, which the block imports, find no scikit-learn; a later import of its wrappers gets them with it."""
-    absent = _Absent()
-    sys.meta_path.insert(0, absent)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(absent)
-        for name in [name for name in sys.modules if name.startswith(WRAPPERS)]:
-            del sys.modules[name]

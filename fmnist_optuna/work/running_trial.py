@@ -81,14 +81,14 @@ class RunningTrial:
 
     def keep(self, epochs: Sequence[Epoch]) -> bool:
         """Record the epochs of an earlier attempt that this one goes on from; False when the cell is lost."""
-        new = epochs[self.n_recorded :]
+        new = epochs[self.n_recorded : self.pause_at]
         if new:
-            self.note(TrialAttributes(kept_epochs=len(epochs)))
+            self.note(TrialAttributes(kept_epochs=self.n_recorded + len(new)))
             if not self.ledger.keep_epochs(self.claim, trial_id_of(self.trial), new):
                 self.ending = "lost"
             for epoch in new:
                 self._tell_pruner(epoch)
-            self.n_recorded = len(epochs)
+            self.n_recorded += len(new)
         return self.ending is None
 
     def _tell_pruner(self, epoch: Epoch) -> bool:

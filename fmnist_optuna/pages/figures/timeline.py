@@ -11,7 +11,7 @@ from fmnist_optuna.pages.figures.style import ORANGE, STATE_COLORS, describe_poi
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.study.climb import Climb
 
-N_LIVES = 60  # rows at most; of more trials the first are left out
+N_LIVES = 60  # rows at most; of more trials those with the fewest epochs are left out
 
 
 def draw_timeline(overview: Overview) -> go.Figure | None:
@@ -25,7 +25,8 @@ def draw_timeline(overview: Overview) -> go.Figure | None:
     if not attempts:
         return None
     if overview.climb is not None:
-        return _draw_lives(attempts[-N_LIVES:], overview.climb)
+        longest = sorted(attempts, key=lambda attempt: -len(attempt.epochs))[:N_LIVES]
+        return _draw_lives([attempt for attempt in attempts if attempt in longest], overview.climb)
     workers = sorted({attempt.worker for attempt in attempts})
     names = {worker: f"worker {place}" for place, worker in enumerate(workers, start=1)}
     figure = _draw_bars(attempts, _find_newest(attempts), lambda attempt: names[attempt.worker])
@@ -97,7 +98,7 @@ def _describe_bar(attempt: Attempt, newest: float) -> str:
     seconds = (attempt.ended or newest) - attempt.began
     why = attempt.attributes.reason
     reason = f" ({why})" if why and why != attempt.state else ""
-    if attempt.rung is not None:
+    if attempt.rung is not None and attempt.standing in (State.PARKED, State.PRUNED):
         reason = f" at epoch {attempt.rung}"
     point, trained = describe_point(attempt.params), sum(epoch.seconds for epoch in attempt.epochs)
     return (
