@@ -173,7 +173,9 @@ class Rungs(StudyPart):
     def _lacks_one(self, connection: Connection, rung: int, field: Field) -> bool:
         """Whether a cell that was beyond a rung is trained anew and has not come there again: its value is missing."""
         beyond = select(cells.c.cell_id).where(
-            cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.rung >= rung
+            cells.c.study_id == self.study_id,
+            cells.c.state.in_((State.WAITING, State.RUNNING)),
+            cells.c.rung >= rung,
         )
         return any(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
 

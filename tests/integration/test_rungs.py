@@ -220,3 +220,28 @@ def test_a_grid_that_grows_waits_for_nobody_who_is_through(new_session: Sessions
     assert before.items() <= cut_cells(session).items()
     assert verify(session.storage, session.optuna_storage, session.record.study_id).n_results == 12
     assert cut_cells(session) == expected_cuts(ladder_spec(12))
+
+
+@ON_SQLITE
+def test_a_decision_waits_for_a_leader_that_was_lost(new_session: Sessions) -> None:
+    """The best was beyond the rung when its worker was killed; who comes later meets its value all the same."""
+    session = new_session("one", spec=ladder_spec(2))
+    leader, other = claim_cell(session), claim_cell(session)
+    climb(session, leader, (0.7, 0.8))
+    climb(session, other)
+    assert session.rungs.decide(rule_of(session)) is not None
+    again = session.ledger.claim("worker", session.record.generation, [leader.cell_id])
+    assert again is not None
+    (held,) = session.ledger.held_cells()
+    assert session.recovery.requeue(held, KILLED)
+    create_study(session.storage, ladder_spec(3))
+    claims = {claim.cell_id: claim for claim in (claim_cell(session) for _ in range(3))}
+    climb(session, claims.pop(next(cell_id for cell_id in claims if cell_id not in (leader.cell_id, other.cell_id))))
+    assert session.rungs.decide(rule_of(session)) is None
+    anew = claims[leader.cell_id]
+    trial_id = begin_trial(session, anew)
+    for number, value in enumerate((0.7, 0.8)):
+        session.ledger.record_epoch(anew, trial_id, epoch_of(number, value))
+    decided = session.rungs.decide(rule_of(session))
+    assert decided is not None
+    assert (decided.leader, decided.leader_value, decided.n_parked) == (leader.cell_id, 0.8, 1)
