@@ -43,6 +43,10 @@ PATIENCE_SECONDS = 20.0
 LOST = TrialAttributes(reason="lost")
 KILLED = TrialAttributes(reason="killed", exit_code=-9)
 # For what no database decides: once on SQLite is enough.
+# Of both databases one in each run of the tests, the other in the long ones.
+POSTGRES_SLOW = pytest.mark.parametrize(
+    "storage_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True
+)
 ON_SQLITE = pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
 
 

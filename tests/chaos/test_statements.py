@@ -16,6 +16,7 @@ from proof import assert_nothing_stray, prove
 from small_study import (
     KILLED,
     LADDER,
+    POSTGRES_SLOW,
     begin_trial,
     claim_cell,
     create_study,
@@ -115,6 +116,7 @@ def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending,
     tally(kills=len(names) - first, cells=len(names) - first)
 
 
+@POSTGRES_SLOW
 @pytest.mark.parametrize("left", ["on its way", "parked", "goes on", "is cut"])
 def test_rungs_may_be_interrupted_before_every_statement(scenes: Scenes, left: str, tally: Callable[..., None]) -> None:
     """Parking, deciding, going on and cutting: whoever dies there costs one further attempt at most, and no result."""

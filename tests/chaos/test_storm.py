@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 from proof import prove
-from small_study import cut_cells, expected_cuts, ladder_spec, make_spec
+from small_study import POSTGRES_SLOW, cut_cells, expected_cuts, ladder_spec, make_spec
 from victims import start, work_until_done
 
 from fmnist_optuna.ledger.records import Timing
@@ -139,6 +139,7 @@ def test_a_study_survives_a_storm(storage_url: str, new_session: Sessions, tally
     survive_storm(storage_url, new_session, tally, 40)
 
 
+@POSTGRES_SLOW
 def test_rungs_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
     """Forty kills again: the cells that the rule cuts are those of a study in which nobody dies."""
     session = survive_storm(storage_url, new_session, tally, 40, ladder_spec)
