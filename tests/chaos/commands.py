@@ -31,10 +31,10 @@ learning_rate = {rates}
 max_epochs = 2
 callbacks = {callbacks}
 [pruner]
-name = "ladder"
-first_rung = 1
-keep = 100
+{pruner}
 """
+WITHOUT_RUNGS = 'name = "none"'
+WITH_RUNGS = 'name = "ladder"\nfirst_rung = 1\nkeep = 100'  # all are parked once, and none is cut
 
 # An epoch lasts the seconds that the file `pace` holds, as it now stands.
 PACE = """\
@@ -159,6 +159,7 @@ def make_site(
     lease: float,
     variables: Mapping[str, str] | None = None,
     callbacks: Sequence[str] = (),
+    pruner: str = WITHOUT_RUNGS,
 ) -> Site:
     """A folder with a study of so many cells, and a database for it.
 
@@ -167,6 +168,7 @@ def make_site(
         lease: In seconds.
         variables: Further environment of the commands.
         callbacks: Beyond the pace's.
+        pruner: The lines of its table.
     """
     folder.mkdir()
     url = f"sqlite:///{folder / 'studies' / 'studies.db'}" if server_url is None else create_database(server_url)
@@ -175,7 +177,8 @@ def make_site(
     )
     shell.write("pace.py", PACE)
     rates = [round(0.001 * number, 3) for number in range(1, n_cells + 1)]
-    shell.write("study.toml", STUDY.format(name=NAME, rates=rates, callbacks=json.dumps(["pace:make", *callbacks])))
+    named = json.dumps(["pace:make", *callbacks])
+    shell.write("study.toml", STUDY.format(name=NAME, rates=rates, callbacks=named, pruner=pruner))
     site = Site(shell, url, n_cells)
     site.pace(HOLD_SECONDS)
     return site

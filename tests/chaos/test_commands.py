@@ -9,10 +9,11 @@ from contextlib import ExitStack
 
 import psutil
 import pytest
-from commands import (
+from commands import (  # fmt: skip
     HOLD_SECONDS,
     N_EPOCHS,
     NAME,
+    WITH_RUNGS,
     Site,
     assert_ended,
     assert_gone,
@@ -21,7 +22,7 @@ from commands import (
     members,
     prove,
     wait_until,
-)  # fmt: skip
+)
 from shell import Answer, Started, is_alive, kill, wait_until_gone
 
 pytestmark = pytest.mark.chaos
@@ -116,14 +117,16 @@ def survive_storm(site: Site, tally: Tally, n_decks: int) -> None:
 @BOTH
 def test_a_run_survives_kills_of_any_process(database: str, new_site: Sites, tally: Tally) -> None:
     """Workers, the forkserver, the supervisor, all at once, in random order; a killed `run` is typed again."""
-    survive_storm(new_site(database, n_cells=CELLS_PER_KILL * len(DECK)), tally, 1)
+    survive_storm(new_site(database, n_cells=CELLS_PER_KILL * len(DECK), pruner=WITH_RUNGS), tally, 1)
 
 
 @pytest.mark.slow
 @BOTH
 def test_a_run_survives_sixty_kills_of_any_process(database: str, new_site: Sites, tally: Tally) -> None:
     """The same ten times over in one study."""
-    survive_storm(new_site(database, n_cells=CELLS_PER_KILL * len(DECK) * N_DECKS_SLOW), tally, N_DECKS_SLOW)
+    survive_storm(
+        new_site(database, n_cells=CELLS_PER_KILL * len(DECK) * N_DECKS_SLOW, pruner=WITH_RUNGS), tally, N_DECKS_SLOW
+    )
 
 
 def freeze(site: Site, process: psutil.Process) -> None:
