@@ -99,6 +99,7 @@ def n_attempts(session: Session) -> int:
 
 
 @pytest.mark.parametrize("ending", ["complete", "pruned", "exception", "stopped"])
+@POSTGRES_SLOW
 def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending, tally: Callable[..., None]) -> None:
     """Claim, create, bind, epochs, weights, tell and finish: one further attempt at most, and one result."""
     names = die_at(scenes.new(), None, attempt, ending).names
@@ -116,8 +117,8 @@ def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending,
     tally(kills=len(names) - first, cells=len(names) - first)
 
 
-@POSTGRES_SLOW
 @pytest.mark.parametrize("left", ["on its way", "parked", "goes on", "is cut"])
+@POSTGRES_SLOW
 def test_rungs_may_be_interrupted_before_every_statement(scenes: Scenes, left: str, tally: Callable[..., None]) -> None:
     """Parking, deciding, going on and cutting: whoever dies there costs one further attempt at most, and no result."""
     act: Callable[..., object] = decide if left == "parked" else attempt
@@ -155,6 +156,7 @@ def leave_at_rung(session: Session, where: str) -> None:
 
 
 @pytest.mark.parametrize("left", ["claim", "trial", "bound", "complete", "pruned", "error"])
+@POSTGRES_SLOW
 def test_a_healer_may_die_before_every_statement(scenes: Scenes, left: str, tally: Callable[..., None]) -> None:
     """Whatever the dead worker left: a claim, a trial, a bound trial, a result, an error."""
     whole = scenes.new()
