@@ -25,19 +25,26 @@ OWN_FOLDER = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Give this run a folder for temporary files that no other run knows, and signals that act on what it starts."""
-    # A suite in the background of a script, or under nohup, ignores signals, and would hand that on to the commands
-    # that it sends them.
-    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        if signal.getsignal(signum) is signal.SIG_IGN:
-            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    _let_signals_act()
     if config.option.basetemp is None:  # the processes of a parallel run get theirs from the first one
         config.stash[OWN_FOLDER] = config.option.basetemp = tempfile.mkdtemp(prefix="fmnist-tests-")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Put what was imported beyond the reach of collections, as in every child: Keras asks for one a model."""
+    _let_signals_act()  # what children import ignores some, and tests import it
     gc.collect()
     gc.freeze()
+
+
+def _let_signals_act() -> None:
+    """Have the standard answers to signals, as commands inherit what is ignored here.
+
+    A suite in the background of a script, or under nohup, ignores some, and yet it sends them to commands.
+    """
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -227,7 +227,8 @@ def test_a_model_that_fails_for_one_cell_exits_6_with_its_error(scenarios: Scena
     assert "fmnist-optuna retry small" in failed.errors[0]
     assert failed.json["params"]["learning_rate"] == 0.001
     assert status.json["cells"] == {
-        "total": 2, "waiting": 0, "running": 0, "done": 1, "complete": 1, "pruned": 0, "failed": 1,
+        "total": 2, "waiting": 0, "running": 0, "parked": 0,
+        "done": 1, "complete": 1, "pruned": 0, "cut": 0, "failed": 1,
     }  # fmt: skip
 
 
