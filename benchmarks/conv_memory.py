@@ -27,8 +27,8 @@ def train(way: str, width: int, batch_size: int) -> None:
     prepare_training_environment()
     import keras
 
-    from fmnist_optuna.training.loop import ResidentData, use_one_thread
-    from fmnist_optuna.training.loop import train as train_here
+    from fmnist_optuna.training.engine import ResidentData, use_one_thread
+    from fmnist_optuna.training.loop import Training
 
     use_one_thread()
     layers = [keras.Input((28, 28), dtype="uint8"), keras.layers.Reshape((28, 28, 1)), keras.layers.Rescaling(1 / 255)]
@@ -48,7 +48,9 @@ def train(way: str, width: int, batch_size: int) -> None:
         model.fit(*ours, batch_size=batch_size, validation_data=theirs, verbose=0)
     else:
         data = ResidentData.from_arrays(FASHION_MNIST, *ours, *theirs)
-        train_here(model, data, batch_size=batch_size, max_epochs=1, patience=1, seed=0)
+        training = Training(model, data, batch_size=batch_size, max_epochs=1, patience=1, seed=0)
+        training.run()
+        training.finish()
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 

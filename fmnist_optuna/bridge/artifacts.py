@@ -16,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from fmnist_optuna.artifacts.folder import DurableStore
+from fmnist_optuna.artifacts.written import files_in
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.ledger.outages import retrying
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "trial.weights.h5"  # Keras' own suffix
 FOLDER = "folder"  # names of what callbacks wrote begin with it, so that none is taken for the weights
-MAX_FILES = 100  # of a trial's callbacks
-MAX_BYTES = 10_000_000  # of them all together
 
 
 @retrying
@@ -45,7 +44,7 @@ def store_folder(storage: Storage, trial: Trial, written: Path) -> None:
     folder = storage.artifacts
     store = DurableStore(folder)
     there = {meta.filename for meta in get_all_artifact_meta(trial) if (folder / meta.artifact_id).is_file()}
-    for file in _files_in(written):
+    for file in files_in(written):
         name = f"{FOLDER}/{file.relative_to(written).as_posix()}"
         if name not in there:
             kind, encoding = mimetypes.guess_type(name)
@@ -55,28 +54,6 @@ def store_folder(storage: Storage, trial: Trial, written: Path) -> None:
             trial.storage.set_trial_system_attr(trial_id_of(trial), key, json.dumps(asdict(meta)))
             with file.open("rb") as content:
                 store.write(meta.artifact_id, content)
-
-
-def is_small(written: Path) -> bool:
-    """Whether what a trial's callbacks wrote may be kept; a warning says so if not."""
-    files = _files_in(written)
-    n_bytes = sum(file.stat().st_size for file in files)
-    if len(files) <= MAX_FILES and n_bytes <= MAX_BYTES:
-        return True
-    log_event(
-        logger,
-        logging.WARNING,
-        "folder_not_kept",
-        reason=f"callbacks may write at most {MAX_FILES} files of {MAX_BYTES:,} bytes in all",
-        files=len(files),
-        bytes=n_bytes,
-    )
-    return False
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """Files in a folder and in those in it, links left out, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def kept_files(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> dict[str, Path]:

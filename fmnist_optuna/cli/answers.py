@@ -8,7 +8,6 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.json_value import Json
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def status_answer(session: Session) -> Answer:
             "epochs": best.n_epochs,
         },
         "rungs": [] if climb is None else [step_answer(step) for step in climb.steps],
-        "checkpoint_bytes": Checkpoints(session.storage.artifacts, record.study_id).disk_use().n_bytes,
+        "checkpoint_bytes": session.checkpoints.disk_use().n_bytes,
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
         "foreign_trials": history.n_foreign(),
     }

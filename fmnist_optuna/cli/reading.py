@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.cli.answers import (
     details_answer,
     print_json,
@@ -58,7 +57,7 @@ def status(
     workers = count(len(history.workers()), "worker")
     elapsed = format_duration(history.elapsed_seconds())
     out.print(f"{workers}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
-    use = Checkpoints(session.storage.artifacts, session.record.study_id).disk_use()
+    use = session.checkpoints.disk_use()
     if use.n_files:
         out.print(describe_checkpoints(use))
     print_foreign(history.n_foreign())

@@ -95,22 +95,21 @@ class Ledger(Claims):
         with self.storage.write() as connection:
             if connection.execute(self._renewal(claim)).rowcount == 0:
                 return None
-            row = {"study_id": self.study_id, "trial_id": trial_id}
-            measured = {name: _finite(value) for name, value in vars(epoch).items()}
-            connection.execute(insert_or_ignore(self.storage, epochs), {**row, **measured})
+            self._add_epochs(connection, trial_id, [epoch])
             generation = select(studies.c.generation).where(studies.c.study_id == self.study_id)
             return int(connection.execute(generation).scalar_one())
 
     @retrying
     def keep_epochs(self, claim: Claim, trial_id: int, kept: Sequence[Epoch]) -> bool:
-        """Renew the lease and store epochs that an earlier attempt trained; False when the cell is another's."""
+        """Renew the lease and store epochs that an earlier attempt trained; False when the cell is another's.
+
+        Args:
+            kept: At least one.
+        """
         with self.storage.write() as connection:
             if connection.execute(self._renewal(claim)).rowcount == 0:
                 return False
-            row = {"study_id": self.study_id, "trial_id": trial_id}
-            rows = [{**row, **{name: _finite(value) for name, value in vars(epoch).items()}} for epoch in kept]
-            if rows:
-                connection.execute(insert_or_ignore(self.storage, epochs), rows)
+            self._add_epochs(connection, trial_id, kept)
             return True
 
     @retrying
@@ -247,6 +246,12 @@ class Ledger(Claims):
     def _renewal(self, claim: Claim) -> Update:
         lease_until = self.storage.now + self.storage.timing.lease_seconds
         return self._mine(claim.cell_id, claim.token).values(lease_until=lease_until)
+
+    def _add_epochs(self, connection: Connection, trial_id: int, measured: Sequence[Epoch]) -> None:
+        """Store epochs of a trial that are not there yet."""
+        row = {"study_id": self.study_id, "trial_id": trial_id}
+        rows = [{**row, **{name: _finite(value) for name, value in vars(epoch).items()}} for epoch in measured]
+        connection.execute(insert_or_ignore(self.storage, epochs), rows)
 
     def _changes(self, statement: Update) -> bool:
         with self.storage.write() as connection:

@@ -24,8 +24,11 @@ def explain_cut(session: Session, trial_id: int) -> str | None:
     """Why the cell with this trial was cut, in one sentence with the numbers; None if it was not."""
     if session.ladder is None:
         return None
-    cuts = Cuts.read(session, session.ladder)
-    return next((cuts.explain(cell) for cell in cuts.cells if cell.trial_id == trial_id and cell.cut_at), None)
+    cell = next((cell for cell in session.history.cells() if cell.trial_id == trial_id and cell.cut_at), None)
+    if cell is None:
+        return None
+    values = [epoch.val_accuracy for epoch in session.history.curve(trial_id)]
+    return Cuts(session.ladder, [cell], {cell.cell_id: values}, session.rungs.decided()).explain(cell)
 
 
 @dataclass(frozen=True)

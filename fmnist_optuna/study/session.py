@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
@@ -78,6 +79,11 @@ class Session:
         """The rule of the study's rungs; None where its pruner is another."""
         spec = self.record.spec
         return spec.ladder_rule() if spec.pruner.name == "ladder" else None
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where trainings that go on later are kept."""
+        return Checkpoints(self.storage.artifacts, self.record.study_id)
 
     @cached_property
     def rungs(self) -> Rungs:

@@ -68,7 +68,9 @@ def begin_cell(
     """
     folder = make_folder()
     try:
-        training = _make_training(code, params, seed, data, watchers, trial, Path(folder.name))
+        training = _make_training(
+            code, params, seed, data, watchers, CallbackArguments(trial, params, Path(folder.name))
+        )
     except BaseException:
         folder.cleanup()
         raise
@@ -138,26 +140,23 @@ def train_cell(
     params: Params,
     seed: int,
     data: ResidentData,
-    callbacks: Sequence[keras.callbacks.Callback],
+    watchers: Sequence[keras.callbacks.Callback],
     trial: int = 0,
-    folder: Path | None = None,
 ) -> tuple[keras.Model, TrainingResult]:
-    """Train one cell of a study from its seed, without a pause.
+    """Train one cell of a study from its seed, without a pause; what callbacks of the study file write is not kept.
 
     Args:
-        callbacks: They come before those of the study file.
-        folder: Empty, for what those of the study file write; by default a temporary one.
+        watchers: As the others, what `begin_cell` takes.
 
     Returns:
         The model with the kept weights, and the curve.
     """
-    if folder is None:
-        with make_folder() as temporary:
-            return train_cell(code, params, seed, data, callbacks, trial, Path(temporary))
-    training = _make_training(code, params, seed, data, callbacks, trial, folder)
-    with USER_MODULES.watching():
-        training.run()
-        return training.model, training.finish()
+    cell = begin_cell(code, params, seed, data, watchers, trial)
+    try:
+        cell.run()
+        return cell.model, cell.finish()
+    finally:
+        cell.close()
 
 
 def _make_training(
@@ -166,8 +165,7 @@ def _make_training(
     seed: int,
     data: ResidentData,
     watchers: Sequence[keras.callbacks.Callback],
-    trial: int,
-    folder: Path,
+    arguments: CallbackArguments,
 ) -> Training:
     settings = code.spec.training
     model = build_cell(code, params, seed)
@@ -180,7 +178,7 @@ def _make_training(
             max_epochs=settings.max_epochs,
             patience=settings.patience,
             seed=seed,
-            callbacks=make_callbacks(code.callbacks, CallbackArguments(trial, params, folder)),
+            callbacks=make_callbacks(code.callbacks, arguments),
             watchers=watchers,
         )
 

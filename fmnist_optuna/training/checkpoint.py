@@ -8,7 +8,6 @@ its callbacks' attributes are plain values by the list in `plain_state`; Python'
 somebody else's would run whatever it names.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path, PurePosixPath
@@ -18,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from fmnist_optuna import __version__
+from fmnist_optuna.artifacts.written import files_in, is_small
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.log import log_event
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.training.array_file import Array, DamagedFileError, read_arrays, write_arrays
 from fmnist_optuna.training.callback_state import known_objects, read_callbacks, reopen_files, write_callbacks
@@ -33,12 +32,7 @@ from fmnist_optuna.training.random_states import (
     make_global_generator,
 )
 
-logger = logging.getLogger(__name__)
-
 VERSION = 1  # of what the head says; raised when an older program would misread it
-# As much of what callbacks wrote as is kept with a trial.
-MAX_FILES = 100
-MAX_BYTES = 10_000_000  # of them all together
 
 
 @dataclass(frozen=True)
@@ -196,16 +190,5 @@ def _form_of(value: Array | tf.Variable) -> tuple[tuple[int, ...], str]:
 
 def _read_files(folder: Path) -> dict[str, Array]:
     """The files in a folder by their paths in it, as bytes; none if they are too many or too large."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    n_bytes = sum(path.stat().st_size for path in files)
-    if len(files) > MAX_FILES or n_bytes > MAX_BYTES:
-        log_event(
-            logger,
-            logging.WARNING,
-            "files_not_in_checkpoint",
-            reason=f"callbacks may write at most {MAX_FILES} files of {MAX_BYTES:,} bytes in all",
-            files=len(files),
-            bytes=n_bytes,
-        )
-        return {}
+    files = files_in(folder) if is_small(folder, "files_not_in_checkpoint") else []
     return {path.relative_to(folder).as_posix(): np.frombuffer(path.read_bytes(), np.uint8) for path in files}

@@ -2,13 +2,13 @@
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.engine import ResidentData, forward
+from fmnist_optuna.training.loop import has_finite_weights
 from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.functions import as_spec_error
@@ -42,8 +42,6 @@ def try_values(code: UserCode, params: Params, seed: int, data: ResidentData, ba
         losses.append(
             float(compute_loss(images, data.validation_labels, forward(model, images, training=False), False))
         )
-        is_finite = all(map(math.isfinite, losses)) and all(
-            np.isfinite(w.numpy()).all() for w in model.trainable_weights
-        )
+        is_finite = all(map(math.isfinite, losses)) and has_finite_weights(model)
     if not is_finite:
         raise SpecError(f"{rule}, but its loss or its weights are not finite after its first steps.")

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.training.contract import check_averaging, optimizers_of
-from fmnist_optuna.training.engine import ResidentData, Score, TrainingPass, ValidationPass, use_one_thread
+from fmnist_optuna.training.engine import ResidentData, Score, TrainingPass, ValidationPass
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
 from fmnist_optuna.training.metrics import ModelMetrics
-
-__all__ = ["ResidentData", "TrainingResult", "train", "use_one_thread"]
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class Training:
         """End the training, once: the weights that are kept are put into the model and scored."""
         self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
         self._callbacks.on_train_end(self._logs)
-        is_diverged = not (self.epochs[-1].is_finite and _has_finite_weights(self.model))
+        is_diverged = not (self.epochs[-1].is_finite and has_finite_weights(self.model))
         return TrainingResult(tuple(self.epochs), self._best.best_epoch, self._validation().accuracy, is_diverged)
 
     def prepare(self) -> None:
@@ -244,40 +242,6 @@ class Training:
         return score, logs
 
 
-def _has_finite_weights(model: keras.Model) -> bool:
+def has_finite_weights(model: keras.Model) -> bool:
     """Whether all are numbers; a loss may hide one that is not, as on some processors relu(NaN) is 0."""
     return all(bool(np.isfinite(weight.numpy()).all()) for weight in model.trainable_weights)
-
-
-def train(
-    model: keras.Model,
-    data: ResidentData,
-    *,
-    batch_size: int,
-    max_epochs: int,
-    patience: int,
-    seed: int,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> TrainingResult:
-    """Train a compiled model with early stopping on val_accuracy; the best epoch's weights stay in it.
-
-    Args:
-        model: As the others, what `Training` takes.
-
-    Returns:
-        The epochs, which one was kept, and the score of the weights that the model holds in the end.
-
-    Raises:
-        SpecError: The model or a callback needs what the loop does not give; before any step where it can be known.
-    """
-    training = Training(
-        model,
-        data,
-        batch_size=batch_size,
-        max_epochs=max_epochs,
-        patience=patience,
-        seed=seed,
-        callbacks=callbacks,
-    )
-    training.run()
-    return training.finish()

@@ -17,6 +17,7 @@ from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.functions import as_spec_error
+from fmnist_optuna.wording import format_params
 
 N_EPOCHS = 2  # the pause is after the first
 REMEDY = "use --pruner median, which pauses none"
@@ -32,7 +33,7 @@ def check_pause(code: UserCode, params: Params, seed: int, data: ResidentData) -
     """
     if not code.is_users:
         return
-    rule = f"{code.architecture.name} must go on after a pause as without one, with {name_values(params)}"
+    rule = f"{code.architecture.name} must go on after a pause as without one, with {format_params(params)}"
     with as_spec_error(f"{rule}, but raised", "while it trains"):
         straight = _close_after(begin_cell(code, params, seed, data, []))
         paused = _close_after(_resume(code, params, seed, data, rule))
@@ -46,11 +47,6 @@ def check_pause(code: UserCode, params: Params, seed: int, data: ResidentData) -
             f"{rule}, but {different[0]} is another then; draw random numbers by keras.random, and count in variables "
             f"of layers and attributes of callbacks, or {REMEDY}."
         )
-
-
-def name_values(params: Params) -> str:
-    """Parameters with their values, as a person would say them."""
-    return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 
 def _close_after(cell: CellTraining) -> CellTraining:

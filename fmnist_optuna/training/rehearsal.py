@@ -25,11 +25,12 @@ from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.first_steps import try_values
 from fmnist_optuna.training.loss import bind_loss
-from fmnist_optuna.training.pausing import check_pause, name_values
+from fmnist_optuna.training.pausing import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error
+from fmnist_optuna.wording import format_params
 
 N_TRAIN_AT_MOST = 256  # two full batches of 128 or less; a larger batch is one step of all
 N_VALIDATION_AT_MOST = 70  # more than a batch of 32 or 64, and a multiple of neither
@@ -176,7 +177,7 @@ class _EndAfter(keras.callbacks.Callback):
 
 
 def _rule(code: UserCode, params: Params, which: str = "") -> str:
-    return f"{code.architecture.name} must train{which} with {name_values(params)}"
+    return f"{code.architecture.name} must train{which} with {format_params(params)}"
 
 
 def _rehearse_once(code: UserCode, params: Params, seed: int, data: ResidentData, n_epochs: int, number: int) -> None:

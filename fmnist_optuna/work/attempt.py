@@ -10,7 +10,6 @@ from typing import Protocol
 
 import optuna
 
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.bridge.artifacts import remove_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
@@ -199,7 +198,7 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
     if attempt.state is State.FAILED:  # fenced, or its objective failed after it had stored its weights
         remove_artifacts(session.storage.artifacts, session.optuna_storage, trial)
     if attempt.state.has_result:  # or the next attempt may go on from it
-        Checkpoints(session.storage.artifacts, session.record.study_id).remove(claim.cell_id)
+        session.checkpoints.remove(claim.cell_id)
     event = "trial_ended" if is_finished else "trial_dropped"
     how: dict[str, object] = {
         "state": attempt.state.optuna_name,

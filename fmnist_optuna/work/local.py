@@ -17,7 +17,6 @@ from pathlib import Path
 
 import psutil
 
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.errors import (
     DataError,
     FmnistOptunaError,
@@ -111,7 +110,7 @@ class Supervisor:
         n_climbed = self.session.rungs.n_climbed() if self.session.ladder else 0
         self._note_progress(counts.done + counts.failed + n_climbed)
         if counts.is_over:
-            Checkpoints(self.session.storage.artifacts, self.session.record.study_id).remove_all()
+            self.session.checkpoints.remove_all()
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 
 import psutil
 
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
@@ -94,7 +93,7 @@ def work(
         if counts.is_over:
             if session.recovery.sweep() == 0:
                 session.presence.leave(name)
-                Checkpoints(session.storage.artifacts, session.record.study_id).remove_all()  # those of the dead
+                session.checkpoints.remove_all()  # those of the dead
                 log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
                 return WorkerEnd.DONE
         else:

@@ -11,8 +11,8 @@ from pathlib import Path
 import keras
 from optuna.exceptions import UpdateFinishedTrialError
 
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
-from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, is_small, store_folder, store_weights
+from fmnist_optuna.artifacts.written import is_small
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_folder, store_weights
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.outages import retrying
@@ -51,7 +51,7 @@ class KerasObjective:
         record = session.record
         self._seconds = record.spec.training.checkpoint_seconds
         self._must_keep = session.ladder is not None  # a study without rungs may have callbacks that cannot be stored
-        self._checkpoints = Checkpoints(session.storage.artifacts, record.study_id)
+        self._checkpoints = session.checkpoints
         self._code = UserCode(record.spec, data.info)
         self._data = data
         self._paused = PausedTrainings(self._code)
@@ -178,7 +178,7 @@ def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) ->
     running.note(TrialAttributes(weights_sha256=_save_weights(storage, model, file)))
     try:
         store_weights(storage, running.trial, file)
-        if is_small(kept):
+        if is_small(kept, "folder_not_kept"):
             store_folder(storage, running.trial, kept)
     except (UpdateFinishedTrialError, KeyError) as error:
         raise LostCellError from error

@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import one_training
 import pytest
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
-from fmnist_optuna.training import loop as training
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.wording import describe_error
 
@@ -131,7 +131,7 @@ def train(model: Any) -> None:
     images = np.random.default_rng(0).integers(0, 255, (64, 28, 28)).astype(np.uint8)
     labels = np.zeros(64, np.uint8)
     data = ResidentData.from_arrays(FASHION_MNIST, images, labels, images, labels)
-    training.train(model, data, batch_size=16, max_epochs=1, patience=1, seed=0)
+    one_training.train(model, data, batch_size=16, max_epochs=1, patience=1, seed=0)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

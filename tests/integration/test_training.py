@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from one_training import train
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData
-from fmnist_optuna.training.loop import TrainingResult, train
+from fmnist_optuna.training.loop import TrainingResult
 from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.weights import hash_weights
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from one_training import train
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.source import load_splits
@@ -17,7 +18,6 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import DATA
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData
-from fmnist_optuna.training.loop import train
 
 pytestmark = [
     pytest.mark.slow,

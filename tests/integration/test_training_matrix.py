@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from matrix_rows import IN_EVERY_SUITE, ROWS, Row
+from one_training import train
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
@@ -23,7 +24,6 @@ from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.hooks import check_hooks
-from fmnist_optuna.training.loop import train
 
 pytestmark = [pytest.mark.usefixtures("one_thread")]
 
@@ -117,7 +117,7 @@ def run_stock(row: Row, arrays: Arrays, folder: Path) -> Run:
 
 
 def run_engine(row: Row, data: ResidentData, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """As a worker does it: `build_model`, hooks, `train`."""
+    """As a worker does it: `build_model`, hooks, a training."""
 
     monkeypatch.setattr(sys.modules[__name__], "make_row_model", row.model, raising=False)
     spec = parse_spec(

@@ -6,11 +6,11 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from one_training import train
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData
-from fmnist_optuna.training.loop import train
 from fmnist_optuna.training.weights import hash_weights, load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
