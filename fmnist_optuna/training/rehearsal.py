@@ -25,7 +25,7 @@ from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.first_steps import try_values
 from fmnist_optuna.training.loss import bind_loss
-from fmnist_optuna.training.pausing import check_pause
+from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
