@@ -73,7 +73,8 @@ def describe_parked(step: Step) -> str:
 def describe_decided(decided: DecidedRung) -> str:
     """A decision in one line: `rung 4: 9 cells, 4 cut, the best has 88.2 %`."""
     best = "" if decided.leader_value is None else f", the best has {format_percent(decided.leader_value, 1)}"
-    return f"rung {decided.rung}: {count(decided.n_parked, 'cell')}, {decided.n_cut:,} cut{best}"
+    how = f"{decided.n_cut:,} cut" if decided.n_cut else "all go on" if decided.n_parked > 1 else "goes on"
+    return f"rung {decided.rung}: {count(decided.n_parked, 'cell')}, {how}{best}"
 
 
 def describe_climb(climb: Climb) -> str:

@@ -3,9 +3,13 @@
 The cells of the lowest rung at which any are parked are decided together, once no other cell is on its way to that
 rung. What is decided is a pure function of the rows, so it is of no account who decides, when, or how many workers
 there are. A decision that is repeated finds nothing that is parked at that rung.
+
+While a worker has nothing to do, cells that go on whatever the last ones to come will have are let on ahead of that
+decision. It then counts them among those that are beyond the rung, so it cuts the same cells as without.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 from sqlalchemy import and_, func, insert, or_, select, update
@@ -22,14 +26,14 @@ NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
 
 @dataclass(frozen=True)
 class DecidedRung:
-    """One decision over the cells that were parked at a rung.
+    """One decision over the cells that were parked at a rung, or over some that were let on ahead of it.
 
     Args:
         decision_id: Grows with time.
         rung: In epochs.
         decided_at: Seconds since 1970 UTC.
         n_parked: Number of cells that it was about.
-        n_cut: Number of those that go no further.
+        n_cut: Number of those that go no further; 0 for those that were let on ahead.
         leader: cell_id of the best; "" if no value at the rung was finite.
         leader_value: Its val_accuracy at the rung, 0..1; None without one.
         margin: By how much less a cell was allowed to promise.
@@ -84,17 +88,30 @@ class Rungs(StudyPart):
         with self.storage.read() as connection:  # a look without a lock, as whoever waits looks often
             if self._find_ready(connection) is None:
                 return None
-        study = select(studies.c.study_id).where(studies.c.study_id == self.study_id)
         with self.storage.write() as connection:
-            # On Postgres one at a time; on SQLite every transaction that writes has the database for itself.
-            connection.execute(study.with_for_update(key_share=True))
+            self._lock(connection)
             rung = self._find_ready(connection)
             if rung is None:
                 return None
             field = self._read_field(connection, rung)
-            if self._lacks_one(connection, rung, field):
+            if self._count_lacking(connection, rung, field):
                 return None
-            return self._apply(connection, rung, rule.decide(field.standings, field.finished_scores))
+            decision = rule.decide(field.standings, field.finished_scores)
+            return self._apply(connection, rung, decision, self._parked(connection, rung))
+
+    @retrying
+    def let_on_ahead(self, rule: LadderRule) -> DecidedRung | None:
+        """Let cells go on that the decision of their rung cannot cut any more; None if there are none.
+
+        For workers that would only wait: the best few of a rung are known when all but one or two have come.
+        """
+        with self.storage.read() as connection:
+            if self._find_ahead(connection, rule) is None:
+                return None
+        with self.storage.write() as connection:
+            self._lock(connection)
+            found = self._find_ahead(connection, rule)
+            return None if found is None else self._apply(connection, *found)
 
     @retrying
     def field(self, rung: int) -> Field:
@@ -155,29 +172,62 @@ class Rungs(StudyPart):
         with self.storage.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
+    def _lock(self, connection: Connection) -> None:
+        """On Postgres one at a time; on SQLite every transaction that writes has the database for itself."""
+        study = select(studies.c.study_id).where(studies.c.study_id == self.study_id)
+        connection.execute(study.with_for_update(key_share=True))
+
     def _find_ready(self, connection: Connection) -> int | None:
         """The lowest rung at which a cell is parked, if none is below it that was not cut."""
         lowest = select(func.min(cells.c.rung)).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
         rung: int | None = connection.execute(lowest).scalar()
-        if rung is None:
-            return None
         # Parked ones too: on Postgres one may have been parked below since the first statement.
+        return None if rung is None or self._count_below(connection, rung) else rung
+
+    def _find_ahead(self, connection: Connection, rule: LadderRule) -> tuple[int, Decision, list[str]] | None:
+        """The lowest rung with parked cells that go on in any case, its decision so far, and who they are."""
+        parked_at = select(cells.c.rung).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
+        for rung in connection.execute(parked_at.distinct().order_by(cells.c.rung)).scalars().all():
+            if self._count_below(connection, rung) >= rule.keep:
+                return None  # and at each higher rung there are more
+            # Read first: on Postgres one may come to the rung meanwhile, and then counts as one that is still to come.
+            racing = self._racing(connection)
+            field = self._read_field(connection, rung)
+            n_to_come = sum(cell_id not in field.standings for cell_id in racing)
+            decision = rule.decide_ahead(field.standings, field.finished_scores, n_to_come)
+            ahead = [cell_id for cell_id in self._parked(connection, rung) if decision.keeps(field.standings[cell_id])]
+            if ahead:
+                return rung, decision, ahead
+        return None
+
+    def _racing(self, connection: Connection) -> list[str]:
+        """The cells that have no result and were not cut."""
+        racing = (cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.cut_at.is_(None))
+        return list(connection.execute(select(cells.c.cell_id).where(*racing)).scalars())
+
+    def _count_below(self, connection: Connection, rung: int) -> int:
+        """How many cells may still come to a rung."""
         below = select(func.count()).where(
             cells.c.study_id == self.study_id,
             cells.c.state.in_(UNFINISHED),
             cells.c.rung < rung,
             cells.c.cut_at.is_(None),
         )
-        return None if connection.execute(below).scalar_one() else rung
+        return int(connection.execute(below).scalar_one())
 
-    def _lacks_one(self, connection: Connection, rung: int, field: Field) -> bool:
-        """Whether a cell that was beyond a rung is trained anew and has not come there again: its value is missing."""
+    def _count_lacking(self, connection: Connection, rung: int, field: Field) -> int:
+        """How many cells that were beyond a rung are trained anew and have not come there again: values are missing."""
         beyond = select(cells.c.cell_id).where(
             cells.c.study_id == self.study_id,
             cells.c.state.in_((State.WAITING, State.RUNNING)),
             cells.c.rung >= rung,
         )
-        return any(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
+        return sum(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
+
+    def _parked(self, connection: Connection, rung: int) -> list[str]:
+        """The cells that are parked at a rung."""
+        parked = (cells.c.study_id == self.study_id, cells.c.state == State.PARKED, cells.c.rung == rung)
+        return list(connection.execute(select(cells.c.cell_id).where(*parked)).scalars())
 
     def _read_field(self, connection: Connection, rung: int) -> Field:
         own = select(cells.c.cell_id, cells.c.trial_id, cells.c.result, cells.c.value).where(
@@ -200,27 +250,24 @@ class Rungs(StudyPart):
                 finished[row.cell_id] = row.value
         return Field(standings, finished)
 
-    def _apply(self, connection: Connection, rung: int, decision: Decision) -> DecidedRung:
-        """Let the parked cells of a rung wait again: some to go on, the others to be pruned where they stand."""
-        parked = (cells.c.study_id == self.study_id, cells.c.state == State.PARKED, cells.c.rung == rung)
-        found = connection.execute(select(cells.c.cell_id).where(*parked)).scalars().all()
-        cut = [cell_id for cell_id in found if cell_id in decision.cut]
+    def _apply(self, connection: Connection, rung: int, decision: Decision, found: Collection[str]) -> DecidedRung:
+        """Let parked cells of a rung wait again: some to go on, the others to be pruned where they stand."""
         made = insert(decisions).values(
             study_id=self.study_id,
             rung=rung,
             decided_at=self.storage.now,
             n_parked=len(found),
-            n_cut=len(cut),
+            n_cut=sum(cell_id in decision.cut for cell_id in found),
             leader=decision.leading_cell or "",
             leader_value=decision.leader,
             margin=decision.margin,
             kept_from=decision.kept_from,
         )
         decided = DecidedRung(*connection.execute(made.returning(*_DECIDED)).one())
-        connection.execute(update(cells).where(*parked).values(state=State.WAITING))
-        for cell_id in cut:
+        for cell_id in found:
             mine = update(cells).where(cells.c.study_id == self.study_id, cells.c.cell_id == cell_id)
-            connection.execute(mine.values(cut_at=rung, decision_id=decided.decision_id))
+            how = {"cut_at": rung, "decision_id": decided.decision_id} if cell_id in decision.cut else {}
+            connection.execute(mine.values(state=State.WAITING, **how))
         return decided
 
 

@@ -15,7 +15,7 @@ few of a rung go on whatever they promise, so that noise among them cuts none.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fmnist_optuna.wording import format_percent, format_points
 
@@ -58,6 +58,10 @@ class Decision:
     margin: float
     kept_from: float | None
     cut: Mapping[str, Standing]
+
+    def keeps(self, standing: Standing) -> bool:
+        """Whether a cell is among those that go on whatever they promise."""
+        return standing.now is not None and self.kept_from is not None and standing.now >= self.kept_from
 
 
 @dataclass(frozen=True)
@@ -130,17 +134,35 @@ class LadderRule:
             finished_scores: By cell, final values of those that ended by this rung; they are never cut. A cell that
                 ended later does not belong here: its final value would be held against cells of few epochs.
         """
+        ahead = self.decide_ahead(standings, finished_scores, 0)
+        cut = [cell for cell in sorted(standings) if self.is_cut(standings[cell], ahead.leader, ahead.kept_from)]
+        return replace(ahead, cut={cell: standings[cell] for cell in cut})
+
+    def decide_ahead(
+        self, standings: Mapping[str, Standing], finished_scores: Mapping[str, float | None], n_to_come: int
+    ) -> Decision:
+        """Who goes on whatever the others will have: those with at least `kept_from`, which may be nobody.
+
+        Of the best `keep` so far, each cell that is still to come may push one out, and no more.
+
+        Args:
+            standings: As of `decide`, of the cells that have come so far.
+            finished_scores: As of `decide`.
+            n_to_come: How many more may come to the rung or end on the way to it, >= 0.
+
+        Returns:
+            Nobody is cut; the leader and the margin are those of now.
+        """
         values = {cell: standing.now for cell, standing in standings.items()} | dict(finished_scores)
         ranked = sorted((-value, cell) for cell, value in values.items() if value is not None and math.isfinite(value))
         leader, leading_cell = (-ranked[0][0], ranked[0][1]) if ranked else (None, None)
-        kept_from = -ranked[min(self.keep, len(ranked)) - 1][0] if ranked and self.keep else None
-        cut = [cell for cell in sorted(standings) if self.is_cut(standings[cell], leader, kept_from)]
+        n_kept = min(self.keep - n_to_come, len(ranked))
         return Decision(
             leader=leader,
             leading_cell=leading_cell,
             margin=0.0 if leader is None else self.margin_below(leader),
-            kept_from=kept_from,
-            cut={cell: standings[cell] for cell in cut},
+            kept_from=-ranked[n_kept - 1][0] if n_kept > 0 else None,
+            cut={},
         )
 
 

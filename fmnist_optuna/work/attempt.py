@@ -17,6 +17,7 @@ from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
+from fmnist_optuna.ledger.rungs import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.search.cell import Params, trial_seed
@@ -137,10 +138,20 @@ def _park(session: Session, running: RunningTrial) -> None:
 def decide_rung(session: Session) -> bool:
     """Decide the lowest rung with parked cells, unless others are on their way to it; whether this call did."""
     decided = None if session.ladder is None else session.rungs.decide(session.ladder)
+    return _log_decided("rung_decided", decided)
+
+
+def let_on_ahead(session: Session) -> bool:
+    """Let cells go on that the others on their way to a rung cannot have cut any more; whether there were any."""
+    decided = None if session.ladder is None else session.rungs.let_on_ahead(session.ladder)
+    return _log_decided("went_on_ahead", decided)
+
+
+def _log_decided(event: str, decided: DecidedRung | None) -> bool:
     if decided is None:
         return False
     how: dict[str, object] = {"rung": decided.rung, "cells": decided.n_parked, "cut": decided.n_cut}
-    log_event(logger, logging.INFO, "rung_decided", **how, leader=decided.leader_value)
+    log_event(logger, logging.INFO, event, **how, leader=decided.leader_value)
     return True
 
 

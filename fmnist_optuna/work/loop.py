@@ -15,7 +15,7 @@ from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import Objective, decide_rung, run_attempt
+from fmnist_optuna.work.attempt import Objective, decide_rung, let_on_ahead, run_attempt
 from fmnist_optuna.work.order import WorkerOrder
 
 logger = logging.getLogger(__name__)
@@ -103,9 +103,11 @@ def work(
 
 
 def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) -> None:
-    """Where nothing could be claimed: decide a rung, take cells back from the dead, or wait."""
+    """Where nothing could be claimed: decide a rung, let cells on ahead, take cells back from the dead, or wait."""
     if counts.waiting > 0:  # another one is just claiming it, or has just given it back
         leave.wait(WAIT_SLICE_SECONDS)
-    elif not (counts.parked > 0 and decide_rung(session)) and not session.recovery.requeue_dead():
+        return
+    is_found = counts.parked > 0 and (decide_rung(session) or let_on_ahead(session))
+    if not is_found and not session.recovery.requeue_dead():
         session.presence.touch(session.name)
         leave.wait(RUNG_POLL_SECONDS if counts.parked > 0 else session.storage.timing.poll_seconds)

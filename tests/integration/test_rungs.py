@@ -27,6 +27,7 @@ from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import LadderRule
+from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.attempt import decide_rung, run_attempt
@@ -68,6 +69,13 @@ def run_all(session: Session) -> None:
     """Carry claims through until nothing is left, as the loop of a worker does."""
     while run_next(session) is not None or decide_rung(session):
         pass
+
+
+class LeaveWhenIdle(LeaveRequest):
+    """A worker leaves where it would wait."""
+
+    def wait(self, seconds: float) -> None:
+        self.set()
 
 
 def work_on(number: int, url: str, study: str) -> WorkerEnd:
@@ -245,3 +253,69 @@ def test_a_decision_waits_for_a_leader_that_was_lost(new_session: Sessions) -> N
     decided = session.rungs.decide(rule_of(session))
     assert decided is not None
     assert (decided.leader, decided.leader_value, decided.n_parked) == (leader.cell_id, 0.8, 1)
+
+
+def test_cells_that_cannot_be_cut_go_on_ahead(new_session: Sessions) -> None:
+    """With two on their way the best goes on, with one the second too; the decision cuts whom it cuts without that."""
+    session = new_session("one", spec=ladder_spec(6))
+    rule = rule_of(session)
+    claims = [claim_cell(session) for _ in range(6)]
+    curves = [(0.5, 0.6), (0.5, 0.8), (0.6, 0.7), (0.4, 0.41)]
+    for claim, curve in zip(claims[:3], curves[:3], strict=True):
+        climb(session, claim, curve)
+    assert session.rungs.let_on_ahead(rule) is None  # three are on their way, and three are kept
+    climb(session, claims[3], curves[3])
+    best = session.rungs.let_on_ahead(rule)
+    assert best is not None
+    assert (best.rung, best.n_parked, best.n_cut, best.kept_from) == (RUNG, 1, 0, 0.8)
+    assert session.rungs.let_on_ahead(rule) is None
+    again = claim_cell(session)
+    assert (again.cell_id, again.rung, again.attempt) == (claims[1].cell_id, RUNG, 1)
+    assert session.rungs.decide(rule) is None
+    climb(session, claims[4], (0.5, 0.62))
+    second = session.rungs.let_on_ahead(rule)
+    assert second is not None
+    assert (second.n_parked, second.kept_from) == (1, 0.7)
+    assert verify_study(session).problems == ()
+    climb(session, claims[5], (0.5, 0.65))
+    decided = session.rungs.decide(rule)
+    assert decided is not None
+    assert (decided.leader, decided.n_parked, decided.n_cut, decided.kept_from) == (claims[1].cell_id, 4, 3, 0.65)
+    cut_at = [read_cell(session.storage, claim.cell_id).cut_at for claim in claims]
+    assert cut_at == [RUNG, None, None, RUNG, RUNG, None]
+    assert verify_study(session).problems == ()
+
+
+@ON_SQLITE
+def test_a_leader_that_was_lost_counts_as_on_its_way(new_session: Sessions) -> None:
+    """It was beyond the rung, and what it has there is not known until it has come again."""
+    session = new_session("one", spec=ladder_spec(2))
+    leader, other = claim_cell(session), claim_cell(session)
+    climb(session, leader, (0.7, 0.8))
+    climb(session, other)
+    assert session.rungs.decide(rule_of(session)) is not None
+    again = session.ledger.claim("worker", session.record.generation, [leader.cell_id])
+    assert again is not None
+    (held,) = session.ledger.held_cells()
+    assert session.recovery.requeue(held, KILLED)
+    create_study(session.storage, ladder_spec(6))
+    new = [claim for claim in (claim_cell(session) for _ in range(6)) if claim.trial_id is None and claim.rung == 0]
+    for claim, last in zip(new[:2], (0.75, 0.5), strict=True):
+        climb(session, claim, (0.4, last))
+    assert session.rungs.let_on_ahead(rule_of(session)) is None  # two on their way, and the one that was lost
+
+
+@ON_SQLITE
+def test_a_worker_that_finds_nothing_lets_cells_on(new_session: Sessions) -> None:
+    """One cell is held by somebody else; the best two of the others are trained to the next rung, and no further."""
+    session = new_session("one", spec=ladder_spec(5))
+    held = claim_cell(session)
+    leave = LeaveWhenIdle()
+    assert work(session, ladder_objective, leave, session.record.generation) is WorkerEnd.STOPPED
+    assert sorted(cell.rung for cell in session.history.cells()) == [0, RUNG, RUNG, 2 * RUNG, 2 * RUNG]
+    assert verify_study(session).problems == ()
+    assert [decided.n_cut for decided in session.rungs.decided()] == [0]
+    run_attempt(session, held, ladder_objective, lambda: False, session.record.generation)
+    run_all(session)
+    assert verify_study(session).problems == ()
+    assert cut_cells(session) == expected_cuts(session.record.spec)

@@ -206,3 +206,35 @@ def test_the_best_few_go_on_whatever_they_promise() -> None:
         assert list(decision.cut) == [*cut, "x"]
     assert replace(ABSOLUTE, keep=2).decide(rung, {"finished": 0.75}).kept_from == 0.75
     assert replace(ABSOLUTE, keep=2).decide({}, {}).kept_from is None
+
+
+def test_who_is_among_the_best_whoever_comes_goes_on_ahead() -> None:
+    """Of the best three, one that is still to come can push out the third, two can push out the second as well."""
+    rule = replace(ABSOLUTE, keep=3)
+    come = {name: Standing(now, None) for name, now in [("a", 0.8), ("b", 0.7), ("c", 0.6), ("d", 0.5)]}
+    assert [rule.decide_ahead(come, {}, n).kept_from for n in range(5)] == [0.6, 0.7, 0.8, None, None]
+    assert rule.decide_ahead(come, {"e": 0.9}, 1).kept_from == 0.8  # finished cells take places
+    assert rule.decide_ahead({"a": come["a"]}, {}, 1).kept_from == 0.8  # of fewer than are kept, all
+    assert rule.decide_ahead({"a": DIVERGED}, {}, 1).kept_from is None
+    assert rule.decide_ahead(come, {}, 1) == Decision(0.8, "a", 0.0, 0.7, {})
+
+
+@given(rules=RULES, keep=st.integers(0, 4), come=RUNGS, late=RUNGS, finished=FINISHED, n_finish=st.integers(0, 3))
+def test_who_goes_on_ahead_is_never_cut(
+    rules: LadderRule,
+    keep: int,
+    come: dict[str, Standing],
+    late: dict[str, Standing],
+    finished: dict[str, float | None],
+    n_finish: int,
+) -> None:
+    """Whatever the others have when they come, or if they end on the way."""
+    rule = replace(rules, keep=keep)
+    late = {f"late {cell}": standing for cell, standing in late.items()}
+    early = dict(list(finished.items())[n_finish:])
+    ahead = rule.decide_ahead(come, early, len(late) + len(finished) - len(early))
+    in_the_end = rule.decide(come | late, finished)
+    for cell, standing in come.items():
+        if ahead.keeps(standing):
+            assert in_the_end.keeps(standing)
+            assert cell not in in_the_end.cut
