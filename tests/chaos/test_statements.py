@@ -31,7 +31,7 @@ from small_study import (
     set_cell,
 )  # fmt: skip
 from sqlalchemy import event
-from victims import Ending, attempt, decide, die_at, requeue, store_stub_weights, sweep
+from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
 
 from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.errors import StorageError
@@ -40,7 +40,7 @@ from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import decide_rung
+from fmnist_optuna.work.attempt import decide_rung, let_on_ahead
 from fmnist_optuna.work.running_trial import RunningTrial
 
 pytestmark = pytest.mark.chaos
@@ -117,12 +117,13 @@ def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending,
     tally(kills=len(names) - first, cells=len(names) - first)
 
 
-@pytest.mark.parametrize("left", ["on its way", "parked", "goes on", "is cut"])
+@pytest.mark.parametrize("left", ["on its way", "parked", "let on ahead", "goes on", "is cut"])
 @POSTGRES_SLOW
 def test_rungs_may_be_interrupted_before_every_statement(scenes: Scenes, left: str, tally: Callable[..., None]) -> None:
     """Parking, deciding, going on and cutting: whoever dies there costs one further attempt at most, and no result."""
-    act: Callable[..., object] = decide if left == "parked" else attempt
-    arguments = {"on its way": ("parked",), "parked": ()}.get(left, ("complete",))
+    deciders: dict[str, Callable[..., object]] = {"parked": decide_rung, "let on ahead": let_on_ahead}
+    act = deciders.get(left, attempt)
+    arguments = () if left in deciders else ("parked",) if left == "on its way" else ("complete",)
     whole = scenes.new(LADDER)
     leave_at_rung(whole, left)
     n_steps = len(die_at(whole, None, act, *arguments).names)
@@ -140,7 +141,7 @@ def test_rungs_may_be_interrupted_before_every_statement(scenes: Scenes, left: s
 
 
 def leave_at_rung(session: Session, where: str) -> None:
-    """A cell that waits, that is parked, that goes on, or that goes no further."""
+    """A cell that waits, that is parked, which is all that letting on needs, that goes on, or that goes no further."""
     if where == "on its way":
         return
     claim = claim_cell(session)
@@ -149,7 +150,7 @@ def leave_at_rung(session: Session, where: str) -> None:
         assert session.ledger.record_epoch(claim, trial_id, epoch_of(number, 0.5)) is not None
         session.optuna_storage.set_trial_intermediate_value(trial_id, number, 0.5)
     assert session.ledger.park(claim, trial_id, 2)
-    if where != "parked":
+    if where in ("goes on", "is cut"):
         assert decide_rung(session)
     if where == "is cut":  # the only cell leads, so that a decision would not
         set_cell(session.storage, claim.cell_id, cut_at=2)

@@ -32,7 +32,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.attempt import decide_rung, run_attempt
+from fmnist_optuna.work.attempt import run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
@@ -107,11 +107,6 @@ def attempt(session: Session, ending: Ending = "complete") -> bool:
         return False
     run_attempt(session, claim, StubObjective(ending), lambda: False, session.record.generation)
     return True
-
-
-def decide(session: Session) -> None:
-    """Decide what is parked."""
-    decide_rung(session)
 
 
 def requeue(session: Session) -> None:
