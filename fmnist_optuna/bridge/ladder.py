@@ -3,6 +3,9 @@
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from operator import itemgetter
+from statistics import stdev
 
 import optuna
 from optuna.pruners import BasePruner
@@ -28,8 +31,10 @@ class LadderPruner(BasePruner):
     Args:
         first_rung: Number of reports at the first rung, >= 1; each further rung has twice as many.
         kappa: How many times the last gain is trusted to come again, >= 0; more is more cautious.
-        margin: >= 0; in standard errors of the best value if `n_validation` is given, else in the unit of the values.
-        n_validation: Number of examples that an accuracy or a share of errors, 0..1, is counted over, >= 1.
+        margin: >= 0; a number of standard errors of the best value if `n_validation` is given, else of standard
+            deviations of the best trial's reports since the rung before, at least its last two.
+        n_validation: Number of examples that an accuracy or a share of errors, 0..1, is counted over, >= 1; None for
+            other values, as a loss.
         max_reports: Of a trial, >= 1: its last report is no rung. None if trials have no common number.
 
     Raises:
@@ -69,14 +74,22 @@ class LadderPruner(BasePruner):
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         standing = stand_at(rung, _read_reports(trial, sign))
         others = study.get_trials(deepcopy=False, states=COUNTING)
-        values = [_value_at(rung, other, sign) for other in others if other.number != trial.number]
-        leader = max((value for value in [*values, standing.now] if value is not None), default=None)
+        ranked = [(_value_at(rung, other, sign), other) for other in others if other.number != trial.number]
+        values = [(value, each) for value, each in [*ranked, (standing.now, trial)] if value is not None]
+        leader, leading = max(values, key=itemgetter(0), default=(None, trial))
         if leader is not None and self._rule.n_validation is not None and not 0 <= sign * leader <= 1:
             raise UsageError(
                 f"LadderPruner: with n_validation values must be from 0 to 1, but the best at report {rung} is "
-                f"{sign * leader:g}; leave n_validation out, and margin is in the unit of the values."
+                f"{sign * leader:g}; leave n_validation out, and margin is counted in the spread of the values."
             )
-        return self._rule.is_cut(standing, leader)
+        return self._rule_for(_read_reports(leading, sign)[:rung]).is_cut(standing, leader)
+
+    def _rule_for(self, reports: Sequence[float]) -> LadderRule:
+        """The rule with its margin in the unit of the values: those that the best trial reported up to the rung."""
+        if self._rule.n_validation is not None or self._rule.margin == 0:
+            return self._rule
+        last = [value for value in reports[-max(2, len(reports) // 2) :] if math.isfinite(value)]
+        return replace(self._rule, margin=self._rule.margin * (stdev(last) if len(last) > 1 else 0.0))
 
 
 def _check(name: str, value: float, lowest: int) -> None:

@@ -73,6 +73,21 @@ def test_the_margin_is_in_standard_errors_of_shares(direction: Direction) -> Non
     assert found == [None, None, 2]
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_margin_of_other_values_is_in_their_spread(sign: float) -> None:
+    """The best trial's third and fourth report differ by 0.2, so that their standard deviation is 0.1414."""
+    study = make_study(LadderPruner(kappa=0.0, margin=1.0), "maximize" if sign > 0 else "minimize")
+    curves = [(3.0, 4.0, 4.8, 5.0), (3.0, 4.0, 4.859, 4.0), (3.0, 4.0, 4.858, 4.0)]
+    found = [train(study, [sign * value for value in (*curve, curve[-1])]) for curve in curves]
+    assert found == [None, None, 4]
+
+
+def test_a_best_trial_of_one_report_has_no_spread() -> None:
+    """What is worse by anything is cut."""
+    study = make_study(LadderPruner(first_rung=1, margin=9.0))
+    assert [train(study, curve) for curve in ((5.0,), (4.99,), (5.0,))] == [None, 1, None]
+
+
 def test_a_rung_is_compared_with_the_same_rung() -> None:
     """That the first ended at 0.85 takes nothing from one that has as much as it had at its second report."""
     study = make_study(LadderPruner(kappa=0.0))
