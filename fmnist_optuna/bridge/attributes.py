@@ -5,18 +5,19 @@ An epoch is 0-based inside; on a trial it is counted from 1, as those read it wh
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.ledger.records import Attempt, TrialAttributes
+from fmnist_optuna.ledger.records import Attempt, Leg, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.search.metric import Epoch
 
-BEST_EPOCH = "best_epoch"
+BEST_EPOCH, LEGS = "best_epoch", "legs"
 
 
 def is_foreign(trial: FrozenTrial) -> bool:
@@ -29,6 +30,8 @@ def stored_attributes(attributes: TrialAttributes) -> dict[str, object]:
     stored = {name: value for name, value in vars(attributes).items() if value is not None}
     if attributes.best_epoch is not None:
         stored[BEST_EPOCH] = attributes.best_epoch + 1
+    if attributes.legs is not None:
+        stored[LEGS] = [vars(leg) for leg in attributes.legs]
     return stored
 
 
@@ -39,7 +42,13 @@ def read_attributes(trial: FrozenTrial) -> TrialAttributes:
     stored = {field.name: trial.user_attrs.get(field.name) for field in dataclasses.fields(TrialAttributes)}
     if (best_epoch := stored[BEST_EPOCH]) is not None:
         stored[BEST_EPOCH] = int(best_epoch) - 1
+    stored[LEGS] = read_legs(trial.user_attrs) or None
     return TrialAttributes(**stored)
+
+
+def read_legs(user_attributes: Mapping[str, Any]) -> tuple[Leg, ...]:
+    """Where a trial with these attributes went on after a pause."""
+    return tuple(Leg(**leg) for leg in user_attributes.get(LEGS, ()))
 
 
 def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, epochs: Sequence[Epoch] = ()) -> Attempt:

@@ -1,6 +1,6 @@
 """What the ledger tells and is told: cells, attempts at them, their epochs; claims and what they may last."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fmnist_optuna.json_value import Json
@@ -130,11 +130,26 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Leg:
+    """Where a trial went on after a pause.
+
+    Args:
+        n_epochs: That it had by then.
+        began: Seconds since 1970 UTC, by the worker's clock, as the begin of the trial is.
+        worker: Who trained it from there.
+    """
+
+    n_epochs: int
+    began: float
+    worker: str
+
+
+@dataclass(frozen=True)
 class TrialAttributes:
     """What is noted on a trial of ours beside what Optuna keeps of every trial; None is what was not noted.
 
     Args:
-        worker: Who trains it.
+        worker: Who trains it, up to its first pause.
         attempt: Which attempt at its cell, from 1.
         seed: Of its training.
         environment: What its numbers depend on beside seed, data and code.
@@ -149,6 +164,7 @@ class TrialAttributes:
         exit_code: Of a killed worker, as multiprocessing has it, if somebody saw its end.
         killed_for_memory: Whether the kernel counted a kill meanwhile.
         kept_epochs: Number of epochs that an earlier attempt trained, and that this one goes on from.
+        legs: Where it went on after a pause, in that order; the trial itself tells of its first leg.
     """
 
     worker: str | None = None
@@ -166,6 +182,7 @@ class TrialAttributes:
     exit_code: int | None = None
     killed_for_memory: bool | None = None
     kept_epochs: int | None = None
+    legs: Sequence[Leg] | None = None
 
 
 @dataclass(frozen=True)

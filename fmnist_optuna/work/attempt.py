@@ -59,7 +59,7 @@ def run_attempt(
     outcome: Outcome | None = None
     try:
         with bound_fields(**ids), Renewal(running, lambda: session.presence.touch(session.name)):
-            outcome = _checked(_train(objective, seed, running))
+            outcome = _checked(_train(session, objective, seed, running))
     except StorageError:
         raise
     except LostCellError:
@@ -111,14 +111,14 @@ def _checked(outcome: Outcome | None) -> Outcome | None:
     return outcome
 
 
-def _train(objective: Objective, seed: int, running: RunningTrial) -> Outcome | None:
+def _train(session: Session, objective: Objective, seed: int, running: RunningTrial) -> Outcome | None:
     """Run the objective, which pauses where the cell is cut too; a cell that has come there already trains no more."""
     claim = running.claim
-    if claim.cut_at is None:
-        return objective(claim.params, seed, running)
-    if running.n_recorded < claim.cut_at:
+    if claim.cut_at is None or running.n_recorded < claim.cut_at:
+        if claim.trial_id is not None:
+            running.go_on(session.name)
         outcome = objective(claim.params, seed, running)
-        if outcome is None or outcome.state is not State.PARKED:
+        if claim.cut_at is None or outcome is None or outcome.state is not State.PARKED:
             return outcome
     running.note(TrialAttributes(reason="pruned"))
     return Outcome(State.PRUNED, reason="pruned")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import optuna
 
+from fmnist_optuna.bridge.attributes import read_legs
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import note
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.cells import Ledger
-from fmnist_optuna.ledger.records import Claim, TrialAttributes
+from fmnist_optuna.ledger.records import Claim, Leg, TrialAttributes
 from fmnist_optuna.ledger.states import Reason
 from fmnist_optuna.log import log_event
 from fmnist_optuna.search.metric import Epoch
@@ -90,6 +91,15 @@ class RunningTrial:
                 self._tell_pruner(epoch)
             self.n_recorded += len(new)
         return self.ending is None
+
+    def go_on(self, worker: str) -> None:
+        """Note that a worker trains the trial from here, after a pause.
+
+        Raises:
+            LostCellError: The trial was finished by somebody else.
+        """
+        legs = read_legs(self.trial.user_attrs)
+        self.note(TrialAttributes(legs=(*legs, Leg(self.n_recorded, time.time(), worker))))
 
     def _tell_pruner(self, epoch: Epoch) -> bool:
         try:

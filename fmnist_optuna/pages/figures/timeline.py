@@ -1,7 +1,8 @@
-"""Which worker trained what, and when; of a study with rungs, how long each trial lived."""
+"""Which worker trained what, and when; of a study with rungs, also when each trial was paused there."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -11,34 +12,113 @@ from fmnist_optuna.pages.figures.style import ORANGE, STATE_COLORS, describe_poi
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.study.climb import Climb
 
-N_LIVES = 60  # rows at most; of more trials those with the fewest epochs are left out
+N_TRIALS = 60  # rows at most; those with the fewest epochs have none, and are seen with their workers
+N_NAMED = 30  # so many have a label each
+GAP = " "  # the empty row between workers and trials
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One leg of a trial: from its begin, or from where it went on, to a pause or its end.
+
+    Args:
+        attempt: The trial.
+        worker: Who trained it meanwhile.
+        first: Number of epochs that the trial had when the leg began.
+        last: The same when the leg ended.
+        began: Seconds since 1970 UTC.
+        ended: The same.
+    """
+
+    attempt: Attempt
+    worker: str
+    first: int
+    last: int
+    began: float
+    ended: float
+
+
+def list_bars(attempt: Attempt, newest: float) -> list[Bar]:
+    """The legs of a trial. One that ended with a pause lasted as long as its epochs: when it was paused is not noted.
+
+    Args:
+        newest: When anything was last seen of the study, in seconds since 1970 UTC; there a leg in training ends.
+    """
+    noted, n_epochs = attempt.attributes, len(attempt.epochs)
+    begins = [(noted.kept_epochs or 0, attempt.began, attempt.worker)]
+    begins += [(leg.n_epochs, leg.began, leg.worker) for leg in noted.legs or ()]
+    ends = [first for first, _, _ in begins[1:]]
+    bars = []
+    for (first, began, worker), last in zip(begins, [*ends, n_epochs], strict=True):
+        trained = sum(epoch.seconds for epoch in attempt.epochs[first:last])
+        bars.append(Bar(attempt, worker, first, last, began, began + trained))
+    if not _is_at_rung(attempt):
+        bars[-1] = Bar(attempt, worker, first, last, began, attempt.ended or max(newest, began + trained))
+    return bars
 
 
 def draw_timeline(overview: Overview) -> go.Figure | None:
-    """Draw a bar for each trial, in minutes. None without a trial.
+    """Draw a bar for each leg of each trial, in minutes. None without a trial.
 
-    Without rungs a worker has a row, and is idle where it has no bar. With them a trial is trained in several legs,
-    maybe by several workers, and when each leg was is not recorded: so a trial has a row, its bar is its life with all
-    pauses, and upright lines say when rungs were decided.
+    A worker has a row, and is idle where it has no bar. In a study with rungs a trial has a row as well, and is paused
+    where it has no bar; upright lines say when rungs were decided.
     """
     attempts = [attempt for attempt in overview.attempts if attempt.began]
     if not attempts:
         return None
+    newest = _find_newest(attempts, overview.climb)
+    bars = [bar for attempt in attempts for bar in list_bars(attempt, newest)]
+    names = {worker: f"worker {place}" for place, worker in enumerate(sorted({bar.worker for bar in bars}), start=1)}
+    trials = {} if overview.climb is None else _name_longest(attempts)
+    figure = _draw_bars(bars, names, trials)
+    rows = [*names.values(), *([GAP, *trials.values()] if trials else ())]
+    named = rows if len(trials) <= N_NAMED else [*names.values()]
+    figure.update_yaxes(autorange="reversed", type="category", categoryorder="array", categoryarray=rows)
+    figure.update_yaxes(tickvals=named)
+    height = 130 + 30 * len(names) if overview.climb is None else 160 + 14 * len(rows)
+    finish_figure(figure, height)
     if overview.climb is not None:
-        longest = sorted(attempts, key=lambda attempt: -len(attempt.epochs))[:N_LIVES]
-        return _draw_lives([attempt for attempt in attempts if attempt in longest], overview.climb)
-    workers = sorted({attempt.worker for attempt in attempts})
-    names = {worker: f"worker {place}" for place, worker in enumerate(workers, start=1)}
-    figure = _draw_bars(attempts, _find_newest(attempts), lambda attempt: names[attempt.worker])
-    figure.update_yaxes(categoryarray=list(names.values()))
-    finish_figure(figure, height=130 + 30 * len(workers))
+        _mark_decisions(figure, overview.climb, min(bar.began for bar in bars))
+        figure.update_layout(legend={"y": -60 / height, "yanchor": "top"}, margin={"b": 90})
     return figure
 
 
-def _draw_lives(attempts: Sequence[Attempt], climb: Climb) -> go.Figure:
-    newest = max([_find_newest(attempts), *(step.decided_at or 0.0 for step in climb.steps)])
-    figure = _draw_bars(attempts, newest, lambda attempt: str(attempt.number))
-    origin, height = _find_origin(attempts), 160 + 12 * len(attempts)
+def _name_longest(attempts: Sequence[Attempt]) -> dict[int, str]:
+    """The rows of trials, by trial number: the first of all, or of many those with the most epochs."""
+    longest = sorted(attempts, key=lambda attempt: -len(attempt.epochs))[:N_TRIALS]
+    return {attempt.number: f"trial {attempt.number}" for attempt in attempts if attempt in longest}
+
+
+def _draw_bars(bars: Sequence[Bar], workers: Mapping[str, str], trials: Mapping[int, str]) -> go.Figure:
+    """Each bar in the row of its worker and, if it has one, that of its trial; trials of a state have a colour.
+
+    Args:
+        workers: The row of each worker.
+        trials: The row of a trial, by its number.
+    """
+    origin, figure = min(bar.began for bar in bars), go.Figure()
+    drawn = [(bar, workers[bar.worker]) for bar in bars]
+    drawn += [(bar, trials[bar.attempt.number]) for bar in bars if bar.attempt.number in trials]
+    for state, group in itertools.groupby(sorted(drawn, key=_standing), key=_standing):
+        those = list(group)
+        figure.add_trace(
+            go.Bar(
+                base=[(bar.began - origin) / 60 for bar, _ in those],
+                x=[(bar.ended - bar.began) / 60 for bar, _ in those],
+                y=[row for _, row in those],
+                orientation="h",
+                name=state,
+                marker={"color": STATE_COLORS[state], "line": {"width": 0.5, "color": "#ffffff"}},
+                hovertext=[_describe_bar(bar, workers[bar.worker]) for bar, _ in those],
+                hoverinfo="text",
+            )
+        )
+    figure.update_layout(barmode="overlay", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.update_xaxes(title_text="minutes since the first trial began", title_standoff=4)
+    return figure
+
+
+def _mark_decisions(figure: go.Figure, climb: Climb, origin: float) -> None:
     for step in climb.steps:
         if step.decided_at is not None and step.decided_at > origin:
             figure.add_vline(
@@ -46,62 +126,38 @@ def _draw_lives(attempts: Sequence[Attempt], climb: Climb) -> go.Figure:
                 line={"color": ORANGE, "width": 1, "dash": "dot"},
                 annotation={"text": str(step.rung), "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "center"},
             )
-    figure.update_layout(legend={"y": -60 / height, "yanchor": "top"})
-    figure.update_yaxes(title_text="trial", type="category", showticklabels=len(attempts) <= N_LIVES // 2)
-    figure.update_yaxes(categoryarray=[str(attempt.number) for attempt in attempts])
-    finish_figure(figure, height)
-    figure.update_layout(margin={"b": 90})
-    return figure
 
 
-def _draw_bars(attempts: Sequence[Attempt], newest: float, row_of: Callable[[Attempt], str]) -> go.Figure:
-    """One bar for each trial, in the row that a function names; trials of a state have a colour.
+def _standing(drawn: tuple[Bar, str]) -> State:
+    return drawn[0].attempt.standing
+
+
+def _is_at_rung(attempt: Attempt) -> bool:
+    """Whether its last leg ended with a pause: it is parked, or was cut later."""
+    return attempt.rung is not None and attempt.standing in (State.PARKED, State.PRUNED)
+
+
+def _find_newest(attempts: Sequence[Attempt], climb: Climb | None) -> float:
+    decided = [step.decided_at or 0.0 for step in climb.steps] if climb else []
+    legs = [leg.began for attempt in attempts for leg in attempt.attributes.legs or ()]
+    return max([*(attempt.ended or attempt.began for attempt in attempts), *legs, *decided])
+
+
+def _describe_bar(bar: Bar, worker: str) -> str:
+    """What is shown where the pointer is over a bar.
 
     Args:
-        newest: When anything was last seen of the study, in seconds since 1970 UTC; a running trial's bar ends there.
+        worker: As the figure names it.
     """
-    origin, figure = _find_origin(attempts), go.Figure()
-    for state, group in itertools.groupby(sorted(attempts, key=_standing), key=_standing):
-        bars = list(group)
-        figure.add_trace(
-            go.Bar(
-                base=[(a.began - origin) / 60 for a in bars],
-                x=[((a.ended or newest) - a.began) / 60 for a in bars],
-                y=[row_of(a) for a in bars],
-                orientation="h",
-                name=state,
-                marker={"color": STATE_COLORS[state], "line": {"width": 0.5, "color": "#ffffff"}},
-                hovertext=[_describe_bar(a, newest) for a in bars],
-                hoverinfo="text",
-            )
-        )
-    figure.update_layout(barmode="overlay", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    figure.update_xaxes(title_text="minutes since the first trial began", title_standoff=4)
-    figure.update_yaxes(autorange="reversed", categoryorder="array")
-    return figure
-
-
-def _standing(attempt: Attempt) -> State:
-    return attempt.standing
-
-
-def _find_origin(attempts: Sequence[Attempt]) -> float:
-    return min(attempt.began for attempt in attempts)
-
-
-def _find_newest(attempts: Sequence[Attempt]) -> float:
-    return max(attempt.ended or attempt.began for attempt in attempts)
-
-
-def _describe_bar(attempt: Attempt, newest: float) -> str:
-    """What is shown where the pointer is over a bar."""
-    seconds = (attempt.ended or newest) - attempt.began
+    attempt = bar.attempt
     why = attempt.attributes.reason
     reason = f" ({why})" if why and why != attempt.state else ""
-    if attempt.rung is not None and attempt.standing in (State.PARKED, State.PRUNED):
+    if _is_at_rung(attempt):
         reason = f" at epoch {attempt.rung}"
-    point, trained = describe_point(attempt.params), sum(epoch.seconds for epoch in attempt.epochs)
+    trained = sum(epoch.seconds for epoch in attempt.epochs)
+    epochs = f"epochs {bar.first + 1} to {bar.last}" if bar.last > bar.first else "no epoch"
     return (
-        f"trial {attempt.number}: {point}<br>{attempt.standing}{reason}, {seconds:.1f} s, "
-        f"{len(attempt.epochs)} epochs in {trained:.1f} s"
+        f"trial {attempt.number}: {describe_point(attempt.params)}<br>"
+        f"{attempt.standing}{reason}, {len(attempt.epochs)} epochs in {trained:.1f} s<br>"
+        f"here {epochs}, {worker}, {bar.ended - bar.began:.1f} s"
     )
