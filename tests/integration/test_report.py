@@ -61,3 +61,28 @@ def test_rungs_are_in_the_note_and_in_the_figures(new_session: Callable[..., Ses
     assert timeline is not None
     assert {bars.name for bars in timeline.data} == set(standings)
     assert [mark.text for mark in timeline.layout.annotations] == ["2"]
+
+
+@ON_SQLITE
+def test_each_leg_is_noted_and_drawn(new_session: Callable[..., Session]) -> None:
+    """A trial goes on from each rung that it passed, by a worker that is named; one that is cut does not."""
+    first, second = (new_session(name, spec=ladder_spec(12)) for name in ("first", "second"))
+    while not first.history.counts().is_over:
+        for session in (first, second):
+            if claim := session.ledger.claim(session.name, session.record.generation):
+                run_attempt(session, claim, ladder_objective, lambda: False, session.record.generation)
+    overview = read_overview(first)
+    assert first.ladder is not None
+    for attempt in overview.attempts:
+        passed = [rung for rung in first.ladder.rungs() if rung < len(attempt.epochs)]
+        legs = attempt.attributes.legs or ()
+        assert [leg.n_epochs for leg in legs] == passed
+        begins = [attempt.began, *(leg.began for leg in legs)]
+        assert begins == sorted(begins)
+    everybodys = {leg.worker for attempt in overview.attempts for leg in attempt.attributes.legs or ()}
+    assert everybodys == {"first", "second"}
+    timeline = draw_timeline(overview)
+    assert timeline is not None
+    n_legs = sum(1 + len(attempt.attributes.legs or ()) for attempt in overview.attempts)
+    rows = [row for bars in timeline.data for row in bars.y]
+    assert sum(row.startswith("worker") for row in rows) == sum(row.startswith("trial") for row in rows) == n_legs
