@@ -75,11 +75,12 @@ def draw_timeline(overview: Overview) -> go.Figure | None:
     named = rows if len(trials) <= N_NAMED else [*names.values()]
     figure.update_yaxes(autorange="reversed", type="category", categoryorder="array", categoryarray=rows)
     figure.update_yaxes(tickvals=named)
-    height = 130 + 30 * len(names) if overview.climb is None else 160 + 14 * len(rows)
+    height = 130 + 30 * len(names) if overview.climb is None else 124 + 12 * len(rows)
     finish_figure(figure, height)
     if overview.climb is not None:
         _mark_decisions(figure, overview.climb, min(bar.began for bar in bars))
         figure.update_layout(legend={"y": -60 / height, "yanchor": "top"}, margin={"b": 90})
+        figure.update_yaxes(tickfont={"size": 10})  # so that 30 rows have room in a card of the dashboard
     return figure
 
 
