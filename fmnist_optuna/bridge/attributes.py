@@ -5,11 +5,10 @@ An epoch is 0-based inside; on a trial it is counted from 1, as those read it wh
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import BaseTrial, FrozenTrial
 
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.ledger.records import Attempt, Leg, TrialAttributes
@@ -42,13 +41,13 @@ def read_attributes(trial: FrozenTrial) -> TrialAttributes:
     stored = {field.name: trial.user_attrs.get(field.name) for field in dataclasses.fields(TrialAttributes)}
     if (best_epoch := stored[BEST_EPOCH]) is not None:
         stored[BEST_EPOCH] = int(best_epoch) - 1
-    stored[LEGS] = read_legs(trial.user_attrs) or None
+    stored[LEGS] = read_legs(trial) or None
     return TrialAttributes(**stored)
 
 
-def read_legs(user_attributes: Mapping[str, Any]) -> tuple[Leg, ...]:
-    """Where a trial with these attributes went on after a pause."""
-    return tuple(Leg(**leg) for leg in user_attributes.get(LEGS, ()))
+def read_legs(trial: BaseTrial) -> tuple[Leg, ...]:
+    """Where a trial went on after a pause."""
+    return tuple(Leg(**leg) for leg in trial.user_attrs.get(LEGS, ()))
 
 
 def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, epochs: Sequence[Epoch] = ()) -> Attempt:

@@ -98,7 +98,7 @@ class RunningTrial:
         Raises:
             LostCellError: The trial was finished by somebody else.
         """
-        legs = read_legs(self.trial.user_attrs)
+        legs = read_legs(self.trial)
         self.note(TrialAttributes(legs=(*legs, Leg(self.n_recorded, time.time(), worker))))
 
     def _tell_pruner(self, epoch: Epoch) -> bool:
