@@ -61,7 +61,7 @@ def draw_timeline(overview: Overview) -> go.Figure | None:
     """Draw a bar for each leg of each trial, in minutes. None without a trial.
 
     A worker has a row, and is idle where it has no bar. In a study with rungs a trial has a row as well, and is paused
-    where it has no bar; upright lines say when rungs were decided.
+    where it has no bar; upright lines say when a rung was decided for the last of its cells.
     """
     attempts = [attempt for attempt in overview.attempts if attempt.began]
     if not attempts:
