@@ -232,4 +232,5 @@ def _cell(row: StoredRow) -> Cell:
         rung=row.rung,
         cut_at=row.cut_at,
         decision_id=row.decision_id,
+        first_claimed_at=row.first_claimed_at,
     )

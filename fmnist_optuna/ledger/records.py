@@ -110,6 +110,7 @@ class Cell:
         rung: Epochs at which it was parked last; 0 for none.
         cut_at: The rung beyond which it does not go; None where none is known.
         decision_id: Of the decision that cut it.
+        first_claimed_at: When it was first claimed, in seconds since 1970 UTC; None before.
     """
 
     cell_id: str
@@ -127,6 +128,7 @@ class Cell:
     rung: int = 0
     cut_at: int | None = None
     decision_id: int | None = None
+    first_claimed_at: float | None = None
 
 
 @dataclass(frozen=True)

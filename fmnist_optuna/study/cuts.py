@@ -1,15 +1,18 @@
 """The cuts of a study derived anew: from the epochs of its cells, by its rule, decision by decision."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fmnist_optuna.ledger.records import Cell
+from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
 from fmnist_optuna.ledger.rungs import DecidedRung
-from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.cell import make_points
 from fmnist_optuna.search.ladder import LadderRule, Standing, describe_cut, stand_at
+from fmnist_optuna.study.decisions import Decisions, Kind
+from fmnist_optuna.study.measured import Measured, read_measured
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
-from fmnist_optuna.wording import count, format_params
+from fmnist_optuna.wording import format_params
 
 
 def verify_study(session: Session) -> Verification:
@@ -28,7 +31,7 @@ def explain_cut(session: Session, trial_id: int) -> str | None:
     if cell is None:
         return None
     values = [epoch.val_accuracy for epoch in session.history.curve(trial_id)]
-    return Cuts(session.ladder, [cell], {cell.cell_id: values}, session.rungs.decided()).explain(cell)
+    return _explain(Measured(cell, [values]), session.rungs.decided())
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,13 @@ class Cuts:
 
     Args:
         rule: Of the study.
-        cells: All of them.
-        values: val_accuracy of the epochs of each cell's trial, by cell_id; NaN where one was not finite.
-        decisions: In the order in which they were made.
+        measured: All of its cells.
+        decisions: All of them.
     """
 
     rule: LadderRule
-    cells: Sequence[Cell]
-    values: Mapping[str, Sequence[float]]
-    decisions: Sequence[DecidedRung]
+    measured: Sequence[Measured]
+    decisions: Decisions
 
     @classmethod
     def read(cls, session: Session, rule: LadderRule) -> "Cuts":
@@ -53,72 +54,68 @@ class Cuts:
         decided, cells = session.rungs.decided(), session.history.cells()
         while (again := session.rungs.decided()) != decided:  # one was made in between
             decided, cells = again, session.history.cells()
-        curves = session.history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
-        values = {cell.cell_id: [epoch.val_accuracy for epoch in curves.get(cell.trial_id or 0, ())] for cell in cells}
-        return cls(rule, cells, values, decided)
-
-    def explain(self, cell: Cell) -> str:
-        """Why a cell was cut: `cut at epoch 4: 86.1 % and gaining 0.9 a doubling, the best had 87.9 %`."""
-        rung = cell.cut_at or 0
-        leader = next((each.leader_value for each in self.decisions if each.decision_id == cell.decision_id), None)
-        return describe_cut(rung, self._stand(cell, rung), leader)
+        measured = read_measured(session, cells)
+        grids = session.record.grids
+        has_grown = not grids or len(cells) > len(make_points(grids[0]))
+        overlap_seconds = 0.0 if session.storage.is_sqlite else OVERLAP_SECONDS
+        return cls(rule, measured, Decisions(rule, measured, decided, has_grown, overlap_seconds))
 
     def find_wrong(self) -> list[str]:
-        """One line for each cut, and each cell that went on, that is not what the rule gives."""
-        by_id = {each.decision_id: each for each in self.decisions}
-        problems = [problem for each in self.decisions if (problem := self._check_leader(each))]
-        for cell in self.cells:
-            where = f"cell {cell.cell_id[:8]} {format_params(cell.params)}"
-            if cell.cut_at is not None:
-                decided = by_id.get(cell.decision_id or 0)
-                if decided is None or decided.rung != cell.cut_at:
-                    problems.append(f"{where}: is cut at epoch {cell.cut_at}, but no decision says so")
-                elif not self._is_cut(cell, decided):
-                    problems.append(f"{where}: must go on by the rule, but is {self.explain(cell)}")
-            problems += [f"{where}: {problem}" for rung in self._passed(cell) if (problem := self._check(cell, rung))]
+        """One line for each decision, each cut, and each cell that went on, that is not what the rule gives."""
+        problems = self.decisions.find_wrong()
+        for each in self.measured:
+            found = [self._check_cut(each), *(self._check_going_on(each, rung) for rung in self._passed(each))]
+            where = f"cell {each.cell.cell_id[:8]} {format_params(each.cell.params)}"
+            problems += [f"{where}: {problem}" for problem in found if problem]
         return problems
 
-    def _check_leader(self, decided: DecidedRung) -> str | None:
-        """What is wrong with the leader, the margin or the number of cuts that a decision is stored with."""
-        has, is_known = self._value_of_leader(decided)
-        where = f"decision {decided.decision_id} at epoch {decided.rung}"
-        if is_known and has != decided.leader_value:
-            return (
-                f"{where}: says that the best had {decided.leader_value!r}, but cell {decided.leader[:8]} has {has!r}"
-            )
-        if decided.leader_value is not None and decided.margin != self.rule.margin_below(decided.leader_value):
-            return f"{where}: has the margin {decided.margin!r}, but the rule gives another"
-        n_cut = sum(cell.decision_id == decided.decision_id for cell in self.cells)
-        if n_cut != decided.n_cut:
-            return f"{where}: cut {count(decided.n_cut, 'cell')}, but {n_cut} name it"
+    def _check_cut(self, measured: Measured) -> str | None:
+        """Whether a cell that is cut was cut by a decision, and went no further."""
+        cell = measured.cell
+        if cell.cut_at is None:
+            return None if cell.decision_id is None else f"names decision {cell.decision_id}, but is not cut"
+        decided = next((each for each in self.decisions.decided if each.decision_id == cell.decision_id), None)
+        if decided is None or decided.rung != cell.cut_at or not self.decisions.may_know(decided, measured):
+            return f"is cut at epoch {cell.cut_at}, but no decision says so"
+        if cell.n_epochs > cell.cut_at:
+            return f"is cut at epoch {cell.cut_at}, but has trained {cell.n_epochs} epochs"
+        standings = measured.standings(cell.cut_at)
+        if standings and not any(self._is_cut(standing, decided) for standing in standings):
+            return f"must go on by the rule, but is {_explain(measured, self.decisions.decided)}"
         return None
 
-    def _value_of_leader(self, decided: DecidedRung) -> tuple[float | None, bool]:
-        """What the cell that a decision names has at its rung; unknown while it is trained anew, or has failed."""
-        cell = next((cell for cell in self.cells if cell.cell_id == decided.leader), None)
-        if cell is None or cell.state is State.FAILED:
-            return None, bool(decided.leader) and cell is None
-        standing = self._stand(cell, decided.rung)
-        if standing.now is None:
-            return cell.val_accuracy, cell.state is State.COMPLETE
-        return standing.now, True
-
-    def _check(self, cell: Cell, rung: int) -> str | None:
+    def _check_going_on(self, measured: Measured, rung: int) -> str | None:
         """Whether a cell that went on from a rung was let go on by a decision."""
-        decided = [each for each in self.decisions if each.rung == rung]
+        decided = [
+            each for each in self.decisions.decided if each.rung == rung and self.decisions.may_know(each, measured)
+        ]
         if not decided:
             return f"went on from epoch {rung}, but no decision says so"
-        if all(self._is_cut(cell, each) for each in decided):
+        if not any(self._lets_on(each, measured) for each in decided):
             return f"must be cut at epoch {rung} by the rule, but went on"
         return None
 
-    def _is_cut(self, cell: Cell, decided: DecidedRung) -> bool:
-        return self.rule.is_cut(self._stand(cell, decided.rung), decided.leader_value, decided.kept_from)
+    def _lets_on(self, decided: DecidedRung, measured: Measured) -> bool:
+        """Whether a decision lets a cell on, which has come to its rung by then."""
+        standings = measured.standings(decided.rung)
+        if self.decisions.kind(decided) is not Kind.AHEAD:
+            return any(not self._is_cut(standing, decided) for standing in standings)
+        bound = math.inf if decided.kept_from is None else decided.kept_from
+        return any(standing.now is not None and standing.now >= bound for standing in standings)
 
-    def _passed(self, cell: Cell) -> list[int]:
-        """The rungs that a cell is beyond."""
-        n_epochs = len(self.values[cell.cell_id])
-        return [rung for rung in self.rule.rungs() if rung < min(n_epochs, cell.cut_at or n_epochs)]
+    def _is_cut(self, standing: Standing, decided: DecidedRung) -> bool:
+        return self.rule.is_cut(standing, decided.leader_value, decided.kept_from)
 
-    def _stand(self, cell: Cell, rung: int) -> Standing:
-        return stand_at(rung, self.values[cell.cell_id])
+    def _passed(self, measured: Measured) -> list[int]:
+        """The rungs that a cell is beyond, those aside at which, or beyond which, it is cut."""
+        cell = measured.cell
+        end = min(cell.n_epochs, cell.cut_at or cell.n_epochs)
+        return [rung for rung in self.rule.rungs() if rung < end]
+
+
+def _explain(measured: Measured, decisions: Sequence[DecidedRung]) -> str:
+    """Why a cell was cut: `cut at epoch 4: 86.1 % and gaining 0.9 a doubling, the best had 87.9 %`."""
+    rung = measured.cell.cut_at or 0
+    own = stand_at(rung, measured.curves[0])
+    leader = next((each.leader_value for each in decisions if each.decision_id == measured.cell.decision_id), None)
+    return describe_cut(rung, own, leader)

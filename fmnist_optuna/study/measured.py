@@ -1,0 +1,83 @@
+"""What the attempts at the cells of a study have measured, those that were lost too: what a decision may have seen."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from fmnist_optuna.bridge.attributes import is_foreign, read_attempt
+from fmnist_optuna.ledger.records import Cell
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.ladder import Standing, stand_at
+from fmnist_optuna.study.session import Session
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell with what all attempts at it have measured.
+
+    Args:
+        curves: val_accuracy of the epochs of each attempt, that of the cell's own trial first; NaN where one was not
+            finite.
+        has_erred: Whether an attempt was to blame for its own failure: the cell may have failed for some time.
+    """
+
+    cell: Cell
+    curves: Sequence[Sequence[float]]
+    has_erred: bool = False
+
+    @cached_property
+    def longest(self) -> Sequence[float]:
+        """The curve of most epochs, the cell's own if others have as many."""
+        return max(self.curves, key=len, default=())
+
+    @cached_property
+    def is_certain(self) -> bool:
+        """Whether every decision has met this cell as it is now: it was never failed, and all attempts agree.
+
+        An attempt on a machine of another kind has other numbers.
+        """
+        if self.cell.state is State.FAILED or self.has_erred:
+            return False
+        if self.cell.state.has_result and self.longest is not self.curves[0]:
+            return False
+        return all(_begins_with(self.longest, curve) for curve in self.curves)
+
+    def standings(self, rung: int) -> list[Standing]:
+        """Where the cell may have stood at a rung: of every attempt that came there."""
+        return [stand_at(rung, curve) for curve in self.curves if len(curve) >= rung]
+
+    def score(self, rung: int) -> float | None:
+        """Its result, if it ended by itself on the way to a rung."""
+        has_ended = self.cell.state is State.COMPLETE and len(self.curves[0]) < rung
+        return self.cell.val_accuracy if has_ended else None
+
+    def values(self, rung: int) -> set[float]:
+        """What others may have been compared with at a rung."""
+        found = [*(standing.now for standing in self.standings(rung)), self.score(rung)]
+        return {value for value in found if value is not None and math.isfinite(value)}
+
+
+def read_measured(session: Session, cells: Iterable[Cell]) -> list[Measured]:
+    """Each cell with all attempts at it, the trials that it had when it was read among them."""
+    trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
+    attempts = [read_attempt(trial) for trial in trials if not is_foreign(trial)]
+    by_cell: dict[str, list[int]] = defaultdict(list)
+    for attempt in attempts:
+        by_cell[attempt.cell_id].append(attempt.trial_id)
+    have_erred = {attempt.cell_id for attempt in attempts if attempt.attributes.error is not None}
+    curves = session.history.curves([attempt.trial_id for attempt in attempts])
+    values = {trial_id: [epoch.val_accuracy for epoch in curve] for trial_id, curve in curves.items()}
+    found = []
+    for cell in cells:
+        others = [values[trial_id] for trial_id in by_cell[cell.cell_id] if trial_id != cell.trial_id]
+        own = values.get(cell.trial_id or 0, [])
+        found.append(Measured(cell, [own, *others], cell.cell_id in have_erred))
+    return found
+
+
+def _begins_with(longer: Sequence[float], shorter: Sequence[float]) -> bool:
+    """Whether two curves are equal as far as the second one goes; what was not finite in both is equal."""
+    pairs = zip(longer, shorter, strict=False)
+    return all(one == other or (math.isnan(one) and math.isnan(other)) for one, other in pairs)
