@@ -61,7 +61,7 @@ SpecFile = Annotated[
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Another name for the study.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second run goes on.")]
-TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill what trains longer at a stretch.")]
+TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill an attempt that trains longer.")]
 
 group = make_group()
 

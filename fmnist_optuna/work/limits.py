@@ -8,7 +8,7 @@ class Limits:
     """What a single attempt may take; None means no limit.
 
     Args:
-        trial_seconds: Wall time of an attempt.
+        trial_seconds: Time that an attempt trains, with rungs in all its stretches together.
         memory_bytes: Resident size of a worker.
     """
 

@@ -26,7 +26,7 @@ from fmnist_optuna.errors import (
     WorkerFailedError,
 )
 from fmnist_optuna.ledger.holders import Process
-from fmnist_optuna.ledger.records import Cell, TrialAttributes
+from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
 from fmnist_optuna.study.session import Session
@@ -34,6 +34,7 @@ from fmnist_optuna.wording import describe_exit, find_last_words, format_bytes
 from fmnist_optuna.work.child import WorkerProcess, run_in_process
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.training_times import TrainingTimes
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Supervisor:
     _next_start: float = 0.0
     _next_look: float = 0.0
     _next_poll: float = 0.0
+    _times: TrainingTimes = field(default_factory=TrainingTimes)
 
     def _start_worker(self, slot: int) -> None:
         name = f"{socket.gethostname()}-{self._run_id}-{next(self._serial)}"
@@ -224,17 +226,18 @@ class Supervisor:
             self._next_start = time.monotonic() + _delay(self._n_crashes)
 
     def _enforce_limits(self) -> None:
-        running = {cell.worker: cell for cell in self.session.history.running()} if self.limits.trial_seconds else {}
+        seconds = self.limits.trial_seconds
+        overlong = set() if seconds is None else self._times.find_overlong(self.session, seconds)
         for worker in self._workers:
-            excess = self._excess(worker, running.get(worker.order.worker_id))
+            excess = self._excess(worker, is_overlong=worker.order.worker_id in overlong)
             if excess is not None and worker.killed_for is None:
                 worker.killed_for = excess
                 worker.signal(signal.SIGKILL)
 
-    def _excess(self, worker: WorkerProcess, cell: Cell | None) -> str | None:
-        seconds, n_bytes = self.limits.trial_seconds, self.limits.memory_bytes
-        if seconds is not None and cell is not None and cell.held_seconds > seconds:
-            return f"trial time limit of {seconds:g} s exceeded"
+    def _excess(self, worker: WorkerProcess, *, is_overlong: bool) -> str | None:
+        n_bytes = self.limits.memory_bytes
+        if is_overlong:
+            return f"trial time limit of {self.limits.trial_seconds:g} s exceeded"
         if n_bytes is not None and worker.identity is not None:
             try:
                 size = psutil.Process(worker.identity.pid).memory_info().rss
