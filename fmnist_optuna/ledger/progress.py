@@ -4,23 +4,22 @@ Reads our tables only, so that `status` and `best` need no Optuna.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, column, exists, func, select, table
+from sqlalchemy import ColumnElement, column, exists, func, or_, select, table
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
-from fmnist_optuna.ledger.states import DONE, State
-from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, Query, StoredRow, cells, epochs, workers
+from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
+from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, Query, StoredRow, cells, decisions, epochs, workers
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.metric import Epoch
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
-FRESH_SECONDS = 120.0  # a worker says every few seconds that it is there
 # Two of Optuna's tables, named here so that Optuna need not be imported.
 _trials = table("trials", column("trial_id"), column("study_id"))
 _attributes = table("trial_system_attributes", column("trial_id"), column("key"))
@@ -82,6 +81,18 @@ class History(StudyPart):
         return next(
             iter(self._read_cells(self._select(cells.c.state == DONE, cells.c.trial_number == trial_number))), None
         )
+
+    @retrying
+    def resting(self, cell_ids: Collection[str]) -> dict[str, int]:
+        """The rung at which each of some cells rests, by cell_id; those that go no further or train are left out."""
+        query = select(cells.c.cell_id, cells.c.rung).where(
+            cells.c.study_id == self.study_id,
+            cells.c.cell_id.in_(sorted(cell_ids)),
+            cells.c.state.in_((State.PARKED, State.WAITING)),
+            cells.c.cut_at.is_(None),
+        )
+        with self.storage.read() as connection:
+            return {row.cell_id: row.rung for row in connection.execute(query)}
 
     def failed(self) -> list[Cell]:
         """The cells that failed for good, in the order of claims."""
@@ -161,29 +172,62 @@ class History(StudyPart):
 
     @retrying
     def elapsed_seconds(self) -> float:
-        """From the first claim to the last event, or to now while a cell runs; 0.0 before the first claim."""
-        n_running = func.count().filter(cells.c.state == State.RUNNING)
-        last_events = func.max(cells.c.finished_at), func.max(cells.c.claimed_at)
-        query = select(func.min(cells.c.first_claimed_at), *last_events, n_running, self.storage.now).where(
+        """From the first claim to the last event, or to now while anybody is at work; 0.0 before the first claim."""
+        n_racing = func.count().filter(cells.c.state.in_(UNFINISHED))
+        n_held = func.count().filter(cells.c.state == State.RUNNING, cells.c.lease_until > self.storage.now)
+        results = func.max(cells.c.finished_at), func.max(cells.c.claimed_at)
+        query = select(func.min(cells.c.first_claimed_at), *results, n_racing, n_held, self.storage.now).where(
             cells.c.study_id == self.study_id
         )
+        at_work = select(func.count()).select_from(workers).where(*self._is_at_work())
         with self.storage.read() as connection:
-            began, finished, claimed, n, now = connection.execute(query).one()
-        if began is None:
-            return 0.0
-        return float((now if n else max(finished or claimed, claimed)) - began)
+            began, *events, n_racing, n_held, now = connection.execute(query).one()
+            if began is None:
+                return 0.0
+            if n_held or (n_racing and connection.execute(at_work).scalar_one()):
+                return float(now - began)
+            if n_racing:
+                events += connection.execute(self._last_events()).one()
+        return float(min(now, max(event for event in events if event is not None)) - began)
+
+    def _last_events(self) -> Query:
+        """When a rung was decided last, a worker was seen last, and the last of the parked cells came to its rung.
+
+        The third is not stored, but follows from the claim and what was trained since.
+        """
+        below = select(func.max(decisions.c.rung)).where(
+            decisions.c.study_id == self.study_id, decisions.c.rung < cells.c.rung
+        )
+        trained = select(func.sum(epochs.c.seconds)).where(
+            epochs.c.trial_id == cells.c.trial_id,
+            epochs.c.epoch >= func.coalesce(below.correlate(cells).scalar_subquery(), 0),
+        )
+        parked_at = func.max(cells.c.claimed_at + trained.correlate(cells).scalar_subquery())
+        is_parked = cells.c.study_id == self.study_id, cells.c.state == State.PARKED
+        return select(
+            select(func.max(decisions.c.decided_at)).where(decisions.c.study_id == self.study_id).scalar_subquery(),
+            select(func.max(workers.c.last_seen)).where(workers.c.study_id == self.study_id).scalar_subquery(),
+            select(parked_at).where(*is_parked).scalar_subquery(),
+        )
 
     @retrying
     def workers(self) -> list[WorkerRow]:
-        """The workers that were seen of late, by name."""
+        """The workers that are at work, by name."""
         age = (self.storage.now - workers.c.last_seen).label("age")
-        query = (
-            select(workers.c.worker_id, workers.c.host, workers.c.pid, age)
-            .where(workers.c.study_id == self.study_id, workers.c.last_seen > self.storage.now - FRESH_SECONDS)
-            .order_by(workers.c.worker_id)
-        )
+        query = select(workers.c.worker_id, workers.c.host, workers.c.pid, age).where(*self._is_at_work())
         with self.storage.read() as connection:
-            return [WorkerRow(*row) for row in connection.execute(query)]
+            return [WorkerRow(*row) for row in connection.execute(query.order_by(workers.c.worker_id))]
+
+    def _is_at_work(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """Of a worker: it was seen within a lease, or holds a cell with a lease, which may be a longer one."""
+        holds = exists().where(
+            cells.c.study_id == self.study_id,
+            cells.c.worker == workers.c.worker_id,
+            cells.c.state == State.RUNNING,
+            cells.c.lease_until > self.storage.now,
+        )
+        is_fresh = workers.c.last_seen > self.storage.now - self.storage.timing.lease_seconds
+        return workers.c.study_id == self.study_id, or_(is_fresh, holds)
 
 
 class NewResults:

@@ -34,10 +34,10 @@ class TimeOnRungs:
             left was trained.
         """
         n_left = counts.waiting + counts.running + counts.parked
-        if not running or not (decided := self._rungs.decided()):
-            return None
-        # Some have nothing to train while they wait for the last cell of a rung.
+        # Some, or all for a moment, have nothing to train while they wait for the last cell of a rung or its decision.
         n_workers = max(len(running), min(n_left, len(self._history.workers())))
+        if not n_workers or not (decided := self._rungs.decided()):
+            return None
         return expect_seconds(self._rule, self._history.cells(), decided, n_workers)
 
 
