@@ -169,7 +169,7 @@ class Decisions:
         if not _was_claimed(measured, decided):
             return False
         if cell.rung >= decided.rung:
-            return True
+            return len(measured.curves) == 1  # one that was lost beyond the rung may have been on its way there again
         if cell.cut_at is not None:
             return cell.decision_id is not None and cell.decision_id < decided.decision_id
         ended = cell.finished_at if cell.state.has_result else None

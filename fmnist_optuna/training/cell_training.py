@@ -118,7 +118,10 @@ def go_on_with_cell(
 
 def _resume(begin: Callable[[], CellTraining], path: Path, identity: Identity) -> CellTraining:
     """The training that a checkpoint holds, or one from the start that says why it could not be used."""
-    found = read_checkpoint(path, identity)
+    try:
+        found = read_checkpoint(path, identity)
+    except FileNotFoundError:  # removed a moment ago
+        return begin()
     cell = begin()
     if isinstance(found, Unusable):
         cell.unusable = found.reason

@@ -1,7 +1,7 @@
 """Trainings that wait in memory until they go on: at no cost but their memory, which is bounded."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -79,6 +79,16 @@ class PausedTrainings:
         """Let a training go, if it is here."""
         if (paused := self._kept.pop(cell_id, None)) is not None:
             paused.cell.close()
+
+    def drop_idle(self, cell_ids: Iterable[str], n_epochs: Mapping[str, int]) -> None:
+        """Let those of some cells go that nobody will take.
+
+        Args:
+            n_epochs: By cell, of those that may go on from here. A training with others went on elsewhere.
+        """
+        for cell_id in cell_ids:
+            if (paused := self._kept.get(cell_id)) is not None and n_epochs.get(cell_id) != paused.cell.n_epochs:
+                self.drop(cell_id)
 
     def drop_all(self) -> None:
         """Let all of them go."""

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # What changes no number of a training, so that a checkpoint may be of another.
 OF_NO_ACCOUNT = ("git", "optuna")
+N_TRIES = 3  # to write a checkpoint into a folder that others may remove, which they do once
 
 
 class KerasObjective:
@@ -52,6 +53,7 @@ class KerasObjective:
         self._seconds = record.spec.training.checkpoint_seconds
         self._must_keep = session.ladder is not None  # a study without rungs may have callbacks that cannot be stored
         self._checkpoints = session.checkpoints
+        self._history = session.history
         self._code = UserCode(record.spec, data.info)
         self._data = data
         self._paused = PausedTrainings(self._code)
@@ -75,6 +77,7 @@ class KerasObjective:
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Go on with a cell where it was paused, or begin it; a cell that pauses again stays in memory."""
         cell_id, storage = running.claim.cell_id, running.ledger.storage
+        self._let_go(cell_id)
         identity = Identity(cell_id, seed, self._fingerprint, _describe_environment())
         cell = go_on_with_cell(
             self._code,
@@ -97,6 +100,16 @@ class KerasObjective:
                 self._paused.keep(cell_id, cell)
             else:
                 cell.close()
+
+    def _let_go(self, cell_id: str) -> None:
+        """Free the memory of trainings that do not go on here: they were cut, or are trained elsewhere.
+
+        Args:
+            cell_id: Of the cell that is trained now.
+        """
+        others = [each for each in self._paused.cells() if each != cell_id]
+        if others:
+            self._paused.drop_idle(others, self._history.resting(others))
 
     def _run(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> Outcome | None:
         """Train to the next rung or to the end, as far as the study lets it."""
@@ -146,6 +159,8 @@ class KerasObjective:
             log_event(logger, logging.INFO, "no_checkpoint", reason=str(error))
         else:
             log_event(logger, logging.DEBUG, "checkpoint_written", epochs=cell.n_epochs)
+        if self._history.counts().is_over:  # or deleted: whoever removes the checkpoints then may have done so before
+            self._checkpoints.remove_all()
 
 
 def _describe_environment() -> str:
@@ -161,9 +176,15 @@ def _make_folder(_storage: Storage) -> tempfile.TemporaryDirectory[str]:
 
 @retrying
 def _save_checkpoint(_storage: Storage, cell: CellTraining, file: Path, identity: Identity) -> None:
-    """Write a checkpoint; on a full disk it waits for room."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cell.save(file, identity)
+    """Write a checkpoint; on a full disk it waits for room, and a folder that is removed meanwhile is made anew."""
+    for n_tries_left in reversed(range(N_TRIES)):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cell.save(file, identity)
+            return
+        except FileNotFoundError:
+            if not n_tries_left:
+                raise
 
 
 @retrying

@@ -14,10 +14,14 @@ from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.study.cuts import explain_cut, verify_study
+from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.training import array_file
 from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.work import objective as objective_module
-from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd
+from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
+from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.running_trial import RunningTrial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -174,6 +178,67 @@ def test_rungs_change_no_number(tmp_path: Path, garments: Splits, few_garments: 
         sentence = explain_cut(session, cell.trial_id or 0)
         assert sentence is not None
         assert sentence.startswith(f"cut at epoch {cell.cut_at}: ")
+
+
+def test_trainings_that_were_cut_leave_the_memory(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a cell trains, no other is in memory but those that may go on from where they were paused."""
+    session = open_study(tmp_path, make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
+    objective = KerasObjective(session, few_garments)
+    train, kept = objective._run, []
+
+    def run(*arguments: Any) -> Any:
+        racing = {cell.cell_id for cell in session.history.cells() if cell.cut_at is None}
+        kept.append((set(objective.in_memory()) & racing, set(objective.in_memory()) - racing))
+        return train(*arguments)
+
+    monkeypatch.setattr(objective, "_run", run)
+    generation = session.record.generation
+    assert work(session, objective, LeaveRequest(), generation, in_memory=objective.in_memory) is WorkerEnd.DONE
+    assert any(racing for racing, _ in kept)
+    assert not any(cut for _, cut in kept)
+    assert len(kept) > len(SEVERAL["learning_rate"])  # somebody trained after the first decision
+
+
+REMOVED = {
+    "before its folder is made": (objective_module, "_save_checkpoint"),
+    "before it is written": (CellTraining, "save"),
+    "before it is in place": (array_file, "flush"),
+}
+
+
+@pytest.mark.parametrize("moment", list(REMOVED))
+@pytest.mark.parametrize("how", ["the folder", "the study"])
+def test_a_checkpoint_meets_the_removal_of_its_folder(
+    tmp_path: Path,
+    garments: Splits,
+    few_garments: ResidentData,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+    how: str,
+) -> None:
+    """By hand, and the training does not notice; by `delete`, and the worker ends and leaves no folder behind."""
+    session = open_study(tmp_path, make_spec(ONE), garments.fingerprint)
+    monkeypatch.setattr(objective_module.KerasObjective, "_is_due", lambda *_: True)
+    place, name = REMOVED[moment]
+    write, removals = getattr(place, name), []
+
+    def removed_before(*arguments: Any) -> Any:
+        if not removals:
+            removals.append(moment)
+            delete_study(session.storage, session.record) if how == "the study" else session.checkpoints.remove_all()
+        return write(*arguments)
+
+    monkeypatch.setattr(place, name, removed_before)
+    end = run_worker(session, few_garments)
+    assert removals == [moment]
+    assert not session.checkpoints.folder.parent.exists()
+    assert "trial_failed" not in caplog.text
+    if how == "the folder":
+        assert end is WorkerEnd.DONE
+        assert [trial.state for trial in all_trials(session)] == [TrialState.COMPLETE]
 
 
 @pytest.mark.more
