@@ -24,12 +24,12 @@ from sqlalchemy import insert, select, update
 
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Claim
-from fmnist_optuna.ledger.states import UNFINISHED, State
-from fmnist_optuna.ledger.tables import cells, decisions
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import decisions
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.attempt import decide_rung, run_attempt
+from fmnist_optuna.work.attempt import decide_rung, let_on_ahead, run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
@@ -97,39 +97,6 @@ class Disorder:
     def _curve(self, claim: Claim) -> list[float]:
         shift = 0.01 * claim.attempt if self.other_machines else 0.0
         return [value + shift for value in ladder_curve(claim.params)]
-
-
-def let_on_ahead(session: Session) -> None:
-    """Let go on, before a rung is decided, who is among its best whatever those still to come will have.
-
-    Such a decision has no cut, and its bound is the value of the worst of those let on.
-    """
-    with session.storage.write() as connection:
-        rows = connection.execute(select(cells).where(cells.c.study_id == session.record.study_id)).all()
-        for rung in sorted({row.rung for row in rows if row.state == State.PARKED}):
-            found = session.rungs.field(rung)
-            racing = [row for row in rows if row.state in UNFINISHED]
-            n_to_come = sum(row.rung < rung and row.cut_at is None for row in racing)
-            anew = [row for row in racing if row.rung >= rung and row.state != State.PARKED]
-            n_to_come += sum(row.cell_id not in found.standings for row in anew)
-            values = {name: standing.now for name, standing in found.standings.items()} | found.finished_scores
-            ranked = sorted((-value, name) for name, value in values.items() if value is not None)[
-                : max(0, 3 - n_to_come)
-            ]
-            parked = [row.cell_id for row in rows if (row.state, row.rung) == (State.PARKED, rung)]
-            names = {name for _, name in ranked} & set(parked)
-            if n_to_come and names:
-                connection.execute(insert(decisions).values(**ahead(session, rung, ranked, len(names))))
-                connection.execute(update(cells).where(cells.c.cell_id.in_(names)).values(state=State.WAITING))
-
-
-def ahead(session: Session, rung: int, ranked: list[tuple[float, str]], n_parked: int) -> dict[str, Any]:
-    """The row of a decision that lets cells on; the first of those ranked, by negated values, is the leader."""
-    assert session.ladder is not None
-    leader, kept_from = -ranked[0][0], -ranked[-1][0]
-    numbers = {"leader_value": leader, "kept_from": kept_from, "margin": session.ladder.margin_below(leader)}
-    place = {"study_id": session.record.study_id, "rung": rung, "decided_at": session.storage.now}
-    return {**place, "n_parked": n_parked, "n_cut": 0, "leader": ranked[0][1], **numbers}
 
 
 def problems(session: Session) -> tuple[str, ...]:
