@@ -223,7 +223,8 @@ def test_a_checkpoint_meets_the_removal_of_its_folder(
     session = open_study(tmp_path, make_spec(ONE), garments.fingerprint)
     monkeypatch.setattr(objective_module.KerasObjective, "_is_due", lambda *_: True)
     place, name = REMOVED[moment]
-    write, removals = getattr(place, name), []
+    write = getattr(place, name)
+    removals: list[str] = []
 
     def removed_before(*arguments: Any) -> Any:
         if not removals:
