@@ -60,10 +60,9 @@ class Disorder:
         """Do something; False when nothing is left."""
         while len(self.held) < self.n_workers and (claim := self._claim()) is not None:
             self.held.append(claim)
-        if self.draw.random() < 0.5:
-            let_on_ahead(self.session)
+        has_let_on = self.draw.random() < 0.5 and let_on_ahead(self.session)
         if not self.held:
-            return decide_rung(self.session)
+            return has_let_on or decide_rung(self.session)
         claim = self.held.pop(self.draw.randrange(len(self.held)))
         if self.draw.random() < self.kills:
             self._die_with(claim)
