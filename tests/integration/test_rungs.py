@@ -1,6 +1,7 @@
 """Rungs, one contract over both databases: cells are parked, decided together, and cut or let go on."""
 
 import itertools
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -158,6 +159,22 @@ def test_a_worker_takes_what_it_has_in_memory_first(session: Session) -> None:
     assert taken is not None
     assert taken.cell_id == claims[2].cell_id
     assert claim_cell(session).cell_id == claims[0].cell_id
+
+
+@ON_SQLITE
+def test_the_log_tells_each_leg(new_session: Sessions, caplog: pytest.LogCaptureFixture) -> None:
+    """A trial begins once and goes on from each rung; where it was cut it trains no more, and nothing is said."""
+    session = new_session("one", spec=ladder_spec(6))
+    with caplog.at_level(logging.INFO):
+        run_all(session)
+    events = [vars(record) for record in caplog.records]
+    began = [each["trial"] for each in events if each.get("event") == "trial_began"]
+    goes_on = [(each["trial"], each["epochs"]) for each in events if each.get("event") == "trial_goes_on"]
+    assert set(began) == {cell.trial_number for cell in session.history.cells()}
+    assert len(began) == 6
+    for cell in session.history.cells():
+        legs = [epochs for number, epochs in goes_on if number == cell.trial_number]
+        assert legs == [rung for rung in rule_of(session).rungs() if rung < (cell.cut_at or cell.n_epochs)]
 
 
 def test_one_worker_ends_a_study_with_rungs(session: Session) -> None:
