@@ -323,9 +323,9 @@ def net(width):
     assert clearings
 
 
-def seeded_operations(graph: tf.Graph) -> set[str]:
-    """Types of the graph's operations that keep a random state of their own, those in its functions included."""
-    definition = graph.as_graph_def()
+def seeded_operations(function: tf.types.experimental.ConcreteFunction) -> set[str]:
+    """Types of the operations that keep a random state of their own, those in inner functions included."""
+    definition = function.graph.as_graph_def()
     nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
     return {node.op for node in nodes if "seed2" in node.attr}
 
@@ -336,9 +336,9 @@ def test_built_in_graphs_keep_no_random_state() -> None:
     model = create_model(8, 0.3, 0.01, n_hidden_layers=2)
     passes = TrainingPass(model, data, 32), ValidationPass(model, data.validation_images, data.validation_labels)
     for each in passes:
-        assert seeded_operations(each.prepare().graph) == set()
+        assert seeded_operations(each.prepare()) == set()
     draws = tf.function(lambda: tf.while_loop(lambda x: x < 1, lambda x: (x + tf.random.normal(()),), (0.0,)))
-    assert seeded_operations(draws.get_concrete_function().graph) == {"RandomStandardNormal"}
+    assert seeded_operations(draws.get_concrete_function()) == {"RandomStandardNormal"}
 
 
 # What an installed package hands out again
