@@ -39,8 +39,11 @@ from tables import print_machine, print_table
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST, find_data_dir
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.settings import DATA
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
+from fmnist_optuna.training.user_code import UserCode
 
 HIDDEN_SIZES = (64, 128, 256, 512, 1024)
 BATCH_SIZES = (32, 128, 512)
@@ -110,19 +113,19 @@ def measure_setting(
 
 
 def measure_overhead(
-    hidden_size: int, batch_size: int, data: ResidentData, n_repeats: int, clock: Clock
+    code: UserCode, hidden_size: int, batch_size: int, data: ResidentData, n_repeats: int, clock: Clock
 ) -> dict[str, Any]:
     """Medians of what a short trial costs outside of its epochs, in seconds."""
-    trials = [time_trial(hidden_size, batch_size, data, clock) for _ in range(n_repeats)]
+    trials = [time_trial(code, hidden_size, batch_size, data, clock) for _ in range(n_repeats)]
     medians = {name: statistics.median(trial[name] for trial in trials) for name in trials[0]}
     return {"hidden_size": hidden_size, "batch_size": batch_size, **medians, "samples": trials}
 
 
-def time_trial(hidden_size: int, batch_size: int, data: ResidentData, clock: Clock) -> dict[str, float]:
+def time_trial(code: UserCode, hidden_size: int, batch_size: int, data: ResidentData, clock: Clock) -> dict[str, float]:
     """Seconds of each part of a trial that is no epoch, as a worker's trial has them."""
+    params = {"hidden_size": hidden_size, "dropout_rate": DROPOUT_RATE, "learning_rate": LEARNING_RATE}
     times = [clock()]
-    keras.utils.set_random_seed(0)
-    model = create_model(hidden_size, DROPOUT_RATE, LEARNING_RATE)
+    model = build_cell(code, params, 0)
     times.append(clock())
     run_epoch = make_epoch(model, data, batch_size)
     for epoch in range(EPOCHS_OF_A_TRIAL + 1):
@@ -130,8 +133,7 @@ def time_trial(hidden_size: int, batch_size: int, data: ResidentData, clock: Clo
         if epoch < EPOCHS_OF_A_TRIAL:
             run_epoch(epoch, 0)
     del model, run_epoch
-    keras.backend.clear_session()
-    gc.collect()
+    code.end()
     times.append(clock())
     build, prepare, first, *later, teardown = np.diff(times).tolist()
     parts = {
@@ -225,9 +227,12 @@ def main() -> None:
             say_ratio(epochs[-1])
             keras.backend.clear_session()
             gc.collect()
-    time_trial(options.hidden_sizes[0], options.batch_sizes[0], data, clock)  # the process's first pays for all
+    code = UserCode(parse_spec({"name": "floor"}, "floor"), FASHION_MNIST)
+    code.bind()
+    gc.freeze()  # as a worker does
+    time_trial(code, options.hidden_sizes[0], options.batch_sizes[0], data, clock)  # the process's first pays for all
     overheads = [
-        measure_overhead(hidden_size, options.batch_sizes[0], data, options.repeats, clock)
+        measure_overhead(code, hidden_size, options.batch_sizes[0], data, options.repeats, clock)
         for hidden_size in options.hidden_sizes
     ]
     print_epochs(epochs, options.clock)

@@ -8,7 +8,6 @@ import functools
 import gc
 import os
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ SLOW_IMPORT_SECONDS = 1.0  # of the user's modules, for every model; a trial of 
 CallbackFunctions = dict[str, Callable[..., object]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Surroundings:
     """What a paused training leaves in the process and must find again: everything that `UserCode.begin` changes.
 
@@ -72,7 +71,6 @@ class UserCode:
         self.info = info
         self._folder = Path.cwd()
         self._environment = dict(os.environ)
-        self._left: weakref.WeakSet[Surroundings] = weakref.WeakSet()
         USER_MODULES.forget()
         clear_session()
         _pristine_settings().set_back()
@@ -132,7 +130,7 @@ class UserCode:
 
     def leave(self) -> Surroundings:
         """What the training that began last needs to find again, once others have begun and ended here."""
-        surroundings = Surroundings(
+        return Surroundings(
             random=RandomStates.read(),
             session=read_session(),
             settings=FrameworkSettings.read(),
@@ -141,8 +139,6 @@ class UserCode:
             folder=Path.cwd(),
             environment=dict(os.environ),
         )
-        self._left.add(surroundings)
-        return surroundings
 
     def enter(self, surroundings: Surroundings) -> None:
         """Let a training that was left find all as it was then; what stands there now is no more found."""
@@ -182,12 +178,12 @@ class UserCode:
         set_back_process(self._folder, self._environment)
 
     def _keeps_compiled(self) -> bool:
-        """Whether what TensorFlow has compiled stays for the trainings that were left: they need it again.
+        """Whether what TensorFlow has compiled stays from one model to the next.
 
         Operations that draw random numbers keep a state in what is compiled. The built-in architecture has none; code
-        of the user's may, so that it begins without.
+        of the user's may, so that each of its models begins without.
         """
-        return bool(self._left) and not self.is_users
+        return not self.is_users
 
     def _load(self, seed: int) -> tuple[Architecture, CallbackFunctions]:
         self.set_seeds(seed)

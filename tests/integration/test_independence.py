@@ -9,15 +9,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.processes.children import Call
+from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass
 from fmnist_optuna.training.user_code import UserCode, forget_models
 from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.user_modules.execution import USER_MODULES
@@ -259,6 +262,83 @@ def test_settings_of_a_module_hold_in_every_trial(make_module: MakeModule) -> No
     assert found[0] == found[1]
     assert (found[0][0], found[0][9]) == ("mixed_bfloat16", True)
     assert FrameworkSettings.read().config == plain.config
+
+
+# What TensorFlow has compiled
+
+
+@pytest.fixture
+def clearings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One item for each time that TensorFlow throws away what it has compiled."""
+    made: list[object] = []
+    clear = context.pywrap_tfe.TFE_ContextClearCaches
+
+    def count(handle: object) -> None:
+        made.append(handle)
+        clear(handle)
+
+    monkeypatch.setattr(context.pywrap_tfe, "TFE_ContextClearCaches", count)
+    return made
+
+
+def train_dense(widths: list[int]) -> list[tuple[str, list[str], list[float]]]:
+    """Cells of the built-in architecture, one after another; of each, weights' hash, layers' names and losses."""
+    data = make_data()
+    code, results = UserCode(parse_spec({"name": "dense", "training": {"max_epochs": 2}}, "dense"), FASHION_MNIST), []
+    code.bind()
+    for width in widths:
+        params = {"hidden_size": width, "dropout_rate": 0.3, "learning_rate": 0.01}
+        model, result = train_cell(code, params, 100 + width, data, [])
+        names = [layer.name for layer in model.layers]
+        results.append((hash_weights(model), names, [epoch.train_loss for epoch in result.epochs]))
+        del model
+        code.end()
+    return results
+
+
+def test_built_in_cells_do_not_depend_on_the_order(clearings: list[object]) -> None:
+    """Although what TensorFlow has compiled stays: names, weights and curves are those of a fresh process."""
+    alone = Call(train_dense, [5], doing="training")
+    train_dense([3])
+    of_the_first = len(clearings)
+    first, second, third = train_dense([3, 5, 3])
+    assert first == third
+    assert alone.result() == [second]
+    assert len(clearings) == 2 * of_the_first == 2  # as the code of a study is read, and for no cell
+
+
+def test_users_cells_begin_with_nothing_compiled(make_module: MakeModule, clearings: list[object]) -> None:
+    """An initializer's operation, once compiled, would draw on where the last cell's left it."""
+    draws = """
+import tensorflow as tf
+def net(width):
+    return compiled(head(kernel_initializer=lambda shape, dtype: tf.random.normal(shape, dtype=dtype)))
+"""
+    code = UserCode(make_spec(make_module("user_draws", PLAIN + draws), width=[1]), FASHION_MNIST)
+    hashes = [hash_weights(build_cell(code, {"width": 1}, 0)) for _ in range(2)]
+    assert hashes[0] == hashes[1]
+    clearings.clear()
+    code.begin(0)
+    code.end()
+    assert clearings
+
+
+def seeded_operations(function: tf.types.experimental.ConcreteFunction) -> set[str]:
+    """Types of the operations that keep a random state of their own, those in inner functions included."""
+    definition = function.graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    return {node.op for node in nodes if "seed2" in node.attr}
+
+
+def test_built_in_graphs_keep_no_random_state() -> None:
+    """Which is why they may stay compiled: what dropout draws comes from a variable."""
+    data = make_data()
+    model = create_model(8, 0.3, 0.01, n_hidden_layers=2)
+    passes = TrainingPass(model, data, 32), ValidationPass(model, data.validation_images, data.validation_labels)
+    for each in passes:
+        assert seeded_operations(each.prepare()) == set()
+    draws = tf.function(lambda: tf.while_loop(lambda x: x < 1, lambda x: (x + tf.random.normal(()),), (0.0,)))
+    assert seeded_operations(draws.get_concrete_function()) == {"RandomStandardNormal"}
 
 
 # What an installed package hands out again
