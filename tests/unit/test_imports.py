@@ -1,11 +1,14 @@
 """The house: who may import whom, read from the source; and what must never load TensorFlow."""
 
 import ast
+import functools
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,7 @@ UNKNOWN = {
 }
 ROOT = "fmnist_optuna"
 BRIDGE = "bridge"  # the room that may reach into Optuna's private parts
+UNIT = Path(__file__).parent
 PUBLIC = "__init__.py"  # loads the names that it offers when they are used
 
 
@@ -64,9 +68,15 @@ def modules() -> list[str]:
     return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def nodes_of(module: str) -> tuple[ast.AST, ...]:
+    """What the source of a module consists of."""
+    return tuple(ast.walk(ast.parse((PACKAGE / module).read_text())))
+
+
 def imports_of(module: str) -> Iterator[tuple[int, str]]:
     """Line and dotted name of every import of a module, those within functions too."""
-    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -90,17 +100,6 @@ def test_imports_go_downward_only(module: str) -> None:
         and FLOOR_OF[target] >= FLOOR_OF[room]
     ]
     assert upward == []
-
-
-def test_importing_the_package_loads_nothing() -> None:
-    """Its public names come with their first use, and each of them is there."""
-    code = (
-        "import sys, fmnist_optuna as package; "
-        "print([name for name in sys.modules if name.startswith('fmnist_optuna.') or name in ('pydantic', 'rich')]); "
-        "print([name for name in package.__all__ if getattr(package, name).__name__ != name])"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "[]\n[]\n"
 
 
 def test_every_room_has_a_floor() -> None:
@@ -137,7 +136,7 @@ def test_nobody_else_knows_of_waiting_for_the_database() -> None:
         f"{module}:{node.lineno} asks for the patience"
         for module in modules()
         if room_of(module) not in ("ledger", BRIDGE, "training", "spec")
-        for node in ast.walk(ast.parse((PACKAGE / module).read_text()))
+        for node in nodes_of(module)
         if isinstance(node, ast.Attribute) and node.attr == "patience"
     ]
     assert found == []
@@ -161,7 +160,7 @@ def test_private_parts_of_optuna_are_for_the_bridge() -> None:
     found = [
         f"{module}:{node.lineno} reaches for {node.attr}"
         for module in elsewhere
-        for node in ast.walk(ast.parse((PACKAGE / module).read_text()))
+        for node in nodes_of(module)
         if isinstance(node, ast.Attribute) and node.attr in names
     ]
     found += [
@@ -173,27 +172,57 @@ def test_private_parts_of_optuna_are_for_the_bridge() -> None:
     assert found == []
 
 
-def loaded_by(statement: str) -> set[str]:
-    """Top-level packages that a fresh interpreter has loaded after a statement."""
-    script = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+READING = ("ledger.progress", "ledger.storage", "study.studies")
+# What is imported one after another by one interpreter; each may load less than those after it.
+STATEMENTS = {
+    "the package": f"import {ROOT}",
+    "reading": "; ".join(f"import {ROOT}.{name}" for name in READING),
+    "running": f"import {ROOT}.running.study",
+    "the unit tests": (
+        f"sys.path[:0] = [{str(UNIT)!r}, {str(UNIT.parent)!r}]\n"
+        f"import {', '.join(path.stem for path in sorted(UNIT.glob('test_*.py')))}"
+    ),
+    "its names": f"named = {{name: getattr({ROOT}, name).__name__ for name in {ROOT}.__all__}}",
+}
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """What a fresh interpreter had loaded after each statement, and how the public names call themselves."""
+
+    loaded: dict[str, list[str]]
+    named: dict[str, str]
+
+    def packages(self, after: str) -> set[str]:
+        """Top-level packages."""
+        return {name.split(".")[0] for name in self.loaded[after]}
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Fresh:
+    steps = "".join(f"{statement}\nloaded[{name!r}] = list(sys.modules)\n" for name, statement in STATEMENTS.items())
+    script = f"import json, sys\nloaded = {{}}\n{steps}print(json.dumps([loaded, named]))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return Fresh(*json.loads(done.stdout))
 
 
-def test_reading_a_study_loads_neither_tensorflow_nor_optuna() -> None:
+def test_importing_the_package_loads_nothing(fresh: Fresh) -> None:
+    """Its public names come with their first use, and each of them is there."""
+    loaded = fresh.loaded["the package"]
+    assert [name for name in loaded if name.startswith(f"{ROOT}.") or name in ("pydantic", "rich")] == []
+    assert {name: name for name in fmnist_optuna.__all__} == fresh.named
+
+
+def test_reading_a_study_loads_neither_tensorflow_nor_optuna(fresh: Fresh) -> None:
     """`status` and `best` start at once."""
-    names = ("ledger.progress", "ledger.storage", "study.studies")
-    loaded = loaded_by("; ".join(f"import fmnist_optuna.{name}" for name in names))
-    assert not loaded & (KERAS | {"optuna"})
+    assert not fresh.packages("reading") & (KERAS | {"optuna"})
 
 
-def test_running_a_study_does_not_load_tensorflow_here() -> None:
+def test_running_a_study_does_not_load_tensorflow_here(fresh: Fresh) -> None:
     """The process of `run` only supervises; its workers train."""
-    assert not loaded_by("import fmnist_optuna.running.study") & KERAS
+    assert not fresh.packages("running") & KERAS
 
 
-def test_the_unit_tests_do_not_load_tensorflow() -> None:
+def test_the_unit_tests_do_not_load_tensorflow(fresh: Fresh) -> None:
     """The whole folder stays a matter of seconds: importing every module of it loads no Keras."""
-    folder = Path(__file__).parent
-    names = ", ".join(path.stem for path in sorted(folder.glob("test_*.py")))
-    assert not loaded_by(f"sys.path[:0] = [{str(folder)!r}, {str(folder.parent)!r}]\nimport {names}") & KERAS
+    assert not fresh.packages("the unit tests") & KERAS

@@ -20,6 +20,7 @@ HEAVY = {
 FREE = {"__init__.py"}  # loads the names that it offers when they are used
 
 
+@functools.cache
 def file_of(name: str) -> Path | None:
     """The file of one of our modules, by its dotted name; None of any other."""
     place = PACKAGE.joinpath(*name.split(".")[1:])
@@ -50,6 +51,13 @@ def imports_within(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 @functools.cache
+def imported_by(file: Path) -> frozenset[str]:
+    """The modules that importing a file imports at once."""
+    tree = ast.parse(file.read_text())
+    return frozenset(name for node in imports_within(tree) for name in names_in(node))
+
+
+@functools.cache
 def heavy_of(name: str) -> frozenset[str]:
     """The heavy packages that importing a module loads."""
     found, seen, left = set(), set(), [name]
@@ -63,8 +71,7 @@ def heavy_of(name: str) -> frozenset[str]:
             found |= {name.split(".")[0]} & HEAVY
             continue
         left += [parent for parent in (name.rpartition(".")[0],) if parent]
-        for node in imports_within(ast.parse(file.read_text())):
-            left += names_in(node)
+        left += imported_by(file)
     return frozenset(found)
 
 
