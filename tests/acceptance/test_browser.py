@@ -5,24 +5,35 @@ Environment:
     CI: A missing browser fails the tests instead of skipping them.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
 from shell import FinishedStudy, Shell, make_paced
 from test_showing import wait_for_address
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, LocatorAssertions, Page
 
 pytestmark = pytest.mark.more
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_MS = 30_000  # of a page on two busy cores
 FIGURES = ("heat-map", "curves", "parallel", "timeline", "confusion")
+
+
+def expect(found: Locator) -> LocatorAssertions:
+    """What playwright waits for."""
+    from playwright.sync_api import expect  # as in the fixture below
+
+    return expect(found)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +45,8 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
+    from playwright.sync_api import sync_playwright  # which takes a second: not where this file is only collected
+
     with sync_playwright() as playwright:
         # Root may not use the sandbox; the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
