@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,22 @@ POLL_SECONDS = 0.05
 
 def fork_forkserver_from(address: str) -> None:
     """Let this command's forkserver be a fork of the process that listens at the address."""
+    fork_forkserver(lambda: (address, dict(os.environ)))
+
+
+def fork_forkserver(find: Callable[[], tuple[str, dict[str, str]]]) -> None:
+    """Let this process's forkserver be a fork.
+
+    Args:
+        find: Gives the address of the process that it is forked from, and the environment of the fork.
+    """
     start_cold = multiprocessing.util.spawnv_passfds
 
     def start(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
         code = str(args[-1])
         call = f"main({', '.join(map(str, passfds))}, "
         if code.startswith(FORKSERVER) and call in code:
-            pid = _ask_for(address, code.replace(call, MARK, 1), passfds)
+            pid = _ask_for(*find(), code.replace(call, MARK, 1), passfds)
             if pid is not None:
                 return pid
         return start_cold(path, args, passfds)
@@ -72,10 +81,10 @@ def fork_forkserver_from(address: str) -> None:
     multiprocessing.util.spawnv_passfds = start
 
 
-def _ask_for(address: str, code: str, passed: Sequence[int]) -> int | None:
+def _ask_for(address: str, environment: Mapping[str, str], code: str, passed: Sequence[int]) -> int | None:
     """Pid of a child that ends when the server does, for multiprocessing waits for it; None if it is to start cold."""
     group = os.getpgrp()
-    request = {"code": code, "folder": str(Path.cwd()), "environment": dict(os.environ), "group": group}
+    request = {"code": code, "folder": str(Path.cwd()), "environment": environment, "group": group}
     until_end, held = os.pipe()
     try:
         with _connect(address) as client:

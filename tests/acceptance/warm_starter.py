@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+from warm_children import fork_forkserver
 
 from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_environment
 
@@ -25,10 +26,9 @@ STARTS_CHILDREN = {"run", "worker", "confirm", "export", "reproduce", "predict",
 READY_SECONDS = 180.0  # for imports, on a busy machine
 POLL_SECONDS = 0.05
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the discard port: as a proxy it makes every download fail at once
-REMOVED = (
-    *("FMNIST_", "PYTHON", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "KERAS", "TF_", "XDG_", "CI"),
-    *("TF2_", "KMP_", "TPU_ML_", "HDF5_"),  # set by TensorFlow when a test of this process imports it
-)
+SET_BY_TENSORFLOW = ("TF2_", "KMP_", "TPU_ML_", "HDF5_")  # when a test of this process imports it
+READ_FIRST = ("PYTHON", "KERAS", "TF_", *SET_BY_TENSORFLOW)
+REMOVED = ("FMNIST_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "XDG_", "CI", *READ_FIRST)
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -78,7 +78,7 @@ class WarmStarter:
             "arguments": list(map(str, arguments)),
             "folder": str(folder),
             "environment": environment,
-            "children": str(self._warm_children()) if str(arguments[1]) in STARTS_CHILDREN else None,
+            "children": str(self.children()) if str(arguments[1]) in STARTS_CHILDREN else None,
         }
         client = self._connect()
         with open(os.devnull, "rb") as stdin:  # noqa: PTH123
@@ -86,7 +86,27 @@ class WarmStarter:
             socket.send_fds(client, [json.dumps(order).encode()], streams)
         return WarmProcess(client)
 
-    def _warm_children(self) -> Path:
+    def fork_children_here(self) -> None:
+        """Let children that the tests start in their own process be forked too, from the first one on.
+
+        Of what Python and TensorFlow read when they start, only what a test sets is heeded: they start cold then.
+        """
+        before = dict(os.environ)
+
+        def find() -> tuple[str, dict[str, str]]:
+            environment = {
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(READ_FIRST)
+                or (before.get(name) != value and not name.startswith(SET_BY_TENSORFLOW))
+            }
+            own = {SAFE_PATH: SET_BY_US, "KERAS_HOME": str(self._folder / "home" / "keras")}
+            prepare_training_environment(own)
+            return str(self.children()), {**own, **environment}
+
+        fork_forkserver(find)
+
+    def children(self) -> Path:
         """Address of the process that servers of children are forked from."""
         environment = clean_environment(self._folder) | {SAFE_PATH: SET_BY_US}
         prepare_training_environment(environment)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from warm_starter import warm_starter
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.source import load_splits
@@ -25,6 +26,12 @@ N_TRAIN = 1_003  # 31 batches of 32 and a rest of 11
 N_VALIDATION = 2_400  # all: what a trial scored is scored again before the test set is opened
 
 prepare_training_environment()  # before anything imports TensorFlow
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_start_warm() -> None:
+    """The server of all children is a fork, as in commands of the acceptance tests: none imports TensorFlow anew."""
+    warm_starter().fork_children_here()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,13 +1,17 @@
 """The package in a program of somebody else: it works on studies and leaves everything else alone."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from warm_starter import WARM_CHILDREN, clean_environment, warm_starter
+
 GLOBALS = """
 import logging, os, signal, sys, warnings
 import optuna
+sys.path[1:1] = sys.argv[3:]  # the folders of the tests
+from warm_children import fork_forkserver_from
+fork_forkserver_from(sys.argv[2])  # or children would import TensorFlow anew
 optuna.logging.set_verbosity(optuna.logging.DEBUG)
 
 def look():
@@ -34,8 +38,9 @@ print([name for name, then, now in zip(names, before, look()) if then != now])
 
 def test_a_study_changes_nothing_of_its_program(tmp_path: Path) -> None:
     """Creating, opening and finishing one as a library leaves levels, environment, signals and warnings."""
-    command = [sys.executable, "-c", GLOBALS, f"sqlite:///{tmp_path}/studies.db"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    folders = (str(Path(__file__).parents[1]), str(WARM_CHILDREN.parent))
+    command = [sys.executable, "-c", GLOBALS, f"sqlite:///{tmp_path}/studies.db", warm_starter().children(), *folders]
+    environment = clean_environment(tmp_path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
     assert "A new study created" in done.stderr  # Optuna talks as loudly as the program wants
