@@ -133,7 +133,9 @@ class WarmStarter:
         return address
 
     def _connect(self) -> socket.socket:
-        address = self._start(WARM, os.environ)
+        # Commands keep what they compile of the project, whatever the tests do with their own modules.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        address = self._start(WARM, environment)
         deadline = time.monotonic() + READY_SECONDS
         while True:
             client = socket.socket(socket.AF_UNIX)

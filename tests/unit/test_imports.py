@@ -60,6 +60,8 @@ UNKNOWN = {
 }
 ROOT = "fmnist_optuna"
 BRIDGE = "bridge"  # the room that may reach into Optuna's private parts
+SERVING = "processes/serving.py"  # the server of all children heeds a variable as the first thing that it does
+READ = {"environ", "getenv", "cwd", "getcwd", "home", "monotonic", "perf_counter", "isatty", "stdout", "stderr", "argv"}
 UNIT = Path(__file__).parent
 PUBLIC = "__init__.py"  # loads the names that it offers when they are used
 
@@ -69,9 +71,15 @@ def modules() -> list[str]:
 
 
 @functools.cache
+def tree_of(module: str) -> ast.Module:
+    """The source of a module."""
+    return ast.parse((PACKAGE / module).read_text())
+
+
+@functools.cache
 def nodes_of(module: str) -> tuple[ast.AST, ...]:
     """What the source of a module consists of."""
-    return tuple(ast.walk(ast.parse((PACKAGE / module).read_text())))
+    return tuple(ast.walk(tree_of(module)))
 
 
 def imports_of(module: str) -> Iterator[tuple[int, str]]:
@@ -125,6 +133,22 @@ def test_a_room_knows_its_trade_only(room: str) -> None:
         if name.split(".")[0] in UNKNOWN[room]
     ]
     assert found == []
+
+
+def reads_at_import(node: ast.AST) -> Iterator[int]:
+    """Lines outside functions that reach for the environment, the current folder, a clock or a standard stream."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Attribute) and child.attr in READ:
+            yield child.lineno
+        is_run = isinstance(child, ast.If) and "__name__" in ast.dump(child.test)  # as a program, not imported
+        if not is_run and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from reads_at_import(child)
+
+
+@pytest.mark.parametrize("module", [module for module in modules() if module != SERVING])
+def test_a_module_reads_nothing_when_it_is_imported(module: str) -> None:
+    """Its functions do, each time: a program may set a variable or change its folder after the import."""
+    assert list(reads_at_import(tree_of(module))) == []
 
 
 def test_nobody_else_knows_of_waiting_for_the_database() -> None:
