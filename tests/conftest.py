@@ -198,7 +198,7 @@ def empty_postgres_url(_databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _alembic_read_once() -> Iterator[None]:
+def alembic_read_once() -> Iterator[None]:
     """Optuna reads its migration scripts whenever it opens a storage, for 0.06 s; here once."""
     from optuna.storages._rdb.storage import _VersionManager
 
@@ -216,7 +216,7 @@ def _alembic_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def storage_url(request: pytest.FixtureRequest, _alembic_read_once: None) -> str:
+def storage_url(request: pytest.FixtureRequest, alembic_read_once: None) -> str:
     """URL of a storage with all tables and no study, on either database."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 

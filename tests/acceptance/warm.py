@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from warm_children import LATE_IN_ALL, accept, fork_forkserver_from, reap
+from warm_children import LATE_IN_ALL, accept, fork_command, fork_forkserver_from, reap
 
 PACKAGES = ("typer", "rich.console", "rich.table", "rich.live", "pydantic", "numpy", "scipy.stats", "psutil", "psycopg")
 HEAVY = ("sqlalchemy.dialects.sqlite", "optuna", "optuna_dashboard", "plotly.subplots", "jinja2", "PIL.Image")
@@ -53,13 +53,8 @@ def serve(address: str, run: int) -> dict[str, Any] | None:
             message, streams, _, _ = socket.recv_fds(client, LONGEST_ORDER, 3)
             if os.fork() == 0:
                 server.close()
-                command = os.fork()
-                if command == 0:
-                    client.close()
+                if fork_command(client):
                     return {**json.loads(message), "streams": streams}
-                client.sendall(f"{command}\n".encode())
-                client.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])}\n".encode())
-                os._exit(0)
             client.close()
             for stream in streams:
                 os.close(stream)

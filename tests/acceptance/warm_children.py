@@ -1,9 +1,10 @@
-"""The server of all children, forked from a process that has imported TensorFlow and Keras.
+"""The server of all children, and commands that load TensorFlow: forked from a process that has imported it and Keras.
 
 A command that trains starts a new interpreter, multiprocessing's forkserver, which imports TensorFlow for 3 seconds of
 processor time. In a command of `warm` the server is a fork of the process that this script runs: the same code with the
 descriptors, streams, folder and environment of the command. Nothing of the project is imported before the fork. A
-command whose environment TensorFlow, Keras or the interpreter would read otherwise starts its server cold.
+command whose environment TensorFlow, Keras or the interpreter would read otherwise starts its server cold. A command
+that imports TensorFlow itself is forked from here as others are from `warm`.
 
     python warm_children.py SOCKET RUN_PID
 """
@@ -89,7 +90,7 @@ def _ask_for(address: str, environment: Mapping[str, str], code: str, passed: Se
     try:
         with _connect(address) as client:
             socket.send_fds(client, [json.dumps(request).encode()], [0, 1, 2, *passed, held])
-            if client.recv(LONGEST_REPLY) != b"forked":
+            if client.recv(LONGEST_REPLY) != b"forked\n":
                 return None
         silent = subprocess.DEVNULL
         stand_in = subprocess.Popen(["cat"], stdin=until_end, stdout=silent, stderr=silent)
@@ -115,7 +116,7 @@ def _connect(address: str) -> socket.socket:
             return client
 
 
-def serve(server: socket.socket, run: int, before: Mapping[str, str]) -> tuple[dict[str, object], list[int]] | None:
+def serve(server: socket.socket, run: int, before: Mapping[str, str]) -> tuple[dict[str, Any], list[int]] | None:
     """Fork for every request that comes; returns it in the fork, with the descriptors, and None after the test run.
 
     Args:
@@ -131,14 +132,26 @@ def serve(server: socket.socket, run: int, before: Mapping[str, str]) -> tuple[d
             message, descriptors, _, _ = socket.recv_fds(client, LONGEST_REQUEST, N_DESCRIPTORS)
             request = json.loads(message)
             if not _is_alike(request["environment"], before):
-                client.sendall(b"cold")
+                client.sendall(b"cold\n")
             elif os.fork() == 0:
                 server.close()
-                return request, descriptors
-            else:
-                client.sendall(b"forked")
+                if "order" not in request or fork_command(client):
+                    return request, descriptors
+            elif "order" not in request:
+                client.sendall(b"forked\n")
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def fork_command(client: socket.socket) -> bool:
+    """Whether this is the command that was forked; the other process tells of its pid and its end, and ends then."""
+    command = os.fork()
+    if command == 0:
+        client.close()
+        return True
+    client.sendall(f"{command}\n".encode())
+    client.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])}\n".encode())
+    os._exit(0)
 
 
 def accept(server: socket.socket, run: int) -> socket.socket | None:
@@ -185,7 +198,7 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if k.startswith(READ_AT_START) and k != KERAS_HOME}
 
 
-def become(request: dict[str, object], descriptors: list[int], set_by_imports: Mapping[str, str]) -> None:
+def become(request: dict[str, Any], descriptors: list[int], set_by_imports: Mapping[str, str]) -> None:
     """Run the forkserver of a command; its children end with it as they would.
 
     Args:
@@ -200,7 +213,7 @@ def become(request: dict[str, object], descriptors: list[int], set_by_imports: M
     os.chdir(str(request["folder"]))
     os.environ.clear()
     os.environ.update(set_by_imports)
-    os.environ.update(request["environment"])  # type: ignore[call-overload]
+    os.environ.update(request["environment"])
     tempfile.tempdir = None
     sys.argv = ["-c"]
     code = str(request["code"]).replace(MARK, f"main({descriptors[3]}, {descriptors[4]}, ", 1)
@@ -223,4 +236,9 @@ if __name__ == "__main__":
         gc.freeze()
         received = serve(listener, int(sys.argv[2]), before)
     if received is not None:
-        become(*received, {name: value for name, value in os.environ.items() if before.get(name) != value})
+        request, descriptors = received
+        set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
+        if "order" in request:
+            sys.path.insert(0, str(Path(__file__).parent))
+            importlib.import_module("warm").become({**request["order"], "streams": descriptors})
+        become(request, descriptors, set_by_imports)

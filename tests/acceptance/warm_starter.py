@@ -22,6 +22,7 @@ from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_enviro
 
 WARM = Path(__file__).with_name("warm.py")
 WARM_CHILDREN = Path(__file__).with_name("warm_children.py")
+LOADS_TENSORFLOW = {"export", "predict"}
 STARTS_CHILDREN = {"run", "worker", "confirm", "export", "reproduce", "predict", "spec"}
 READY_SECONDS = 180.0  # for imports, on a busy machine
 POLL_SECONDS = 0.05
@@ -44,6 +45,11 @@ def clean_environment(folder: Path) -> dict[str, str]:
         "http_proxy": NOBODY_LISTENS,
         "https_proxy": NOBODY_LISTENS,
     }
+
+
+def environment_of_warm() -> dict[str, str]:
+    """That of the tests; but commands keep what they compile of the project, whatever the tests do with their own."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class WarmStarter:
@@ -80,9 +86,17 @@ class WarmStarter:
             "environment": environment,
             "children": str(self.children()) if str(arguments[1]) in STARTS_CHILDREN else None,
         }
-        client = self._connect()
         with open(os.devnull, "rb") as stdin:  # noqa: PTH123
             streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
+            if str(arguments[1]) in LOADS_TENSORFLOW:
+                client = self._connect(self.children())
+                like = {SAFE_PATH: SET_BY_US, **environment}
+                prepare_training_environment(like)
+                socket.send_fds(client, [json.dumps({"order": order, "environment": like}).encode()], streams)
+                process = WarmProcess(client)
+                if process.pid:
+                    return process
+            client = self._connect(self._start(WARM, environment_of_warm()))
             socket.send_fds(client, [json.dumps(order).encode()], streams)
         return WarmProcess(client)
 
@@ -132,10 +146,7 @@ class WarmStarter:
                 started.touch()
         return address
 
-    def _connect(self) -> socket.socket:
-        # Commands keep what they compile of the project, whatever the tests do with their own modules.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        address = self._start(WARM, environment)
+    def _connect(self, address: Path) -> socket.socket:
         deadline = time.monotonic() + READY_SECONDS
         while True:
             client = socket.socket(socket.AF_UNIX)
@@ -154,13 +165,15 @@ class WarmProcess:
     """A command that was started warm; what a Popen of it would offer.
 
     Args:
-        client: A connection that answers with the pid, then with the exit status.
+        client: A connection that answers with the pid, then with the exit status; with "cold" if it starts nothing.
+
+    The pid is 0 if nothing was started.
     """
 
     def __init__(self, client: socket.socket) -> None:
         self._client = client
         self._replies = client.makefile()
-        self.pid = int(self._replies.readline())
+        self.pid = int(self._replies.readline().replace("cold", "0"))
         self._code: int | None = None
 
     def poll(self) -> int | None:

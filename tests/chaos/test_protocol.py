@@ -93,7 +93,7 @@ def test_every_clause_is_needed(clause: Clause, record_property: Callable[[str, 
 
 
 @pytest.fixture
-def storage(sqlite_url: str, _alembic_read_once: None) -> Iterator[Storage]:
+def storage(sqlite_url: str, alembic_read_once: None) -> Iterator[Storage]:
     """An open storage; one database is enough for what the model says of both."""
     opened = open_small(sqlite_url)
     yield opened

@@ -29,7 +29,7 @@ prepare_training_environment()  # before anything imports TensorFlow
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _children_start_warm() -> None:
+def _children_start_warm(alembic_read_once: None) -> None:
     """The server of all children is a fork, as in commands of the acceptance tests: none imports TensorFlow anew."""
     warm_starter().fork_children_here()
 

@@ -39,7 +39,14 @@ print([name for name, then, now in zip(names, before, look()) if then != now])
 def test_a_study_changes_nothing_of_its_program(tmp_path: Path) -> None:
     """Creating, opening and finishing one as a library leaves levels, environment, signals and warnings."""
     folders = (str(Path(__file__).parents[1]), str(WARM_CHILDREN.parent))
-    command = [sys.executable, "-c", GLOBALS, f"sqlite:///{tmp_path}/studies.db", warm_starter().children(), *folders]
+    command = [
+        sys.executable,
+        "-c",
+        GLOBALS,
+        f"sqlite:///{tmp_path}/studies.db",
+        str(warm_starter().children()),
+        *folders,
+    ]
     environment = clean_environment(tmp_path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

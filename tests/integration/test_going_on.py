@@ -27,7 +27,7 @@ from fmnist_optuna.work.running_trial import RunningTrial
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ONE: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.01]}
-SEVERAL: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.01, 0.001, 0.0001]}
+SEVERAL: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.001, 0.0001]}
 LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0, "keep": 1}
 
 
