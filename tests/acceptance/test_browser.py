@@ -20,7 +20,8 @@ from shell import FinishedStudy, Shell, make_paced
 from test_showing import wait_for_address
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, LocatorAssertions, Page
+    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api._generated import LocatorAssertions
 
 pytestmark = pytest.mark.more
 
