@@ -52,6 +52,13 @@ def environment_of_warm() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
+def environment_of_children() -> dict[str, str]:
+    """What every command sets for its children before they import TensorFlow."""
+    environment = {SAFE_PATH: SET_BY_US}
+    prepare_training_environment(environment)
+    return environment
+
+
 class WarmStarter:
     """Starts commands from a process that has imported what most of them import; see `warm`.
 
@@ -90,9 +97,8 @@ class WarmStarter:
             streams = [stdin.fileno(), stdout.fileno(), stderr.fileno()]
             if str(arguments[1]) in LOADS_TENSORFLOW:
                 client = self._connect(self.children())
-                like = {SAFE_PATH: SET_BY_US, **environment}
-                prepare_training_environment(like)
-                socket.send_fds(client, [json.dumps({"order": order, "environment": like}).encode()], streams)
+                request = {"order": order, "environment": {**environment_of_children(), **environment}}
+                socket.send_fds(client, [json.dumps(request).encode()], streams)
                 process = WarmProcess(client)
                 if process.pid:
                     return process
@@ -114,17 +120,14 @@ class WarmStarter:
                 if not name.startswith(READ_FIRST)
                 or (before.get(name) != value and not name.startswith(SET_BY_TENSORFLOW))
             }
-            own = {SAFE_PATH: SET_BY_US, "KERAS_HOME": str(self._folder / "home" / "keras")}
-            prepare_training_environment(own)
+            own = {"KERAS_HOME": str(self._folder / "home" / "keras"), **environment_of_children()}
             return str(self.children()), {**own, **environment}
 
         fork_forkserver(find)
 
     def children(self) -> Path:
         """Address of the process that servers of children are forked from."""
-        environment = clean_environment(self._folder) | {SAFE_PATH: SET_BY_US}
-        prepare_training_environment(environment)
-        return self._start(WARM_CHILDREN, environment)
+        return self._start(WARM_CHILDREN, clean_environment(self._folder) | environment_of_children())
 
     def _start(self, script: Path, environment: Mapping[str, str]) -> Path:
         """Address of the process that runs a script, which is started unless somebody has done so."""
