@@ -121,7 +121,9 @@ class Databases:
         try:
             with psycopg.connect(url, autocommit=True, options="-c lock_timeout=2000") as connection:
                 tables = {name for (name,) in connection.execute(TABLES).fetchall()} - VERSION_TABLES
-                connection.execute(f"TRUNCATE {', '.join(sorted(tables))} RESTART IDENTITY")
+                # A third of the time of a TRUNCATE, which makes new files for every table and index.
+                deletes = [f"DELETE FROM {name}" for name in sorted(tables)]
+                connection.execute("; ".join(["SET session_replication_role = replica", *deletes, SEQUENCES_FROM_1]))
                 versions = connection.execute("SELECT version FROM fmnist_schema_version").fetchall()
                 is_as_it_was = versions == [(SCHEMA_VERSION,)]
         except psycopg.Error:
@@ -150,6 +152,10 @@ class Databases:
 
 
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+SEQUENCES_FROM_1 = (
+    "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, 1, false) FROM pg_sequences "
+    "WHERE schemaname = 'public' AND last_value IS NOT NULL"
+)
 VERSION_TABLES = {"fmnist_schema_version", "version_info", "alembic_version"}
 
 
