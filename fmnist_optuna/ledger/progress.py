@@ -13,11 +13,10 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, Query, StoredRow, cells, decisions, epochs, workers
+from fmnist_optuna.ledger.tables import IDS_A_QUERY, OWN_ATTRIBUTES, Query, StoredRow, cells, decisions, epochs, workers
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.metric import Epoch
 
-IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
 # Two of Optuna's tables, named here so that Optuna need not be imported.

@@ -18,7 +18,8 @@ from sqlalchemy.engine import Connection
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.tables import cells, decisions, epochs, studies
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import IDS_A_QUERY, cells, decisions, epochs, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
 
 NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
@@ -82,6 +83,10 @@ class OpenCells:
 class Rungs(StudyPart):
     """Decisions over parked cells, and what is known of the cells at each rung."""
 
+    def __init__(self, storage: Storage, study_id: int) -> None:
+        super().__init__(storage, study_id)
+        self._looked_at: list[tuple[object, ...]] | None = None  # how the cells stood when none could be let on
+
     @retrying
     def decide(self, rule: LadderRule) -> DecidedRung | None:
         """Decide the lowest rung at which cells are parked; None while others are on their way to it, or none is."""
@@ -94,7 +99,7 @@ class Rungs(StudyPart):
             if rung is None:
                 return None
             field = self._read_field(connection, rung)
-            if self._count_lacking(connection, rung, field):
+            if self._lacks_one(connection, rung, field):
                 return None
             decision = rule.decide(field.standings, field.finished_scores)
             return self._apply(connection, rung, decision, self._parked(connection, rung))
@@ -103,10 +108,15 @@ class Rungs(StudyPart):
     def let_on_ahead(self, rule: LadderRule) -> DecidedRung | None:
         """Let cells go on that the decision of their rung cannot cut any more; None if there are none.
 
-        For workers that would only wait: the best few of a rung are known when all but one or two have come.
+        For workers that would only wait: the best few of a rung are known when all but one or two have come. They ask
+        again and again, so all values are read only if a cell has moved since.
         """
         with self.storage.read() as connection:
+            cells_stand = self._count_standing(connection)
+            if cells_stand == self._looked_at:
+                return None
             if self._find_ahead(connection, rule) is None:
+                self._looked_at = cells_stand
                 return None
         with self.storage.write() as connection:
             self._lock(connection)
@@ -195,10 +205,16 @@ class Rungs(StudyPart):
             field = self._read_field(connection, rung)
             n_to_come = sum(cell_id not in field.standings for cell_id in racing)
             decision = rule.decide_ahead(field.standings, field.finished_scores, n_to_come)
-            ahead = [cell_id for cell_id in self._parked(connection, rung) if decision.keeps(field.standings[cell_id])]
-            if ahead:
+            kept = {cell_id for cell_id, standing in field.standings.items() if decision.keeps(standing)}
+            if ahead := [cell_id for cell_id in self._parked(connection, rung) if cell_id in kept]:
                 return rung, decision, ahead
         return None
+
+    def _count_standing(self, connection: Connection) -> list[tuple[object, ...]]:
+        """How many cells are in each state, by the rung that they have come to."""
+        stand = select(cells.c.rung, cells.c.state, func.count()).where(cells.c.study_id == self.study_id)
+        rows = connection.execute(stand.group_by(cells.c.rung, cells.c.state).order_by(cells.c.rung, cells.c.state))
+        return [tuple(row) for row in rows]
 
     def _racing(self, connection: Connection) -> list[str]:
         """The cells that have no result and were not cut."""
@@ -215,14 +231,14 @@ class Rungs(StudyPart):
         )
         return int(connection.execute(below).scalar_one())
 
-    def _count_lacking(self, connection: Connection, rung: int, field: Field) -> int:
-        """How many cells that were beyond a rung are trained anew and have not come there again: values are missing."""
+    def _lacks_one(self, connection: Connection, rung: int, field: Field) -> bool:
+        """Whether a cell that was beyond a rung is trained anew and has not come there again: its value is missing."""
         beyond = select(cells.c.cell_id).where(
             cells.c.study_id == self.study_id,
             cells.c.state.in_((State.WAITING, State.RUNNING)),
             cells.c.rung >= rung,
         )
-        return sum(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
+        return any(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
 
     def _parked(self, connection: Connection, rung: int) -> list[str]:
         """The cells that are parked at a rung."""
@@ -230,8 +246,11 @@ class Rungs(StudyPart):
         return list(connection.execute(select(cells.c.cell_id).where(*parked)).scalars())
 
     def _read_field(self, connection: Connection, rung: int) -> Field:
+        # One that failed counts where it had been parked: who is compared with it may have come earlier or later.
         own = select(cells.c.cell_id, cells.c.trial_id, cells.c.result, cells.c.value).where(
-            cells.c.study_id == self.study_id, cells.c.trial_id.is_not(None), cells.c.state != State.FAILED
+            cells.c.study_id == self.study_id,
+            cells.c.trial_id.is_not(None),
+            or_(cells.c.state != State.FAILED, cells.c.rung >= rung),
         )
         curves: dict[int, list[float]] = defaultdict(list)
         reached = (
@@ -264,10 +283,13 @@ class Rungs(StudyPart):
             kept_from=decision.kept_from,
         )
         decided = DecidedRung(*connection.execute(made.returning(*_DECIDED)).one())
-        for cell_id in found:
-            mine = update(cells).where(cells.c.study_id == self.study_id, cells.c.cell_id == cell_id)
-            how = {"cut_at": rung, "decision_id": decided.decision_id} if cell_id in decision.cut else {}
-            connection.execute(mine.values(state=State.WAITING, **how))
+        for is_cut in (False, True):
+            how = {"cut_at": rung, "decision_id": decided.decision_id} if is_cut else {}
+            those = [cell_id for cell_id in found if (cell_id in decision.cut) == is_cut]
+            for begin in range(0, len(those), IDS_A_QUERY):
+                some = cells.c.cell_id.in_(those[begin : begin + IDS_A_QUERY])
+                waits = update(cells).where(cells.c.study_id == self.study_id, some)
+                connection.execute(waits.values(state=State.WAITING, **how))
         return decided
 
 

@@ -30,6 +30,7 @@ Query = Select[Any]
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
+IDS_A_QUERY = 500  # SQLite takes some thousand parameters
 SCHEMA_VERSION = 5
 
 metadata = MetaData()

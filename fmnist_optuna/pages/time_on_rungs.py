@@ -52,8 +52,8 @@ def expect_seconds(
         decided: Every decision so far.
         n_workers: How many train side by side, >= 1.
     """
-    shares, pace = expect_shares(rule, decided), _seconds_an_epoch(cells)
     racing = [cell for cell in cells if cell.state in UNFINISHED and cell.cut_at is None]
+    shares, pace = expect_shares(rule, _over_rungs(decided, racing)), _seconds_an_epoch(cells)
     if shares is None or any(cell.params.get(SIZE) not in pace for cell in racing):
         return None
     ends = {n_epochs: expect_end(rule, cells, n_epochs) for n_epochs in {cell.n_epochs for cell in racing}}
@@ -63,6 +63,14 @@ def expect_seconds(
         seconds += an_epoch * expect_epochs(rule, cell, shares, end)
         whole.append(an_epoch * (end - cell.n_epochs))
     return max(seconds / n_workers, min(whole, default=0.0))  # the best one of them goes on
+
+
+def _over_rungs(decided: Iterable[DecidedRung], racing: Sequence[Cell]) -> list[DecidedRung]:
+    """The decisions at rungs that all cells have come to, or at which some were cut: the others let cells on ahead."""
+    decisions = list(decided)
+    with_cuts = {each.rung for each in decisions if each.n_cut}
+    to_come = min(((cell.rung, cell.state is not State.PARKED) for cell in racing), default=(math.inf, False))
+    return [each for each in decisions if each.rung in with_cuts or (each.rung, False) < to_come]
 
 
 def expect_shares(rule: LadderRule, decided: Iterable[DecidedRung]) -> dict[int, float] | None:

@@ -111,7 +111,8 @@ class LadderRule:
     def is_cut(self, standing: Standing, leader: float | None, kept_from: float | None = None) -> bool:
         """Whether a cell goes no further. Who is cut below some leader is cut below a better one too.
 
-        Hence a cell may be cut before all others have come to the rung, but none may go on before.
+        Hence before all others have come to the rung a cell may be cut, but none goes on by what it promises; who is
+        kept may, as `decide_ahead` says.
 
         Args:
             standing: Of a cell at the rung; one without a finite value is cut.

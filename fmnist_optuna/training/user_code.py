@@ -198,7 +198,7 @@ def forget_models(keep_compiled: bool = False) -> None:
     """Clear away what Keras and the user's modules keep of models that nobody uses any more.
 
     Args:
-        keep_compiled: Keep what TensorFlow has compiled of those that somebody still holds.
+        keep_compiled: Keep what TensorFlow has compiled: its kernels, and functions that somebody still holds.
     """
     USER_MODULES.forget()
     clear_session(keep_compiled)

@@ -160,7 +160,7 @@ def clear_session(keep_compiled: bool = False) -> None:
     """Let Keras forget layer names, seeds and graphs, and keep every setting.
 
     Args:
-        keep_compiled: Keep what TensorFlow has compiled of functions that somebody still holds.
+        keep_compiled: Keep what TensorFlow has compiled: its kernels, and functions that somebody still holds.
     """
     settings = FrameworkSettings.read()
     if keep_compiled:

@@ -16,6 +16,7 @@ class TrainingTimes:
     """
 
     _before: dict[int, float] = field(default_factory=dict)  # seconds in earlier stretches, by trial id
+    _taken_over: dict[int, float] = field(default_factory=dict)  # those of them that an earlier attempt trained
 
     def find_overlong(self, session: Session, limit_seconds: float) -> set[str]:
         """The workers of a study whose attempt has trained longer than a limit."""
@@ -33,14 +34,16 @@ class TrainingTimes:
             return True
         if before + cell.held_seconds <= limit_seconds:
             return False
-        return max(0.0, before - _seconds_taken_over(session, cell)) + cell.held_seconds > limit_seconds
+        trial_id = cell.trial_id or 0
+        taken_over = self._taken_over.get(trial_id) or _seconds_taken_over(session, trial_id)  # 0.0 may be noted later
+        self._taken_over[trial_id] = taken_over
+        return max(0.0, before - taken_over) + cell.held_seconds > limit_seconds
 
 
-def _seconds_taken_over(session: Session, cell: Cell) -> float:
+def _seconds_taken_over(session: Session, trial_id: int) -> float:
     """Seconds of the epochs that an earlier attempt has trained, from whose checkpoint this one goes on."""
     from fmnist_optuna.bridge.attributes import read_attributes  # loads Optuna
 
-    trial_id = cell.trial_id or 0
     try:
         n_kept = read_attributes(session.optuna_storage.get_trial(trial_id)).kept_epochs or 0
     except KeyError:  # somebody deleted the trial

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Callable
 
 import pytest
@@ -22,10 +23,13 @@ from small_study import (
     ladder_spec,
     open_session,
     read_cell,
+    set_cell,
 )
+from sqlalchemy.engine import Connection
 
 from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.ledger.records import Claim
+from fmnist_optuna.ledger.rungs import Field, Rungs
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.study.cuts import verify_study
@@ -322,6 +326,65 @@ def test_a_leader_that_was_lost_counts_as_on_its_way(new_session: Sessions) -> N
     for claim, last in zip(new[:2], (0.75, 0.5), strict=True):
         climb(session, claim, (0.4, last))
     assert session.rungs.let_on_ahead(rule_of(session)) is None  # two on their way, and the one that was lost
+
+
+def test_a_cell_may_come_while_somebody_lets_on(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Postgres it may be seen to be parked by who has not seen its values."""
+    claims = [claim_cell(session) for _ in range(4)]
+    for claim, last in zip(claims[:3], (0.6, 0.8, 0.7), strict=True):
+        climb(session, claim, (0.5, last))
+    coming, read_field = claims[3:], Rungs._read_field
+
+    def read_as_one_comes(rungs: Rungs, connection: Connection, rung: int) -> Field:
+        field = read_field(rungs, connection, rung)
+        if coming:
+            climb(session, coming.pop(), (0.5, 0.9))
+        return field
+
+    monkeypatch.setattr(Rungs, "_read_field", read_as_one_comes)
+    found = session.rungs.let_on_ahead(rule_of(session))
+    assert found is not None
+    assert (found.n_parked, found.kept_from) == (3, 0.7)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("is_ahead", [True, False])
+def test_a_cell_that_fails_beyond_a_rung_still_counts_there(new_session: Sessions, is_ahead: bool) -> None:
+    """Let on ahead and failed for good before the decision, it cuts whom it would have cut before it failed."""
+    session = new_session("one", spec=ladder_spec(5))
+    claims = [claim_cell(session) for _ in range(5)]
+    for claim, value in zip(claims[:4], (0.81, 0.82, 0.83, 0.9), strict=True):
+        climb(session, claim, (value, value))
+    if is_ahead:
+        assert session.rungs.let_on_ahead(rule_of(session)) is not None
+        set_cell(session.storage, claims[3].cell_id, state=State.FAILED)
+    climb(session, claims[4], (0.8, 0.8))
+    decided = session.rungs.decide(rule_of(session))
+    assert decided is not None
+    assert (decided.leader, decided.kept_from, decided.n_cut) == (claims[3].cell_id, 0.82, 2)
+
+
+@ON_SQLITE
+def test_values_are_read_again_only_if_a_cell_has_moved(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that waits asks five times a second."""
+    session = new_session("one", spec=ladder_spec(5))
+    claims = [claim_cell(session) for _ in range(5)]
+    n_reads, read_field = 0, Rungs._read_field
+
+    def count_and_read(rungs: Rungs, connection: Connection, rung: int) -> Field:
+        nonlocal n_reads
+        n_reads += 1
+        return read_field(rungs, connection, rung)
+
+    monkeypatch.setattr(Rungs, "_read_field", count_and_read)
+    for claim in claims[:4]:
+        climb(session, claim, (math.nan, math.nan))
+    for _ in range(3):
+        assert session.rungs.let_on_ahead(rule_of(session)) is None
+    assert n_reads == 1
+    session.ledger.give_back(claims[4].cell_id, claims[4].token, count_lost=False)
+    assert session.rungs.let_on_ahead(rule_of(session)) is None
+    assert n_reads == 2
 
 
 @ON_SQLITE

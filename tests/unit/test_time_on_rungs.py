@@ -53,6 +53,21 @@ def test_the_end_is_where_others_ended() -> None:
     assert expect_end(RULE, [], 2) == 16
 
 
+def test_cells_that_were_let_on_ahead_say_nothing_of_the_others() -> None:
+    """Two of 27 go on before the rung is decided: no share is known. Later it is that of the rung below."""
+    ahead = [made_up(2, State.RUNNING, 2), made_up(2, State.WAITING, 2)]
+    others = [*(made_up(2, State.PARKED, 2) for _ in range(24)), made_up(1, State.RUNNING)]
+    assert expect_seconds(RULE, [*ahead, *others], [decided(2, 2, 0)], 2) is None
+    below = [decided(2, 2, 0), decided(2, 25, 18)]
+    left = [made_up(4, State.RUNNING, 4), made_up(4, State.PARKED, 4), made_up(3, State.RUNNING, 2)]
+    assert expect_seconds(RULE, left, [*below, decided(4, 1, 0)], 2) == expect_seconds(RULE, left, below, 2)
+    through = [made_up(4, State.RUNNING, 4) for _ in range(4)]
+    assert expect_seconds(RULE, through, [*below, decided(4, 4, 0)], 1) == 4 * 12 * SECONDS  # all go on from 8 too
+    fewer = expect_seconds(RULE, through, below, 1)
+    assert fewer is not None
+    assert fewer < 4 * 12 * SECONDS
+
+
 def test_nothing_is_said_before_the_first_decision() -> None:
     """Nor of a size of which no epoch was trained."""
     cells = [made_up(2, State.PARKED, 2), made_up(1, State.RUNNING)]

@@ -87,7 +87,7 @@ def draw_timeline(overview: Overview) -> go.Figure | None:
 def _name_longest(attempts: Sequence[Attempt]) -> dict[int, str]:
     """The rows of trials, by trial number: the first of all, or of many those with the most epochs."""
     longest = sorted(attempts, key=lambda attempt: -len(attempt.epochs))[:N_TRIALS]
-    return {attempt.number: f"trial {attempt.number}" for attempt in attempts if attempt in longest}
+    return {number: f"trial {number}" for number in sorted(attempt.number for attempt in longest)}
 
 
 def _draw_bars(bars: Sequence[Bar], workers: Mapping[str, str], trials: Mapping[int, str]) -> go.Figure:
