@@ -42,11 +42,14 @@ FAST = Timing(lease_seconds=30.0, renewal_seconds=10.0, poll_seconds=0.02, stall
 PATIENCE_SECONDS = 20.0
 LOST = TrialAttributes(reason="lost")
 KILLED = TrialAttributes(reason="killed", exit_code=-9)
-# For what no database decides: once on SQLite is enough.
-# Of both databases one in each run of the tests, the other in the long ones.
+# Of both databases one in each run of the tests, the other in `make test-more` or in the long ones.
 POSTGRES_SLOW = pytest.mark.parametrize(
     "storage_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True
 )
+POSTGRES_MORE = pytest.mark.parametrize(
+    "storage_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.more)], indirect=True
+)
+# For what no database decides: once on SQLite is enough.
 ON_SQLITE = pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
 
 

@@ -25,6 +25,7 @@ class PruningCallback(keras.callbacks.Callback):
             raise optuna.TrialPruned
 
 
+@pytest.mark.more
 def test_a_keras_callback_drives_the_pruner(few_garments: ResidentData) -> None:
     """Of two rates the one that learns nothing is cut at the second epoch, by stock fit."""
 

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from small_study import (
     LOST,
     ON_SQLITE,
+    POSTGRES_MORE,
     begin_trial,
     claim_cell,
     create_trial,
@@ -155,6 +156,7 @@ class Killer:
             self.left -= 1
 
 
+@POSTGRES_MORE
 @pytest.mark.parametrize("state", ["no trial", "running", "complete", "failed"])
 def test_a_requeue_may_die_before_any_statement(new_session: Sessions, state: str) -> None:
     """Whoever comes next ends with the same cell; only a second death may be counted beside the first."""
