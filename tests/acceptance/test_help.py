@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 from shell import Answer, FinishedStudy, Shell, two_at_a_time
@@ -122,3 +123,10 @@ def imported(smoke: FinishedStudy) -> dict[str, str]:
 def test_reading_imports_neither_tensorflow_nor_keras(imported: dict[str, str], typed: str) -> None:
     """Three and a half seconds of import are for training only."""
     assert imported[typed] == "0 []"
+
+
+def test_the_package_may_be_run_as_a_module(tmp_path: Path) -> None:
+    """`python -m fmnist_optuna` is the command."""
+    module = [sys.executable, "-m", "fmnist_optuna", "--version"]
+    done = subprocess.run(module, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"fmnist-optuna {__version__}\n", "")
