@@ -17,6 +17,7 @@ import json
 import os
 import pkgutil
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -65,6 +66,8 @@ def serve(address: str, run: int) -> dict[str, Any] | None:
 def become(order: dict[str, Any]) -> None:
     """Run the console script as the order says, in a process group of its own, as a terminal's shell would."""
     os.setpgid(0, 0)
+    for signum in (signal.SIGHUP, signal.SIGQUIT):  # ignored by what was imported for a study's children
+        signal.signal(signum, signal.SIG_DFL)
     for number, stream in enumerate(order["streams"]):
         os.dup2(stream, number)
         os.close(stream)

@@ -161,7 +161,7 @@ def test_same_seed_same_run_bit_for_bit(few_garments: ResidentData) -> None:
 
 IN_ANOTHER_PROCESS = """
 import json, sys
-sys.path[1:1] = sys.argv[1:]  # the folders of the tests
+sys.path[:0] = sys.argv[1:]  # those of the tests
 from conftest import N_TRAIN, N_VALIDATION
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.training.engine import ResidentData, use_one_thread
@@ -180,8 +180,7 @@ print(json.dumps([test_training.curve(result), sha256]))
 @pytest.mark.more
 def test_same_seed_same_run_in_another_process(few_garments: ResidentData) -> None:
     """Another process on this machine gets the same curve and weights from the same seed."""
-    here = Path(__file__).parent
-    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(here), str(here.parent)]
+    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(Path(__file__).parent), *sys.path]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     result, sha256 = run_seed(1, few_garments)
     assert json.loads(answer.splitlines()[-1]) == [[list(epoch) for epoch in curve(result)], sha256]
