@@ -66,7 +66,7 @@ ACTIONS = {
     *("reach a rung", "park", "decide"),
 }
 HARMLESS = {"raise", "report nothing", "reach a rung", "read", "look", "list", "compare", "retry", "decide"}
-RULE = LadderRule(first_rung=2, kappa=1.0, margin=1.0, n_validation=100, max_epochs=8, keep=1)
+RULE = LadderRule(first_rung=1, kappa=1.0, margin=1.0, n_validation=100, max_epochs=8, keep=1)
 
 
 def test_no_path_breaks_a_promise(note: Callable[[str], None]) -> None:
@@ -104,6 +104,7 @@ def test_the_ledger_does_what_the_model_says(storage: Storage, note: Callable[[s
     """On random paths of the model, a real cell and its trials are after each step as the model has them."""
     choices, model, trials = random.Random(0), Model(), None
     made: Counter[tuple[str, str]] = Counter()
+    n_ahead = 0
     for walk in range(N_WALKS):
         real, state = RealCell(storage, walk, trials), START
         lines: list[str] = []
@@ -117,9 +118,11 @@ def test_the_ledger_does_what_the_model_says(storage: Storage, note: Callable[[s
             state = move.after
             assert real.read() == (state.cell[:3], state.trials), path
             made[move.action, move.kind] += 1
+        n_ahead += real.n_ahead
     note(f"{made.total():,} steps on the real ledger")
     assert {action for action, kind in made if kind == "step"} == ACTIONS
     assert {action for action, kind in made if kind == "again"} == ACTIONS - HARMLESS
+    assert 0 < n_ahead < made["decide", "step"]
 
 
 class RealCell:
@@ -146,6 +149,7 @@ class RealCell:
         self.seen: dict[int, HeldCell] = {}
         self.attempts: dict[int, Attempt] = {}
         self.listed: list[FrozenTrial] = []
+        self.n_ahead = 0  # how often its cell was let on ahead of a decision
 
     def read(self) -> tuple[tuple[Any, ...], tuple[Trial, ...]]:
         """State, token and trial of the cell, and all trials, in the model's names."""
@@ -166,8 +170,11 @@ class RealCell:
         if move.action == "retry":
             return self.session.ledger.retry_failed() == 1
         if move.action == "decide":
-            rungs = self.session.rungs  # the best one of one may be let on ahead, which is the same step
-            return (rungs.let_on_ahead if move.after.clock % 2 else rungs.decide)(RULE) is not None
+            rungs = self.session.rungs
+            # One that has trained so far is the best of one and may be let on ahead, which is the same step.
+            ahead = rungs.let_on_ahead(RULE) if move.after.clock % 2 else None
+            self.n_ahead += ahead is not None
+            return (ahead or rungs.decide(RULE)) is not None
         action = getattr(self, f"_{move.action.replace(' ', '_')}")
         then = move.after.actors[move.number]
         return bool(action(move, actor, then) == (move.kind == "again" or self._goes_well(move, actor, then)))
