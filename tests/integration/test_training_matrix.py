@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from matrix_rows import IN_EVERY_SUITE, ROWS, Row
+from matrix_rows import IN_EVERY_SUITE, ROWS, TOLERANCE, Row
 from one_training import train
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
@@ -138,7 +138,10 @@ def run_engine(row: Row, data: ResidentData, folder: Path, monkeypatch: pytest.M
         callbacks=[*callbacks, snapshot],
     )
     answers = model(data.validation_images, training=False).numpy().argmax(axis=1)
-    assert result.val_accuracy == float(np.mean(answers == data.validation_labels.numpy()))
+    # Of numbers with three digits a fused kernel rounds one step less, which may turn an image that is close.
+    n_close = 0 if row.tolerance == TOLERANCE else 2
+    hits = float(np.mean(answers == data.validation_labels.numpy()))
+    assert result.val_accuracy == (pytest.approx(hits, abs=n_close / len(answers)) if n_close else hits)
     return snapshot.run
 
 
