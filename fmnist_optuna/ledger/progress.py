@@ -13,7 +13,16 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.tables import IDS_A_QUERY, OWN_ATTRIBUTES, Query, StoredRow, cells, decisions, epochs, workers
+from fmnist_optuna.ledger.tables import (
+    OWN_ATTRIBUTES,
+    Query,
+    StoredRow,
+    cells,
+    decisions,
+    epochs,
+    ids_by_query,
+    workers,
+)
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.metric import Epoch
 
@@ -137,9 +146,8 @@ class History(StudyPart):
         found: dict[int, list[Epoch]] = {trial_id: [] for trial_id in trial_ids}
         curves = select(epochs.c.trial_id, *EPOCH).order_by(epochs.c.trial_id, epochs.c.epoch)
         with self.storage.read() as connection:
-            for begin in range(0, len(trial_ids), IDS_A_QUERY):
-                some = epochs.c.trial_id.in_(trial_ids[begin : begin + IDS_A_QUERY])
-                for row in connection.execute(curves.where(some)):
+            for some in ids_by_query(trial_ids):
+                for row in connection.execute(curves.where(epochs.c.trial_id.in_(some))):
                     found[row.trial_id].append(_epoch(row))
         return found
 

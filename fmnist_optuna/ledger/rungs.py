@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import IDS_A_QUERY, cells, decisions, epochs, studies
+from fmnist_optuna.ledger.tables import cells, decisions, epochs, ids_by_query, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
 
 NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
@@ -142,7 +142,7 @@ class Rungs(StudyPart):
         is_parked = cells.c.state == State.PARKED
         query = (
             select(cells.c.rung, func.count().filter(is_parked), func.count().filter(~is_parked))
-            .where(cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.cut_at.is_(None))
+            .where(*self._is_racing())
             .group_by(cells.c.rung)
             .order_by(cells.c.rung)
         )
@@ -189,19 +189,19 @@ class Rungs(StudyPart):
 
     def _find_ready(self, connection: Connection) -> int | None:
         """The lowest rung at which a cell is parked, if none is below it that was not cut."""
-        lowest = select(func.min(cells.c.rung)).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
+        lowest = select(func.min(cells.c.rung)).where(*self._is_parked())
         rung: int | None = connection.execute(lowest).scalar()
         # Parked ones too: on Postgres one may have been parked below since the first statement.
         return None if rung is None or self._count_below(connection, rung) else rung
 
     def _find_ahead(self, connection: Connection, rule: LadderRule) -> tuple[int, Decision, list[str]] | None:
         """The lowest rung with parked cells that go on in any case, its decision so far, and who they are."""
-        parked_at = select(cells.c.rung).where(cells.c.study_id == self.study_id, cells.c.state == State.PARKED)
-        for rung in connection.execute(parked_at.distinct().order_by(cells.c.rung)).scalars().all():
+        parked_at = select(cells.c.rung).where(*self._is_parked()).distinct().order_by(cells.c.rung)
+        for rung in connection.execute(parked_at).scalars().all():
             if self._count_below(connection, rung) >= rule.keep:
                 return None  # and at each higher rung there are more
             # Read first: on Postgres one may come to the rung meanwhile, and then counts as one that is still to come.
-            racing = self._racing(connection)
+            racing = connection.execute(select(cells.c.cell_id).where(*self._is_racing())).scalars().all()
             field = self._read_field(connection, rung)
             n_to_come = sum(cell_id not in field.standings for cell_id in racing)
             decision = rule.decide_ahead(field.standings, field.finished_scores, n_to_come)
@@ -216,19 +216,16 @@ class Rungs(StudyPart):
         rows = connection.execute(stand.group_by(cells.c.rung, cells.c.state).order_by(cells.c.rung, cells.c.state))
         return [tuple(row) for row in rows]
 
-    def _racing(self, connection: Connection) -> list[str]:
-        """The cells that have no result and were not cut."""
-        racing = (cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.cut_at.is_(None))
-        return list(connection.execute(select(cells.c.cell_id).where(*racing)).scalars())
+    def _is_racing(self) -> tuple[ColumnElement[bool], ...]:
+        """Of a cell: it has no result, and was not cut."""
+        return cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.cut_at.is_(None)
+
+    def _is_parked(self) -> tuple[ColumnElement[bool], ...]:
+        return cells.c.study_id == self.study_id, cells.c.state == State.PARKED
 
     def _count_below(self, connection: Connection, rung: int) -> int:
         """How many cells may still come to a rung."""
-        below = select(func.count()).where(
-            cells.c.study_id == self.study_id,
-            cells.c.state.in_(UNFINISHED),
-            cells.c.rung < rung,
-            cells.c.cut_at.is_(None),
-        )
+        below = select(func.count()).where(*self._is_racing(), cells.c.rung < rung)
         return int(connection.execute(below).scalar_one())
 
     def _lacks_one(self, connection: Connection, rung: int, field: Field) -> bool:
@@ -242,8 +239,8 @@ class Rungs(StudyPart):
 
     def _parked(self, connection: Connection, rung: int) -> list[str]:
         """The cells that are parked at a rung."""
-        parked = (cells.c.study_id == self.study_id, cells.c.state == State.PARKED, cells.c.rung == rung)
-        return list(connection.execute(select(cells.c.cell_id).where(*parked)).scalars())
+        parked = select(cells.c.cell_id).where(*self._is_parked(), cells.c.rung == rung)
+        return list(connection.execute(parked).scalars())
 
     def _read_field(self, connection: Connection, rung: int) -> Field:
         # One that failed counts where it had been parked: who is compared with it may have come earlier or later.
@@ -286,9 +283,8 @@ class Rungs(StudyPart):
         for is_cut in (False, True):
             how = {"cut_at": rung, "decision_id": decided.decision_id} if is_cut else {}
             those = [cell_id for cell_id in found if (cell_id in decision.cut) == is_cut]
-            for begin in range(0, len(those), IDS_A_QUERY):
-                some = cells.c.cell_id.in_(those[begin : begin + IDS_A_QUERY])
-                waits = update(cells).where(cells.c.study_id == self.study_id, some)
+            for some in ids_by_query(those):
+                waits = update(cells).where(cells.c.study_id == self.study_id, cells.c.cell_id.in_(some))
                 connection.execute(waits.values(state=State.WAITING, **how))
         return decided
 

@@ -3,7 +3,8 @@
 What they are in this version; `migrations` brings older ones up to date.
 """
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -26,6 +27,7 @@ from sqlalchemy import (
 # A row that a query gave, and a query: what their columns are is known when it is run.
 StoredRow = Row[Any]
 Query = Select[Any]
+Id = TypeVar("Id", int, str)
 
 # System attributes that tie one of Optuna's trials to our tables; a trial with neither is another program's.
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
@@ -168,3 +170,8 @@ codes = Table(
     Column("code", LargeBinary, nullable=False),  # compressed JSON of the user's code
     Column("environment", Text, nullable=False),  # JSON of the environment of the process that brought it
 )
+
+
+def ids_by_query(ids: Sequence[Id]) -> Iterator[Sequence[Id]]:
+    """All of them, as many at a time as one query takes."""
+    return (ids[begin : begin + IDS_A_QUERY] for begin in range(0, len(ids), IDS_A_QUERY))

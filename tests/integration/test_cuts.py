@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from rung_study import work_on
 from small_study import (
     KILLED,
     ON_SQLITE,
@@ -17,7 +18,6 @@ from small_study import (
     ladder_curve,
     ladder_objective,
     ladder_spec,
-    open_session,
     set_cell,
 )
 from sqlalchemy import insert, select, update
@@ -30,7 +30,6 @@ from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import decide_rung, let_on_ahead, run_attempt
-from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
 Sessions = Callable[..., Session]
@@ -100,15 +99,6 @@ class Disorder:
 
 def problems(session: Session) -> tuple[str, ...]:
     return verify_study(session).problems
-
-
-def work_on(number: int, url: str, study: str) -> WorkerEnd:
-    """A worker process."""
-    worker = open_session(url, f"w{number}", study)
-    worker.presence.register(worker.name, fresh_seconds=60)
-    end = work(worker, ladder_objective, LeaveRequest(), worker.record.generation)
-    worker.storage.close()
-    return end
 
 
 DISORDERS: dict[str, dict[str, Any]] = {
