@@ -10,7 +10,7 @@ from fmnist_optuna.ledger.records import CellCounts, WorkerRow
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.attempts import attempt_row, find_attempt, list_attempts
+from fmnist_optuna.study.attempts import find_attempt, flat_table, list_attempts
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study, raise_generation
@@ -66,10 +66,8 @@ class Study:
         Example:
             pandas.DataFrame(study.trials()).groupby("params_hidden_size").val_accuracy.max()
         """
-        return [
-            {**attempt_row(attempt, {f"params_{name}": value for name, value in attempt.params.items()})}
-            for attempt in list_attempts(self._session)
-        ]
+        _, rows = flat_table(list_attempts(self._session))
+        return rows
 
     def curve(self, trial: int) -> list[Epoch]:
         """What the epochs of a trial measured.

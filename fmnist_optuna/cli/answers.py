@@ -197,7 +197,7 @@ def trial_answer(attempt: Attempt) -> Answer:
     from fmnist_optuna.study.attempts import attempt_row  # loads Optuna and SQLAlchemy
 
     params = {name: _json_value(value) for name, value in attempt.params.items()}
-    return {**attempt_row(attempt, {"params": params}), "seconds": round(attempt.seconds, 3)}
+    return {**attempt_row(attempt), "params": params}
 
 
 def details_answer(details: TrialDetails) -> Answer:

@@ -114,17 +114,13 @@ def trials(
 
 
 def _write_csv(attempts: Sequence["Attempt"]) -> None:
-    """One line for each attempt, with a column for each parameter."""
-    from fmnist_optuna.study.attempts import attempt_row  # loads Optuna and SQLAlchemy
+    """One line for each attempt, with a column for each parameter: the rows of `Study.trials()`."""
+    from fmnist_optuna.study.attempts import flat_table  # loads Optuna and SQLAlchemy
 
-    names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
-    columns = ("trial", "cell", "state", "val_accuracy", "epochs", "seconds", "attempt", "worker", "reason", "error")
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*columns[:3], *names, *columns[3:]])
-    for attempt in attempts:
-        row = {**attempt_row(attempt, {}), "seconds": f"{attempt.seconds:.3f}"}
-        values, params = [row[column] for column in columns], [attempt.params.get(name, "") for name in names]
-        writer.writerow([*values[:3], *params, *values[3:]])
+    columns, rows = flat_table(attempts)
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 @command(group, "show")

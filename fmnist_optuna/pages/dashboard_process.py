@@ -36,7 +36,8 @@ class DashboardProcess:
 
     def __init__(self, storage: StorageOptions, study_name: str, host: str, port: int) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        self._process = start(_serve_beside, (sender, storage, study_name, host, port), name="dashboard")
+        arguments = sender, storage, study_name, host, port
+        self._process = start(_serve_beside, arguments, name="dashboard", is_warm=False)  # it needs no TensorFlow
         sender.close()
         try:
             answer = receiver.recv()

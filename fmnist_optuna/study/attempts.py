@@ -1,6 +1,6 @@
 """The attempts of a study: Optuna's trials with what our tables know of their epochs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fmnist_optuna.bridge.attributes import read_attempt
@@ -12,6 +12,20 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.session import Session
 
+COLUMNS: Mapping[str, Callable[[Attempt], Json]] = {
+    "trial": lambda attempt: attempt.number,
+    "cell": lambda attempt: attempt.cell_id,
+    "state": lambda attempt: attempt.state.optuna_name,
+    "val_accuracy": lambda attempt: attempt.val_accuracy,
+    "epochs": lambda attempt: attempt.n_epochs,
+    "seconds": lambda attempt: round(attempt.seconds, 3),
+    "attempt": lambda attempt: attempt.attributes.attempt or 1,
+    "worker": lambda attempt: attempt.worker,
+    "reason": lambda attempt: attempt.attributes.reason,
+    "error": lambda attempt: attempt.attributes.error,
+    "rung": lambda attempt: attempt.rung,
+    "foreign": lambda attempt: attempt.is_foreign,
+}
 ORDER = (State.COMPLETE, State.PRUNED, State.PARKED, State.RUNNING, State.WAITING, State.FAILED)
 
 
@@ -68,28 +82,24 @@ def find_attempt(session: Session, number: int) -> Attempt:
     )
 
 
-def attempt_row(attempt: Attempt, params: Mapping[str, Json]) -> dict[str, Json]:
-    """An attempt as a row, by the names that all answers have for it.
+def attempt_row(attempt: Attempt) -> dict[str, Json]:
+    """An attempt without its parameters, by the names that all answers have for it."""
+    return {name: read(attempt) for name, read in COLUMNS.items()}
 
-    Args:
-        params: Its parameters, as columns of the row.
+
+def flat_table(attempts: Sequence[Attempt]) -> tuple[list[str], list[dict[str, Json]]]:
+    """Attempts as rows of one table, with a column `params_NAME` for each parameter that any of them has.
+
+    Returns:
+        The names of the columns, which are there without a row too, and the rows, None where an attempt has no value.
     """
-    noted = attempt.attributes
-    return {
-        "trial": attempt.number,
-        "cell": attempt.cell_id,
-        "state": attempt.state.optuna_name,
-        **params,
-        "val_accuracy": attempt.val_accuracy,
-        "epochs": attempt.n_epochs,
-        "seconds": attempt.seconds,
-        "attempt": noted.attempt or 1,
-        "worker": attempt.worker,
-        "reason": noted.reason,
-        "error": noted.error,
-        "rung": attempt.rung,
-        "foreign": attempt.is_foreign,
-    }
+    names = dict.fromkeys(name for attempt in attempts for name in attempt.params)
+    columns = [*COLUMNS, *(f"params_{name}" for name in names)]
+    rows = [
+        {**attempt_row(attempt), **{f"params_{name}": attempt.params.get(name) for name in names}}
+        for attempt in attempts
+    ]
+    return columns, rows
 
 
 def result_of(session: Session, cell: Cell) -> Attempt:

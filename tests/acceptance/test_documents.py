@@ -101,6 +101,17 @@ def test_every_make_target_in_the_documents_exists() -> None:
         assert named <= targets, page.name
 
 
+def test_every_check_is_run_on_the_public_host() -> None:
+    """What CONTRIBUTING tells a person to run, the workflow runs; all but the two that write or list."""
+    block = (
+        (ROOT / "CONTRIBUTING.md").read_text().partition("## Commands")[2].partition("```sh\n")[2].partition("```")[0]
+    )
+    told = {name for line in block.splitlines() for name in line.partition("#")[0].split()[1:]}
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    run = set(re.findall(r"make ([a-z-]+)", workflow)) | ({"test-wheel"} if "tests/wheel/run" in workflow else set())
+    assert told - {"docs-pages", "help"} <= run
+
+
 def test_the_generated_parts_are_up_to_date() -> None:
     """The keys of a study file and the help of every command are what the program has; else run `make docs-pages`."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
