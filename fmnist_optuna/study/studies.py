@@ -54,6 +54,7 @@ def find_confirmation_study(storage: Storage, record: StudyRecord) -> StudyRecor
     return next(map(read_record, find_confirmations(storage, record.study_id)), None)
 
 
+@retrying
 def find_confirmations(storage: Storage, study_id: int) -> Sequence[StoredRow]:
     """The rows of the studies that confirm this one: at most one, as its name is made of this one's."""
     with storage.read() as connection:
@@ -76,6 +77,7 @@ def _no_such_study(storage: Storage, name: str) -> NotFoundError:
     return NotFoundError(f"There is no study {name} in {storage.name}; `fmnist-optuna list` shows what there is.")
 
 
+@retrying
 def list_studies(storage: Storage) -> list[StudyRecord | UnreadableStudy]:
     """All studies, the oldest first."""
     with storage.read() as connection:
@@ -84,6 +86,7 @@ def list_studies(storage: Storage) -> list[StudyRecord | UnreadableStudy]:
         ]
 
 
+@retrying
 def raise_generation(storage: Storage, study_id: int) -> None:
     """Let every worker of a study leave at its next look, wherever it runs."""
     with storage.write() as connection:

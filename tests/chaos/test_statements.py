@@ -38,8 +38,9 @@ from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import find_study
+from fmnist_optuna.study.studies import find_study, find_study_or_none
 from fmnist_optuna.work.attempt import decide_rung, let_on_ahead
 from fmnist_optuna.work.running_trial import RunningTrial
 
@@ -236,6 +237,29 @@ def walk(session: Session, steps: Steps | None = None, fault: Any = None) -> Ste
     _ = session.optuna_study
     with watched(session, steps, fault):
         attempt(session)
+    return steps
+
+
+@pytest.mark.parametrize("fault", [break_connection, lose_answer])
+@pytest.mark.usefixtures("no_waiting")
+def test_a_deletion_outlasts_a_break_at_every_statement(scenes: Scenes, fault: Any) -> None:
+    """It is neither ended by an outage nor told anything twice: nothing of the study stays, here or in Optuna."""
+    counted = remove(scenes.new())
+    steps = counted.commits if fault is lose_answer else range(len(counted.names))
+    for step in steps:
+        session = scenes.new()
+        remove(session, Steps(step), fault)
+        assert find_study_or_none(session.storage, session.record.name) is None
+        names = [summary.study_name for summary in session.optuna_storage.get_all_studies()]
+        assert session.record.name not in names
+
+
+def remove(session: Session, steps: Steps | None = None, fault: Any = None) -> Steps:
+    """Delete a study, as `delete` does."""
+    steps = steps or Steps()
+    _ = session.optuna_study
+    with watched(session, steps, fault):
+        delete_study(session.storage, session.record)
     return steps
 
 

@@ -61,6 +61,9 @@ UNKNOWN = {
 ROOT = "fmnist_optuna"
 BRIDGE = "bridge"  # the room that may reach into Optuna's private parts
 SERVING = "processes/serving.py"  # the server of all children heeds a variable as the first thing that it does
+TRANSACTIONS = {"read", "write", "begin", "connect"}  # of an open storage, or of its engine
+# The storage itself, and the tables: an outage while a storage is opened is said at once, in our words.
+WITHOUT_WAITING = ("ledger/storage.py", "ledger/schema.py")
 READ = {"environ", "getenv", "cwd", "getcwd", "home", "monotonic", "perf_counter", "isatty", "stdout", "stderr", "argv"}
 UNIT = Path(__file__).parent
 PUBLIC = "__init__.py"  # loads the names that it offers when they are used
@@ -164,6 +167,47 @@ def test_nobody_else_knows_of_waiting_for_the_database() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "patience"
     ]
     assert found == []
+
+
+def opens_transaction(node: ast.AST) -> bool:
+    """`storage.read()`, `self.storage.write()`, `engine.begin()` and the like."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TRANSACTIONS):
+        return False
+    owner = node.func.value
+    name = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
+    return name in ("storage", "engine")
+
+
+@functools.cache
+def called_by(function: ast.FunctionDef) -> frozenset[str]:
+    """Names of the functions and methods that a function calls."""
+    called = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return frozenset(
+        target.attr if isinstance(target, ast.Attribute) else target.id
+        for target in called
+        if isinstance(target, ast.Attribute | ast.Name)
+    )
+
+
+def test_whoever_opens_a_transaction_waits_for_the_database() -> None:
+    """Each function that does is `retrying`, or is called by such ones alone: a restart of Postgres ends no command."""
+    functions = [
+        (module, node) for module in modules() for node in nodes_of(module) if isinstance(node, ast.FunctionDef)
+    ]
+
+    def waits(function: ast.FunctionDef) -> bool:
+        if any(isinstance(each, ast.Name) and each.id == "retrying" for each in function.decorator_list):
+            return True
+        callers = [each for _, each in functions if each is not function and function.name in called_by(each)]
+        return bool(callers) and all(map(waits, callers))
+
+    opening = [
+        (module, function)
+        for module, function in functions
+        if module not in WITHOUT_WAITING and any(map(opens_transaction, ast.walk(function)))
+    ]
+    assert ("ledger/cells.py", "_changes") in [(module, function.name) for module, function in opening]
+    assert [f"{module}: {function.name}" for module, function in opening if not waits(function)] == []
 
 
 def private_names(files: Iterable[Path]) -> set[str]:
