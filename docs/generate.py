@@ -20,7 +20,8 @@ MEANINGS = {
     '`"package.module:function"` ([more](own-model.md#data-of-your-own)). `auto` takes Fashion-MNIST, and drawn '
     "garments only if it is neither on disk nor reachable; the study then gets a name that ends in `-synthetic`.",
     "data.n_validation": "How many of the training images are held out to choose by, stratified by label: at least one "
-    "for each class, and as many fewer than there are; of Fashion-MNIST's 60,000 images 10 to 59,990.",
+    "for each class, and as many fewer than there are; of Fashion-MNIST's 60,000 images 10 to 59,990. Of the 12,000 "
+    "drawn garments at most 2,400 are held out, whatever stands here.",
     "data.split_seed": "Seed of that split.",
     "model.architecture": '`dense`, or a function of your own as `"package.module:function"`. Every further key of '
     "this table is an argument of the function that is the same for all cells.",

@@ -9,7 +9,7 @@ from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.built_in import expect_info
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
-from fmnist_optuna.data.source import ResolvedData, check_split, load_splits, resolve_source
+from fmnist_optuna.data.source import ResolvedData, check_split, load_splits, resolve_source, with_source
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.storage import Storage
@@ -106,7 +106,7 @@ def check_study(spec: StudySpec) -> StudySpec:
     if not spec.data.is_own:
         check_split(spec.data)
         bound, _ = prepare_in_child(spec, expect_info(spec.data.source)).result()
-        return bound
+        return bound.model_copy(update={"data": with_source(spec.data, spec.data.source)})
     splits, again = load_twice(spec.data, None)
     bound, _ = prepare_in_child(spec, splits.info, splits.folder).result()
     again()
@@ -129,11 +129,11 @@ def load_twice(data: DataSpec, data_dir: Path | None) -> tuple[Splits, Callable[
 
 
 def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
-    """The specification with its data source decided; a fall-back to synthetic garments goes by a name of its own."""
+    """The specification with its data decided; a fall-back to synthetic garments goes by a name of its own."""
     return spec.model_copy(
         update={
             "name": f"{spec.name}-synthetic" if data.is_fallback else spec.name,
-            "data": spec.data.model_copy(update={"source": data.source}),
+            "data": with_source(spec.data, data.source),
         }
     )
 

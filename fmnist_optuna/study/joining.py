@@ -15,7 +15,9 @@ from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.bridge.trials import make_distributions, make_pruner, make_sampler
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.source import with_source
 from fmnist_optuna.errors import JoinRefusedError, MismatchError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
@@ -44,7 +46,7 @@ def create_or_join(
     """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
 
     Args:
-        spec: With the data source decided and the grid bound to the architecture's types.
+        spec: With the data decided and the grid bound to the architecture's types.
         data_fingerprint: Of the data that this machine will train on.
         points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
         code: What is to train; None where nothing of the user's does.
@@ -173,7 +175,7 @@ class _OfferedData:
 
 
 def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:
-    lines = differences(record.spec.fixed_part(), spec.fixed_part())
+    lines = differences(_compared_part(record.spec), _compared_part(spec))
     if record.spec.grid.keys() != spec.grid.keys():
         lines.append(f"grid names: the study has {sorted(record.spec.grid)}, this run {sorted(spec.grid)}")
     else:
@@ -186,6 +188,11 @@ def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> Non
         )
     if record.data_fingerprint != data.fingerprint:
         raise MismatchError(_describe_other_data(record, data))
+
+
+def _compared_part(spec: StudySpec) -> dict[str, Json]:
+    """What must agree. Some studies have the number of images that was asked for, where fewer are held out."""
+    return spec.model_copy(update={"data": with_source(spec.data, spec.data.source)}).fixed_part()
 
 
 def _describe_other_data(record: StudyRecord, data: _OfferedData) -> str:

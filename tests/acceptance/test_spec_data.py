@@ -35,6 +35,13 @@ def test_check_accepts_the_example_with_27_cells(shell: Shell) -> None:
     assert shell.files() == before
 
 
+def test_check_tells_how_many_images_are_held_out(shell: Shell) -> None:
+    """A fifth of the synthetic garments, where more is asked for."""
+    answer = shell("spec", "check", shell.write("small.toml", SMALL), "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.json["spec"]["data"] == {"source": "synthetic", "n_validation": 2_400, "split_seed": 0}
+
+
 def test_check_refuses_what_run_refuses(shell: Shell) -> None:
     """A wrong value is one line with exit 2."""
     shell.write("bad.toml", SMALL.replace("[0.2]", "[1.5]"))

@@ -1,5 +1,6 @@
 """Create, join, grow, find, list, stop and delete a study, on both databases."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from optuna.trial import TrialState
 from small_study import (
     FINGERPRINT,
     GRID,
+    LADDER,
     N_CELLS,
     ON_SQLITE,
     STUDY,
@@ -24,11 +26,14 @@ from sqlalchemy import func, select, text, update
 
 from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.synthetic import SYNTHETIC
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs, metadata, studies
+from fmnist_optuna.running.preparation import decide_data
 from fmnist_optuna.search.cell import newest_grid_with
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.joining import create_or_join
@@ -78,6 +83,36 @@ def test_joining_with_another_specification_names_the_key(
     assert str(error.value).startswith("study small: exists with another specification.\n")
     assert str(error.value).endswith("Choose another name (--name NEW), or remove it: fmnist-optuna delete small")
     assert n_rows(storage) == before
+
+
+def decided(spec: StudySpec, *, is_fallback: bool = False) -> StudySpec:
+    """A specification as `run` has it once it knows that its data is synthetic."""
+    return decide_data(spec, ResolvedData("synthetic", None, "as asked for", is_fallback))
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("source", ["synthetic", "auto"])
+def test_the_rule_counts_the_images_that_are_held_out(storage: Storage, source: str) -> None:
+    """Of the synthetic garments fewer than is asked for: so it is stored, and joined by whoever asks for the same."""
+    spec = decided(make_spec(data={"source": source}, pruner=LADDER), is_fallback=source == "auto")
+    for n_new in (N_CELLS, 0):
+        record, n_added = create_or_join(storage, spec, FINGERPRINT)
+        assert (n_added, record.spec.data.n_validation) == (n_new, 2_400)
+        rule = Session(storage, record).ladder
+        assert rule is not None
+        assert rule.margin_below(0.5) == math.sqrt(0.25 / 2_400)
+
+
+@ON_SQLITE
+def test_a_study_that_has_the_number_asked_for_is_joined(storage: Storage) -> None:
+    """It goes on by the rule that its first cells were compared by; fewer images than it holds out are others."""
+    stored = make_spec(pruner=LADDER)
+    create_study(storage, stored)
+    record, n_added = create_or_join(storage, decided(stored), FINGERPRINT)
+    assert (n_added, record.spec.data.n_validation, record.spec.ladder_rule()) == (0, 12_000, stored.ladder_rule())
+    fewer = make_spec(data={"source": "synthetic", "n_validation": 2_399}, pruner=LADDER)
+    with pytest.raises(JoinRefusedError, match=r"data\.n_validation: the study has 2400, this run 2399"):
+        create_or_join(storage, decided(fewer), FINGERPRINT)
 
 
 @ON_SQLITE

@@ -1,9 +1,11 @@
 """The drawn garments: what the offline demo and the fast tests may rely on."""
 
 import numpy as np
+import pytest
 
-from fmnist_optuna.data.source import load_splits
+from fmnist_optuna.data.source import load_splits, with_source
 from fmnist_optuna.data.synthetic import draw_garments
+from fmnist_optuna.spec.study_spec import DataSpec
 
 
 def test_shapes_and_dtypes() -> None:
@@ -64,3 +66,18 @@ def test_default_spec_splits() -> None:
 def test_smaller_n_validation_is_kept() -> None:
     """Less than a fifth is used as asked for."""
     assert load_splits("synthetic", 100, 0).validation_labels.shape == (100,)
+
+
+@pytest.mark.parametrize("n_asked", [100, 12_000])
+def test_a_study_says_how_many_images_are_held_out(n_asked: int) -> None:
+    """As many as the splits have, once it is known where the images come from."""
+    data = with_source(DataSpec(n_validation=n_asked, split_seed=3), "synthetic")
+    assert data == DataSpec(source="synthetic", n_validation=min(n_asked, 2_400), split_seed=3)
+    splits = load_splits(data.source, data.n_validation, data.split_seed)
+    assert len(splits.validation_labels) == data.n_validation
+
+
+@pytest.mark.parametrize("source", ["auto", "fashion-mnist", "mine:load"])
+def test_other_sources_hold_out_what_is_asked_for(source: str) -> None:
+    """Or refuse it, once it is known how many images there are."""
+    assert with_source(DataSpec(), source) == DataSpec(source=source)
