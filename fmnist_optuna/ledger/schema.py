@@ -30,7 +30,8 @@ def schema_lock(storage: Storage) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
-    with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:  # no transaction rests
+    # In no transaction: Postgres would end one that does nothing while the tables are made on other connections.
+    with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(select(func.pg_advisory_lock(POSTGRES_SCHEMA_LOCK)))
         try:
             yield
@@ -70,8 +71,8 @@ def upgrade_schema(storage: Storage) -> int:
     with schema_lock(storage), storage.write() as connection:
         numbers = tables.first_schema_version if before < FIRST_PREFIXED_VERSION else tables.schema_version
         version = connection.execute(select(numbers.c.version)).scalar_one()  # another process may have been first
-        if version < FIRST_PREFIXED_VERSION:
-            _check_rest(storage, connection)
+        if version < SCHEMA_VERSION:
+            _check_rest(storage, connection, "cells" if version < FIRST_PREFIXED_VERSION else "fmnist_cells")
         for number in range(version + 1, SCHEMA_VERSION + 1):
             MIGRATIONS[number](connection)
         for each in {numbers, tables.schema_version}:
@@ -79,12 +80,16 @@ def upgrade_schema(storage: Storage) -> int:
     return before
 
 
-def _check_rest(storage: Storage, connection: Connection) -> None:
-    """Refuse while a lease of the earlier version holds: its worker knows the old names only."""
+def _check_rest(storage: Storage, connection: Connection, cells: str) -> None:
+    """Refuse while a lease of the earlier version holds: its worker knows the tables of then only.
+
+    Args:
+        cells: What the table of cells was called.
+    """
     if not storage.is_sqlite:
-        connection.execute(text("LOCK TABLE cells IN ACCESS EXCLUSIVE MODE"))
+        connection.execute(text(f"LOCK TABLE {cells} IN ACCESS EXCLUSIVE MODE"))
     query = select(func.count()).where(column("state") == "running", column("lease_until") > storage.now)
-    n_held = connection.execute(query.select_from(table("cells"))).scalar_one()
+    n_held = connection.execute(query.select_from(table(cells))).scalar_one()
     if n_held:
         raise StorageError(
             f"The storage {storage.name} must be at rest while its tables are upgraded, but workers of an earlier "

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from small_study import LOST, STUDY, begin_trial, claim_cell, in_processes, in_threads, open_session, open_small
+from small_study import (
+    LOST,
+    STUDY,
+    begin_trial,
+    claim_cell,
+    create_study,
+    expire,
+    in_processes,
+    in_threads,
+    open_session,
+    open_small,
+    read_cell,
+)
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from fmnist_optuna.bridge.storage import PatientStorage, create_storage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
-from fmnist_optuna.ledger.connecting import open_storage
+from fmnist_optuna.ledger.connecting import open_storage, upgrade_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import is_outage
 from fmnist_optuna.ledger.records import Timing
@@ -237,6 +250,39 @@ def test_a_schema_of_another_version_is_refused(storage_url: str) -> None:
     opened.close()
     with pytest.raises(StorageError, match="but has 99; use the version"):
         open_storage(StorageOptions(storage_url))
+
+
+# What each version added to the one before, as it is taken away again.
+ADDED = {
+    4: ("ALTER TABLE fmnist_studies DROP COLUMN data_info",),
+    5: (
+        "DROP TABLE fmnist_decisions",
+        "ALTER TABLE fmnist_cells DROP COLUMN first_claimed_at",
+        "ALTER TABLE fmnist_cells DROP COLUMN rung",
+        "ALTER TABLE fmnist_cells DROP COLUMN cut_at",
+        "ALTER TABLE fmnist_cells DROP COLUMN decision_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_no_upgrade_takes_tables_from_a_worker(empty_storage_url: str, version: int) -> None:
+    """Of whatever version it is: while a lease holds nothing changes, and afterwards all cells are there."""
+    storage = create_storage(StorageOptions(empty_storage_url))
+    session = Session(storage, create_study(storage), "worker")
+    claim = claim_cell(session)
+    with storage.write() as connection:
+        for statement in chain.from_iterable(ADDED[number] for number in range(SCHEMA_VERSION, version, -1)):
+            connection.execute(text(statement))
+        connection.execute(text(f"UPDATE fmnist_schema_version SET version = {version}"))
+    for upgrade in (upgrade_storage, create_storage):
+        with pytest.raises(StorageError, match=r"must be at rest while its tables are upgraded, .* hold 1 cell;"):
+            upgrade(StorageOptions(empty_storage_url))
+    expire(storage, claim.cell_id)
+    assert upgrade_storage(StorageOptions(empty_storage_url)) == version
+    cell = read_cell(storage, claim.cell_id)
+    assert (cell.token, cell.first_claimed_at) == (claim.token, cell.claimed_at)
+    storage.close()
 
 
 def test_tables_of_another_optuna_are_refused(empty_storage_url: str) -> None:
