@@ -47,7 +47,9 @@ def counts_answer(counts: CellCounts) -> Answer:
 
 def status_answer(session: Session) -> Answer:
     """`status --json`."""
-    from fmnist_optuna.study.climb import read_climb  # loads SQLAlchemy
+    # These load SQLAlchemy.
+    from fmnist_optuna.bridge.foreign import count_foreign
+    from fmnist_optuna.study.climb import read_climb
 
     record, history, climb = session.record, session.history, read_climb(session)
     best = history.best()
@@ -76,7 +78,7 @@ def status_answer(session: Session) -> Answer:
         "rungs": [] if climb is None else [step_answer(step) for step in climb.steps],
         "checkpoint_bytes": session.checkpoints.disk_use().n_bytes,
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
-        "foreign_trials": history.n_foreign(),
+        "foreign_trials": count_foreign(session.storage, record.study_id),
     }
 
 

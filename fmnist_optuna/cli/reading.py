@@ -40,6 +40,7 @@ def status(
 ) -> None:
     """Show how far a study is: cells, workers, best so far."""
     # These load SQLAlchemy and rich.
+    from fmnist_optuna.bridge.foreign import count_foreign
     from fmnist_optuna.cli.console import out
     from fmnist_optuna.cli.live import StudyView
     from fmnist_optuna.cli.study_tables import describe_checkpoints, print_foreign
@@ -60,7 +61,7 @@ def status(
     use = session.checkpoints.disk_use()
     if use.n_files:
         out.print(describe_checkpoints(use))
-    print_foreign(history.n_foreign())
+    print_foreign(count_foreign(session.storage, session.record.study_id))
     if history.counts().failed:
         for cell in history.failed():
             out.print(f"failed: {format_params(cell.params)}: {cell.error or ''}", soft_wrap=True)

@@ -7,30 +7,18 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, column, exists, func, or_, select, table
+from sqlalchemy import ColumnElement, exists, func, or_, select
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.tables import (
-    OWN_ATTRIBUTES,
-    Query,
-    StoredRow,
-    cells,
-    decisions,
-    epochs,
-    ids_by_query,
-    workers,
-)
+from fmnist_optuna.ledger.tables import Query, StoredRow, cells, decisions, epochs, ids_by_query, workers
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.metric import Epoch
 
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
-# Two of Optuna's tables, named here so that Optuna need not be imported.
-_trials = table("trials", column("trial_id"), column("study_id"))
-_attributes = table("trial_system_attributes", column("trial_id"), column("key"))
 _is_complete = cells.c.result == State.COMPLETE.optuna_name
 
 
@@ -168,14 +156,6 @@ class History(StudyPart):
         )
         with self.storage.read() as connection:
             return {trial_id: (n, seconds) for trial_id, n, seconds in connection.execute(query)}
-
-    @retrying
-    def n_foreign(self) -> int:
-        """Number of trials that other programs added to the study, counted in Optuna's tables."""
-        is_own = exists().where(_attributes.c.trial_id == _trials.c.trial_id, _attributes.c.key.in_(OWN_ATTRIBUTES))
-        query = select(func.count()).where(_trials.c.study_id == self.study_id, ~is_own)
-        with self.storage.read() as connection:
-            return int(connection.execute(query).scalar_one())
 
     @retrying
     def elapsed_seconds(self) -> float:

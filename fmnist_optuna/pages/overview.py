@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fmnist_optuna.bridge.attributes import is_foreign, read_attempt
+from fmnist_optuna.bridge.foreign import count_foreign
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.ledger.openings import Opening
@@ -60,7 +61,7 @@ def read_overview(session: Session) -> Overview:
         confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
         importances=find_importances(cells),
-        n_foreign=session.history.n_foreign(),
+        n_foreign=count_foreign(session.storage, session.record.study_id),
         climb=read_climb(session),
     )
 
