@@ -24,7 +24,7 @@ from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_point, trial_seed
 from fmnist_optuna.spec.code import code_differences
 from fmnist_optuna.spec.reading import restore_spec
-from fmnist_optuna.spec.study_spec import CONFIRMATION, StudySpec, Value
+from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX, StudySpec, Value
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
@@ -202,5 +202,6 @@ def confirmation_spec(spec: StudySpec, name: str, points: Sequence[Params]) -> S
         is_number = not any(isinstance(value, str | bool) for value in values)
         grid[parameter] = tuple(sorted(used)) if is_number else values
     grid[TRAINING_SEED] = tuple(sorted({int(point[TRAINING_SEED]) for point in points}))
-    content = {**spec.model_dump(mode="json"), "name": name + CONFIRMATION, "grid": grid, "pruner": {"name": "none"}}
-    return restore_spec(content, f"study {name}{CONFIRMATION}")
+    name += CONFIRMATION_SUFFIX
+    content = {**spec.model_dump(mode="json"), "name": name, "grid": grid, "pruner": {"name": "none"}}
+    return restore_spec(content, f"study {name}")

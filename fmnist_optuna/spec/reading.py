@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.study_spec import CONFIRMATION, NAME_PATTERN, PATTERN_RULES, StudySpec
+from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX, NAME_PATTERN, PATTERN_RULES, StudySpec
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
 
@@ -65,7 +65,7 @@ def parse_spec(content: Mapping[str, object], origin: str) -> StudySpec:
         SpecError: One rule is broken; the text names the first.
     """
     spec = restore_spec(content, origin)
-    if spec.name.endswith(CONFIRMATION):  # such a study is made by confirming another, never from a study file
+    if spec.name.endswith(CONFIRMATION_SUFFIX):  # such a study is made by confirming another, never from a study file
         raise SpecError(f"{origin}: name {PATTERN_RULES[NAME_PATTERN]}, but got {spec.name!r}.")
     return spec
 

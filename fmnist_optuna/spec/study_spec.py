@@ -37,8 +37,8 @@ from fmnist_optuna.search.ladder import LadderRule
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
-CONFIRMATION = "/confirm"  # ends the name of a study that confirms another; names that users give have no slash
-NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION})?$"
+CONFIRMATION_SUFFIX = "/confirm"  # of the name of a study that confirms another; names that users give have no slash
+NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX})?$"
 ARCHITECTURE_PATTERN = r"^(dense|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"
 SOURCE_PATTERN = r"^(auto|fashion-mnist|synthetic|[\w.]+:\w+)$"

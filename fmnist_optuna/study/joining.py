@@ -28,7 +28,7 @@ from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.stored import SPEC_VERSION
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.records import CONFIRMING, SEARCH, StudyRecord, read_record
+from fmnist_optuna.study.records import CONFIRMATION, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.studies import find_study_or_none
 
 N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
@@ -117,7 +117,7 @@ def _insert_row(
     values = {
         "study_id": ledger.study_id,
         "study_name": spec.name,
-        "kind": SEARCH if parent is None else CONFIRMING,
+        "kind": SEARCH if parent is None else CONFIRMATION,
         "parent_id": None if parent is None else parent.study_id,
         # SQLite gives the id of a deleted study to the next one: a worker of the old one must not fit it.
         "generation": secrets.randbelow(N_FIRST_GENERATIONS),

@@ -14,7 +14,7 @@ from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 
-SEARCH, CONFIRMING = "search", "confirmation"  # kinds of a study
+SEARCH, CONFIRMATION = "search", "confirmation"  # kinds of a study
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StudyRecord:
     @property
     def is_confirmation(self) -> bool:
         """Whether it trains the best cells of another study over fresh seeds."""
-        return self.kind == CONFIRMING
+        return self.kind == CONFIRMATION
 
 
 @dataclass(frozen=True)
