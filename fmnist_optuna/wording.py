@@ -19,7 +19,7 @@ from fmnist_optuna.origins import INSTALLED_FOLDERS, PACKAGE, is_users
 
 ABSENT = "-"  # stands for a number that is not there
 LONGEST = 500  # characters of a described error
-LONGEST_REASON = 200  # characters of what another library says
+LONGEST_REASON = 300  # characters of what another library says; a database begins with the name of its host
 LONGEST_OUTER = 200  # of an error that has another as its cause, which is to be seen as well
 N_LAST_WORDS = 3  # lines
 DEEPEST = 5  # causes of causes, and wrappings in wrappings, that are followed
@@ -113,14 +113,15 @@ def reason_of(error: BaseException) -> str:
             the statement and the URL, which may hold a password, are left out.
 
     Returns:
-        One line of at most 200 characters without a full stop; the error's type where it has no text.
+        One line of at most 300 characters without a full stop; the error's type where it has no text.
     """
-    original = getattr(error, "orig", None)  # SQLAlchemy keeps the driver's error there
-    if original is not None:
-        text = next(iter(str(original).strip().splitlines()), "")
-    else:
-        text = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return _cut(text, LONGEST_REASON).rstrip(".") or type(original or error).__name__
+    inner = error  # becomes what the driver raised: SQLAlchemy keeps it in `orig`, Optuna as the cause
+    while cause := getattr(inner, "orig", None) or (type(inner).__module__ == "optuna.exceptions" and inner.__cause__):
+        inner = cause
+    text = str(getattr(inner, "strerror", None) or inner).strip()
+    if inner is not error or type(error).__module__.startswith("sqlalchemy."):
+        text = text.partition("\n")[0]
+    return _cut(" ".join(text.split()), LONGEST_REASON).rstrip(".") or type(inner).__name__
 
 
 def describe_error(error: BaseException) -> str:

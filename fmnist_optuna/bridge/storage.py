@@ -13,7 +13,8 @@ from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.engine import postgres_options, reading
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.storage import Storage, first_line
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.wording import reason_of
 
 T = TypeVar("T")
 
@@ -122,4 +123,4 @@ def _share_engine(storage: Storage, *, create: bool) -> _SharedEngineStorage:
     try:
         return _SharedEngineStorage(storage, create=create)
     except RuntimeError as error:
-        raise StorageError(f"The storage {storage.name} must fit this Optuna, but {first_line(error)}.") from error
+        raise StorageError(f"The storage {storage.name} must fit this Optuna, but {reason_of(error)}.") from error

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo
 from fmnist_optuna.data.idx import IdxFile, find_fault, unpack
 from fmnist_optuna.errors import DataError
+from fmnist_optuna.wording import reason_of
 
 FASHION_MNIST = DatasetInfo(
     name="Fashion-MNIST",
@@ -207,7 +208,7 @@ def _inspect(path: Path, file: IdxFile) -> tuple[bytes, str | None, str]:
     try:
         packed = path.read_bytes()
     except OSError as error:
-        return b"", None, f"must be readable, but {error.strerror or error}"
+        return b"", None, f"must be readable, but {reason_of(error)}"
     content, fault = unpack(packed, file) if path.suffix == ".gz" else (packed, "")
     if fault:
         return b"", None, fault

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images
 from fmnist_optuna.errors import DataError
+from fmnist_optuna.wording import reason_of
 
 MIXED = 0.02  # a border whose light share is this near to one half is neither
 MIN_SIDE = 5  # pixels; less is a number of channels or of pictures
@@ -63,8 +64,7 @@ def read_pictures(file: Path, info: DatasetInfo) -> list[Picture]:
     except UnidentifiedImageError:
         raise DataError(f"{file} must be a picture or a .npy array, but is neither.") from None
     except Exception as error:  # ours, and whatever damaged bytes provoke in Pillow and NumPy
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{file} must be a picture or a .npy array, but cannot be read: {cause:.200}") from error
+        raise DataError(f"{file} must be a picture or a .npy array, but cannot be read: {reason_of(error)}") from error
     names = [str(file)] if len(pictures) == 1 else [f"{file}[{k}]" for k in range(len(pictures))]
     return [
         _shrink(name, picture, info) if isinstance(picture, Image.Image) else _keep(name, picture, info)

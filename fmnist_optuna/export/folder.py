@@ -37,6 +37,7 @@ from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_w
 from fmnist_optuna.results.winner import finished_attempt, winning_attempt
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import reason_of
 from fmnist_optuna.work.splits import load_splits_of
 
 FORMATS = ("savedmodel", "keras")
@@ -197,7 +198,7 @@ def _writing_to(target: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"--out must be a folder that can be written, but {path}: {error.strerror or error}.")
+    return StorageError(f"--out must be a folder that can be written, but {path}: {reason_of(error)}.")
 
 
 def _sha256(path: Path) -> str:

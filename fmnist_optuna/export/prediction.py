@@ -15,7 +15,7 @@ from fmnist_optuna.data.pictures import Picture, read_pictures
 from fmnist_optuna.data.synthetic import SYNTHETIC
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.wording import format_shape
+from fmnist_optuna.wording import format_shape, reason_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -150,8 +150,7 @@ class ExportedModel:
         try:
             serve = tf.saved_model.load(str(self.folder)).signatures["serving_default"]
         except Exception as error:  # TensorFlow raises whatever a damaged file provokes
-            cause = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{rule} does not load: {cause:.200}") from error
+            raise DataError(f"{rule} does not load: {reason_of(error)}") from error
         inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
         if list(inputs) != ["image"] or set(outputs) != OUTPUTS:
             raise DataError(f"{rule} takes {', '.join(inputs) or 'nothing'} and gives {', '.join(sorted(outputs))}.")

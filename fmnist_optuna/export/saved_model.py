@@ -13,6 +13,7 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.weights import hash_weights, load_weights
+from fmnist_optuna.wording import reason_of
 
 KERAS_FILE = "model.keras"
 
@@ -45,9 +46,8 @@ def write_models(
             model.save(folder / KERAS_FILE)
             _check_reload(folder / KERAS_FILE, stored.sha256)
     except (OSError, tf.errors.OpError) as error:
-        cause = " ".join(str(error).split())
         raise StorageError(
-            f"{folder.parent} must have room for the model, but {type(error).__name__}: {cause:.200}"
+            f"{folder.parent} must have room for the model, but {type(error).__name__}: {reason_of(error)}"
         ) from error
     return has_logits
 
@@ -56,10 +56,10 @@ def _check_reload(file: Path, weights_sha256: str) -> None:
     try:
         model = keras.models.load_model(file, safe_mode=True)
     except Exception as error:  # Keras raises whatever a class of the user's provokes
-        cause = " ".join(str(error).split())
         raise MismatchError(
-            f"{KERAS_FILE} must load again in Keras' safe mode, but {type(error).__name__}: {cause:.200}; register "
-            "your own classes with keras.saving.register_keras_serializable, or export with --format savedmodel."
+            f"{KERAS_FILE} must load again in Keras' safe mode, but {type(error).__name__}: {reason_of(error)}; "
+            "register your own classes with keras.saving.register_keras_serializable, or export with "
+            "--format savedmodel."
         ) from error
     if hash_weights(model) != weights_sha256:
         raise MismatchError(f"{KERAS_FILE} must load again with the stored weights, but loads with others.")

@@ -12,8 +12,9 @@ from fmnist_optuna.ledger.engine import make_engine
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import LONGEST_DELAY_SECONDS, Patience
 from fmnist_optuna.ledger.schema import check_schema, create_schema, schema_lock, upgrade_schema
-from fmnist_optuna.ledger.storage import Storage, first_line
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.urls import check_url
+from fmnist_optuna.wording import reason_of
 
 
 def open_storage(
@@ -84,7 +85,7 @@ def _explained(storage: Storage) -> Iterator[None]:
         raise
     except (SQLAlchemyError, OSError) as error:
         raise StorageError(
-            f"The storage {storage.name} must be reachable and writable, but {first_line(error)}."
+            f"The storage {storage.name} must be reachable and writable, but {reason_of(error)}."
         ) from error
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.log import log_event
+from fmnist_optuna.wording import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +64,13 @@ class Patience:
                 waited = time.monotonic() - began
                 if is_permanent(error) or waited + delay > self.seconds or self.is_over():
                     raise StorageError(
-                        f"The storage must answer, but {name} failed for {waited:.0f} s: {_cause(error)}; "
+                        f"The storage must answer, but {name} failed for {waited:.0f} s: {reason_of(error)}; "
                         "start again when it is back."
                     ) from error
                 if not has_warned:
                     has_warned = True
                     self.n_outages += 1
-                    how = {"operation": name, "patience_seconds": self.seconds, "error": _cause(error)}
+                    how = {"operation": name, "patience_seconds": self.seconds, "error": reason_of(error)}
                     log_event(logger, logging.WARNING, "storage_outage", **how)
                 self._sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(2 * delay, self._longest_delay_seconds)
@@ -120,14 +121,4 @@ def is_outage(error: BaseException) -> bool:
 
 def is_permanent(error: BaseException) -> bool:
     """Whether waiting cannot mend it."""
-    return any(phrase in _cause(error).lower() for phrase in PERMANENT)
-
-
-def _cause(error: BaseException) -> str:
-    while isinstance(error, DBAPIError) or type(error).__name__ == "StorageInternalError":
-        inner = getattr(error, "orig", None) or error.__cause__
-        if inner is None:
-            break
-        error = inner
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return any(phrase in reason_of(error).lower() for phrase in PERMANENT)

@@ -13,9 +13,9 @@ from fmnist_optuna import __version__
 from fmnist_optuna.errors import NotFoundError, StorageError
 from fmnist_optuna.ledger import tables
 from fmnist_optuna.ledger.migrations import MIGRATIONS
-from fmnist_optuna.ledger.storage import Storage, first_line
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
-from fmnist_optuna.wording import count
+from fmnist_optuna.wording import count, reason_of
 
 POSTGRES_SCHEMA_LOCK = 0x666D6E697374  # any constant; "fmnist" in ASCII
 FIRST_PREFIXED_VERSION = 3  # of our tables; before, the version lay in a table of another name
@@ -130,7 +130,7 @@ def _read_version(storage: Storage) -> int:
     except OperationalError:
         raise
     except DatabaseError as error:
-        raise StorageError(f"The storage {storage.name} must be a database, but {first_line(error)}.") from error
+        raise StorageError(f"The storage {storage.name} must be a database, but {reason_of(error)}.") from error
 
 
 def _find_version_table(storage: Storage) -> Table | None:

@@ -89,12 +89,6 @@ class Storage:
         self.engine.dispose()
 
 
-def first_line(error: BaseException) -> str:
-    """What a database error says, in one line and without the statement or the URL."""
-    cause = getattr(error, "orig", None) or error
-    return str(cause).strip().splitlines()[0].rstrip(".") if str(cause).strip() else type(cause).__name__
-
-
 def insert_or_ignore(storage: Storage, table: Table) -> Insert:
     """An INSERT that leaves a row with the same key as it is."""
     if storage.is_sqlite:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from fmnist_optuna.errors import NotFoundError, StorageError, UsageError
+from fmnist_optuna.wording import reason_of
 
 ALLOWED = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 LONGEST_SUFFIX = len("-journal")  # of the files that SQLite and we make beside the database
@@ -107,7 +108,7 @@ def _check_sqlite_file(url: URL, create: bool) -> None:
     try:
         is_there = path.exists()
     except OSError as error:
-        reason = error.strerror or error
+        reason = reason_of(error)
         raise StorageError(f"The folder of the storage must be readable, but {path!s:.200}: {reason}.") from error
     if not is_there:
         if not create:

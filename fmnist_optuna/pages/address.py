@@ -6,6 +6,7 @@ import re
 import socket
 
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.wording import reason_of
 
 LOOPBACK = "127.0.0.1"  # reached from this machine alone
 EVERY_ADDRESS = "0.0.0.0"
@@ -42,7 +43,7 @@ def check_address(host: str, port: int) -> str:
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
             raise _no_address(host) from error
         raise UsageError(
-            f"--host and --port must be free to listen at, but {host}:{port}: {error.strerror or error}; "
+            f"--host and --port must be free to listen at, but {host}:{port}: {reason_of(error)}; "
             "--port 0 takes any free one."
         ) from error
     return number

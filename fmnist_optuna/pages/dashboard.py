@@ -16,6 +16,7 @@ from fmnist_optuna.pages.access import Access
 from fmnist_optuna.pages.address import EVERY_ADDRESS, LOOPBACK, check_address
 from fmnist_optuna.pages.channel import Channel
 from fmnist_optuna.pages.guard import PAGE, ExceptionInfo, Guard, Headers
+from fmnist_optuna.wording import reason_of
 
 N_THREADS = 4  # one slow page of a large study must not hold up the others
 MAX_HEADER_BYTES = 32 * 2**10
@@ -82,7 +83,7 @@ class Dashboard:
             )  # fmt: skip
         except OSError as error:
             raise UsageError(
-                f"--host and --port must be free to listen at, but {host}:{port}: {error.strerror or error}; "
+                f"--host and --port must be free to listen at, but {host}:{port}: {reason_of(error)}; "
                 "--port 0 takes any free one."
             ) from error
         self._server.channel_class = functools.partial(Channel, application.look)

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX, NAME_PATTERN, PATTERN_RULES, StudySpec
+from fmnist_optuna.wording import reason_of
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
 
@@ -34,11 +35,7 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # a ValueError: a path with a NUL
-        reason = (
-            "there is no such file"
-            if isinstance(error, FileNotFoundError)
-            else getattr(error, "strerror", None) or error
-        )
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else reason_of(error)
         raise SpecError(f"{path}: must be a readable study file, but {reason}; {example}.") from error
     if len(content) > LARGEST_FILE:
         raise SpecError(f"{path}: must be a study file, but has more than {LARGEST_FILE:,} bytes; {example}.")

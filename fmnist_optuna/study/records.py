@@ -13,6 +13,7 @@ from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.wording import reason_of
 
 SEARCH, CONFIRMATION = "search", "confirmation"  # kinds of a study
 
@@ -109,7 +110,7 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
     except json.JSONDecodeError as error:
         reason = f"its specification or its grids are no JSON ({error})"
     except (SpecError, DataError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = reason_of(error)
     return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
 
 

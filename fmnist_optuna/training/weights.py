@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.wording import reason_of
 
 
 def hash_weights(model: keras.Model) -> str:
@@ -68,9 +69,8 @@ def load_weights(model: keras.Model, path: Path, expected_sha256: str) -> None:
             with _without_optimizer(model):
                 model.load_weights(named)
         except Exception as error:  # h5py and Keras raise whatever a damaged file provokes
-            cause = " ".join(str(error).split()).rstrip(".")  # several lines, which may repeat what the file holds
             raise MismatchError(
-                f"The stored weights {path} must be readable, but {type(error).__name__}: {cause:.200}."
+                f"The stored weights {path} must be readable, but {type(error).__name__}: {reason_of(error)}."
             ) from error
     found = hash_weights(model)
     if found != expected_sha256:

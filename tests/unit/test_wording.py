@@ -4,9 +4,11 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError, StatementError
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
+from fmnist_optuna.wording import describe_error, describe_exit, find_last_words, reason_of
 
 HERE = "test_wording.py"
 
@@ -100,6 +102,34 @@ def test_our_own_error_names_its_cause_once() -> None:
     """It repeats what it comes from already."""
     described = describe_error(caught(raise_ours))
     assert described.count("cannot build") == described.count(HERE) == 1
+
+
+def wrapped(error: Exception) -> StorageInternalError:
+    """As Optuna's storage raises it."""
+    outer = StorageInternalError("An exception is raised during the commit.")
+    outer.__cause__ = error
+    return outer
+
+
+REFUSED = OperationalError("SELECT secret", {"token": "t"}, Exception("connection failed: refused.\nIs it running?"))
+REASONS = [
+    (PermissionError(13, "Permission denied", "/a/path"), "Permission denied"),
+    (OSError("Unable to open file\n (file signature not found)"), "Unable to open file (file signature not found)"),
+    (ValueError(" of two\n lines. "), "of two lines"),
+    (KeyError(), "KeyError"),
+    (REFUSED, "connection failed: refused"),
+    (wrapped(REFUSED), "connection failed: refused"),
+    (OperationalError("SELECT", {}, TimeoutError()), "TimeoutError"),
+    (wrapped(OSError(28, "No space left on device")), "No space left on device"),
+    (StatementError("a value is missing", "SELECT secret", {}, None), "a value is missing"),
+    (ValueError("x" * 1000), "x" * 297),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), REASONS, ids=range(len(REASONS)))
+def test_a_reason_is_what_the_innermost_library_says(error: Exception, reason: str) -> None:
+    """One line that ends a sentence of ours: no path, no statement, no wrapping, no full stop."""
+    assert reason_of(error) == reason
 
 
 def test_the_end_of_a_process_is_said_in_words() -> None:
