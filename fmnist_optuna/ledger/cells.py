@@ -17,7 +17,7 @@ Works on plain rows: knows no Keras, and of Optuna only what an `Attempt` says.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import (
     Update,
@@ -134,7 +134,7 @@ class Ledger(Claims):
         """
         statement = self._mine(cell_id, token)
         if not attempt.state.has_result:
-            return self._changes(statement.values(**after_failure(self.study_id, attempt)))
+            return self._lets_go(statement, after_failure(self.study_id, attempt))
         done = statement.where(cells.c.trial_id == attempt.trial_id).values(
             state=DONE,
             result=attempt.state.optuna_name,
@@ -158,9 +158,8 @@ class Ledger(Claims):
     @retrying
     def give_back(self, cell_id: str, token: str, *, count_lost: bool) -> bool:
         """Let a cell without a trial wait again; one that lost its workers too often fails."""
-        return self._changes(
-            self._mine(cell_id, token).values({**WAIT_AGAIN, **(after_loss(self.study_id) if count_lost else {})})
-        )
+        counted = after_loss(self.study_id) if count_lost else {}
+        return self._lets_go(self._mine(cell_id, token), {**WAIT_AGAIN, **counted})
 
     @retrying
     def take_over(self, held: HeldCell, worker: str, token: str) -> bool:
@@ -252,6 +251,10 @@ class Ledger(Claims):
         row = {"study_id": self.study_id, "trial_id": trial_id}
         rows = [{**row, **{name: _finite(value) for name, value in vars(epoch).items()}} for epoch in measured]
         connection.execute(insert_or_ignore(self.storage, epochs), rows)
+
+    def _lets_go(self, statement: Update, values: Mapping[str, object]) -> bool:
+        """Change a cell that has no holder any more: its lease ends now, which tells how long the study took."""
+        return self._changes(statement.values({**values, "lease_until": self.storage.now}))
 
     def _changes(self, statement: Update) -> bool:
         with self.storage.write() as connection:

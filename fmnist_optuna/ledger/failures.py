@@ -11,7 +11,6 @@ MAX_LOST = 100  # attempts that lost their lease or were killed from outside
 WAIT_AGAIN: dict[str, object] = {
     "state": State.WAITING,
     "token": None,
-    "lease_until": None,
     "trial_id": None,
     "trial_number": None,
 }

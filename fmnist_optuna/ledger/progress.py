@@ -162,8 +162,9 @@ class History(StudyPart):
         """From the first claim to the last event, or to now while anybody is at work; 0.0 before the first claim."""
         n_racing = func.count().filter(cells.c.state.in_(UNFINISHED))
         n_held = func.count().filter(cells.c.state == State.RUNNING, cells.c.lease_until > self.storage.now)
-        results = func.max(cells.c.finished_at), func.max(cells.c.claimed_at)
-        query = select(func.min(cells.c.first_claimed_at), *results, n_racing, n_held, self.storage.now).where(
+        let_go = func.max(cells.c.lease_until).filter(cells.c.state.in_((State.WAITING, State.FAILED)))
+        known = func.max(cells.c.finished_at), func.max(cells.c.claimed_at), let_go
+        query = select(func.min(cells.c.first_claimed_at), *known, n_racing, n_held, self.storage.now).where(
             cells.c.study_id == self.study_id
         )
         at_work = select(func.count()).select_from(workers).where(*self._is_at_work())

@@ -75,7 +75,7 @@ cells = Table(
     Column("state", String(8), nullable=False),  # waiting, running, parked, done, failed
     Column("token", String(32), unique=True),  # which claim holds, or last held, the cell
     Column("worker", String(128)),
-    Column("lease_until", Double),
+    Column("lease_until", Double),  # of a cell that waits again or failed: when its last holder lost it or gave it up
     Column("claimed_at", Double),
     Column("finished_at", Double),
     Column("trial_id", Integer),  # Optuna's id of the bound trial; one that waits with it goes on

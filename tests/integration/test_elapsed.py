@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from small_study import begin_trial, claim_cell, ladder_spec, set_cell
+from small_study import begin_trial, claim_cell, finish_cell, ladder_spec, set_cell
 from sqlalchemy import update
 
-from fmnist_optuna.ledger.records import Claim
+from fmnist_optuna.bridge.trials import fail_trial
+from fmnist_optuna.ledger.records import Claim, TrialAttributes
+from fmnist_optuna.ledger.states import Reason
 from fmnist_optuna.ledger.tables import cells, decisions, workers
 from fmnist_optuna.pages.time_left import make_remaining_time
 from fmnist_optuna.search.metric import Epoch
@@ -59,6 +61,28 @@ def test_a_decided_rung_is_an_event(session: Session) -> None:
         climb(session, claim_cell(session), (0, 2))
     shift(session, 1_000)
     assert decide_rung(session)
+    shift(session, 500)
+    assert session.history.elapsed_seconds() == pytest.approx(1_000, abs=NEAR)
+
+
+@pytest.mark.parametrize("reason", ["stopped", "lost", "blamed"])
+def test_an_attempt_without_a_result_is_an_event(session: Session, reason: Reason) -> None:
+    """The study took until a stop in the middle of its first training, or until a cell failed, and no longer."""
+    trial_id = begin_trial(session, claim := claim_cell(session))
+    shift(session, 1_000)
+    fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason=reason))
+    assert finish_cell(session, claim, trial_id)
+    assert session.history.counts().failed == (reason == "blamed")
+    for _ in range(2):
+        assert session.history.elapsed_seconds() == pytest.approx(1_000, abs=NEAR)
+        shift(session, 500)
+
+
+def test_a_cell_that_is_given_back_is_an_event(session: Session) -> None:
+    """Before its trial was made, by whoever found its worker dead."""
+    claim = claim_cell(session)
+    shift(session, 1_000)
+    assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
     shift(session, 500)
     assert session.history.elapsed_seconds() == pytest.approx(1_000, abs=NEAR)
 
