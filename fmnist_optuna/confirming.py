@@ -94,7 +94,12 @@ def confirm_study(
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
         with bound_fields(study=prepared.session.record.name), catching() as caught:
-            train_cells(prepared, options, observer, caught)
+            given_up = train_cells(prepared, options, observer, caught)
+        if given_up:
+            raise MismatchError(
+                f"study {prepared.session.record.name}: a seed must have a result to be compared, but the workers of "
+                f"some die: {'; '.join(given_up)}; call it again to try them again."
+            )
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:
         raise _nothing_to_choose(prepared.session, options)

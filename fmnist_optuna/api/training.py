@@ -33,7 +33,8 @@ def run_study(
     """Create or resume a study, train its cells until none is left, and score the winner once on the test set.
 
     Every cell that is done keeps its result: a second call goes on, and on a finished study it trains nothing. A cell
-    may fail for good while the others finish; `status().failed` counts those. A KeyboardInterrupt lets the workers
+    may fail for good while the others finish; `status().failed` counts those. One whose workers die again and again is
+    given up in this call, and waits; `status().waiting` counts those. A KeyboardInterrupt lets the workers
     finish their epoch and give their cells back; a second one ends them at once.
 
     Args:

@@ -128,7 +128,7 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
             print_winner(record, result.winner, result.counts)
     elif as_json:
         print_json({"study": record.name, "trial": None})
-    if result.counts.failed or result.winner is None:
+    if result.counts.failed or result.given_up or result.winner is None:
         _say_what_failed(result)
         sys.exit(EXIT_FAILED_CELLS)
     say(f"\nNext: fmnist-optuna verify {record.name}   (all attempts: fmnist-optuna trials {record.name})")
@@ -138,12 +138,20 @@ def _say_what_failed(result: "StudyResult") -> None:
     name = result.session.record.name
     for cell in result.session.history.failed():
         say(f"failed: {format_params(cell.params)}: {cell.error or ''}", logging.ERROR)
+    for line in result.given_up:
+        say(f"given up: {line}", logging.ERROR)
     say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)
-    say(
-        f"Error: study {name}: {count(result.counts.failed, 'cell')} failed; after mending the cause: "
-        f"fmnist-optuna retry {name}",
-        logging.ERROR,
-    )
+    if result.given_up:
+        say(
+            f"Error: study {name}: {count(len(result.given_up), 'cell')} without a result; run it again to try again.",
+            logging.ERROR,
+        )
+    if result.counts.failed or not result.given_up:
+        say(
+            f"Error: study {name}: {count(result.counts.failed, 'cell')} failed; after mending the cause: "
+            f"fmnist-optuna retry {name}",
+            logging.ERROR,
+        )
 
 
 def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> "StudySpec":

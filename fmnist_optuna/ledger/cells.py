@@ -208,13 +208,13 @@ class Ledger(Claims):
             return Owners.of((token, trial_id) for token, trial_id in connection.execute(query))
 
     @retrying
-    def climbed_cells(self) -> list[str]:
-        """The cells without a result that have come to a rung."""
-        query = select(cells.c.cell_id).where(
+    def climbed_cells(self) -> dict[str, int]:
+        """The rungs of the cells without a result that have come to one, by cell_id."""
+        query = select(cells.c.cell_id, cells.c.rung).where(
             cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED), cells.c.rung > 0
         )
         with self.storage.read() as connection:
-            return list(connection.execute(query).scalars())
+            return {row.cell_id: row.rung for row in connection.execute(query)}
 
     @retrying
     def generation(self) -> int | None:

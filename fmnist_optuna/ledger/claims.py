@@ -19,30 +19,41 @@ CLAIMED = select(*_CLAIM).where(cells.c.token == bindparam("token_"))  # a claim
 class Claims(StudyPart):
     """Claims of the cells of one study."""
 
-    def claim(self, worker: str, generation: int, preferred: Collection[str] = ()) -> Claim | None:
+    def claim(
+        self, worker: str, generation: int, preferred: Collection[str] = (), given_up: Collection[str] = ()
+    ) -> Claim | None:
         """Take the next waiting cell, or None when none waits or the study was stopped since `generation`.
 
         Args:
             preferred: Cells that this worker takes first, as it has their trainings in memory.
+            given_up: Cells that it does not take.
         """
         token = uuid.uuid4().hex
-        return self._claim(worker, generation, token, preferred)
+        return self._claim(worker, generation, token, preferred, given_up)
 
     @retrying
-    def _claim(self, worker: str, generation: int, token: str, preferred: Collection[str] = ()) -> Claim | None:
+    def _claim(
+        self,
+        worker: str,
+        generation: int,
+        token: str,
+        preferred: Collection[str] = (),
+        given_up: Collection[str] = (),
+    ) -> Claim | None:
         with self.storage.write() as connection:
             # After a lost connection the claim may have happened: the token tells.
             row: StoredRow | None = connection.execute(CLAIMED, {"token_": token}).one_or_none()
             if row is None:
                 parameters = {"study": self.study_id, "worker_": worker, "token_": token, "generation_": generation}
-                for statement in self._claim_statements(preferred):
+                for statement in self._claim_statements(preferred, given_up):
                     row = row or connection.execute(statement, parameters).one_or_none()
         return None if row is None else _claim_of(row, token)
 
-    def _claim_statements(self, preferred: Collection[str]) -> list[Executable]:
+    def _claim_statements(self, preferred: Collection[str], given_up: Collection[str]) -> list[Executable]:
         """Of those that are preferred, if there are any, and then of all: each finds its cell through an index."""
-        of_some = [self._claim_statement(cells.c.cell_id.in_(sorted(preferred)))] if preferred else []
-        return [*of_some, self._claim_statement()]
+        others = [cells.c.cell_id.not_in(sorted(given_up))] if given_up else []
+        of_some = [self._claim_statement(cells.c.cell_id.in_(sorted(preferred)), *others)] if preferred else []
+        return [*of_some, self._claim_statement(*others)]
 
     def _claim_statement(self, *conditions: ColumnElement[bool]) -> Executable:
         study: BindParameter[int] = bindparam("study")

@@ -26,11 +26,15 @@ class History(StudyPart):
     """Readings of one study."""
 
     @retrying
-    def counts(self) -> CellCounts:
-        """Number of cells by state, in one statement."""
+    def counts(self, without: Collection[str] = ()) -> CellCounts:
+        """Number of cells by state, in one statement.
+
+        Args:
+            without: cell_ids that are not counted.
+        """
         query = (
             select(cells.c.state, cells.c.result, func.count(), func.count(cells.c.cut_at))
-            .where(cells.c.study_id == self.study_id)
+            .where(cells.c.study_id == self.study_id, cells.c.cell_id.not_in(sorted(without)))
             .group_by(cells.c.state, cells.c.result)
         )
         n_cells, n_cut = dict.fromkeys(State, 0), dict.fromkeys(State, 0)

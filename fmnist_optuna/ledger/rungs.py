@@ -6,8 +6,12 @@ there are. A decision that is repeated finds nothing that is parked at that rung
 
 While a worker has nothing to do, cells that go on whatever the last ones to come will have are let on ahead of that
 decision. It then counts them among those that are beyond the rung, so it cuts the same cells as without.
+
+A run that has given a cell up, because its workers die of it again and again, decides without waiting for it. The
+decision says so; should that cell come to the rung one day, it is decided alone, as one of a grid that has grown is.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, fields
@@ -19,7 +23,7 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import cells, decisions, epochs, ids_by_query, studies
+from fmnist_optuna.ledger.tables import StoredRow, cells, decisions, epochs, ids_by_query, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
 
 NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
@@ -39,6 +43,7 @@ class DecidedRung:
         leader_value: Its val_accuracy at the rung, 0..1; None without one.
         margin: By how much less a cell was allowed to promise.
         kept_from: Whoever had at least this value went on anyway; None if nobody did.
+        absent: cell_ids of those that had not come and were not waited for.
     """
 
     decision_id: int
@@ -50,6 +55,7 @@ class DecidedRung:
     leader_value: float | None
     margin: float
     kept_from: float | None
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,21 +94,27 @@ class Rungs(StudyPart):
         self._looked_at: list[tuple[object, ...]] | None = None  # how the cells stood when none could be let on
 
     @retrying
-    def decide(self, rule: LadderRule) -> DecidedRung | None:
-        """Decide the lowest rung at which cells are parked; None while others are on their way to it, or none is."""
+    def decide(self, rule: LadderRule, given_up: Collection[str] = ()) -> DecidedRung | None:
+        """Decide the lowest rung at which cells are parked; None while others are on their way to it, or none is.
+
+        Args:
+            given_up: cell_ids of cells that are not waited for.
+        """
         with self.storage.read() as connection:  # a look without a lock, as whoever waits looks often
-            if self._find_ready(connection) is None:
+            if self._find_ready(connection, given_up) is None:
                 return None
         with self.storage.write() as connection:
             self._lock(connection)
-            rung = self._find_ready(connection)
+            rung = self._find_ready(connection, given_up)
             if rung is None:
                 return None
             field = self._read_field(connection, rung)
-            if self._lacks_one(connection, rung, field):
+            if self._lacks_one(connection, rung, field, given_up):
                 return None
+            racing = connection.execute(select(cells.c.cell_id).where(*self._is_racing())).scalars().all()
+            absent = sorted(cell_id for cell_id in racing if cell_id in given_up and cell_id not in field.standings)
             decision = rule.decide(field.standings, field.finished_scores)
-            return self._apply(connection, rung, decision, self._parked(connection, rung))
+            return self._apply(connection, rung, decision, self._parked(connection, rung), absent)
 
     @retrying
     def let_on_ahead(self, rule: LadderRule) -> DecidedRung | None:
@@ -134,7 +146,7 @@ class Rungs(StudyPart):
         """Every decision whose decision_id is greater, in the order in which they were made."""
         query = select(*_DECIDED).where(decisions.c.study_id == self.study_id, decisions.c.decision_id > after)
         with self.storage.read() as connection:
-            return [DecidedRung(*row) for row in connection.execute(query.order_by(decisions.c.decision_id))]
+            return [_decided(row) for row in connection.execute(query.order_by(decisions.c.decision_id))]
 
     @retrying
     def open_cells(self) -> list[OpenCells]:
@@ -187,12 +199,12 @@ class Rungs(StudyPart):
         study = select(studies.c.study_id).where(studies.c.study_id == self.study_id)
         connection.execute(study.with_for_update(key_share=True))
 
-    def _find_ready(self, connection: Connection) -> int | None:
+    def _find_ready(self, connection: Connection, given_up: Collection[str]) -> int | None:
         """The lowest rung at which a cell is parked, if none is below it that was not cut."""
         lowest = select(func.min(cells.c.rung)).where(*self._is_parked())
         rung: int | None = connection.execute(lowest).scalar()
         # Parked ones too: on Postgres one may have been parked below since the first statement.
-        return None if rung is None or self._count_below(connection, rung) else rung
+        return None if rung is None or self._count_below(connection, rung, given_up) else rung
 
     def _find_ahead(self, connection: Connection, rule: LadderRule) -> tuple[int, Decision, list[str]] | None:
         """The lowest rung with parked cells that go on in any case, its decision so far, and who they are."""
@@ -223,19 +235,21 @@ class Rungs(StudyPart):
     def _is_parked(self) -> tuple[ColumnElement[bool], ...]:
         return cells.c.study_id == self.study_id, cells.c.state == State.PARKED
 
-    def _count_below(self, connection: Connection, rung: int) -> int:
-        """How many cells may still come to a rung."""
-        below = select(func.count()).where(*self._is_racing(), cells.c.rung < rung)
+    def _count_below(self, connection: Connection, rung: int, given_up: Collection[str] = ()) -> int:
+        """How many cells may still come to a rung, those that were given up aside."""
+        others = cells.c.cell_id.not_in(sorted(given_up))
+        below = select(func.count()).where(*self._is_racing(), cells.c.rung < rung, others)
         return int(connection.execute(below).scalar_one())
 
-    def _lacks_one(self, connection: Connection, rung: int, field: Field) -> bool:
+    def _lacks_one(self, connection: Connection, rung: int, field: Field, given_up: Collection[str]) -> bool:
         """Whether a cell that was beyond a rung is trained anew and has not come there again: its value is missing."""
         beyond = select(cells.c.cell_id).where(
             cells.c.study_id == self.study_id,
             cells.c.state.in_((State.WAITING, State.RUNNING)),
             cells.c.rung >= rung,
         )
-        return any(cell_id not in field.standings for cell_id in connection.execute(beyond).scalars())
+        missing = (cell_id for cell_id in connection.execute(beyond).scalars() if cell_id not in field.standings)
+        return any(cell_id not in given_up for cell_id in missing)
 
     def _parked(self, connection: Connection, rung: int) -> list[str]:
         """The cells that are parked at a rung."""
@@ -266,7 +280,14 @@ class Rungs(StudyPart):
                 finished[row.cell_id] = row.value
         return Field(standings, finished)
 
-    def _apply(self, connection: Connection, rung: int, decision: Decision, found: Collection[str]) -> DecidedRung:
+    def _apply(
+        self,
+        connection: Connection,
+        rung: int,
+        decision: Decision,
+        found: Collection[str],
+        absent: Collection[str] = (),
+    ) -> DecidedRung:
         """Let parked cells of a rung wait again: some to go on, the others to be pruned where they stand."""
         made = insert(decisions).values(
             study_id=self.study_id,
@@ -278,8 +299,9 @@ class Rungs(StudyPart):
             leader_value=decision.leader,
             margin=decision.margin,
             kept_from=decision.kept_from,
+            absent=json.dumps(list(absent)),
         )
-        decided = DecidedRung(*connection.execute(made.returning(*_DECIDED)).one())
+        decided = _decided(connection.execute(made.returning(*_DECIDED)).one())
         for is_cut in (False, True):
             how = {"cut_at": rung, "decision_id": decided.decision_id} if is_cut else {}
             those = [cell_id for cell_id in found if (cell_id in decision.cut) == is_cut]
@@ -287,6 +309,11 @@ class Rungs(StudyPart):
                 waits = update(cells).where(cells.c.study_id == self.study_id, cells.c.cell_id.in_(some))
                 connection.execute(waits.values(state=State.WAITING, **how))
         return decided
+
+
+def _decided(row: StoredRow) -> DecidedRung:
+    *values, absent = row
+    return DecidedRung(*values, tuple(json.loads(absent)))
 
 
 _DECIDED = [decisions.c[field.name] for field in fields(DecidedRung)]  # the columns of the record, in its order

@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -121,6 +121,7 @@ decisions = Table(
     Column("leader_value", Float(53)),
     Column("margin", Float(53), nullable=False),
     Column("kept_from", Float(53)),
+    Column("absent", Text, nullable=False, server_default="[]"),  # JSON list of the cell_ids that it did not wait for
     Index("ix_fmnist_decisions_study", "study_id", "rung"),
 )
 

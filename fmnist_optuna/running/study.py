@@ -32,12 +32,14 @@ class StudyResult:
         counts: Cells by state.
         winner: The winner with its test score; None when no cell is complete.
         log_folder: Where the workers' logs are.
+        given_up: A line for each cell that this run gave up, as its workers died again and again; it still waits.
     """
 
     session: Session
     counts: CellCounts
     winner: Winner | None
     log_folder: Path
+    given_up: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -61,7 +63,6 @@ def run_study(
         StoppedError: The timeout or `stop` came before every cell was done.
         InterruptedBySignalError: A signal did.
         WorkerFailedError: The workers crash again and again.
-        MismatchError: The workers die with every cell that is left.
         FmnistOptunaError: Whatever `prepare_study` raises.
     """
     observer = observer or Observer()
@@ -70,19 +71,20 @@ def run_study(
     prepared = prepare_study(spec, options, meanwhile=load_pages)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
+    given_up: tuple[str, ...] = ()
     if is_trained:
         with (
             bound_fields(study=prepared.session.record.name),
             dashboard_beside(prepared.session, options, observer),
             catching() as caught,
         ):
-            train_cells(prepared, options, observer, caught)
+            given_up = train_cells(prepared, options, observer, caught)
     counts = prepared.session.history.counts()
     is_known = not is_trained and counts.complete > 0 and find_winner(prepared.session).evaluation is not None
     winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
     if not is_known:  # workers started elsewhere may have trained it all
         decorate_study(prepared.session)
-    return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options))
+    return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options), given_up)
 
 
 @contextmanager

@@ -3,22 +3,28 @@
 import math
 import signal
 import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
+from fmnist_optuna.ledger.states import UNFINISHED
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import format_params
 from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
 from fmnist_optuna.work.order import WorkerOrder
 
 
-def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> None:
+def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> tuple[str, ...]:
     """Let workers train a study's cells until none is left, the timeout comes, or a signal is caught.
 
     Args:
         caught: Signals that were caught; the list grows while this runs.
+
+    Returns:
+        A line for each cell that was given up, as its workers died again and again; it still waits.
 
     Raises:
         StoppedError: The timeout or `stop` came before every cell was done.
@@ -30,7 +36,22 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
     supervisor = _make_supervisor(prepared, options)
     with session.storage.giving_up_when(lambda: len(caught) > 1):
         _supervise_to_the_end(supervisor, observer, caught, options.timeout_seconds)
-    _check_finished(session, caught)
+    _check_finished(session, caught, supervisor.given_up)
+    return _describe_given_up(session, supervisor.given_up)
+
+
+def _describe_given_up(session: Session, given_up: Mapping[str, int]) -> tuple[str, ...]:
+    """What was given up and has no result by now, in words.
+
+    Args:
+        given_up: Deaths of their workers, by cell_id.
+    """
+    return tuple(
+        f"{format_params(cell.params)}: its worker died {given_up[cell.cell_id]} times, while nothing else was "
+        "finished; often for want of memory, see --memory-limit"
+        for cell in session.history.cells()
+        if cell.cell_id in given_up and cell.state in UNFINISHED
+    )
 
 
 def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor:
@@ -99,14 +120,14 @@ def _stop_in_order(supervisor: Supervisor) -> None:
         raise
 
 
-def _check_finished(session: Session, caught: list[int]) -> None:
+def _check_finished(session: Session, caught: list[int], given_up: Collection[str]) -> None:
     if session.ledger.generation() is None:
         raise NotFoundError(f"study {session.record.name}: was deleted while it ran.")
     counts = session.history.counts()
     left = f"study {session.record.name}: {counts.done} of {counts.total} cells are done; run it again to go on."
     if caught:
         raise InterruptedBySignalError(f"Stopped by {signal.Signals(caught[0]).name}. {left}", caught[0])
-    if not counts.is_over:
+    if not session.history.counts(given_up).is_over:
         raise StoppedError(f"Stopped before all cells were done. {left}")
 
 

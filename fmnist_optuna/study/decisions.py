@@ -45,8 +45,9 @@ class Decisions:
     overlap_seconds: float = 0.0
 
     def may_know(self, decided: DecidedRung, measured: Measured) -> bool:
-        """Whether a cell was there when a decision was made; one of a larger grid may have come later."""
-        return not self.has_grown or _was_claimed(measured, decided)
+        """Whether a decision waited for a cell; one of a larger grid may have come later, one was given up."""
+        is_waited_for = measured.cell.cell_id not in decided.absent
+        return is_waited_for and (not self.has_grown or _was_claimed(measured, decided))
 
     def kind(self, decided: DecidedRung) -> Kind:
         """What a decision was about."""
@@ -66,7 +67,8 @@ class Decisions:
         if sum(each.n_parked for each in earlier) < n_to_park:
             # A cell that had failed and was retried is parked after a decision that it was no part of.
             return Kind.AHEAD if all(each.is_certain for each in known) else Kind.UNKNOWN
-        is_over = all(self._had_come_or_ended(decided, each) for each in self.measured)
+        others = [each for each in self.measured if each.cell.cell_id not in decided.absent]
+        is_over = all(self._had_come_or_ended(decided, each) for each in others)
         return Kind.WHOLE if is_over else Kind.UNKNOWN
 
     def find_wrong(self) -> list[str]:

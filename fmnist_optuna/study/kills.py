@@ -10,7 +10,7 @@ Everything is read from trials, so it outlives the processes. Knows no Keras.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ RARITY = 8  # by how much less probable each further cell is that kills its work
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 WHOLE_MACHINE = Path("/proc/vmstat")
+NOBODY: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Tally:
 
     Args:
         n_killed: By a signal from somewhere.
-        n_through: By themselves: with a result, an exception, or a limit of ours; and one that came to a rung.
+        n_through: By themselves: with a result, an exception, or a limit of ours; and one that came to a rung, unless
+            its cell is the accused one, whose attempts then count from that rung on.
         n_oom: Killed ones during which the kernel killed for want of memory.
     """
 
@@ -84,21 +86,32 @@ def _log_likelihood(n_killed: int, n_through: int) -> float:
     return sum(count * math.log(count / n) for count in (n_killed, n_through) if count)
 
 
-def tally_attempts(attempts: Iterable[Attempt], machine: str, climbed: Collection[str] = ()) -> dict[str, Tally]:
+def tally_attempts(
+    attempts: Iterable[Attempt], machine: str, climbed: Mapping[str, int] = NOBODY, accused: str = ""
+) -> dict[str, Tally]:
     """Count how finished attempts ended on one machine, by cell.
 
     Args:
         attempts: At all cells of the study.
         machine: Where those that count were made.
-        climbed: Cells without a result that have come to a rung: they were trained and not killed.
+        climbed: Rungs of the cells without a result that have come to one: they were trained and not killed.
+        accused: The cell that may be to blame. What kills may wait beyond its rung, so only its attempts from there on
+            say anything, and that it came there does not speak for it.
     """
     tallies: dict[str, Tally] = {}
     for attempt in attempts:
-        if attempt.attributes.machine == machine and not attempt.is_foreign:
+        is_before = attempt.cell_id == accused and _began_with(attempt) < climbed.get(accused, 0)
+        if attempt.attributes.machine == machine and not attempt.is_foreign and not is_before:
             tallies[attempt.cell_id] = _add(tallies.get(attempt.cell_id, Tally()), attempt)
-    for cell_id in tallies.keys() & set(climbed):
+    for cell_id in tallies.keys() & climbed.keys() - {accused}:
         tallies[cell_id] = replace(tallies[cell_id], n_through=tallies[cell_id].n_through + 1)
     return tallies
+
+
+def _began_with(attempt: Attempt) -> int:
+    """How many epochs there were when a training began, or went on last."""
+    legs = attempt.attributes.legs or ()
+    return max([attempt.attributes.kept_epochs or 0, *(leg.n_epochs for leg in legs)])
 
 
 def _add(tally: Tally, attempt: Attempt) -> Tally:

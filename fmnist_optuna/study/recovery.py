@@ -150,8 +150,9 @@ class Recovery:
         if cell.n_lost + 1 < MIN_KILLS or noted.machine != machine_identity():
             return loss
         trials = self._trials.get_all_trials(self._ledger.study_id, deepcopy=False)
-        climbed = self._ledger.climbed_cells()
-        tallies = tally_attempts(map(read_attempt, trials), machine_identity(), climbed)
+        tallies = tally_attempts(
+            map(read_attempt, trials), machine_identity(), self._ledger.climbed_cells(), accused=cell.cell_id
+        )
         earlier = tallies.get(cell.cell_id, Tally())
         own = Tally(  # what came before `retry` is forgiven
             min(earlier.n_killed, cell.n_lost) + 1, earlier.n_through, min(earlier.n_oom, cell.n_lost) + is_oom

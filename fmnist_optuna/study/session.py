@@ -35,12 +35,14 @@ class Session:
         record: The study.
         name: Who this is: a worker's id, or the supervisor's.
         code: Fingerprint of the accepted code that this process trains with; None in one that does not.
+        given_up: cell_ids that this process leaves alone, as they killed their workers again and again in this run.
     """
 
     storage: Storage
     record: StudyRecord
     name: str = "reader"
     code: str | None = None
+    given_up: frozenset[str] = frozenset()
 
     @cached_property
     def optuna_storage(self) -> "PatientStorage":

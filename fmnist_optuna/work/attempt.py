@@ -140,7 +140,7 @@ def _park(session: Session, running: RunningTrial) -> None:
 
 def decide_rung(session: Session) -> bool:
     """Decide the lowest rung with parked cells, unless others are on their way to it; whether this call did."""
-    decided = None if session.ladder is None else session.rungs.decide(session.ladder)
+    decided = None if session.ladder is None else session.rungs.decide(session.ladder, session.given_up)
     return _log_decided("rung_decided", decided)
 
 

@@ -33,7 +33,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_exit, find_last_words, format_bytes
 from fmnist_optuna.work.child import WorkerProcess, run_in_process
 from fmnist_optuna.work.limits import Limits
-from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder
 from fmnist_optuna.work.training_times import TrainingTimes
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Supervisor:
     _next_look: float = 0.0
     _next_poll: float = 0.0
     _times: TrainingTimes = field(default_factory=TrainingTimes)
+    given_up: dict[str, int] = field(default_factory=dict)  # deaths of their workers, by cell_id
 
     def _start_worker(self, slot: int) -> None:
         name = f"{socket.gethostname()}-{self._run_id}-{next(self._serial)}"
@@ -95,7 +96,6 @@ class Supervisor:
 
         Raises:
             WorkerFailedError: Workers die again and again without holding a cell.
-            MismatchError: All cells that are left kill their workers.
             StorageError, DataError, UsageError: A worker found that it cannot work, and the others will find the same;
                 MismatchError likewise, where the data here is not that of the study.
         """
@@ -108,15 +108,16 @@ class Supervisor:
             self._next_poll = now + self.session.storage.timing.poll_seconds
             self._heal()
         self._enforce_limits()  # after healing, which would take a worker killed just now for one that was lost
-        counts = self.session.history.counts()
+        counts = self.session.history.counts(self.given_up)
         n_climbed = self.session.rungs.n_climbed() if self.session.ladder else 0
         self._note_progress(counts.done + counts.failed + n_climbed)
         if counts.is_over:
-            self.session.checkpoints.remove_all()
+            if not self.given_up:  # their checkpoints may serve another run
+                self.session.checkpoints.remove_all()
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)
-        if now >= self._next_start and not self._has_given_up():
+        if now >= self._next_start:
             has_to_decide = counts.parked > 0 and not self._workers  # whoever looks for work decides the rung
             self._fill_slots(n_waiting=counts.waiting or int(has_to_decide))
         return True
@@ -178,11 +179,12 @@ class Supervisor:
             loss = TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
         held = self.session.recovery.requeue_worker(name, loss)
         self.session.presence.leave(name)
-        if exit_code == StorageError.exit_status or (exit_code in FATAL_STATUS and not held):
+        if exit_code in FATAL_STATUS and (not held or (exit_code == StorageError.exit_status and _says_so(log))):
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_quote_log(log)}")
         if held:
-            self._deaths.update(held)
+            self._deaths.update(cell_id for cell_id in held if cell_id not in self.given_up)
             self._back_off_cells(held)
+            self._give_up()
         else:
             self._back_off(log)
 
@@ -192,28 +194,15 @@ class Supervisor:
         if n_deaths > 1:
             self._next_start = time.monotonic() + _delay(n_deaths)
 
-    def _has_given_up(self) -> bool:
-        """Whether a cell's workers died so often, without any cell finished in between, that it is tried no more.
+    def _give_up(self) -> None:
+        """Leave alone, in this run, what killed its workers again and again while nothing else was finished.
 
         It has gone behind all others each time, so whatever waits has been tried as well.
-
-        Raises:
-            MismatchError: Nothing else runs that might still be finished.
         """
-        if max(self._deaths.values(), default=0) < GIVE_UP_DEATHS:
-            return False
-        if self._workers:
-            return True
-        params = {cell.cell_id: cell.params for cell in self.session.history.cells()}
-        cells = [
-            f"{' '.join(f'{name} {value}' for name, value in params[cell_id].items())} ({n_deaths} times)"
-            for cell_id, n_deaths in self._deaths.most_common()
-        ]
-        raise MismatchError(
-            f"study {self.session.record.name}: every cell left must be trained, but its worker dies each time: "
-            f"{', '.join(cells)}; often for want of memory, see --memory-limit. `fmnist-optuna trials` shows them; run "
-            "it again to try them again."
-        )
+        for cell_id in [cell_id for cell_id, n_deaths in self._deaths.items() if n_deaths >= GIVE_UP_DEATHS]:
+            self.given_up[cell_id] = self._deaths.pop(cell_id)
+            self.order = replace(self.order, given_up=frozenset(self.given_up))
+            log_event(logger, logging.WARNING, "cell_given_up", cell=cell_id, deaths=self.given_up[cell_id])
 
     def _back_off(self, log_file: Path | None) -> None:
         self._n_crashes += 1
@@ -290,6 +279,11 @@ class Supervisor:
 def _delay(n_times: int) -> float:
     """Seconds to wait before something is tried again that has gone wrong so many times in a row, >= 2."""
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** (n_times - 2), LONGEST_BACKOFF_SECONDS))
+
+
+def _says_so(log_file: Path | None) -> bool:
+    """Whether a worker's log says what broke it: an exit status alone may be that of the user's own code."""
+    return log_file is not None and log_file.exists() and WORKER_FAILED in log_file.read_text(errors="replace")
 
 
 def _quote_log(log_file: Path | None) -> str:

@@ -58,7 +58,7 @@ def open_session(order: WorkerOrder) -> Session:
     """Open the storage and the study as a worker and enter the list of workers."""
     storage = open_storage(order.storage, is_patient=True)  # an outage at this moment is no reason to give up
     record = find_study(storage, order.study_name)
-    session = Session(storage, record, order.worker_id)
+    session = Session(storage, record, order.worker_id, given_up=order.given_up)
     session.presence.register(order.worker_id, fresh_seconds=storage.timing.lease_seconds)
     return session
 
@@ -79,7 +79,7 @@ def work(
     ledger, name = session.ledger, session.name
     began = time.monotonic()
     while not leave.is_set():
-        claim = ledger.claim(name, generation, in_memory())
+        claim = ledger.claim(name, generation, in_memory(), session.given_up)
         if claim is not None:
             run_attempt(session, claim, objective, leave.is_set, generation)
             session.presence.touch(name)
@@ -89,11 +89,12 @@ def work(
             continue
         if ledger.generation() != generation:
             break
-        counts = session.history.counts()
+        counts = session.history.counts(session.given_up)
         if counts.is_over:
             if session.recovery.sweep() == 0:
                 session.presence.leave(name)
-                session.checkpoints.remove_all()  # those of the dead
+                if not session.given_up:  # they may go on in another run
+                    session.checkpoints.remove_all()  # those of the dead
                 log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
                 return WorkerEnd.DONE
         else:

@@ -8,6 +8,7 @@ from fmnist_optuna.ledger.codes import OfferedCode
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
 
+WORKER_FAILED = "worker_failed"  # the last record in the log of a worker that something broke
 EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
 
 
@@ -28,6 +29,7 @@ class WorkerOrder:
         log_file: Gets all output of the process; None leaves it where it is.
         log_format: "text" or "json".
         log_level: Of the records that are kept.
+        given_up: cell_ids that the worker leaves alone.
     """
 
     storage: StorageOptions
@@ -42,3 +44,4 @@ class WorkerOrder:
     log_file: Path | None = None
     log_format: LogFormat = "text"
     log_level: int = logging.INFO
+    given_up: frozenset[str] = frozenset()

@@ -17,7 +17,7 @@ from fmnist_optuna.training.engine import ResidentData, use_one_thread
 from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
-from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder
 from fmnist_optuna.work.preparation import join_with_code
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -43,10 +43,10 @@ def _exit_status(order: WorkerOrder, leave: LeaveRequest) -> int:
     try:
         end = run_worker(order, leave)
     except FmnistOptunaError as error:
-        log_event(logger, logging.ERROR, "worker_failed", **ids, error=str(error))
+        log_event(logger, logging.ERROR, WORKER_FAILED, **ids, error=str(error))
         return error.exit_status
     except Exception as error:
-        log_event(logger, logging.ERROR, "worker_failed", error, **ids, error=describe_error(error))
+        log_event(logger, logging.ERROR, WORKER_FAILED, error, **ids, error=describe_error(error))
         return FmnistOptunaError.exit_status
     return EXIT_RECYCLED if end is WorkerEnd.RECYCLED else 0
 

@@ -7,11 +7,18 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.ledger.migrations import m0002_codes, m0003_names_and_keys, m0004_own_data, m0005_rungs
+from fmnist_optuna.ledger.migrations import (
+    m0002_codes,
+    m0003_names_and_keys,
+    m0004_own_data,
+    m0005_rungs,
+    m0006_absent,
+)
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
     2: m0002_codes.migrate,
     3: m0003_names_and_keys.migrate,
     4: m0004_own_data.migrate,
     5: m0005_rungs.migrate,
+    6: m0006_absent.migrate,
 }
