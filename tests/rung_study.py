@@ -27,7 +27,7 @@ def climb(session: Session, claim: Claim, values: tuple[float, ...] = (0.4, 0.5)
 
 def run_next(session: Session) -> Claim | None:
     """Carry the next claim through."""
-    claim = session.ledger.claim(session.name, session.record.generation)
+    claim = session.ledger.claim(session.name, session.record.generation, given_up=session.given_up)
     if claim is not None:
         run_attempt(session, claim, ladder_objective, lambda: False, session.record.generation)
     return claim

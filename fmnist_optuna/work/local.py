@@ -183,8 +183,8 @@ class Supervisor:
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_quote_log(log)}")
         if held:
             self._deaths.update(cell_id for cell_id in held if cell_id not in self.given_up)
-            self._back_off_cells(held)
             self._give_up()
+            self._back_off_cells(held)
         else:
             self._back_off(log)
 

@@ -85,3 +85,36 @@ def test_one_cell_that_kills_its_worker_fails_alone(shell: Shell) -> None:
     attempts = shell("trials", "--json").json["trials"]
     killed = [attempt["trial"] for attempt in attempts if attempt["reason"] in ("killed", "blamed")]
     assert sorted(killed)[1:] == [16, 17, 18, 19]  # once at its place, then behind the others
+
+
+FEW = """
+name = "few"
+[data]
+source = "synthetic"
+[model]
+architecture = "killer:build"
+[grid]
+hidden_size = [8, 9, 10, 11, 12, 13]
+[training]
+batch_size = 2000
+max_epochs = 4
+[pruner]
+name = "{pruner}"
+"""
+
+
+@pytest.mark.more
+@pytest.mark.parametrize(("pruner", "n_workers"), [("none", 1), ("ladder", 1), ("ladder", 2)])
+def test_a_run_gives_up_the_cell_and_not_the_study(shell: Shell, pruner: str, n_workers: int) -> None:
+    """Six cells say too little to blame one: the five others end with a winner, and it still waits; exit status 6."""
+    shell.write("killer.py", KILLER)
+    answer = shell("run", shell.write("few.toml", FEW.format(pruner=pruner)), "--workers", str(n_workers))
+    assert answer.code == 6, answer.stderr
+    assert "given up: hidden_size 12: its worker died 6 times, while nothing else was finished" in answer.stderr
+    assert "1 cell without a result; run it again to try again." in answer.stderr
+    assert "test accuracy" in answer.stdout
+    cells = shell("status", "--json").json["cells"]
+    assert (cells["done"], cells["waiting"], cells["parked"], cells["failed"]) == (5, 1, 0, 0)
+    assert cells["complete"] >= 1
+    problems = shell("verify", "--json").json["problems"]
+    assert [problem for problem in problems if problem.startswith("decision")] == []

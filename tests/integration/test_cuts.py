@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -45,6 +45,7 @@ class Disorder:
         kills: Share of the legs in which a worker is killed.
         errors: Share of the legs that raise.
         other_machines: Whether each attempt has numbers of its own, as processors of several kinds give them.
+        gives_up: Share of the steps in which a rung is decided without waiting for a cell.
     """
 
     session: Session
@@ -53,12 +54,16 @@ class Disorder:
     kills: float = 0.0
     errors: float = 0.0
     other_machines: bool = False
+    gives_up: float = 0.0
     held: list[Claim] = field(default_factory=list)
 
     def step(self) -> bool:
         """Do something; False when nothing is left."""
         while len(self.held) < self.n_workers and (claim := self._claim()) is not None:
             self.held.append(claim)
+        if self.draw.random() < self.gives_up:
+            cell_id = self.draw.choice(self.session.history.cells()).cell_id
+            decide_rung(replace(self.session, given_up=frozenset([cell_id])))
         has_let_on = self.draw.random() < 0.5 and let_on_ahead(self.session)
         if not self.held:
             return has_let_on or decide_rung(self.session)
@@ -107,9 +112,10 @@ DISORDERS: dict[str, dict[str, Any]] = {
     "kills": {"kills": 0.3},
     "errors": {"errors": 0.2, "kills": 0.1},
     "other machines": {"kills": 0.3, "other_machines": True},
-    "all at once": {"kills": 0.2, "errors": 0.15, "other_machines": True},
+    "given up": {"kills": 0.2, "gives_up": 0.3},
+    "all at once": {"kills": 0.2, "errors": 0.15, "other_machines": True, "gives_up": 0.1},
 }
-OFTEN = ("order", "all at once")
+OFTEN = ("order", "given up", "all at once")
 SELDOM = sorted(set(DISORDERS) - set(OFTEN))
 
 
