@@ -262,10 +262,11 @@ ADDED = {
         "ALTER TABLE fmnist_cells DROP COLUMN cut_at",
         "ALTER TABLE fmnist_cells DROP COLUMN decision_id",
     ),
+    6: ("ALTER TABLE fmnist_decisions DROP COLUMN absent",),
 }
 
 
-@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("version", [3, 4, 5])
 def test_no_upgrade_takes_tables_from_a_worker(empty_storage_url: str, version: int) -> None:
     """Of whatever version it is: while a lease holds nothing changes, and afterwards all cells are there."""
     storage = create_storage(StorageOptions(empty_storage_url))
