@@ -1,6 +1,6 @@
 """The same study by this project and by what people use instead: whole commands, side by side, on the same machine.
 
-    python benchmarks/peers.py [--size small|full] [--tools ...] [--rounds 3] [--json FILE] [--chart FILE.png]
+    python benchmarks/peers.py [--size short|small|full] [--tools ...] [--rounds 3] [--json FILE] [--chart FILE.png]
 
 loop          each cell in turn through stock `model.fit`, TensorFlow's own choice of threads
 optuna        GridSampler on SQLite, stock `fit`, 2 processes with one thread each
@@ -9,15 +9,17 @@ ray-tune      grid_search with one core a trial, stock `fit`, one thread each
 ours          `fmnist-optuna run --pruner none`, on SQLite, 2 workers
 ours, pruned  the same with the default pruner
 
-All train the same cells on the same 48,000 images, select on the same 12,000, in batches of 32, with the same cap on
-epochs and early stopping, and end with the winner scored on the 10,000 test images. A time is that of the whole
-command, from a cold process to its end; each command has run once before, on one cell, so that its files are in memory.
-The tools take turns, and a figure of several rounds is a median. A duplicate training of Optuna's is counted out: its
-seconds, divided by the processes, are taken off. Needs `pip install '.[bench]'`.
+All train the same cells on the same 48,000 images, select on the same 12,000, in batches of 32 (64 in the short study,
+which is mostly start and end), with the same cap on epochs and early stopping, and end with the winner scored on the
+10,000 test images. A time is that of the whole command, from a cold process to its end; each command has run once
+before, on one cell, so that its files are in memory. The tools take turns, and a figure of several rounds is a median.
+A duplicate training of Optuna's is counted out: its seconds, divided by the processes, are taken off. Needs
+`pip install '.[bench]'`.
 """
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -26,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,15 +61,26 @@ COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "ray", "numpy")
 SAMPLE_SECONDS = 1.0  # between two readings of the memory
 SPLIT = {"n_validation": 12_000, "split_seed": 0}
-TRAINING = {"batch_size": 32, "patience": 5, "seed": 0}
-SIZES: dict[str, tuple[dict[str, list[Any]], int]] = {
-    "small": ({"hidden_size": [64, 256], "dropout_rate": [0.2, 0.5], "learning_rate": [0.001, 0.0001]}, 5),
-    "full": (
-        {"hidden_size": [64, 128, 256], "dropout_rate": [0.2, 0.3, 0.5], "learning_rate": [0.01, 0.001, 0.0001]},
-        30,
+TRAINING = {"patience": 5, "seed": 0}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A study of some size."""
+
+    grid: dict[str, list[Any]]
+    max_epochs: int
+    batch_size: int = 32
+
+
+SIZES = {
+    "short": Size({"hidden_size": [48, 96], "dropout_rate": [0.2, 0.3], "learning_rate": [0.001, 0.0003]}, 6, 64),
+    "small": Size({"hidden_size": [64, 256], "dropout_rate": [0.2, 0.5], "learning_rate": [0.001, 0.0001]}, 5),
+    "full": Size(
+        {"hidden_size": [64, 128, 256], "dropout_rate": [0.2, 0.3, 0.5], "learning_rate": [0.01, 0.001, 0.0001]}, 30
     ),
 }
-WARM_UP: tuple[dict[str, list[Any]], int] = ({"hidden_size": [16], "dropout_rate": [0.2], "learning_rate": [0.001]}, 1)
+WARM_UP = Size({"hidden_size": [16], "dropout_rate": [0.2], "learning_rate": [0.001]}, 1)
 
 STUDY = """\
 name = "peers"
@@ -140,11 +153,11 @@ def time_command(arguments: Sequence[str | Path], folder: Path) -> tuple[float, 
     return wall_seconds, memory.peak_bytes, output
 
 
-def run_peer(tool: str, grid: dict[str, list[Any]], max_epochs: int, data_file: Path) -> Reading:
+def run_peer(tool: str, size: Size, data_file: Path) -> Reading:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        job = {"data": str(data_file), "folder": name, "grid": grid, "max_epochs": max_epochs, "n_workers": N_WORKERS}
-        (folder / "job.json").write_text(json.dumps(job | TRAINING))
+        job = {"data": str(data_file), "folder": name, "n_workers": N_WORKERS}
+        (folder / "job.json").write_text(json.dumps(job | asdict(size) | TRAINING))
         command = (sys.executable, PROGRAMS, tool, folder / "job.json")
         wall_seconds, peak_bytes, _ = time_command(command, folder)
         trainings = tuple(Training(**json.loads(file.read_text())) for file in sorted(folder.glob("training-*.json")))
@@ -152,12 +165,12 @@ def run_peer(tool: str, grid: dict[str, list[Any]], max_epochs: int, data_file: 
     return count_out_duplicates(Reading(tool, wall_seconds, wall_seconds, peak_bytes, trainings, winner))
 
 
-def run_ours(tool: str, grid: dict[str, list[Any]], max_epochs: int, data_dir: Path) -> Reading:
+def run_ours(tool: str, size: Size, data_dir: Path) -> Reading:
     pruner = ("--pruner", "none") if tool == OURS else ()
-    lines = "\n".join(f"{name} = {values}" for name, values in grid.items())
+    settings = asdict(size) | {"grid": "\n".join(f"{name} = {values}" for name, values in size.grid.items())}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "study.toml").write_text(STUDY.format(grid=lines, max_epochs=max_epochs, **SPLIT, **TRAINING))
+        (folder / "study.toml").write_text(STUDY.format(**settings, **SPLIT, **TRAINING))
         command = (COMMAND, "run", "study.toml", "--data-dir", data_dir, "--workers", str(N_WORKERS), "--json", *pruner)
         wall_seconds, peak_bytes, output = time_command(command, folder)
         _, _, trials = time_command((COMMAND, "trials", "--json"), folder)
@@ -201,7 +214,7 @@ def is_installed(name: str) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The same study by this project and by other tools, side by side")
-    parser.add_argument("--size", choices=SIZES, default="small", help="8 cells x 5 epochs, or the default study")
+    parser.add_argument("--size", choices=SIZES, default="small", help="8 cells x 6 or 5 epochs, or the default study")
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="every reading")
@@ -218,9 +231,9 @@ def main() -> None:
     rows = summarise(readings)
     print_summary(rows)
     if options.chart:
-        grid, max_epochs = SIZES[options.size]
-        n_cells = int(np.prod([len(values) for values in grid.values()]))
-        draw_chart(rows, f"{n_cells} cells, at most {max_epochs} epochs, Fashion-MNIST, 2 cores", options.chart)
+        size = SIZES[options.size]
+        n_cells = math.prod(map(len, size.grid.values()))
+        draw_chart(rows, f"{n_cells} cells, at most {size.max_epochs} epochs, Fashion-MNIST, 2 cores", options.chart)
 
 
 def measure(options: argparse.Namespace, data_dir: Path, machine: Mapping[str, str]) -> list[Reading]:
@@ -229,16 +242,14 @@ def measure(options: argparse.Namespace, data_dir: Path, machine: Mapping[str, s
     with tempfile.TemporaryDirectory() as name:
         data_file = write_data(Path(name), data_dir)
 
-        def run(tool: str, grid: dict[str, list[Any]], max_epochs: int) -> Reading:
-            if tool in PEERS:
-                return run_peer(tool, grid, max_epochs, data_file)
-            return run_ours(tool, grid, max_epochs, data_dir)
+        def run(tool: str, size: Size) -> Reading:
+            return run_peer(tool, size, data_file) if tool in PEERS else run_ours(tool, size, data_dir)
 
         for tool in options.tools:
-            run(tool, *WARM_UP)
+            run(tool, WARM_UP)
         for number in range(options.rounds):
             for tool in rotate(options.tools, number):
-                readings.append(run(tool, *SIZES[options.size]))
+                readings.append(run(tool, SIZES[options.size]))
                 say(number, readings[-1])
                 if options.json:
                     results = {"machine": machine, "size": options.size, "summary": summarise(readings)}
