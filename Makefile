@@ -93,7 +93,7 @@ docs-pages: $(READY)     ## the parts of the pages that the program knows: the k
 compose-secrets:         ## passwords for docker-compose.yml, into ./secrets, once
 	$(PYTHON) deploy/make_secrets.py
 
-bench-peers: $(BENCH_READY) ## 8 cells here and by other tools, 20 minutes; SIZE=full: 27 cells, two hours; short
+bench-peers: $(BENCH_READY) ## 8 cells here and by other tools, 20 minutes; SIZE=short: five minutes, SIZE=full: two hours
 	$(BENCH_VENV)/bin/python benchmarks/peers.py --size $(or $(SIZE),small)
 
 bench-floor: $(READY)    ## an epoch of the engine over the kernels in it; ten minutes
