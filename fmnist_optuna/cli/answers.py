@@ -211,6 +211,7 @@ def details_answer(details: TrialDetails) -> Answer:
         "seed": attempt.attributes.seed,
         "cut": details.cut,
         "kept_epochs": attempt.attributes.kept_epochs,
+        "legs": [{"from_epoch": leg.n_epochs + 1, "worker": leg.worker} for leg in attempt.legs],
         "log": None if details.log is None else str(details.log),
         "code": attempt.attributes.code,
         "files": {name: str(path) for name, path in details.files.items()},

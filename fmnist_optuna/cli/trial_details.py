@@ -18,7 +18,7 @@ class TrialDetails:
     Args:
         record: The trial's study.
         attempt: The trial with its epochs.
-        log: The log of its worker; None where it is not on this machine.
+        log: The log of the worker that trained it last; None where it is not on this machine.
         files: What its callbacks wrote and was kept, by the paths that they wrote to.
         cut: Why its cell was cut at a rung, in one sentence; None if it was not.
     """

@@ -81,10 +81,7 @@ def print_details(details: TrialDetails) -> None:
     out.print(f"  {format_params(attempt.params)}")
     epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
     out.print(f"  val accuracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
-    if attempt.is_foreign:
-        out.print("  added by another program; it counts for nothing")
-    else:
-        out.print(f"  attempt {noted.attempt or 1} at cell {attempt.cell_id[:12]} by worker {attempt.worker}")
+    _print_origin(attempt)
     if details.cut is not None:
         out.print(f"  {details.cut}", soft_wrap=True)
     if noted.kept_epochs:
@@ -99,3 +96,14 @@ def print_details(details: TrialDetails) -> None:
         out.print(f"  {name}: {path}", soft_wrap=True)
     if attempt.epochs:
         print_curve(attempt.epochs, is_kept=attempt.state is State.COMPLETE)
+
+
+def _print_origin(attempt: Attempt) -> None:
+    """Which attempt it is, and who trained it: the last worker, and of a trial that was paused each one."""
+    if attempt.is_foreign:
+        out.print("  added by another program; it counts for nothing")
+        return
+    serial = attempt.attributes.attempt or 1
+    out.print(f"  attempt {serial} at cell {attempt.cell_id[:12]} by worker {attempt.worker}")
+    for leg in attempt.legs if len(attempt.legs) > 1 else ():
+        out.print(f"    from epoch {leg.n_epochs + 1} by worker {leg.worker}", soft_wrap=True)

@@ -133,11 +133,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Leg:
-    """Where a trial went on after a pause.
+    """What is trained of a trial without a pause: from its begin, or from where it went on after one.
 
     Args:
-        n_epochs: That it had by then.
-        began: Seconds since 1970 UTC, by the worker's clock, as the begin of the trial is.
+        n_epochs: That the trial had by then.
+        began: Seconds since 1970 UTC, by the worker's clock.
         worker: Who trained it from there.
     """
 
@@ -151,7 +151,7 @@ class TrialAttributes:
     """What is noted on a trial of ours beside what Optuna keeps of every trial; None is what was not noted.
 
     Args:
-        worker: Who trains it, up to its first pause.
+        worker: Who trains its first leg.
         attempt: Which attempt at its cell, from 1.
         seed: Of its training.
         environment: What its numbers depend on beside seed, data and code.
@@ -166,7 +166,7 @@ class TrialAttributes:
         exit_code: Of a killed worker, as multiprocessing has it, if somebody saw its end.
         killed_for_memory: Whether the kernel counted a kill meanwhile.
         kept_epochs: Number of epochs that an earlier attempt trained, and that this one goes on from.
-        legs: Where it went on after a pause, in that order; the trial itself tells of its first leg.
+        legs: All but the first, of which the trial itself tells, in the order of time.
     """
 
     worker: str | None = None
@@ -229,9 +229,15 @@ class Attempt:
         return State.PARKED if self.state is State.RUNNING and self.rung is not None else self.state
 
     @property
+    def legs(self) -> tuple[Leg, ...]:
+        """All legs in the order of time, one more than there were pauses."""
+        first = Leg(self.attributes.kept_epochs or 0, self.began, self.attributes.worker or "")
+        return first, *(self.attributes.legs or ())
+
+    @property
     def worker(self) -> str:
-        """Who trained it, or began to; "" where nothing says so."""
-        return self.attributes.worker or ""
+        """Who trained it last, or began to; "" where nothing says so."""
+        return self.legs[-1].worker
 
 
 @dataclass(frozen=True)

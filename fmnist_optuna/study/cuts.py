@@ -30,8 +30,7 @@ def explain_cut(session: Session, trial_id: int) -> str | None:
     cell = next((cell for cell in session.history.cells() if cell.trial_id == trial_id and cell.cut_at), None)
     if cell is None:
         return None
-    values = [epoch.val_accuracy for epoch in session.history.curve(trial_id)]
-    return _explain(Measured(cell, [values]), session.rungs.decided())
+    return _explain(read_measured(session, [cell])[0], session.rungs.decided())
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,11 @@ class Cuts:
 
 
 def _explain(measured: Measured, decisions: Sequence[DecidedRung]) -> str:
-    """Why a cell was cut: `cut at epoch 4: 86.1 % and gaining 0.9 a doubling, the best had 87.9 %`."""
+    """Why a cell was cut: `cut at epoch 4: 86.1 % and gaining 0.9 a doubling, the best had 87.9 %`.
+
+    Its own trial may have come no more to the rung, or not yet: one that is lost after the decision is trained again.
+    """
     rung = measured.cell.cut_at or 0
-    own = stand_at(rung, measured.curves[0])
+    own = stand_at(rung, measured.longest)
     leader = next((each.leader_value for each in decisions if each.decision_id == measured.cell.decision_id), None)
     return describe_cut(rung, own, leader)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fmnist_optuna.bridge.attributes import is_foreign, read_attempt
+from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import Standing, stand_at
@@ -61,8 +61,10 @@ class Measured:
 
 def read_measured(session: Session, cells: Iterable[Cell]) -> list[Measured]:
     """Each cell with all attempts at it, the trials that it had when it was read among them."""
+    cells = list(cells)
+    asked = {cell.cell_id for cell in cells}
     trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
-    attempts = [read_attempt(trial) for trial in trials if not is_foreign(trial)]
+    attempts = [attempt for attempt in map(read_attempt, trials) if attempt.cell_id in asked]
     by_cell: dict[str, list[int]] = defaultdict(list)
     for attempt in attempts:
         by_cell[attempt.cell_id].append(attempt.trial_id)

@@ -20,8 +20,10 @@ from test_showing import Page
 from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.ledger.options import StorageOptions
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import run_attempt
+from fmnist_optuna.work.running_trial import RunningTrial
 
 STUDY = """\
 name = "steps"
@@ -171,6 +173,41 @@ def test_no_line_is_wider_than_80_columns(
         assert (answer.code, answer.stderr) == (0, "")
         wide = [line for line in answer.stdout.splitlines() if len(line.rstrip()) > 80 and "/" not in line]
         assert wide == []
+
+
+@pytest.fixture(scope="module")
+def went_on(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """One cell, made up: a worker parks it at epoch 2, another goes on and raises; each has a log."""
+    shell = Shell(tmp_path_factory.mktemp("went-on"))
+    (shell.folder / "studies" / "logs").mkdir(parents=True)
+    storage = create_storage(StorageOptions(f"sqlite:///{shell.folder}/studies/studies.db"))
+    record = create_study(storage, make_spec({"hidden_size": [1]}, "went-on", pruner=LADDER))
+    for worker, objective in (("worker-1", ladder_objective), ("worker-2", fail_at_once)):
+        (shell.folder / "studies" / "logs" / f"{worker}.log").touch()
+        session = Session(storage, record, worker)
+        run_attempt(session, claim_cell(session), objective, lambda: False, record.generation)
+    storage.close()
+    return shell
+
+
+def fail_at_once(params: Params, seed: int, running: RunningTrial) -> None:
+    raise ValueError("out of garments")
+
+
+def test_a_trial_that_went_on_names_its_last_worker(went_on: Shell) -> None:
+    """With the log that has what was raised, and each leg by its worker; in `trials` it is the same worker's."""
+    text = went_on("show", "0").stdout
+    assert re.search(r"attempt 1 at cell \w+ by worker worker-2\n +from epoch 1 by worker worker-1\n", text)
+    assert "from epoch 3 by worker worker-2" in text
+    assert re.search(r"log: .*/worker-2\.log$", text, re.M)
+    shown = went_on("show", "0", "--json").json
+    assert (shown["worker"], Path(shown["log"]).name) == ("worker-2", "worker-2.log")
+    legs = [{"from_epoch": 1, "worker": "worker-1"}, {"from_epoch": 3, "worker": "worker-2"}]
+    assert shown["legs"] == legs
+    (row,) = went_on("trials", "--json").json["trials"]
+    assert (row["state"], row["worker"]) == ("FAIL", "worker-2")
+    assert "out of garments" in row["error"]
+    assert ",worker-2," in went_on("trials", "--csv").stdout
 
 
 def test_a_report_has_the_rungs(finished: FinishedStudy, answers: dict[str, Answer]) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from rung_study import work_on
+from rung_study import climb, rule_of, work_on
 from small_study import (
     KILLED,
     ON_SQLITE,
     POSTGRES_SLOW,
     begin_trial,
+    claim_cell,
     create_study,
     epoch_of,
     in_processes,
@@ -27,7 +28,7 @@ from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import decisions
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.study.cuts import verify_study
+from fmnist_optuna.study.cuts import explain_cut, verify_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import decide_rung, let_on_ahead, run_attempt
 from fmnist_optuna.work.running_trial import RunningTrial
@@ -226,3 +227,29 @@ def test_a_decision_that_is_gone_is_missed(finished: Session) -> None:
         with finished.storage.write() as connection:
             connection.execute(insert(decisions).values(row._asdict()))
     assert problems(finished) == ()
+
+
+@ON_SQLITE
+def test_a_cut_is_told_while_its_cell_is_trained_again(new_session: Sessions) -> None:
+    """The worker of a cut cell dies before it tells: the new trial has not come to the rung, and the numbers stay."""
+    session = new_session("one", spec=ladder_spec(5))
+    claims = [claim_cell(session) for _ in range(5)]
+    for claim, value in zip(claims, (0.5, 0.6, 0.7, 0.8, 0.9), strict=True):
+        climb(session, claim, (value, value))
+    assert session.rungs.decide(rule_of(session)) is not None
+    first, generation = claims[0].cell_id, session.record.generation
+    claim = session.ledger.claim("worker", generation, [first])
+    assert claim is not None
+    assert claim.trial_id is not None
+    told = explain_cut(session, claim.trial_id)
+    assert told is not None
+    assert told.startswith("cut at epoch 2: 50.0 %")
+    assert told.endswith("the best had 90.0 %")
+    (held,) = session.ledger.held_cells()
+    assert session.recovery.requeue(held, KILLED)
+    again = session.ledger.claim("worker", generation, [first])
+    assert again is not None
+    trial_id = begin_trial(session, again)
+    assert explain_cut(session, trial_id) == told
+    assert session.ledger.record_epoch(again, trial_id, epoch_of(0, 0.5)) is not None
+    assert explain_cut(session, trial_id) == told

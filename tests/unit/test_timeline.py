@@ -39,6 +39,13 @@ def test_a_pause_parts_two_legs(attempt: Attempt, end: float) -> None:
     assert draw(attempt) == [("first", 0, 2, 100.0, 120.0), ("second", 2, 5, 200.0, end)]
 
 
+def test_a_trial_is_its_last_workers() -> None:
+    """Who went on with it has what it raised in the log, and is named wherever a trial has one worker."""
+    assert make_attempt(State.FAILED, ended=300.0).worker == "second"
+    assert Attempt(7, 3, "cell", {}, State.RUNNING, None, TrialAttributes(worker="first")).worker == "first"
+    assert Attempt(7, 3, "", {}, State.COMPLETE, 0.5).worker == ""
+
+
 def test_kept_epochs_are_of_no_leg() -> None:
     """What an earlier attempt trained took none of this one's time."""
     assert draw(make_attempt(State.COMPLETE, ended=240.0, kept=1))[0] == ("first", 1, 2, 100.0, 110.0)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
@@ -44,16 +44,13 @@ def list_bars(attempt: Attempt, newest: float) -> list[Bar]:
     Args:
         newest: When anything was last seen of the study, in seconds since 1970 UTC; there a leg in training ends.
     """
-    noted, n_epochs = attempt.attributes, len(attempt.epochs)
-    begins = [(noted.kept_epochs or 0, attempt.began, attempt.worker)]
-    begins += [(leg.n_epochs, leg.began, leg.worker) for leg in noted.legs or ()]
-    ends = [first for first, _, _ in begins[1:]]
+    ends = [leg.n_epochs for leg in attempt.legs[1:]]
     bars = []
-    for (first, began, worker), last in zip(begins, [*ends, n_epochs], strict=True):
-        trained = sum(epoch.seconds for epoch in attempt.epochs[first:last])
-        bars.append(Bar(attempt, worker, first, last, began, began + trained))
+    for leg, last in zip(attempt.legs, [*ends, len(attempt.epochs)], strict=True):
+        trained = sum(epoch.seconds for epoch in attempt.epochs[leg.n_epochs : last])
+        bars.append(Bar(attempt, leg.worker, leg.n_epochs, last, leg.began, leg.began + trained))
     if not _is_at_rung(attempt):
-        bars[-1] = Bar(attempt, worker, first, last, began, attempt.ended or max(newest, began + trained))
+        bars[-1] = replace(bars[-1], ended=attempt.ended or max(newest, bars[-1].ended))
     return bars
 
 
