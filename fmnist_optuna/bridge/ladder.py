@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import itemgetter
+from numbers import Integral
 from statistics import stdev
 
 import optuna
@@ -12,10 +12,12 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.search.ladder import LadderRule, stand_at
 
 COUNTING = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed says nothing
+COMPARED = "ladder:compared"  # system attribute of a trial: how many reports it had when it was compared last
 
 
 class LadderPruner(BasePruner):
@@ -26,7 +28,10 @@ class LadderPruner(BasePruner):
     fast one that has stopped gaining does not. It works in both directions, and with any objective that reports.
 
     Each trial is compared once a rung, with those that came there before it, so that the order of trials matters: the
-    first of a study is never pruned. A trial that ended by then counts with its final value.
+    first of a study is never pruned. A trial that ended by then counts with its final value. An objective that asks
+    only now and then is compared at the highest rung that it has passed since.
+
+    With `keep=3`, `margin=1.0` and `n_validation` this is the rule by which a study of ours decides by default.
 
     Args:
         first_rung: Number of reports at the first rung, >= 1; each further rung has twice as many.
@@ -35,13 +40,14 @@ class LadderPruner(BasePruner):
             deviations of the best trial's reports since the rung before, at least its last two.
         n_validation: Number of examples that an accuracy or a share of errors, 0..1, is counted over, >= 1; None for
             other values, as a loss.
-        max_reports: Of a trial, >= 1: its last report is no rung. None if trials have no common number.
+        max_reports: Of a trial, >= 1: with its last report it is pruned no more. None if trials have no common number.
+        keep: How many of the best at a rung go on whatever they promise, >= 0; the first so many of a study always do.
 
     Raises:
-        UsageError: An argument is out of its range.
+        UsageError: An argument is out of its range, or a number of something is no integer.
 
     Example:
-        pruner = LadderPruner(margin=1.0, n_validation=12_000, max_reports=30)
+        pruner = LadderPruner(margin=1.0, n_validation=12_000, max_reports=30, keep=3)
         study = optuna.create_study(direction="maximize", pruner=pruner)
     """
 
@@ -52,15 +58,16 @@ class LadderPruner(BasePruner):
         margin: float = 0.0,
         n_validation: int | None = None,
         max_reports: int | None = None,
+        keep: int = 0,
     ) -> None:
-        _check("first_rung", first_rung, 1)
+        _check_count("first_rung", first_rung, 1)
         _check("kappa", kappa, 0)
         _check("margin", margin, 0)
-        _check("n_validation", 1 if n_validation is None else n_validation, 1)
-        _check("max_reports", 1 if max_reports is None else max_reports, 1)
+        _check_count("n_validation", 1 if n_validation is None else n_validation, 1)
+        _check_count("max_reports", 1 if max_reports is None else max_reports, 1)
+        _check_count("keep", keep, 0)
         limit = sys.maxsize if max_reports is None else max_reports
-        self._rule = LadderRule(first_rung, kappa, margin, n_validation, limit)
-        self._rungs = frozenset(self._rule.rungs())
+        self._rule = LadderRule(first_rung, kappa, margin, n_validation, limit, keep)
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial is to end here.
@@ -68,21 +75,31 @@ class LadderPruner(BasePruner):
         Raises:
             UsageError: `n_validation` is given, but the best value is no share.
         """
-        rung = len(trial.intermediate_values)
-        if rung not in self._rungs:
+        rung = self._find_rung(trial)
+        if rung is None:
             return False
+        study._storage.set_trial_system_attr(trial_id_of(trial), COMPARED, len(trial.intermediate_values))
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        standing = stand_at(rung, _read_reports(trial, sign))
-        others = study.get_trials(deepcopy=False, states=COUNTING)
-        ranked = [(_value_at(rung, other, sign), other) for other in others if other.number != trial.number]
-        values = [(value, each) for value, each in [*ranked, (standing.now, trial)] if value is not None]
-        leader, leading = max(values, key=itemgetter(0), default=(None, trial))
-        if leader is not None and self._rule.n_validation is not None and not 0 <= sign * leader <= 1:
+        trials = {str(each.number): each for each in study.get_trials(deepcopy=False, states=COUNTING)}
+        trials[str(trial.number)] = trial
+        values = {number: _value_at(rung, each, sign) for number, each in trials.items()}
+        best = self._rule.decide_ahead({}, values, 0)
+        if best.leader is not None and self._rule.n_validation is not None and not 0 <= sign * best.leader <= 1:
             raise UsageError(
                 f"LadderPruner: with n_validation values must be from 0 to 1, but the best at report {rung} is "
-                f"{sign * leader:g}; leave n_validation out, and margin is counted in the spread of the values."
+                f"{sign * best.leader:g}; leave n_validation out, and margin is counted in the spread of the values."
             )
-        return self._rule_for(_read_reports(leading, sign)[:rung]).is_cut(standing, leader)
+        leading = trials[best.leading_cell or str(trial.number)]
+        rule = self._rule_for(_read_reports(leading, sign)[:rung])
+        return rule.is_cut(stand_at(rung, _read_reports(trial, sign)), best.leader, best.kept_from)
+
+    def _find_rung(self, trial: FrozenTrial) -> int | None:
+        """The highest rung that a trial has passed, unless it was compared since; asked twice, it is compared twice."""
+        n_reports, n_compared = len(trial.intermediate_values), trial.system_attrs.get(COMPARED, 0)
+        rung = max((rung for rung in self._rule.rungs() if rung <= n_reports), default=None)
+        if rung is None or rung <= n_compared < n_reports or n_reports >= self._rule.max_epochs:
+            return None
+        return rung
 
     def _rule_for(self, reports: Sequence[float]) -> LadderRule:
         """The rule with its margin in the unit of the values: those that the best trial reported up to the rung."""
@@ -95,6 +112,12 @@ class LadderPruner(BasePruner):
 def _check(name: str, value: float, lowest: int) -> None:
     if not lowest <= value < math.inf:
         raise UsageError(f"LadderPruner: {name} must be finite and at least {lowest}, but got {value}.")
+
+
+def _check_count(name: str, value: float, lowest: int) -> None:
+    _check(name, value, lowest)
+    if not isinstance(value, Integral):
+        raise UsageError(f"LadderPruner: {name} must be an integer, but got {value}.")
 
 
 def _read_reports(trial: FrozenTrial, sign: float) -> Sequence[float]:

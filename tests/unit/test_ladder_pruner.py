@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -24,16 +24,24 @@ def make_study(pruner: LadderPruner, direction: Direction = "maximize") -> optun
     return optuna.create_study(direction=direction, pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
 
 
-def train(study: optuna.Study, values: Sequence[float], first_step: int = 0) -> int | None:
-    """Run a trial that reports these values; the number of reports it was pruned at, if it was."""
+def train(study: optuna.Study, values: Sequence[float], first_step: int = 0, every: int = 1) -> int | None:
+    """Run a trial that reports these values; the number of reports it was pruned at, if it was.
+
+    Args:
+        every: It asks whether it is to end after so many reports, and again after as many more.
+    """
     trial = study.ask()
     for step, value in enumerate(values):
         trial.report(value, first_step + step)
-        if trial.should_prune():
+        if (step + 1) % every == 0 and trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
             return step + 1
     study.tell(trial, values[-1])
     return None
+
+
+def with_argument(name: str, value: Any) -> Callable[[], LadderPruner]:
+    return lambda: LadderPruner(**{name: value})
 
 
 def test_an_objective_is_pruned_where_it_stops_gaining() -> None:
@@ -140,6 +148,36 @@ def test_between_rungs_and_at_the_end_nothing_is_pruned() -> None:
     assert [train(later, curve[:3]) for curve in (LEADER, FLAT)] == [None, None]
 
 
+@pytest.mark.parametrize(("every", "expected"), [(1, 2), (2, 2), (3, 3), (5, 5), (7, 7), (10, None)])
+def test_who_asks_seldom_is_compared_at_the_rung_passed(every: int, expected: int | None) -> None:
+    """At the highest one, once; with the last of ten reports nobody is pruned any more."""
+    study = make_study(LadderPruner(max_reports=10))
+    rising = [0.5 + 0.04 * step for step in range(10)]
+    assert train(study, rising) is None
+    assert train(study, [0.3] * 10, every=every) == expected
+
+
+def test_between_two_rungs_the_comparison_is_not_repeated() -> None:
+    """Who has passed a rung is not cut there by one that comes later; asked twice, the answer is the same."""
+    study = make_study(LadderPruner())
+    first = study.ask()
+    for step in range(2):
+        first.report(0.5, step)
+    assert not first.should_prune()
+    assert train(study, LEADER) is None
+    first.report(0.5, 2)
+    assert not first.should_prune()
+    first.report(0.5, 3)
+    assert [first.should_prune() for _ in range(2)] == [True, True]
+
+
+def test_the_best_few_go_on() -> None:
+    """Whatever they promise: with two kept the first two trials, and later whoever is as good as the second."""
+    study = make_study(LadderPruner(keep=2, max_reports=4))
+    values = (0.8, 0.5, 0.6, 0.7, 0.65)
+    assert [train(study, [value] * 4) for value in values] == [None, None, None, None, 2]
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -150,6 +188,11 @@ def test_between_rungs_and_at_the_end_nothing_is_pruned() -> None:
         (lambda: LadderPruner(margin=math.inf), "margin must be finite and at least 0, but got inf"),
         (lambda: LadderPruner(n_validation=0), "n_validation must be finite and at least 1, but got 0"),
         (lambda: LadderPruner(max_reports=0), "max_reports must be finite and at least 1, but got 0"),
+        (lambda: LadderPruner(keep=-1), "keep must be finite and at least 0, but got -1"),
+        *(
+            (with_argument(name, 2.5), f"{name} must be an integer, but got 2.5")
+            for name in ("first_rung", "n_validation", "max_reports", "keep")
+        ),
     ],
 )
 def test_an_argument_out_of_range_is_refused(make: Callable[[], LadderPruner], expected: str) -> None:
