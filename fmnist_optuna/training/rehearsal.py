@@ -1,9 +1,11 @@
 """A study tried out before it begins: what would fail every trial fails here.
 
 The smallest cell is trained for a few steps on a few images, twice in one process, by the very functions with which a
-worker trains. Nothing is said about larger cells: one that needs more memory, say, fails by itself.
+worker trains. Nothing is said about larger cells: one that needs more memory, say, fails by itself. Only whether a cell
+goes on after a pause is tried with every string and boolean of the grid, as nobody would notice that it does not.
 """
 
+import itertools
 import math
 import tempfile
 from collections.abc import Mapping
@@ -49,6 +51,20 @@ def smallest_cell(spec: StudySpec) -> Point:
     return min(make_points(spec.grid), key=size)
 
 
+def cells_of_each_choice(spec: StudySpec) -> list[Params]:
+    """The smallest cell, then cells that differ from it by strings and booleans alone: each of these is in one of them.
+
+    There are as many as the longest list of choices has, as one cell has the next choice of every list.
+    """
+    smallest = smallest_cell(spec).params
+    others = {
+        name: [value for value in values if isinstance(value, bool | str) and value != smallest[name]]
+        for name, values in spec.grid.items()
+    }
+    rows = itertools.zip_longest(*([(name, value) for value in values] for name, values in others.items()))
+    return [smallest, *({**smallest, **dict(filter(None, row))} for row in rows)]
+
+
 def few_garments() -> tuple[Images, Labels]:
     """Drawn images and labels to rehearse with, where the study's own are of their form and not at hand."""
     images, labels, _, _ = draw_garments(N_VALIDATION_AT_MOST + N_TRAIN_AT_MOST, 0)
@@ -68,7 +84,8 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
         code: Its specification bound.
         images: A few, (n, *image_shape), n >= 2.
         labels: (n,).
-        pauses: Whether the study will pause its trainings, which then must go on as without a pause.
+        pauses: Whether the study will pause its trainings, which then must go on as without a pause, whatever is chosen
+            of the strings and booleans of its grid.
 
     Raises:
         SpecError: Anything that would fail every trial.
@@ -86,8 +103,9 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
         for number, n_epochs in enumerate(N_EPOCHS, start=1):
             _rehearse_once(code, cell.params, seed, data, n_epochs, number)
             code.end()
-        if pauses:
-            check_pause(code, cell.params, seed, data)
+        for params in cells_of_each_choice(code.spec) if pauses else ():
+            check_pause(code, params, seed, data)
+            code.end()
     finally:
         code.end()
 

@@ -20,7 +20,7 @@ from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import TrainingResult
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.paused import BYTES_OF_GRAPHS, PausedTrainings
-from fmnist_optuna.training.rehearsal import few_garments, rehearse
+from fmnist_optuna.training.rehearsal import cells_of_each_choice, few_garments, rehearse
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 
@@ -291,3 +291,23 @@ def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
     rehearse(code, *few_garments())
     with pytest.raises(SpecError, match="use --pruner median, which pauses none"):
         rehearse(code, *few_garments(), pauses=True)
+
+
+def test_a_pause_is_tried_with_every_choice(make_module: MakeModule) -> None:
+    """Not only with the first, which may be the one that draws nothing."""
+    code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["good", "noise"]), FASHION_MNIST)
+    code.bind()
+    with pytest.raises(SpecError, match=r"with kind noise, but .* is another then"):
+        rehearse(code, *few_garments(), pauses=True)
+
+
+def test_each_choice_is_in_one_of_few_cells() -> None:
+    """As many as the longest list has; numbers are the smallest, and a choice is missed by none."""
+    spec = make_spec("users_paused", kind=["a", "b", "c"], units=[8, 4], flips=[True, False])
+    smallest = {"kind": "a", "units": 4, "flips": False}
+    assert cells_of_each_choice(spec) == [
+        smallest,
+        {**smallest, "kind": "b", "flips": True},
+        {**smallest, "kind": "c"},
+    ]
+    assert len(cells_of_each_choice(make_spec("users_paused", units=[8, 4]))) == 1
