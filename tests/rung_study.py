@@ -5,7 +5,7 @@ from small_study import KILLED, begin_trial, claim_cell, epoch_of, ladder_object
 from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.attempt import decide_rung, run_attempt
+from fmnist_optuna.work.attempt import Objective, decide_rung, run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 
 RUNG = 2  # the first
@@ -25,17 +25,17 @@ def climb(session: Session, claim: Claim, values: tuple[float, ...] = (0.4, 0.5)
     return trial_id
 
 
-def run_next(session: Session) -> Claim | None:
+def run_next(session: Session, objective: Objective = ladder_objective) -> Claim | None:
     """Carry the next claim through."""
     claim = session.ledger.claim(session.name, session.record.generation, given_up=session.given_up)
     if claim is not None:
-        run_attempt(session, claim, ladder_objective, lambda: False, session.record.generation)
+        run_attempt(session, claim, objective, lambda: False, session.record.generation)
     return claim
 
 
-def run_all(session: Session) -> None:
+def run_all(session: Session, objective: Objective = ladder_objective) -> None:
     """Carry claims through until nothing is left, as the loop of a worker does."""
-    while run_next(session) is not None or decide_rung(session):
+    while run_next(session, objective) is not None or decide_rung(session):
         pass
 
 

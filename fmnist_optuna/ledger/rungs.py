@@ -59,7 +59,7 @@ class DecidedRung:
 
 
 @dataclass(frozen=True)
-class Field:
+class CellsAtRung:
     """All cells of a study as a rung has them: the arguments of the rule, by cell_id.
 
     Args:
@@ -136,7 +136,7 @@ class Rungs(StudyPart):
             return None if found is None else self._apply(connection, *found)
 
     @retrying
-    def field(self, rung: int) -> Field:
+    def field(self, rung: int) -> CellsAtRung:
         """All cells as a rung has them now."""
         with self.storage.read() as connection:
             return self._read_field(connection, rung)
@@ -241,7 +241,7 @@ class Rungs(StudyPart):
         below = select(func.count()).where(*self._is_racing(), cells.c.rung < rung, others)
         return int(connection.execute(below).scalar_one())
 
-    def _lacks_one(self, connection: Connection, rung: int, field: Field, given_up: Collection[str]) -> bool:
+    def _lacks_one(self, connection: Connection, rung: int, field: CellsAtRung, given_up: Collection[str]) -> bool:
         """Whether a cell that was beyond a rung is trained anew and has not come there again: its value is missing."""
         beyond = select(cells.c.cell_id).where(
             cells.c.study_id == self.study_id,
@@ -256,7 +256,7 @@ class Rungs(StudyPart):
         parked = select(cells.c.cell_id).where(*self._is_parked(), cells.c.rung == rung)
         return list(connection.execute(parked).scalars())
 
-    def _read_field(self, connection: Connection, rung: int) -> Field:
+    def _read_field(self, connection: Connection, rung: int) -> CellsAtRung:
         # One that failed counts where it had been parked: who is compared with it may have come earlier or later.
         own = select(cells.c.cell_id, cells.c.trial_id, cells.c.result, cells.c.value).where(
             cells.c.study_id == self.study_id,
@@ -278,7 +278,7 @@ class Rungs(StudyPart):
                 standings[row.cell_id] = stand_at(rung, curves[row.trial_id])
             elif row.result == State.COMPLETE.optuna_name:
                 finished[row.cell_id] = row.value
-        return Field(standings, finished)
+        return CellsAtRung(standings, finished)
 
     def _apply(
         self,

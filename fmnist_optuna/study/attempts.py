@@ -30,7 +30,7 @@ ORDER = (State.COMPLETE, State.PRUNED, State.PARKED, State.RUNNING, State.WAITIN
 
 
 def list_attempts(session: Session) -> list[Attempt]:
-    """All attempts: complete by falling val_accuracy, then pruned, running and failed ones; foreign trials last."""
+    """All attempts: complete by falling val_accuracy, then pruned, parked, running and failed ones; foreign last."""
     totals = session.history.epoch_totals()
     trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
@@ -64,7 +64,7 @@ def describe_reason(attempt: Attempt) -> str:
 
 def rank_attempt(attempt: Attempt) -> tuple[bool, int, float, int]:
     """Sort key of an attempt among all: the best one of the study comes first."""
-    return attempt.is_foreign, ORDER.index(attempt.state), VAL_ACCURACY.rank(attempt.val_accuracy), attempt.number
+    return attempt.is_foreign, ORDER.index(attempt.standing), VAL_ACCURACY.rank(attempt.val_accuracy), attempt.number
 
 
 def find_attempt(session: Session, number: int) -> Attempt:

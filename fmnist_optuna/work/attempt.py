@@ -77,11 +77,9 @@ def _begin(
 ) -> RunningTrial:
     """The attempt as its objective sees it, with the rung that it trains to."""
     n_recorded = 0 if claim.trial_id is None else len(session.history.curve(claim.trial_id))
-    how: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id, "attempt": claim.attempt}
     if claim.trial_id is None:
+        how: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id, "attempt": claim.attempt}
         log_event(logger, logging.INFO, "trial_began", **how, params=claim.params)
-    elif claim.cut_at is None or n_recorded < claim.cut_at:  # else it trains no more
-        log_event(logger, logging.INFO, "trial_goes_on", **how, params=claim.params, epochs=n_recorded)
     pause_at = session.ladder.next_rung(claim.rung) if session.ladder and claim.cut_at is None else claim.cut_at
     return RunningTrial(session.ledger, claim, trial, must_stop, generation, pause_at, n_recorded)
 

@@ -113,6 +113,7 @@ class KerasObjective:
 
     def _run(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> Outcome | None:
         """Train to the next rung or to the end, as far as the study lets it."""
+        running.log_going_on(cell.origin)
         if cell.unusable:
             log_event(logger, logging.WARNING, "checkpoint_not_used", reason=f"it {cell.unusable}")
         if not running.keep(cell.epochs):

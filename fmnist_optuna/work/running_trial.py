@@ -101,6 +101,18 @@ class RunningTrial:
         legs = read_legs(self.trial)
         self.note(TrialAttributes(legs=(*legs, Leg(self.n_recorded, time.time(), worker))))
 
+    def log_going_on(self, origin: str) -> None:
+        """Say in the log that the trial goes on after a pause, if it does.
+
+        Args:
+            origin: Where the objective has it from: "memory", "checkpoint", or "start" where it trains it once more.
+        """
+        claim = self.claim
+        if claim.trial_id is not None:
+            how: dict[str, object] = {"trial": self.trial.number, "cell": claim.cell_id, "attempt": claim.attempt}
+            how |= {"params": claim.params, "epochs": self.n_recorded, "origin": origin}
+            log_event(logger, logging.INFO, "trial_goes_on", **how)
+
     def _tell_pruner(self, epoch: Epoch) -> bool:
         try:
             self.trial.report(epoch.val_accuracy, epoch.epoch)

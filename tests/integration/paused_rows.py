@@ -155,6 +155,7 @@ ROWS = {
     "adafactor": optimized(lambda: O.Adafactor(0.01)),
     "lamb": optimized(lambda: O.Lamb(0.003)),
     "muon": optimized(lambda: O.Muon(0.003)),
+    "by variable": optimized(lambda: O.MultiOptimizer(O.OptimizerMap(O.Adam(0.003), {".*kernel": O.SGD(0.01)}))),
     "schedule free": optimized(lambda: O.ScheduleFreeAdamW(0.003)),
     "scaled": optimized(lambda: O.LossScaleOptimizer(O.Adam(0.003), initial_scale=64.0, dynamic_growth_steps=3)),
 }

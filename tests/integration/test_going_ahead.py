@@ -18,7 +18,7 @@ from small_study import (
 )
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.ledger.rungs import Field, Rungs
+from fmnist_optuna.ledger.rungs import CellsAtRung, Rungs
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
@@ -91,7 +91,7 @@ def test_a_cell_may_come_while_somebody_lets_on(session: Session, monkeypatch: p
         climb(session, claim, (0.5, last))
     coming, read_field = claims[3:], Rungs._read_field
 
-    def read_as_one_comes(rungs: Rungs, connection: Connection, rung: int) -> Field:
+    def read_as_one_comes(rungs: Rungs, connection: Connection, rung: int) -> CellsAtRung:
         field = read_field(rungs, connection, rung)
         if coming:
             climb(session, coming.pop(), (0.5, 0.9))
@@ -127,7 +127,7 @@ def test_values_are_read_again_only_if_a_cell_has_moved(new_session: Sessions, m
     claims = [claim_cell(session) for _ in range(5)]
     n_reads, read_field = 0, Rungs._read_field
 
-    def count_and_read(rungs: Rungs, connection: Connection, rung: int) -> Field:
+    def count_and_read(rungs: Rungs, connection: Connection, rung: int) -> CellsAtRung:
         nonlocal n_reads
         n_reads += 1
         return read_field(rungs, connection, rung)

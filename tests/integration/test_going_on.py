@@ -1,5 +1,6 @@
 """Trainings that go on after a stop, a kill, a damaged checkpoint, and from rung to rung, as if without a pause."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +160,19 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     assert ("checkpoint_not_used" in caplog.text) == (state != "whole")
 
 
-def test_rungs_change_no_number(tmp_path: Path, garments: Splits, few_garments: ResidentData) -> None:
+def test_rungs_change_no_number(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each cell has the curve that it has without a pruner, up to where it was cut, whoever keeps it meanwhile."""
     whole = open_study(tmp_path / "whole", make_spec(SEVERAL), garments.fingerprint)
     run_worker(whole, few_garments)
     full = {str(params): (weights, value, curve) for params, weights, value, curve, _ in results(whole)}
     session = open_study(tmp_path / "rungs", make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    assert run_worker(session, few_garments) is WorkerEnd.DONE
+    with caplog.at_level(logging.INFO):
+        assert run_worker(session, few_garments) is WorkerEnd.DONE
     assert (verify_study(session).ok, verify_study(session).problems) == (True, ())
+    goes_on = [vars(record) for record in caplog.records if vars(record).get("event") == "trial_goes_on"]
+    assert {each["origin"] for each in goes_on} == {"memory"}
     cut = [cell for cell in session.history.cells() if cell.state is State.PRUNED]
     assert 0 < len(cut) < len(full)
     for params, weights, value, curve, _ in results(session):

@@ -24,13 +24,15 @@ from small_study import (
     read_cell,
 )
 
-from fmnist_optuna.bridge.trials import fail_trial
+from fmnist_optuna.bridge.trials import Outcome, fail_trial
 from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.attempt import decide_rung, run_attempt
 from fmnist_optuna.work.loop import WorkerEnd
+from fmnist_optuna.work.running_trial import RunningTrial
 
 Sessions = Callable[..., Session]
 
@@ -117,9 +119,14 @@ def test_a_worker_takes_what_it_has_in_memory_first(session: Session) -> None:
 @ON_SQLITE
 def test_the_log_tells_each_leg(new_session: Sessions, caplog: pytest.LogCaptureFixture) -> None:
     """A trial begins once and goes on from each rung; where it was cut it trains no more, and nothing is said."""
+
+    def train(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        running.log_going_on("memory")
+        return ladder_objective(params, seed, running)
+
     session = new_session("one", spec=ladder_spec(6))
     with caplog.at_level(logging.INFO):
-        run_all(session)
+        run_all(session, train)
     events = [vars(record) for record in caplog.records]
     began = [each["trial"] for each in events if each.get("event") == "trial_began"]
     goes_on = [(each["trial"], each["epochs"]) for each in events if each.get("event") == "trial_goes_on"]

@@ -14,7 +14,7 @@ from fmnist_optuna.ledger.records import Attempt, TrialAttributes
 from fmnist_optuna.ledger.rungs import DecidedRung, OpenCells
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import LadderRule
-from fmnist_optuna.study.attempts import describe_ending
+from fmnist_optuna.study.attempts import describe_ending, rank_attempt
 from fmnist_optuna.study.climb import Climb, make_steps
 
 RULE = LadderRule(first_rung=2, kappa=1.0, margin=1.0, n_validation=12_000, max_epochs=30)
@@ -114,3 +114,11 @@ def test_an_attempt_says_where_it_rests_or_was_cut() -> None:
     assert said(State.PRUNED, None, pruned) == ""
     assert said(State.PRUNED, None, TrialAttributes(reason="diverged")) == "diverged"
     assert said(State.FAILED, None, failed) == "ValueError: no"
+
+
+def test_parked_attempts_come_before_those_that_run() -> None:
+    """Whichever trial is older: to Optuna both are running."""
+    running, parked = (
+        Attempt(number, number, "cell", {}, State.RUNNING, None, rung=number or None) for number in (0, 2)
+    )
+    assert sorted([running, parked], key=rank_attempt) == [parked, running]
