@@ -5,6 +5,7 @@ Knows no Keras: the objective does.
 
 import enum
 import logging
+import math
 import time
 from collections.abc import Callable, Collection
 
@@ -111,4 +112,20 @@ def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) ->
     is_found = counts.parked > 0 and (decide_rung(session) or let_on_ahead(session))
     if not is_found and not session.recovery.requeue_dead():
         session.presence.touch(session.name)
-        leave.wait(RUNG_POLL_SECONDS if counts.parked > 0 else session.storage.timing.poll_seconds)
+        _wait(session, counts, leave)
+
+
+def _wait(session: Session, counts: CellCounts, leave: LeaveRequest) -> None:
+    """Wait for the next claim; where cells are parked no longer than until there may be work, by reads alone."""
+    until = time.monotonic() + session.storage.timing.poll_seconds
+    seconds = RUNG_POLL_SECONDS if counts.parked > 0 else math.inf
+    while (left := until - time.monotonic()) > 0:
+        leave.wait(min(left, seconds))
+        if leave.is_set() or _may_have_work(session):
+            return
+
+
+def _may_have_work(session: Session) -> bool:
+    """Whether a cell waits, or does so now as its rung was decided, or nothing is left at all."""
+    counts = session.history.counts(session.given_up)
+    return counts.waiting > 0 or counts.is_over or decide_rung(session) or let_on_ahead(session)

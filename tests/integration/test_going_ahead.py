@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rung_study import RUNG, climb, lose_leader, rule_of, run_all
 from small_study import (
+    FAST,
     ON_SQLITE,
     claim_cell,
     create_study,
@@ -18,10 +22,13 @@ from small_study import (
 )
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.ledger.rungs import CellsAtRung, Rungs
+from fmnist_optuna.ledger.rungs import CellsAtRung, DecidedRung, Rungs
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.work import loop
 from fmnist_optuna.work.attempt import run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 
@@ -39,6 +46,17 @@ class LeaveWhenIdle(LeaveRequest):
 
     def wait(self, seconds: float) -> None:
         self.set()
+
+
+class TenSeconds(LeaveRequest):
+    """Time passes where a worker waits, and after ten seconds it is asked to leave."""
+
+    now = 0.0
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= 10:
+            self.set()
 
 
 def test_cells_that_cannot_be_cut_go_on_ahead(new_session: Sessions) -> None:
@@ -157,3 +175,32 @@ def test_a_worker_that_finds_nothing_lets_cells_on(new_session: Sessions) -> Non
     run_all(session)
     assert verify_study(session).problems == ()
     assert cut_cells(session) == expected_cuts(session.record.spec)
+
+
+@ON_SQLITE
+def test_who_waits_at_a_rung_reads_often_and_writes_seldom(
+    new_session: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five looks a second; every two seconds a claim, a look at the dead and a sign of life, as without rungs."""
+    session = new_session("idle", spec=ladder_spec(4), timing=replace(FAST, poll_seconds=2.0))
+    for claim in [claim_cell(session) for _ in range(4)][:3]:
+        climb(session, claim, (math.nan, math.nan))  # nobody goes on ahead, and the fourth never comes
+    leave, n_looks, n_writes = TenSeconds(), 0, 0
+    decide, write = Rungs.decide, Storage.write
+
+    def count_and_decide(rungs: Rungs, rule: LadderRule) -> DecidedRung | None:
+        nonlocal n_looks
+        n_looks += 1
+        return decide(rungs, rule)
+
+    def count_and_write(storage: Storage) -> AbstractContextManager[Connection]:
+        nonlocal n_writes
+        n_writes += 1
+        return write(storage)
+
+    monkeypatch.setattr(Rungs, "decide", count_and_decide)
+    monkeypatch.setattr(Storage, "write", count_and_write)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: leave.now))
+    assert work(session, ladder_objective, leave, session.record.generation) is WorkerEnd.STOPPED
+    assert n_looks >= 50
+    assert n_writes <= 3 * 6 + 1  # the last one as it leaves
