@@ -7,7 +7,8 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -17,15 +18,17 @@ from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.ids import TrialReference
 from fmnist_optuna.export.card import write_confusion_matrix
+from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
 from fmnist_optuna.pages.figures.curves import draw_curves
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import Overview, read_overview
-from fmnist_optuna.results.winner import Winner
+from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import VAL_ACCURACY
-from fmnist_optuna.study.climb import Climb
+from fmnist_optuna.study.climb import Climb, read_climb
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_error, format_interval, format_params, format_percent
 
@@ -34,11 +37,30 @@ logger = logging.getLogger(__name__)
 
 def decorate(session: Session) -> None:
     """Write notes, figures and pictures of a study as it stands; a failure is logged, and nothing is lost by it."""
+    with _logging_failure(session):
+        _decorate(session, read_overview(session))
+
+
+def write_note(session: Session) -> None:
+    """Write the note of a study alone, which takes little and may be done while it runs; likewise."""
+    with _logging_failure(session):
+        counts = session.history.counts()
+        winner = find_winner(session) if counts.complete else None
+        _save_note(session, describe_study(session.record, counts, read_climb(session), winner))
+
+
+@contextmanager
+def _logging_failure(session: Session) -> Iterator[None]:
     try:
-        overview = read_overview(session)
-        _decorate(session, overview)
+        yield
     except Exception as error:  # whatever Optuna, plotly or a full disk may raise: the study itself is whole
         log_event(logger, logging.WARNING, "not_decorated", study=session.record.name, error=describe_error(error))
+
+
+def _save_note(session: Session, note: str) -> None:
+    """Replace the note of a study by another one."""
+    if note != optuna_dashboard.get_note(session.optuna_study):
+        optuna_dashboard.save_note(session.optuna_study, note)
 
 
 def _decorate(session: Session, overview: Overview) -> None:
@@ -46,8 +68,7 @@ def _decorate(session: Session, overview: Overview) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([VAL_ACCURACY.name])
-    if (note := describe_study(overview)) != optuna_dashboard.get_note(study):
-        optuna_dashboard.save_note(study, note)
+    _save_note(session, describe_study(overview.record, overview.counts, overview.climb, overview.winner))
     drawn = {"timeline": draw_timeline(overview)}
     if overview.cells:
         drawn["grid"] = draw_heat_map(overview)[0]
@@ -60,9 +81,8 @@ def _decorate(session: Session, overview: Overview) -> None:
         _decorate_winner(session, overview, overview.winner)
 
 
-def describe_study(overview: Overview) -> str:
+def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None, winner: Winner | None) -> str:
     """The note of a study, in Markdown."""
-    record, counts, winner = overview.record, overview.counts, overview.winner
     lines = [f"# {record.name}", ""]
     if record.info.is_demo:
         lines += [f"**{record.info.warning}.**", ""]
@@ -70,8 +90,8 @@ def describe_study(overview: Overview) -> str:
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
-    if overview.climb is not None:
-        lines += _describe_rungs(overview.climb)
+    if climb is not None:
+        lines += _describe_rungs(climb)
     if winner is not None:
         test = "" if winner.evaluation is None else f", test accuracy {format_percent(winner.evaluation.accuracy)}"
         score = f"val accuracy {format_percent(winner.val_accuracy)}{test}"

@@ -11,6 +11,7 @@ from fmnist_optuna.ledger.states import UNFINISHED
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
+from fmnist_optuna.running.rung_note import RungNote
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import format_params
 from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
@@ -97,8 +98,10 @@ def _supervise_to_the_end(
 def _supervise(supervisor: Supervisor, observer: Observer, caught: list[int], timeout_seconds: float | None) -> None:
     """Keep the workers at work until nothing is left, the time is over or a signal was caught; then let them leave."""
     deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+    note = RungNote(supervisor.session)
     while supervisor.tick():
         observer.tick(supervisor.session)
+        note.tick()
         if caught or time.monotonic() > deadline:
             break
         time.sleep(TICK_SECONDS)

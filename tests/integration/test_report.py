@@ -3,9 +3,14 @@
 import json
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import optuna_dashboard
+import pytest
 from optuna.trial import TrialState
+from rung_study import run_next
 from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell, ladder_objective, ladder_spec
 
 from fmnist_optuna.ledger.states import State
@@ -13,8 +18,10 @@ from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
+from fmnist_optuna.running import rung_note, training
+from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.attempt import run_attempt
+from fmnist_optuna.work.attempt import decide_rung, run_attempt
 
 
 def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int) -> str:
@@ -54,7 +61,8 @@ def test_rungs_are_in_the_note_and_in_the_figures(new_session: Callable[..., Ses
     overview = read_overview(session)
     assert overview.climb is not None
     first, *_ = overview.climb.steps
-    assert f"| epoch 2 | 12 | 0 | {first.n_cut} | {first.n_went_on} |" in describe_study(overview)
+    note = describe_study(overview.record, overview.counts, overview.climb, overview.winner)
+    assert f"| epoch 2 | 12 | 0 | {first.n_cut} | {first.n_went_on} |" in note
     standings = [attempt.standing for attempt in overview.attempts]
     assert standings.count(State.PARKED) == len(overview.attempts) - standings.count(State.PRUNED) > 0
     timeline = draw_timeline(overview)
@@ -86,3 +94,24 @@ def test_each_leg_is_noted_and_drawn(new_session: Callable[..., Session]) -> Non
     n_legs = sum(1 + len(attempt.attributes.legs or ()) for attempt in overview.attempts)
     rows = [row for bars in timeline.data for row in bars.y]
     assert sum(row.startswith("worker") for row in rows) == sum(row.startswith("trial") for row in rows) == n_legs
+
+
+@ON_SQLITE
+def test_the_note_keeps_up_with_the_rungs(new_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run writes it anew after each decision, and not in between."""
+    session = new_session("supervisor", spec=ladder_spec(6))
+    notes: list[tuple[int, str]] = []
+
+    def tick() -> bool:
+        notes.append((len(session.rungs.decided()), optuna_dashboard.get_note(session.optuna_study)))
+        return run_next(session) is not None or decide_rung(session)
+
+    monkeypatch.setattr(rung_note, "NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "TICK_SECONDS", 0.0)
+    supervisor: Any = SimpleNamespace(session=session, tick=tick, stop=lambda: None, wait=lambda is_impatient: None)
+    training._supervise(supervisor, Observer(), [], None)
+    assert session.history.counts().is_over
+    told = dict(notes)  # the last note of those that were there after as many decisions
+    assert (told[0], len(told)) == ("", len(session.rungs.decided()) + 1)
+    assert "| epoch 2 | 6 | 0 |" in told[1]
+    assert len(set(told.values())) == len({note for _, note in notes}) == len(told)
