@@ -31,7 +31,8 @@ MEANINGS = {
     "training.seed": "Seed of the study. The seed of a trial is made from it and from the cell.",
     "training.callbacks": 'Functions as `"package.module:function"` that return Keras callbacks.',
     "training.checkpoint_seconds": "After so many seconds, at an epoch's end, a training is kept, so that another "
-    "attempt goes on from there. It changes no number, so it may differ between runs.",
+    "attempt goes on from there. It changes no number, so it may differ between runs: workers that begin later have "
+    "that of the newest `run` or `init`.",
     "pruner.name": "`median` cuts trials that are worse than the median of the others, `ladder` those that at a rung "
     "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end.",
     "pruner.n_startup_trials": "`median`: this many trials must be complete before any is cut.",

@@ -54,6 +54,13 @@ class History(StudyPart):
             failed=n_cells[State.FAILED],
         )
 
+    @retrying
+    def is_over(self) -> bool:
+        """Whether nothing is left to do, or the study was deleted: `counts` without counting."""
+        unfinished = exists().where(cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED))
+        with self.storage.read() as connection:
+            return not connection.execute(select(unfinished)).scalar_one()
+
     def running(self) -> list[Cell]:
         """The cells in training, in the order of their workers' names."""
         return self._read_cells(self._select(cells.c.state == State.RUNNING).order_by(cells.c.worker))

@@ -26,7 +26,8 @@ from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Grid, Params, Point, make_point, make_points
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.spec.differences import differences
-from fmnist_optuna.spec.stored import SPEC_VERSION
+from fmnist_optuna.spec.reading import restore_spec
+from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import CONFIRMATION, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.studies import find_study_or_none
@@ -105,6 +106,7 @@ def _seed(
         if code is not None:
             join_code(connection, storage, study_id, spec.name, code)
         store_ranges(connection, study_id, _add_grid(connection, row, spec))
+        _take_over_seconds(connection, row, spec)
         n_new = ledger.add_cells(connection, ordered)
         record = read_record(connection.execute(select(studies).where(studies.c.study_id == study_id)).one())
     return record, n_new
@@ -158,6 +160,16 @@ def _add_grid(connection: Connection, row: StoredRow, spec: StudySpec) -> list[G
         is_own = studies.c.study_id == row.study_id
         connection.execute(update(studies).where(is_own).values(grids=json.dumps(grids)))
     return grids
+
+
+def _take_over_seconds(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
+    """Let workers that begin from now on write checkpoints as often as this run wants them."""
+    stored = restore_spec(upgrade_spec(json.loads(row.spec), row.spec_version), "its specification")
+    wanted = {"checkpoint_seconds": spec.training.checkpoint_seconds}
+    if stored.training.checkpoint_seconds != spec.training.checkpoint_seconds:
+        new = stored.model_copy(update={"training": stored.training.model_copy(update=wanted)})
+        values = {"spec_version": SPEC_VERSION, "spec": new.model_dump_json(), "spec_sha256": new.digest}
+        connection.execute(update(studies).where(studies.c.study_id == row.study_id).values(values))
 
 
 def ordered_points(spec: StudySpec) -> list[Point]:

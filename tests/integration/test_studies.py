@@ -244,6 +244,33 @@ def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
 
 
 @ON_SQLITE
+def test_the_newest_run_says_how_often_to_keep_a_training(storage: Storage) -> None:
+    """It changes no number: it is no reason to refuse a run, and workers read it from the study."""
+    create_study(storage)
+    larger = {**GRID, "hidden_size": [64, 128, 256]}
+    create_study(storage, make_spec(larger))
+    made = create_study(storage, make_spec(training={"checkpoint_seconds": 5}))
+    assert find_study(storage, STUDY) == made
+    assert made.spec.training.checkpoint_seconds == 5
+    assert [grid["hidden_size"] for grid in made.grids] == [(64, 128), (64, 128, 256)]
+    assert create_study(storage).spec.training.checkpoint_seconds == 60
+
+
+@ON_SQLITE
+def test_a_study_is_over_once_every_cell_has_its_end(session: Session) -> None:
+    """The answer without counting is that of the counts, also of a study that was deleted."""
+    is_over = [session.history.is_over()]
+    claim = claim_cell(session)
+    finish_everything(session)
+    is_over += [session.history.is_over()]
+    assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=False)
+    finish_everything(session)
+    is_over += [session.history.is_over(), session.history.counts().is_over]
+    delete_study(session.storage, session.record)
+    assert [*is_over, session.history.is_over()] == [False, False, True, True, True]
+
+
+@ON_SQLITE
 def test_a_smaller_or_disjoint_grid_takes_nothing_away(storage: Storage) -> None:
     """The study is the union of what was accepted: 4 + 0 + 2 cells."""
     create_study(storage)
