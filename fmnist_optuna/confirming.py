@@ -95,11 +95,9 @@ def confirm_study(
     if is_trained:
         with bound_fields(study=prepared.session.record.name), catching() as caught:
             given_up = train_cells(prepared, options, observer, caught)
-        if given_up:
-            raise MismatchError(
-                f"study {prepared.session.record.name}: a seed must have a result to be compared, but the workers of "
-                f"some die: {'; '.join(given_up)}; call it again to try them again."
-            )
+        _check_none_is_given_up(prepared.session, given_up)
+    else:  # whoever trained the last cell may have died before this
+        prepared.session.checkpoints.remove_all()
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:
         raise _nothing_to_choose(prepared.session, options)
@@ -107,6 +105,14 @@ def confirm_study(
     if is_trained:
         decorate_study(session)
     return ConfirmedStudy(winner, winner.confirmation, selected)
+
+
+def _check_none_is_given_up(confirming: Session, given_up: Sequence[str]) -> None:
+    if given_up:
+        raise MismatchError(
+            f"study {confirming.record.name}: a seed must have a result to be compared, but the workers of some die: "
+            f"{'; '.join(given_up)}; call it again to try them again."
+        )
 
 
 def _nothing_to_choose(confirming: Session, options: RunOptions) -> MismatchError:

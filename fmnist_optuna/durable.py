@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+PART = ".part"  # how the name ends of what is being written
+
 
 @contextmanager
 def whole_file(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
@@ -80,9 +82,14 @@ def flush(path: Path) -> None:
 
 def remove_parts(path: Path) -> None:
     """Remove what processes that died have left of their writing of a file."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
+    for part in path.parent.glob(f".{path.name}.*{PART}"):
         part.unlink(missing_ok=True)
 
 
+def is_part(path: Path) -> bool:
+    """Whether a file is one that is being written, or that a process that died has left of its writing."""
+    return path.name.startswith(".") and path.suffix == PART
+
+
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")

@@ -9,6 +9,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.durable import is_part, remove_parts
+
 FOLDER = "checkpoints"
 
 
@@ -42,18 +44,25 @@ class Checkpoints:
         return self.folder / cell_id
 
     def disk_use(self) -> DiskUse:
-        """What they take on this machine's disk."""
+        """What they take on this machine's disk, those aside that are just being written."""
         sizes = []
         with contextlib.suppress(OSError):  # there is no folder
             for file in self.folder.iterdir():
                 with contextlib.suppress(OSError):  # removed meanwhile
-                    sizes.append(file.stat().st_size)
+                    if not is_part(file):
+                        sizes.append(file.stat().st_size)
         return DiskUse(len(sizes), sum(sizes))
 
     def remove(self, cell_id: str) -> None:
-        """Remove that of a cell, if there is one."""
+        """Remove that of a cell, if there is one, and what processes that died have left of one."""
+        self.remove_parts(cell_id)
         with contextlib.suppress(OSError):
             self.file(cell_id).unlink(missing_ok=True)
+
+    def remove_parts(self, cell_id: str) -> None:
+        """Remove what processes that died while they wrote that of a cell have left."""
+        with contextlib.suppress(OSError):
+            remove_parts(self.file(cell_id))
 
     def remove_all(self) -> None:
         """Remove all of them, with what processes that died have left of one."""

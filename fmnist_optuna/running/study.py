@@ -79,6 +79,8 @@ def run_study(
             catching() as caught,
         ):
             given_up = train_cells(prepared, options, observer, caught)
+    else:  # whoever trained the last cell may have died before this
+        prepared.session.checkpoints.remove_all()
     counts = prepared.session.history.counts()
     is_known = not is_trained and counts.complete > 0 and find_winner(prepared.session).evaluation is not None
     winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None

@@ -67,6 +67,13 @@ def test_run_leaves_no_temporary_file(smoke: FinishedStudy) -> None:
     assert list(Path(smoke.shell.variables["TMPDIR"]).iterdir()) == []
 
 
+def leave_checkpoint(folder: Path) -> None:
+    """As when everything is killed at once after the last cell."""
+    path = folder / "studies" / "artifacts" / "checkpoints" / "1" / "left"
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
 @pytest.fixture(scope="module")
 def runs(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Shell, Answer]]:
     """Independent second runs, each in a folder of its own."""
@@ -83,6 +90,7 @@ def runs(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> dict
         shells[name] = Shell(folder / name)
         if name in ("again", "larger", "other"):
             shutil.copytree(smoke.shell.folder, folder / name)
+            leave_checkpoint(folder / name)
         else:
             (folder / name).mkdir()
         shells[name].write("larger.toml", SMOKE.replace("[16, 32]", "[16, 32, 48]").replace("[0.01, 0.001]", "[0.01]"))
@@ -95,8 +103,12 @@ def runs(smoke: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_a_second_run_trains_nothing_and_gives_the_same_winner(
     runs: dict[str, tuple[Shell, Answer]], smoke: FinishedStudy
 ) -> None:
-    """A finished study is only read: no further trial, no further opening, the same trial and score."""
+    """A finished study is only read: no further trial, no further opening, the same trial and score.
+
+    A checkpoint that a crash at its end has left is removed.
+    """
     shell, answer = runs["again"]
+    assert not (shell.folder / "studies" / "artifacts" / "checkpoints").exists()
     assert answer.code == 0, answer.stderr
     assert [len(shell.query(f"SELECT * FROM {table}")) for table in ("trials", "fmnist_openings")] == [4, 1]
     assert (
