@@ -166,6 +166,7 @@ class TrialAttributes:
         exit_code: Of a killed worker, as multiprocessing has it, if somebody saw its end.
         killed_for_memory: Whether the kernel counted a kill meanwhile.
         kept_epochs: Number of epochs that an earlier attempt trained, and that this one goes on from.
+        told_number: Number that its callbacks were told, where they are those of an earlier attempt; None for its own.
         legs: All but the first, of which the trial itself tells, in the order of time.
     """
 
@@ -184,6 +185,7 @@ class TrialAttributes:
     exit_code: int | None = None
     killed_for_memory: bool | None = None
     kept_epochs: int | None = None
+    told_number: int | None = None
     legs: Sequence[Leg] | None = None
 
 

@@ -10,7 +10,7 @@ DONE = "done"
 FAIL = "FAIL"  # the only one of Optuna's names that is not ours in capital letters
 
 # Why a trial was cut or failed.
-Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost", "killed", "blamed"]
+Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost", "killed", "blamed", "moved"]
 
 
 class State(StrEnum):

@@ -119,7 +119,7 @@ def _add(tally: Tally, attempt: Attempt) -> Tally:
     if state is State.FAILED and reason in ("killed", "blamed"):
         is_oom = bool(attempt.attributes.killed_for_memory)
         return Tally(tally.n_killed + 1, tally.n_through, tally.n_oom + is_oom)
-    if (state.has_result or state is State.FAILED) and reason not in ("lost", "stopped"):
+    if (state.has_result or state is State.FAILED) and reason not in ("lost", "stopped", "moved"):
         return Tally(tally.n_killed, tally.n_through + 1, tally.n_oom)
     return tally
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import optuna
 
 from fmnist_optuna.bridge.artifacts import remove_artifacts
-from fmnist_optuna.bridge.attributes import read_attempt
+from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
@@ -25,7 +25,7 @@ from fmnist_optuna.study.kills import read_oom_counter
 from fmnist_optuna.study.new_trial import create_trial
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_error
-from fmnist_optuna.work.environment import read_environment
+from fmnist_optuna.work.environment import OF_NO_ACCOUNT, differences, read_environment
 from fmnist_optuna.work.running_trial import LostCellError, Renewal, RunningTrial
 
 logger = logging.getLogger(__name__)
@@ -168,16 +168,34 @@ def _find_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial | Non
 
 
 def _go_on(session: Session, claim: Claim, trial_id: int) -> optuna.Trial | None:
-    """The trial that the cell was parked with; None if it has ended meanwhile, which is then copied to the cell."""
+    """The trial that the cell was parked with; None if it has ended, which is then copied to the cell.
+
+    It ends here where the numbers of what is trained from here would be others: else its curve would be a mixture.
+    """
     try:
         trial = session.optuna_storage.get_trial(trial_id)
     except KeyError:  # somebody deleted the trial in the database
         session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
         return None
-    if trial.state.is_finished():
-        _finish(session, claim, trial_id)
-        return None
-    return optuna.Trial(session.optuna_study, trial_id)
+    if not trial.state.is_finished():
+        is_trained = claim.cut_at is None
+        reasons = _find_differences(session, read_attributes(trial)) if is_trained else []
+        if not reasons:
+            return optuna.Trial(session.optuna_study, trial_id)
+        how: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id, "differences": "; ".join(reasons)}
+        log_event(logger, logging.WARNING, "trial_begins_anew", **how)
+        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="moved"))
+    _finish(session, claim, trial_id)
+    return None
+
+
+def _find_differences(session: Session, noted: TrialAttributes) -> list[str]:
+    """Why a trial would go on with other numbers here, a line each; none where what it began with is not known."""
+    lines = [] if noted.environment is None else differences(noted.environment, read_environment())
+    found = [line for line in lines if line.partition(":")[0] not in OF_NO_ACCOUNT]
+    if None not in (noted.code, session.code) and noted.code != session.code:
+        found.append("the user's code: then another")
+    return found
 
 
 def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial | None:

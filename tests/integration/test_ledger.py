@@ -359,7 +359,7 @@ def test_a_cell_fails_when_it_lost_its_worker_a_hundred_times(session: Session, 
     assert (row.state, row.lost, row.failures, row.error) == ("failed", MAX_LOST, 0, "lost its worker 100 times")
 
 
-@pytest.mark.parametrize("reason", ["lost", "exception", "unbound", "stopped", "given back"])
+@pytest.mark.parametrize("reason", ["lost", "exception", "unbound", "stopped", "moved", "given back"])
 def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, reason: Any) -> None:
     """After a loss, a kill or a failure, as one bad cell must keep no other waiting; one given back keeps its place."""
     claim = claim_cell(session)
@@ -370,7 +370,7 @@ def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, re
         error = "ValueError: bad" if reason == "exception" else None
         assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(10_001, error, reason))
     order = [claim_cell(session).cell_id for _ in range(N_CELLS)]
-    assert order.index(claim.cell_id) == (0 if reason in ("stopped", "given back") else N_CELLS - 1)
+    assert order.index(claim.cell_id) == (0 if reason in ("stopped", "moved", "given back") else N_CELLS - 1)
 
 
 def test_cells_of_a_larger_grid_wait_behind_returned_ones(session: Session) -> None:
@@ -390,9 +390,10 @@ def test_a_lost_attempt_is_no_failure(session: Session) -> None:
     assert (row.state, row.lost, row.failures, row.error) == ("waiting", 1, 0, None)
 
 
-def test_a_stop_counts_nothing(session: Session) -> None:
-    """The cell waits as if the attempt had never been."""
-    row = read_cell(session.storage, fail_once(session, None, "stopped").cell_id)
+@pytest.mark.parametrize("reason", ["stopped", "moved"])
+def test_a_stop_counts_nothing(session: Session, reason: Any) -> None:
+    """Nor a move to another machine: the cell waits as if the attempt had never been."""
+    row = read_cell(session.storage, fail_once(session, None, reason).cell_id)
     assert (row.state, row.lost, row.failures, row.error, row.trial_id, row.token) == (
         "waiting",
         0,
