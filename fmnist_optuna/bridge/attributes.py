@@ -16,7 +16,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.search.metric import Epoch
 
-BEST_EPOCH, LEGS = "best_epoch", "legs"
+BEST_EPOCH, LEGS, TOLD_NUMBER = "best_epoch", "legs", "told_number"
 
 
 def is_foreign(trial: FrozenTrial) -> bool:
@@ -48,6 +48,11 @@ def read_attributes(trial: FrozenTrial) -> TrialAttributes:
 def read_legs(trial: BaseTrial) -> tuple[Leg, ...]:
     """Where a trial went on after a pause."""
     return tuple(Leg(**leg) for leg in trial.user_attrs.get(LEGS, ()))
+
+
+def read_told_number(trial: BaseTrial) -> int:
+    """The number that the callbacks of a trial are told: its own, or that of the attempt that began its training."""
+    return int(trial.user_attrs.get(TOLD_NUMBER, trial.number))
 
 
 def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, epochs: Sequence[Epoch] = ()) -> Attempt:

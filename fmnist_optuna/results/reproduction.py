@@ -82,10 +82,10 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     """
     attempt = finished_attempt(session, number)
     recorded = session.history.curve(attempt.trial_id)
-    record, seed = session.record, recorded_seed(attempt)
+    record, seed, told = session.record, recorded_seed(attempt), attempt.attributes.told_number
     repeated, sha256, present, code_lines = Call(
         _train_again,
-        *(record.spec, attempt.params, number, seed, len(recorded)),
+        *(record.spec, attempt.params, number if told is None else told, seed, len(recorded)),
         *(find_place(record, data_dir), find_recorded_code(session, attempt)),
         doing="training the trial again",
     ).result()
@@ -115,7 +115,11 @@ def _train_again(
     place: DataPlace,
     code: CodeRecord | None,
 ) -> tuple[Sequence[Epoch], str, Mapping[str, Json], list[str]]:
-    """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs."""
+    """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs.
+
+    Args:
+        trial: Number that the callbacks were told.
+    """
     # These load TensorFlow.
     import keras
 

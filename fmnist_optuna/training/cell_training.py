@@ -16,7 +16,7 @@ from fmnist_optuna.search.cell import BATCH_SIZE, Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
-from fmnist_optuna.training.checkpoint import Identity, Unusable, UnusableError, read_checkpoint
+from fmnist_optuna.training.checkpoint import Checkpoint, Identity, Unusable, UnusableError, read_checkpoint
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.paused import PausedTrainings
@@ -74,7 +74,7 @@ def begin_cell(
     except BaseException:
         folder.cleanup()
         raise
-    return CellTraining(training, folder, "start")
+    return CellTraining(training, folder, "start", trial)
 
 
 def go_on_with_cell(
@@ -85,7 +85,7 @@ def go_on_with_cell(
     identity: Identity,
     *,
     trial: int = 0,
-    n_epochs: int | None = None,
+    n_epochs: int = 0,
     paused: PausedTrainings | None = None,
     checkpoint: Path | None = None,
     make_folder: Callable[[], TemporaryFolder] = make_folder,
@@ -94,43 +94,53 @@ def go_on_with_cell(
 
     Args:
         identity: Of the training; its seed is the one to begin with.
-        n_epochs: Epochs that are known to be done. A training that was kept in memory with others is not used: it went
-            on elsewhere. None takes it as it is.
+        trial: Number that callbacks of the study file are told where the training begins anew.
+        n_epochs: Epochs that are known to be done. A training that was kept in memory with fewer is not used: it went
+            on elsewhere. With 0 nothing is known, and the checkpoint says how many there are.
         paused: The trainings of this process.
         checkpoint: Its file, which need not be there.
         watchers: As the others, what `begin_cell` takes.
 
     Returns:
-        The training. `origin` says where it came from, `unusable` why a checkpoint was not used, and `n_epochs` how
-        many epochs are done.
+        The training. `origin` says where it came from, `trial` what its callbacks were told, `unusable` why a
+        checkpoint was not used, and `n_epochs` how many epochs are done.
 
     Raises:
         SpecError: The cell cannot be trained.
-        OSError: The checkpoint cannot be read.
     """
-    if paused is not None and (cell := paused.take(identity.cell_id, watchers, n_epochs)) is not None:
-        return cell
-    begin = partial(begin_cell, code, params, identity.seed, data, watchers, trial, make_folder)
-    if checkpoint is None or not checkpoint.exists():
-        return begin()
-    return _resume(begin, checkpoint, identity)
+    if paused is not None and identity.cell_id in paused:
+        found = None if n_epochs else _find_checkpoint(checkpoint, identity)
+        least = found.n_epochs if isinstance(found, Checkpoint) else n_epochs
+        if (cell := paused.take(identity.cell_id, watchers, least)) is not None:
+            return cell
+    begin = partial(begin_cell, code, params, identity.seed, data, watchers, make_folder=make_folder)
+    return _resume(begin, trial, _find_checkpoint(checkpoint, identity))
 
 
-def _resume(begin: Callable[[], CellTraining], path: Path, identity: Identity) -> CellTraining:
-    """The training that a checkpoint holds, or one from the start that says why it could not be used."""
+def _find_checkpoint(path: Path | None, identity: Identity) -> Checkpoint | Unusable | None:
+    """What a file holds, or why it cannot be used; None where none is there."""
+    if path is None:
+        return None
     try:
-        found = read_checkpoint(path, identity)
-    except FileNotFoundError:  # removed a moment ago
-        return begin()
-    cell = begin()
-    if isinstance(found, Unusable):
-        cell.unusable = found.reason
+        return read_checkpoint(path, identity)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Unusable(f"cannot be read: {error.strerror or error}")
+
+
+def _resume(begin: Callable[[int], CellTraining], trial: int, found: Checkpoint | Unusable | None) -> CellTraining:
+    """The training that a checkpoint holds, or one from the start that says why it could not be used."""
+    if not isinstance(found, Checkpoint):
+        cell = begin(trial)
+        cell.unusable = None if found is None else found.reason
         return cell
+    cell = begin(trial if found.trial is None else found.trial)
     try:
         cell.restore(found)
     except UnusableError as error:  # what was restored so far is of no use either
         cell.close()
-        cell = begin()
+        cell = begin(trial)
         cell.unusable = str(error)
     except BaseException:
         cell.close()

@@ -75,11 +75,12 @@ class Unusable:
     reason: str
 
 
-def save_checkpoint(path: Path, training: Training, identity: Identity, folder: Path) -> None:
+def save_checkpoint(path: Path, training: Training, identity: Identity, folder: Path, trial: int = 0) -> None:
     """Write a training as it stands after its last epoch, whole or not at all.
 
     Args:
         folder: What callbacks wrote. More than is kept with a trial is left out, with a warning.
+        trial: Number that the callbacks were told when they were made.
 
     Raises:
         SpecError: A callback holds what cannot be stored.
@@ -92,6 +93,7 @@ def save_checkpoint(path: Path, training: Training, identity: Identity, folder: 
         "version": VERSION,
         "program": __version__,
         "identity": asdict(identity),
+        "trial": trial,
         "epochs": [list(astuple(epoch)) for epoch in training.epochs],
         "is_stopped": training.model.stop_training,
         "logs": writer.write(training.logs),
@@ -135,6 +137,18 @@ class Checkpoint:
 
     def __init__(self, head: Mapping[str, Any], arrays: list[Array]) -> None:
         self._head, self._arrays = head, arrays
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that were done; 0 where an altered head does not say."""
+        epochs = self._head.get("epochs")
+        return len(epochs) if isinstance(epochs, list) else 0
+
+    @property
+    def trial(self) -> int | None:
+        """Number that the callbacks were told when they were made; None where the head does not say."""
+        trial = self._head.get("trial")
+        return trial if isinstance(trial, int) else None
 
     def restore(self, training: Training, folder: Path) -> None:
         """Let a training that was just made stand where the stored one stood.

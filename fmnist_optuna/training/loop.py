@@ -53,6 +53,11 @@ class BestWeights(keras.callbacks.Callback):
         self._best = -math.inf
         self._weights: list[NDArray[np.generic]] | None = None
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the weights that it keeps."""
+        return sum(weights.nbytes for weights in self._weights or ())
+
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
@@ -139,6 +144,11 @@ class Training:
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Those whose state belongs to the training, in their order: all but the watchers."""
         return [each for each in self._callbacks.callbacks if not any(each is other for other in self._watchers)]
+
+    @property
+    def n_bytes_of_best(self) -> int:
+        """Memory of the best weights so far, which are kept beside the variables."""
+        return self._best.n_bytes
 
     @property
     def logs(self) -> dict[str, float]:

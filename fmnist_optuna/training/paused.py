@@ -29,10 +29,10 @@ class PausedTrainings:
     Args:
         code: What all of them were begun with.
         n_at_most: Trainings.
-        bytes_at_most: Of their variables, with `BYTES_OF_GRAPHS` each for the graphs.
+        bytes_at_most: Of their variables and best weights, with `BYTES_OF_GRAPHS` each for the graphs.
     """
 
-    def __init__(self, code: UserCode, n_at_most: int = N_AT_MOST, bytes_at_most: int = BYTES_AT_MOST) -> None:
+    def __init__(self, code: UserCode, n_at_most: int = N_AT_MOST, bytes_at_most: float = BYTES_AT_MOST) -> None:
         self._code, self._n_at_most, self._bytes_at_most = code, n_at_most, bytes_at_most
         self._kept: OrderedDict[str, _Paused] = OrderedDict()
 
@@ -58,16 +58,16 @@ class PausedTrainings:
             self.drop(next(iter(self._kept)))
 
     def take(
-        self, cell_id: str, watchers: Sequence[keras.callbacks.Callback], n_epochs: int | None = None
+        self, cell_id: str, watchers: Sequence[keras.callbacks.Callback], n_epochs: int = 0
     ) -> CellTraining | None:
         """Give a training back, ready to run on; None if it is not here. It is the caller's to close.
 
         Args:
             watchers: Its callers' callbacks from here on, as many as it had.
-            n_epochs: Drop it if others are done: it went on elsewhere.
+            n_epochs: Drop it if it has fewer: it went on elsewhere.
         """
         paused = self._kept.get(cell_id)
-        if paused is None or (n_epochs is not None and paused.cell.n_epochs != n_epochs):
+        if paused is None or paused.cell.n_epochs < n_epochs:
             self.drop(cell_id)
             return None
         del self._kept[cell_id]

@@ -22,6 +22,7 @@ class CellTraining:
         training: Of a model of the cell.
         folder: Of this training alone; it goes when the training is closed.
         origin: Where it began in this process.
+        trial: Number that its callbacks were told when they were made: of the attempt that began it.
         unusable: Why a checkpoint that was there was not used, as a predicate; None if it was, or none was there.
 
     Attributes:
@@ -33,11 +34,12 @@ class CellTraining:
         training: Training,
         folder: tempfile.TemporaryDirectory[str],
         origin: Origin,
+        trial: int = 0,
         unusable: str | None = None,
     ) -> None:
         self._training, self._temporary = training, folder
         self.folder = Path(folder.name)
-        self.origin, self.unusable = origin, unusable
+        self.origin, self.trial, self.unusable = origin, trial, unusable
 
     @property
     def model(self) -> keras.Model:
@@ -61,8 +63,10 @@ class CellTraining:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of all its variables."""
-        return sum(int(variable.dtype.size * variable.shape.num_elements()) for variable in self._training.variables())
+        """Memory of all its variables, and of the best weights."""
+        variables = self._training.variables()
+        in_variables = sum(int(variable.dtype.size * variable.shape.num_elements()) for variable in variables)
+        return in_variables + self._training.n_bytes_of_best
 
     def run(self, until: int | None = None) -> None:
         """Train on until so many epochs are done in all, or until it is over."""
@@ -81,7 +85,7 @@ class CellTraining:
             SpecError: A callback holds what cannot be stored.
             OSError: The file's folder cannot be written, or is full.
         """
-        save_checkpoint(path, self._training, identity, self.folder)
+        save_checkpoint(path, self._training, identity, self.folder, self.trial)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Stand where another training of the cell stood; only before the first epoch.

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras
+import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 
 from fmnist_optuna.artifacts.written import is_small
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_folder, store_weights
+from fmnist_optuna.bridge.attributes import read_told_number
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.outages import retrying
@@ -26,17 +28,16 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.cell_training import go_on_with_cell
 from fmnist_optuna.training.checkpoint import Identity
 from fmnist_optuna.training.engine import ResidentData
-from fmnist_optuna.training.paused import PausedTrainings
+from fmnist_optuna.training.paused import BYTES_AT_MOST, PausedTrainings
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import save_weights
-from fmnist_optuna.work.environment import read_environment
+from fmnist_optuna.work.environment import OF_NO_ACCOUNT, read_environment
 from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
 
 logger = logging.getLogger(__name__)
 
-# What changes no number of a training, so that a checkpoint may be of another.
-OF_NO_ACCOUNT = ("git", "optuna")
+SHARE_FOR_PAUSED = 0.25  # of what a memory limit leaves: the rest is for the cell that trains
 N_TRIES = 3  # to write a checkpoint into a folder that others may remove, which they do once
 
 
@@ -46,9 +47,10 @@ class KerasObjective:
     Args:
         session: The study's, at whose storage the checkpoints are.
         data: Training and validation images.
+        memory_limit_bytes: Resident size beyond which this process is replaced, or is killed while it trains.
     """
 
-    def __init__(self, session: Session, data: ResidentData) -> None:
+    def __init__(self, session: Session, data: ResidentData, memory_limit_bytes: int | None = None) -> None:
         record = session.record
         self._seconds = record.spec.training.checkpoint_seconds
         self._must_keep = session.ladder is not None  # a study without rungs may have callbacks that cannot be stored
@@ -56,7 +58,9 @@ class KerasObjective:
         self._history = session.history
         self._code = UserCode(record.spec, data.info)
         self._data = data
-        self._paused = PausedTrainings(self._code)
+        self._memory_limit = math.inf if memory_limit_bytes is None else memory_limit_bytes
+        room = SHARE_FOR_PAUSED * max(0.0, self._memory_limit - _read_size())
+        self._paused = PausedTrainings(self._code, bytes_at_most=min(BYTES_AT_MOST, room))
         trained_with = {"spec": record.spec.trained_part(), "data": record.data_fingerprint, "code": session.code}
         self._fingerprint = hashlib.sha256(canonical_json(trained_with).encode()).hexdigest()
 
@@ -66,18 +70,18 @@ class KerasObjective:
 
     def __call__(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Train one cell; the same seed gives the same curve, bit for bit, on the same machine."""
-        outcome: Outcome | None = None
         try:
-            outcome = self._train(params, seed, running)
-            return outcome
+            return self._train(params, seed, running)
         finally:
-            is_paused = outcome is not None and outcome.state is State.PARKED
-            self._code.end(keep_models=is_paused)  # else the model is nobody's any more
+            if _read_size() > self._memory_limit:  # what waits here can be had from files, without a new process
+                self._paused.drop_all()
+            self._code.end(keep_models=running.claim.cell_id in self._paused)  # else the model is nobody's any more
 
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Go on with a cell where it was paused, or begin it; a cell that pauses again stays in memory."""
         cell_id, storage = running.claim.cell_id, running.ledger.storage
         self._let_go(cell_id)
+        self._checkpoints.remove_parts(cell_id)
         identity = Identity(cell_id, seed, self._fingerprint, _describe_environment())
         cell = go_on_with_cell(
             self._code,
@@ -85,8 +89,8 @@ class KerasObjective:
             self._data,
             [StudyCallback(running)],
             identity,
-            trial=running.trial.number,
-            n_epochs=running.n_recorded or None,
+            trial=read_told_number(running.trial),
+            n_epochs=running.n_recorded,
             paused=self._paused,
             checkpoint=self._checkpoints.file(cell_id),
             make_folder=lambda: _make_folder(storage),
@@ -118,6 +122,8 @@ class KerasObjective:
             log_event(logger, logging.WARNING, "checkpoint_not_used", reason=f"it {cell.unusable}")
         if not running.keep(cell.epochs):
             return None
+        if cell.trial != read_told_number(running.trial):
+            running.note(TrialAttributes(told_number=cell.trial))
         saved = time.monotonic()
         until = running.pause_at or math.inf
         while running.ending is None and not cell.is_over and cell.n_epochs < until:
@@ -151,17 +157,23 @@ class KerasObjective:
         return Outcome(State.COMPLETE, result.val_accuracy)
 
     def _save(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> None:
-        """Write a checkpoint; where nothing rests on it, a callback that cannot be stored is let be."""
+        """Write a checkpoint; where nothing rests on it, one that cannot be written is let be."""
         try:
             _save_checkpoint(running.ledger.storage, cell, self._checkpoints.file(identity.cell_id), identity)
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             if self._must_keep:
                 raise
-            log_event(logger, logging.INFO, "no_checkpoint", reason=str(error))
+            level = logging.WARNING if isinstance(error, OSError) else logging.INFO
+            log_event(logger, level, "no_checkpoint", reason=str(error))
         else:
             log_event(logger, logging.DEBUG, "checkpoint_written", epochs=cell.n_epochs)
-        if self._history.counts().is_over:  # or deleted: whoever removes the checkpoints then may have done so before
+        if self._history.is_over():  # or deleted: whoever removes the checkpoints then may have done so before
             self._checkpoints.remove_all()
+
+
+def _read_size() -> int:
+    """Resident size of this process in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def _describe_environment() -> str:

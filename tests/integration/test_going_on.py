@@ -1,26 +1,40 @@
 """Trainings that go on after a stop, a kill, a damaged checkpoint, and from rung to rung, as if without a pause."""
 
+import errno
 import logging
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from small_study import read_cell
 from trained_studies import MAX_EPOCHS, all_trials, make_spec, open_study, run_worker
+from users_modules import MakeModule
 
 from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.search.cell import Grid
+from fmnist_optuna.results import reproduction
+from fmnist_optuna.search.cell import Grid, Params
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.cuts import explain_cut, verify_study
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training import array_file
+from fmnist_optuna.training.cell_training import train_cell
 from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
+from fmnist_optuna.training.user_code import UserCode
+from fmnist_optuna.training.weights import hash_weights
+from fmnist_optuna.work import attempt as attempt_module
 from fmnist_optuna.work import objective as objective_module
+from fmnist_optuna.work.attempt import run_attempt
+from fmnist_optuna.work.environment import read_environment
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.running_trial import RunningTrial
@@ -82,8 +96,14 @@ def by_state(session: Session) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
 def test_a_stopped_training_goes_on(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, undisturbed: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in its second epoch; the next attempt keeps two epochs, says so, and has the same weights in the end."""
+    """Stopped in its second epoch; the next attempt keeps two epochs, says so, and has the same weights in the end.
+
+    What a process that was killed left of its writing is removed.
+    """
     session, leave = open_study(tmp_path, make_spec(ONE), garments.fingerprint), LeaveRequest()
+    (cell,) = session.history.cells()
+    session.checkpoints.folder.mkdir(parents=True)
+    (session.checkpoints.folder / f".{cell.cell_id}.0123.part").touch()
     with monkeypatch.context() as patch:
         stop_after(patch, 2, leave)
         assert run_worker(session, few_garments, leave) is WorkerEnd.STOPPED
@@ -125,6 +145,137 @@ def die_in(session: Session, few_garments: ResidentData, monkeypatch: pytest.Mon
             run_worker(session, few_garments)
     for cell in session.ledger.held_cells():
         assert session.recovery.requeue(cell, TrialAttributes(reason="killed", exit_code=-9))
+
+
+def begin_one(session: Session, objective: KerasObjective) -> str:
+    """Train the next cell to its first rung and park it; returns its cell_id."""
+    claim = session.ledger.claim(session.name, session.record.generation)
+    assert claim is not None
+    run_attempt(session, claim, objective, lambda: False, session.record.generation)
+    return claim.cell_id
+
+
+def test_an_older_training_in_memory_is_not_used(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, undisturbed: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has the cell in memory at epoch 1, another is killed in epoch 4: it goes on from the checkpoint at 3."""
+    session = open_study(tmp_path, make_spec(ONE, pruner=LADDER), garments.fingerprint)
+    objective = KerasObjective(session, few_garments)
+    cell_id = begin_one(session, objective)
+    monkeypatch.setattr(objective_module.KerasObjective, "_is_due", lambda *_: True)
+    die_in(session, few_garments, monkeypatch, 4)
+    assert objective.in_memory() == [cell_id]
+    trained, generation = count_epochs(monkeypatch), session.record.generation
+    assert work(session, objective, LeaveRequest(), generation, in_memory=objective.in_memory) is WorkerEnd.DONE
+    assert trained == [3]
+    assert results(session) == results(undisturbed)
+
+
+def test_what_waits_in_memory_goes_before_the_process(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that grew past its limit lets its paused trainings go; one that has no room begins without any."""
+    session = open_study(tmp_path, make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
+    size = 0
+    monkeypatch.setattr(objective_module, "_read_size", lambda: size)
+    objective = KerasObjective(session, few_garments, memory_limit_bytes=2**40)
+    cell_id = begin_one(session, objective)
+    assert objective.in_memory() == [cell_id]
+    size = 2**41
+    begin_one(session, objective)
+    assert objective.in_memory() == []
+    size = 0
+    crowded = KerasObjective(session, few_garments, memory_limit_bytes=1)
+    begin_one(session, crowded)
+    assert crowded.in_memory() == []
+
+
+def test_a_trial_of_another_machine_is_begun_anew(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No trial mixes the numbers of two kinds of machines: one that is parked fails uncounted, and a new one begins."""
+    keep_all = {**LADDER, "keep": len(SEVERAL["learning_rate"])}
+    session, leave = open_study(tmp_path, make_spec(SEVERAL, pruner=keep_all), garments.fingerprint), LeaveRequest()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, leave)  # all cells have come to the first rung by then
+        assert run_worker(session, few_garments, leave) is WorkerEnd.STOPPED
+    other = {**read_environment(), "cpu": "another"}
+    for module in (attempt_module, objective_module):
+        monkeypatch.setattr(module, "read_environment", lambda: other)
+    trained = count_epochs(monkeypatch)
+    assert run_worker(session, few_garments) is WorkerEnd.DONE
+    failed, complete = by_state(session)
+    assert sorted(trial.user_attrs["reason"] for trial in failed) == ["moved", "moved", "stopped"]
+    assert [trial.user_attrs["environment"]["cpu"] for trial in complete] == ["another"] * 3
+    assert sorted(trained) == sorted(list(range(MAX_EPOCHS)) * 3)
+    assert {(row.state, row.lost, row.failures) for row in cell_rows(session)} == {("done", 0, 0)}
+    assert verify_study(session).ok
+
+
+def cell_rows(session: Session) -> list[Any]:
+    return [read_cell(session.storage, cell.cell_id) for cell in session.history.cells()]
+
+
+def test_a_checkpoint_that_is_refused_fails_no_cell(
+    tmp_path: Path,
+    garments: Splits,
+    few_garments: ResidentData,
+    undisturbed: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where nothing rests on checkpoints, one that the system refuses to write is a warning."""
+    session = open_study(tmp_path, make_spec(ONE), garments.fingerprint)
+    monkeypatch.setattr(objective_module.KerasObjective, "_is_due", lambda *_: True)
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(CellTraining, "save", refused)
+    assert run_worker(session, few_garments) is WorkerEnd.DONE
+    assert results(session) == results(undisturbed)
+    warnings = [record for record in caplog.records if vars(record).get("event") == "no_checkpoint"]
+    assert {record.levelno for record in warnings} == {logging.WARNING}
+
+
+NUMBERED = """
+import keras
+class Shrinks(keras.callbacks.Callback):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+    def on_epoch_end(self, epoch, logs=None):
+        kernel = self.model.trainable_variables[0]
+        kernel.assign(kernel.numpy() * (1 - 0.1 * self.number))
+def shrinks(trial):
+    return Shrinks(trial)
+"""
+
+
+@pytest.mark.usefixtures("settings_set_back")
+def test_a_trial_that_went_on_is_reproduced(
+    tmp_path: Path,
+    garments: Splits,
+    few_garments: ResidentData,
+    make_module: MakeModule,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its callbacks are told the number of the attempt that began the training, as they were then."""
+    training = {"callbacks": [f"{make_module('users_numbered', NUMBERED)}:shrinks"]}
+    session, leave = open_study(tmp_path, make_spec(ONE, training), garments.fingerprint), LeaveRequest()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, leave)
+        run_worker(session, few_garments, leave)
+    assert run_worker(session, few_garments) is WorkerEnd.DONE
+    (complete,) = by_state(session)[1]
+    assert (complete.number, complete.user_attrs["told_number"]) == (1, 0)
+
+    def train_again(_: object, spec: StudySpec, params: Params, told: int, seed: int, *__: object, doing: str) -> Any:
+        model, result = train_cell(UserCode(spec, FASHION_MNIST), params, seed, few_garments, [], told)
+        return SimpleNamespace(result=lambda: (result.epochs, hash_weights(model), {}, []))
+
+    monkeypatch.setattr(reproduction, "Call", train_again)  # whose child would train on all images
+    assert reproduction.reproduce_trial(session, 1, None).matches
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,47 @@ def test_memory_keeps_a_bounded_number(dense: UserCode, data: ResidentData) -> N
     assert len(small) == 0
 
 
+@pytest.mark.parametrize(("in_memory", "in_file"), [(1, 3), (3, 1)])
+def test_the_further_of_memory_and_checkpoint_goes_on(
+    in_memory: int, in_file: int, dense: UserCode, data: ResidentData, tmp_path: Path
+) -> None:
+    """Where nothing else says how far the cell is: another process may have gone on with it, and have been killed."""
+    expected = outcome(*train_cell(dense, PARAMS, 1, data, []))
+    paused, checkpoint = PausedTrainings(dense), tmp_path / "checkpoint"
+    for n_epochs in (in_memory, in_file):
+        cell = begin_cell(dense, PARAMS, 1, data, [])
+        cell.run(n_epochs)
+        if n_epochs == in_memory:
+            paused.keep("a", cell)
+        else:
+            cell.save(checkpoint, identity("a"))
+            cell.close()
+    cell = go_on_with_cell(dense, PARAMS, data, [], identity("a"), paused=paused, checkpoint=checkpoint)
+    assert (cell.origin, cell.n_epochs) == ("memory" if in_memory > in_file else "checkpoint", 3)
+    assert "a" not in paused
+    assert ended(cell) == expected
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_only_time(dense: UserCode, data: ResidentData, tmp_path: Path) -> None:
+    """The training begins at its start and says what the system said; root may read any file, but no folder as one."""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "file").touch()
+    reasons = {"checkpoint": "cannot be read: Is a directory", "file/checkpoint": "cannot be read: Not a directory"}
+    for name, reason in reasons.items():
+        cell = go_on_with_cell(dense, PARAMS, data, [], identity("a"), checkpoint=tmp_path / name)
+        cell.close()
+        assert (cell.origin, cell.n_epochs, cell.unusable) == ("start", 0, reason)
+
+
+def test_the_best_weights_count_as_memory(dense: UserCode, data: ResidentData) -> None:
+    """A training has its weights, Adam's two values for each, and those of its best epoch."""
+    cell = begin_cell(dense, PARAMS, 1, data, [])
+    cell.run(1)
+    n_bytes = sum(weights.nbytes for weights in cell.model.get_weights())
+    assert 4 * n_bytes <= cell.n_bytes < 5 * n_bytes
+    cell.close()
+
+
 def test_memory_is_not_used_when_others_went_on(dense: UserCode, data: ResidentData) -> None:
     """A training that another process has taken further is dropped."""
     paused = PausedTrainings(dense)
