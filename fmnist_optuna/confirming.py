@@ -96,8 +96,6 @@ def confirm_study(
         with bound_fields(study=prepared.session.record.name), catching() as caught:
             given_up = train_cells(prepared, options, observer, caught)
         _check_none_is_given_up(prepared.session, given_up)
-    else:  # whoever trained the last cell may have died before this
-        prepared.session.checkpoints.remove_all()
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:
         raise _nothing_to_choose(prepared.session, options)
@@ -154,7 +152,8 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_s
         session.storage, spec, record.data_fingerprint, points, code, parent=record, info=record.info
     )
     prepared = PreparedStudy(Session(session.storage, confirming, "supervisor"), data, n_new)
-    if prepared.session.history.counts().is_over:
+    if prepared.session.history.is_over():
+        prepared.session.checkpoints.remove_all()  # whoever trained the last cell may have died before this
         return prepared
     return replace(prepared, shared_data=share_arrays(splits, temporary_folder()))
 

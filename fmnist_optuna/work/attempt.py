@@ -25,7 +25,7 @@ from fmnist_optuna.study.kills import read_oom_counter
 from fmnist_optuna.study.new_trial import create_trial
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_error
-from fmnist_optuna.work.environment import OF_NO_ACCOUNT, differences, read_environment
+from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, differences, read_environment
 from fmnist_optuna.work.running_trial import LostCellError, Renewal, RunningTrial
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def _go_on(session: Session, claim: Claim, trial_id: int) -> optuna.Trial | None
 def _find_differences(session: Session, noted: TrialAttributes) -> list[str]:
     """Why a trial would go on with other numbers here, a line each; none where what it began with is not known."""
     lines = [] if noted.environment is None else differences(noted.environment, read_environment())
-    found = [line for line in lines if line.partition(":")[0] not in OF_NO_ACCOUNT]
+    found = [line for line in lines if line.partition(":")[0] not in CHANGES_NO_NUMBER]
     if None not in (noted.code, session.code) and noted.code != session.code:
         found.append("the user's code: then another")
     return found

@@ -28,7 +28,7 @@ CPU_FEATURES = frozenset(
     )
 )
 CPU_INFO = Path("/proc/cpuinfo")
-OF_NO_ACCOUNT = ("git", "optuna")  # what changes no number of a training, so that another may go on with it
+CHANGES_NO_NUMBER = ("git", "optuna")  # what changes no number of a training, so that another may go on with it
 GIT_SECONDS = 5.0
 MACHINE = {"python", "system", "cpu", "cpu_features", "git", "threads", "tf_threads", "optuna"}
 ALWAYS = {*PACKAGES, *MACHINE, "fmnist_optuna"}  # what every record has; the rest are settings

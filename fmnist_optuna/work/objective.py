@@ -32,7 +32,7 @@ from fmnist_optuna.training.paused import BYTES_AT_MOST, PausedTrainings
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import save_weights
-from fmnist_optuna.work.environment import OF_NO_ACCOUNT, read_environment
+from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, read_environment
 from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def _read_size() -> int:
 
 def _describe_environment() -> str:
     """What the numbers of a training depend on beside seed, data and code, as one string."""
-    return canonical_json({name: value for name, value in read_environment().items() if name not in OF_NO_ACCOUNT})
+    return canonical_json({name: value for name, value in read_environment().items() if name not in CHANGES_NO_NUMBER})
 
 
 @retrying

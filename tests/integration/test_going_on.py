@@ -300,7 +300,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
     elif state == "of another machine":
-        monkeypatch.setattr(objective_module, "OF_NO_ACCOUNT", ())  # as if another processor had written it
+        monkeypatch.setattr(objective_module, "CHANGES_NO_NUMBER", ())  # as if another processor had written it
     trained = count_epochs(monkeypatch)
     assert run_worker(session, few_garments) is WorkerEnd.DONE
     ((failed,), (complete,)) = by_state(session)
