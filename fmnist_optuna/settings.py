@@ -23,6 +23,7 @@ DASHBOARD_TOKEN_FILE = "FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE"
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{24,200}", re.ASCII)  # what a URL, a header and a cookie take as it is
 MIN_TOKEN_CHARACTERS = 8  # different ones: a key that was held down is no token, random hexadecimal digits are
 SAFE_PATH, SET_BY_US = "PYTHONSAFEPATH", "fmnist-optuna"  # Python's variable, and its value where we set it
+SERVER_OUTPUT = "FMNIST_OPTUNA_SERVER_OUTPUT"  # set by us: the file that the server of all children writes to
 DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, short enough to wait for
 
 

@@ -10,7 +10,8 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Generic, TypeVar, TypeVarTuple
 
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
+from fmnist_optuna.processes.output import redirect_output
 from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
-from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_environment
+from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US, prepare_training_environment
 from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
 
 # Named, not imported: they load TensorFlow, in the children alone.
@@ -29,6 +31,7 @@ PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
 LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_child"
 SERVER = "server"  # names the file with what the server of all children says
 ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
+STARTING = threading.RLock()  # held while the environment and `__main__` are those of a child that starts
 AFTER_CHILDREN = -10  # multiprocessing waits for children before what has a priority below 0
 
 Arguments = TypeVarTuple("Arguments")
@@ -39,7 +42,8 @@ def worker_context() -> ForkServerContext | SpawnContext:
     """The start method of all our children: forkserver with everything heavy imported; spawn where there is none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    use_short_sockets()
+    with STARTING:
+        use_short_sockets()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
@@ -50,8 +54,11 @@ def warm_up() -> None:
     worker_context()
     if "forkserver" in multiprocessing.get_all_start_methods():
         _end_server_at_exit()
-        with _no_main_module(), _output_to(_output_file(SERVER)), _training_environment():
-            forkserver.ensure_running()
+        with STARTING:
+            wanted = {**_training_environment(), SERVER_OUTPUT: str(_output_file(SERVER))}
+            if not _is_server_running():
+                with _no_main_module(), _environment(wanted):
+                    forkserver.ensure_running()
 
 
 def warm_up_early() -> None:
@@ -66,8 +73,21 @@ def _end_server_at_exit() -> None:
     multiprocessing.util.Finalize(None, _end_server, exitpriority=AFTER_CHILDREN)
 
 
-def _end_server() -> None:
+def _server_pid() -> int | None:
     pid: int | None = vars(forkserver._forkserver)["_forkserver_pid"]
+    return pid
+
+
+def _is_server_running() -> bool:
+    """Whether the server needs no start; False where the system cannot tell without taking its exit status."""
+    pid = _server_pid()
+    if pid is None or not hasattr(os, "waitid"):
+        return False
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _end_server() -> None:
+    pid = _server_pid()
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):  # still our child, and not another's process of the same number
@@ -88,12 +108,14 @@ def start(
     """
     output = _output_file(name)
     context = worker_context() if is_warm else multiprocessing.get_context("spawn")
+    is_forked = isinstance(context, ForkServerContext)  # so that its environment is that of the server
     process = context.Process(target=_run, args=(output, target, arguments), name=name)
     try:
-        if is_warm:
-            warm_up()
-        with _no_main_module(), _training_environment():
-            process.start()
+        with STARTING:
+            if is_forked:
+                warm_up()
+            with _no_main_module(), contextlib.nullcontext() if is_forked else _environment(_training_environment()):
+                process.start()
     except (EOFError, OSError) as error:  # EOFError and ConnectionError when the server is gone
         raise WorkerFailedError(
             "Processes that train or score are started by a server of our own, which must run, but it "
@@ -104,7 +126,7 @@ def start(
 
 def _run(output: Path, target: Callable[[*Arguments], None], arguments: tuple[*Arguments]) -> None:
     """Body of every child; a crash leaves the line of Python in which it happened."""
-    _redirect_output(output)
+    redirect_output(output)
     faulthandler.enable(2)  # wherever that goes by then
     target(*arguments)
 
@@ -127,47 +149,33 @@ def _output_file(name: str) -> Path:
     return temporary_folder() / f"{name.replace(os.sep, '-')}.out"
 
 
-def _redirect_output(file: Path) -> None:
-    """Let everything that this process and its children write go to the end of a file."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for standard in (1, 2):
-        os.dup2(descriptor, standard)
-    os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _output_to(file: Path) -> Iterator[None]:
-    """Let a process that starts within this block write to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    try:
-        _redirect_output(file)
-        yield
-    finally:
-        for descriptor, copy in kept.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
-
-
-@contextlib.contextmanager
-def _training_environment() -> Iterator[None]:
-    """Let a process that starts within this block find what TensorFlow reads; ours stays as the program has it.
+def _training_environment() -> dict[str, str]:
+    """What a child finds in its environment: ours, and what TensorFlow reads.
 
     Temporary files go where they are removed when this process ends: TensorFlow writes modules there and removes them
     at exit, which a forked or killed child does not come to. And the server of all children is a `python -c`, which
     would look for Python's own modules in the current folder first.
     """
-    before = dict(os.environ)
-    prepare_training_environment()
-    os.environ["TMPDIR"] = str(temporary_folder())
-    os.environ[SAFE_PATH] = os.environ.get(SAFE_PATH) or SET_BY_US
+    environment = dict(os.environ)
+    prepare_training_environment(environment)
+    environment["TMPDIR"] = str(temporary_folder())
+    environment[SAFE_PATH] = environment.get(SAFE_PATH) or SET_BY_US
+    return environment
+
+
+@contextlib.contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Let a process that starts within this block find these variables; ours stay as the program has them."""
+    before = {name: os.environ.get(name) for name, value in wanted.items() if os.environ.get(name) != value}
+    os.environ.update({name: wanted[name] for name in before})
     try:
         yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+    finally:  # these alone: another thread may set others meanwhile
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -4,10 +4,14 @@ import io
 import os
 import signal
 import sys
+from pathlib import Path
 
+from fmnist_optuna.processes.output import redirect_output
 from fmnist_optuna.processes.temporary import hold_temporary_folder
-from fmnist_optuna.settings import SAFE_PATH, SET_BY_US
+from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US
 
+if file := os.environ.pop(SERVER_OUTPUT, None):  # in the server; its children have files of their own
+    redirect_output(Path(file))
 # A closed terminal and Ctrl-\\ reach the whole group; the process that started us decides what becomes of us.
 for signum in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(signum, signal.SIG_IGN)

@@ -1,8 +1,10 @@
 """Children that die: how they ended, what they wrote before, and nothing of our own names."""
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import forkserver
@@ -67,7 +69,7 @@ def test_a_server_that_cannot_start_is_quoted(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "preloaded_wrongly.py").write_text("raise RuntimeError('the libraries do not fit')")
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", str(tmp_path))
-        patch.setattr(processes, "PRELOADED", ["preloaded_wrongly"])
+        patch.setattr(processes, "PRELOADED", ["fmnist_optuna.processes.serving", "preloaded_wrongly"])
         _end_server()
         for act in (
             lambda: start(time.sleep, (0,), "sleeper"),
@@ -117,3 +119,57 @@ def test_another_backend_is_refused_before_anything_starts(monkeypatch: pytest.M
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(UsageError, match=r"KERAS_BACKEND must be tensorflow, .* but is 'jax'"):
         warm_up()
+
+
+def what_a_program_has() -> tuple[dict[str, str], list[object], list[int]]:
+    """The environment, what `__main__` says of itself, and the files behind stdout and stderr."""
+    main = vars(sys.modules["__main__"])
+    return dict(os.environ), [main.get("__file__"), main["__spec__"]], [os.fstat(number).st_ino for number in (1, 2)]
+
+
+def test_threads_that_start_the_server_leave_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for the other: each would put back what it found, which was the other's."""
+    both, met = threading.Barrier(2), []
+
+    def ensure_running() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # seconds
+            met.append(threading.current_thread().name)
+
+    monkeypatch.setattr(forkserver, "ensure_running", ensure_running)
+    monkeypatch.setattr(processes, "_is_server_running", lambda: False)
+    before = what_a_program_has()
+    threads = [threading.Thread(target=warm_up) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == []
+    assert what_a_program_has() == before
+
+
+def test_variables_of_other_threads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program sets while the server starts is not taken back with what the server alone is to find."""
+    monkeypatch.setenv("SET_BEFORE", "old")
+    monkeypatch.setattr(processes, "_is_server_running", lambda: False)
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: os.environ.update(SET_BEFORE="new"))
+    warm_up()
+    assert os.environ["SET_BEFORE"] == "new"
+
+
+def test_the_server_starts_without_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a daemon; and what others print meanwhile goes where it went, for the server redirects itself."""
+    seen: list[list[int]] = []
+    monkeypatch.setattr(processes, "_is_server_running", lambda: False)
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: seen.append(what_a_program_has()[2]))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    warm_up()
+    assert seen == [what_a_program_has()[2]]
+
+
+def test_a_server_that_runs_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its start changes the environment, not that of each child."""
+    Call(os.getpid, doing="looking").result()
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: pytest.fail("The server must not be started twice."))
+    warm_up()
