@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from fmnist_optuna.api.study import Study
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.running import observer as running
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import describe_error
 
 
 class Observer:
@@ -16,13 +18,19 @@ class Observer:
         """The study is there and its cells are known."""
 
     def progressed(self, study: Study) -> None:
-        """The workers are at it; called about ten times a second, so that it must be quick."""
+        """The workers are at it; called about twenty times a second, so that it must be quick."""
 
     def stopping(self) -> None:
         """The workers were asked to give their cells back."""
 
+    def failed(self, error: BaseException) -> None:
+        """An exception ends it, such as that the storage stays away; `finished` comes next."""
+
     def finished(self, study: Study | None) -> None:
-        """It is over, for good or by an exception; no study if it had not come to one."""
+        """It is over, for good or by an exception; no study if it had not come to one.
+
+        What the observer raises here or in `failed` is a note on the exception that ended the run, if one did.
+        """
 
 
 class ProgressBar(Observer):
@@ -53,11 +61,19 @@ class ProgressBar(Observer):
             self._next_look = now + self.SECONDS
             self._draw(study)
 
+    def failed(self, error: BaseException) -> None:
+        """Leave the bar as it stands: the storage may be what failed."""
+        if self._bar.live.is_started:
+            self._bar.stop()
+
     def finished(self, study: Study | None) -> None:
-        """Leave the bar as it stands."""
-        if study is not None:
+        """Draw it a last time and leave it."""
+        if study is None or not self._bar.live.is_started:
+            return
+        try:
             self._draw(study)
-        self._bar.stop()
+        finally:
+            self._bar.stop()
 
     def _draw(self, study: Study) -> None:
         counts = study.status()
@@ -86,10 +102,20 @@ class Told(running.Observer):
 
 
 @contextmanager
-def telling(observer: Observer | None) -> Iterator[Told]:
-    """Hand on what happens, its end included."""
-    told = Told(observer or Observer())
+def telling(told: Told) -> Iterator[None]:
+    """Tell of the end of what is done in this block; no exception of the observer hides the one that is the end."""
     try:
-        yield told
-    finally:
-        told.observer.finished(told.study)
+        yield
+    except BaseException as error:
+        _tell_failure(told, error)
+        raise
+    told.observer.finished(told.study)
+
+
+def _tell_failure(told: Told, ending: BaseException) -> None:
+    """Tell of an end by an exception, on which it is noted what the observer raises."""
+    for tell in (partial(told.observer.failed, ending), partial(told.observer.finished, told.study)):
+        try:
+            tell()
+        except Exception as error:  # whatever an observer raises
+            ending.add_note(f"The observer was told of it and raised {describe_error(error)}")

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from fmnist_optuna import confirming
-from fmnist_optuna.api.observer import Observer, telling
+from fmnist_optuna.api.observer import Observer, Told, telling
 from fmnist_optuna.api.study import Study
 from fmnist_optuna.confirming import ConfirmedStudy
-from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.running import study as running
@@ -65,21 +64,18 @@ def run_study(
         study = run_study({"name": "small", "grid": grid})
         print(study.best().evaluation.accuracy)
     """
-    for name, value in {"n_workers": n_workers, "timeout_seconds": timeout_seconds, "trial_seconds": trial_seconds,
-                        "memory_bytes": memory_bytes}.items():  # fmt: skip
-        if value is not None and not value > 0:
-            raise UsageError(f"{name} must be greater than 0, but is {value!r}.")
     options = replace(
         _make_options(StorageOptions.from_environment(storage), n_workers, data_dir, timeout_seconds, accepts_code),
         limits=Limits(trial_seconds, memory_bytes),
     )
-    with telling(observer) as told:
-        try:
+    told = Told(observer or Observer())
+    try:
+        with telling(told):
             return Study(running.run_study(_read(spec), options, told).session)
-        except BaseException:
-            if told.study is not None:
-                told.study.close()
-            raise
+    except BaseException:
+        if told.study is not None:  # which the observer has been told of by then
+            told.study.close()
+        raise
 
 
 def confirm_study(
@@ -113,12 +109,10 @@ def confirm_study(
     Example:
         print(confirm_study(study).confirmation.test)
     """
-    for name, value, least in (("n_cells", n_cells, 1), ("n_seeds", n_seeds, 2), ("n_workers", n_workers, 1)):
-        if value is not None and value < least:
-            raise UsageError(f"{name} must be at least {least}, but is {value!r}.")
     session = study._session
     options = _make_options(session.storage.options, n_workers, data_dir, timeout_seconds, accepts_code)
-    with telling(observer) as told:
+    told = Told(observer or Observer())
+    with telling(told):
         return confirming.confirm_study(session, options, n_cells, n_seeds, told)
 
 
@@ -137,7 +131,7 @@ def _make_options(
 ) -> RunOptions:
     return RunOptions(
         storage=storage,
-        n_workers=n_workers or usable_cores(),
+        n_workers=usable_cores() if n_workers is None else n_workers,
         data_dir=None if data_dir is None else Path(data_dir),
         timeout_seconds=timeout_seconds,
         accepts_code=accepts_code,
