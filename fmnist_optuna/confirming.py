@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fmnist_optuna.arguments import check_count
 from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import resolve_source
@@ -75,18 +76,20 @@ def confirm_study(
     Interrupted, a second call goes on. A call with more cells or seeds adds them to those that are there.
 
     Args:
-        n_cells: How many of the best; by default what the study file says.
+        n_cells: How many of the best, >= 1; by default what the study file says.
         n_seeds: Seeds a cell, >= 2; by default what the study file says.
         catching: As `run_study` has it.
 
     Raises:
         NotFoundError: No trial of the study is complete.
         SpecError: The model starts from the same weights whatever the seed.
-        UsageError: The study is not finished, or is itself a confirmation.
+        UsageError: The study is not finished, or is itself a confirmation; a number is out of its range.
         JoinRefusedError: The user's code is not what the cells were trained with.
         MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
         FmnistOptunaError: Whatever training raises.
     """
+    check_count("n_cells", n_cells, 1)
+    check_count("n_seeds", n_seeds, 2)
     leaders = _leaders(session, n_cells or session.record.spec.confirm.top)
     observer = observer or Observer()
     prepared = _prepare(session, options, leaders, n_seeds or session.record.spec.confirm.seeds)
@@ -124,7 +127,7 @@ def _nothing_to_choose(confirming: Session, options: RunOptions) -> MismatchErro
 def _leaders(session: Session, n_cells: int) -> list[Cell]:
     name, counts = session.record.name, session.history.counts()
     if session.record.is_confirmation:
-        raise UsageError(f"STUDY must be a study of a grid, but {name} is itself a confirmation.")
+        raise UsageError(f"The study must be one of a grid, but {name} is itself a confirmation.")
     leaders = session.history.leaders(n_cells)
     if not leaders:
         raise NotFoundError(f"study {name}: no trial is complete yet.")

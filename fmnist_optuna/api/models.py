@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmnist_optuna.api.study import Study
-from fmnist_optuna.errors import UsageError
 from fmnist_optuna.export import folder as exporting
 from fmnist_optuna.export.folder import Export
 from fmnist_optuna.export.prediction import ExportedModel
@@ -39,10 +38,8 @@ def export_model(
     Example:
         model = load_exported(export_model(study).folder)
     """
-    if unknown := [name for name in formats if name not in exporting.FORMATS]:
-        raise UsageError(f"formats must be of {', '.join(exporting.FORMATS)}, but has {unknown[0]!r}.")
     return exporting.export_model(
-        study._session, Path(out), trial, tuple(formats), version, None if data_dir is None else Path(data_dir)
+        study._session, Path(out), trial, formats, version, None if data_dir is None else Path(data_dir)
     )
 
 

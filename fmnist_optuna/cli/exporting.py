@@ -11,7 +11,7 @@ from fmnist_optuna.cli.answers import prediction_answer, print_json
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, StudyName, loading_tensorflow, open_session
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.errors import DataError, UsageError
+from fmnist_optuna.errors import DataError
 from fmnist_optuna.settings import prepare_training_environment
 
 group = make_group()
@@ -38,11 +38,9 @@ def export(
     """
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.model_tables import print_export
-    from fmnist_optuna.export.folder import FORMATS, export_model
+    from fmnist_optuna.export.folder import export_model
 
-    formats = tuple(dict.fromkeys(part.strip() for part in format_.split(",")))
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise UsageError(f"--format must be of {', '.join(FORMATS)}, but got {unknown[0]!r}.")
+    formats = [part.strip() for part in format_.split(",")]
     session = open_session(common, study)
     exported = export_model(session, out, trial, formats, version, data_dir)
     if as_json:

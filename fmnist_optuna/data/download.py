@@ -82,7 +82,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"the data folder must be writable, but {folder} is not ({error.strerror}); "
-            "name another with --data-dir DIR, or use --data synthetic"
+            "name another (--data-dir DIR), or use the source synthetic (--data synthetic)"
         ) from error
     try:
         yield
@@ -117,7 +117,7 @@ def _download(folder: Path, missing: Sequence[IdxFile], mirrors: Sequence[str]) 
             raise DataError(
                 f"{file.name}.gz must come from a mirror, but all {len(mirrors)} failed: "
                 + "; ".join(f"{mirror} ({causes[mirror]})" for mirror in mirrors)
-                + "; name a folder that has the files with --data-dir DIR, or use --data synthetic"
+                + "; name a folder that has the files (--data-dir DIR), or use the source synthetic (--data synthetic)"
             )
 
 
@@ -140,8 +140,7 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise DataError(
-            f"{path} must be writable, but {error.strerror}; free space there, or name another folder "
-            "with --data-dir DIR"
+            f"{path} must be writable, but {error.strerror}; free space there, or name another folder (--data-dir DIR)"
         ) from error
 
 

@@ -98,7 +98,7 @@ def _home() -> Path:
     except RuntimeError as error:  # a container that runs under a user id without an entry
         raise DataError(
             "the user's cache needs a home folder, but this user has none; set XDG_CACHE_HOME and KERAS_HOME, "
-            "or name the folder with --data-dir DIR"
+            "or name the folder (--data-dir DIR)"
         ) from error
 
 
@@ -124,7 +124,7 @@ def find_data_dir(data_dir: Path | None = None) -> Path | None:
     if not data_dir.exists():
         raise DataError(f"the data folder must exist, but {data_dir} does not; {fetch_command}")
     if not data_dir.is_dir():
-        raise DataError(f"the data folder must be a folder, but {data_dir} is a file; name another with --data-dir DIR")
+        raise DataError(f"the data folder must be a folder, but {data_dir} is a file; name another (--data-dir DIR)")
     missing = missing_files(data_dir)
     if missing:
         names = ", ".join(f"{file.name}.gz" for file in missing)

@@ -95,7 +95,8 @@ def load_splits(
         raise MismatchError(
             f"the data must have the fingerprint {expected_fingerprint} that the study was created with, but "
             f"{source} (n_validation={n_validation}, split_seed={split_seed}) from {data_dir or 'the cache'} has "
-            f"{splits.fingerprint}; name the original files with --data-dir DIR, or start a study of another name"
+            f"{splits.fingerprint}; name the folder of the original files (--data-dir DIR), or start a study "
+            "of another name"
         )
     return splits
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fmnist_optuna.arguments import check_count
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
@@ -85,22 +86,31 @@ def export_model(
 
     Raises:
         NotFoundError: No such trial, or none is complete.
-        UsageError: The trial is not COMPLETE, or the version exists.
+        UsageError: The trial is not COMPLETE, there is no such format, or the version exists or is no version.
         MismatchError: The weights are missing or altered, or the model gives other answers than the recorded ones.
         DataError: The data is not there.
         StorageError: `out` cannot be written, or is full.
     """
-    name = session.record.name
+    name, chosen = session.record.name, _choose_formats(formats)
+    check_count("version", version, 1)
     if session.record.is_confirmation:
-        raise UsageError(f"STUDY must be a study of a grid, but {name} is a confirmation; export what it chose.")
+        raise UsageError(f"The study must be one of a grid, but {name} is a confirmation; export what it chose.")
     attempt = _choose_attempt(session, trial)
     target = out / name / str(version or _next_version(out / name))
     if target.exists():
-        raise UsageError(f"--version must be new, but {target} exists; leave it out for the next one.")
+        raise UsageError(f"version (--version) must be new, but {target} exists; leave it out for the next one.")
     opening = open_weights(session, attempt, data_dir, purpose="export")
     with explained_by_code(session, attempt), _writing_to(target), whole_folder(target) as folder:
-        facts, manifest = _write(session, attempt, opening, folder, formats, data_dir)
+        facts, manifest = _write(session, attempt, opening, folder, chosen, data_dir)
     return Export(target, facts, manifest)
+
+
+def _choose_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Each format once; a text alone is one of them."""
+    formats = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+    if unknown := [name for name in formats or ("",) if name not in FORMATS]:
+        raise UsageError(f"formats (--format) must be of {', '.join(FORMATS)}, but got {unknown[0] or 'none'!r}.")
+    return formats
 
 
 def _choose_attempt(session: Session, trial: int | None) -> Attempt:
@@ -108,7 +118,7 @@ def _choose_attempt(session: Session, trial: int | None) -> Attempt:
         return winning_attempt(session, find_confirmation(session))
     attempt = finished_attempt(session, trial)
     if attempt.state is not State.COMPLETE:
-        raise UsageError(f"--trial must be COMPLETE, but trial {trial} was pruned and kept no weights.")
+        raise UsageError(f"trial (--trial) must be COMPLETE, but trial {trial} was pruned and kept no weights.")
     return attempt
 
 
@@ -123,13 +133,13 @@ def _next_version(folder: Path) -> int:
 
 
 def _write(
-    session: Session, attempt: Attempt, opening: Opening, folder: Path, formats: Sequence[str], data_dir: Path | None
+    session: Session, attempt: Attempt, opening: Opening, folder: Path, formats: tuple[str, ...], data_dir: Path | None
 ) -> tuple[Facts, dict[str, Json]]:
     """Everything into a folder; returns what the export is, and the content of its manifest."""
     record, confirmation = session.record, find_confirmation(session)
     stored = find_weights(session, attempt)
     ends_in_logits = Call(
-        _write_models, record.spec, record.info, stored, folder, tuple(formats), doing="writing the model"
+        _write_models, record.spec, record.info, stored, folder, formats, doing="writing the model"
     ).result()
     is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
     facts = Facts(
@@ -139,7 +149,7 @@ def _write(
         confirmation=confirmation if is_confirmed else None,
         n_cells=session.history.counts().total,
         weights_sha256=opening.weights_sha256,
-        formats=tuple(formats),
+        formats=formats,
         ends_in_logits=ends_in_logits,
         parity=_check_parity(session, opening, folder, data_dir) if "savedmodel" in formats else None,
     )
@@ -193,12 +203,12 @@ def _writing_to(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UsageError(f"--version must be new, but {target} was written meanwhile.") from error
+            raise UsageError(f"version (--version) must be new, but {target} was written meanwhile.") from error
         raise _unwritable(target, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"--out must be a folder that can be written, but {path}: {reason_of(error)}.")
+    return StorageError(f"out (--out) must be a folder that can be written, but {path}: {reason_of(error)}.")
 
 
 def _sha256(path: Path) -> str:

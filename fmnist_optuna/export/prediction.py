@@ -72,7 +72,7 @@ def predict(model: Path, files: Sequence[Path]) -> Prediction:
     info = exported.info or exported.load().info
     if info is None:
         raise DataError(
-            "MODEL_DIR must hold the manifest.json that `fmnist-optuna export` wrote, which says how a picture becomes "
+            "The model must hold the manifest.json that `fmnist-optuna export` wrote, which says how a picture becomes "
             f"what the model takes, but {exported.folder} has none."
         )
     pictures: list[Picture] = []
@@ -99,7 +99,7 @@ def find_model(folder: Path) -> Path:
         if (candidate / "saved_model.pb").is_file():
             return candidate
     there = "has no saved_model.pb" if folder.is_dir() else "is no folder"
-    raise DataError(f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {folder} {there}.")
+    raise DataError(f"The model must be a folder that `fmnist-optuna export` wrote, but {folder} {there}.")
 
 
 def _read_manifest(folder: Path) -> Mapping[str, Json]:
@@ -211,7 +211,7 @@ class ExportedModel:
 
 
 def _rule(folder: Path) -> str:
-    return f"MODEL_DIR must be a folder that `fmnist-optuna export` wrote, but {folder}"
+    return f"The model must be a folder that `fmnist-optuna export` wrote, but {folder}"
 
 
 def _read_info(manifest: Mapping[str, Json], folder: Path) -> DatasetInfo | None:

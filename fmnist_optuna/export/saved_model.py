@@ -58,8 +58,8 @@ def _check_reload(file: Path, weights_sha256: str) -> None:
     except Exception as error:  # Keras raises whatever a class of the user's provokes
         raise MismatchError(
             f"{KERAS_FILE} must load again in Keras' safe mode, but {type(error).__name__}: {reason_of(error)}; "
-            "register your own classes with keras.saving.register_keras_serializable, or export with "
-            "--format savedmodel."
+            "register your own classes with keras.saving.register_keras_serializable, or export as savedmodel "
+            "(--format savedmodel)."
         ) from error
     if hash_weights(model) != weights_sha256:
         raise MismatchError(f"{KERAS_FILE} must load again with the stored weights, but loads with others.")

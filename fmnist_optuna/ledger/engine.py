@@ -43,7 +43,7 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     try:
         engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else postgres_options()))
     except NoSuchModuleError as error:
-        raise UsageError(f"--storage must name a known driver, but {error}.") from error
+        raise UsageError(f"storage (--storage) must name a known driver, but {error}.") from error
     except ImportError as error:
         raise StorageError("Postgres needs a driver: pip install 'fmnist-optuna[postgres]'.") from error
     if engine.dialect.name == "sqlite":

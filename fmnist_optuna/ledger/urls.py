@@ -29,20 +29,22 @@ def parse_url(storage: str) -> URL:
     try:
         url = make_url(storage)
     except (ArgumentError, ValueError):  # a ValueError repeats what stands for a port, often a piece of a password
-        raise UsageError(f"--storage must be {ALLOWED}, but got {_mask_malformed(storage)!r}.") from None
+        raise UsageError(f"storage (--storage) must be {ALLOWED}, but got {_mask_malformed(storage)!r}.") from None
     backend = url.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
-        raise UsageError(f"--storage must be {ALLOWED}, but got {mask(url)!r}.")
+        raise UsageError(f"storage (--storage) must be {ALLOWED}, but got {mask(url)!r}.")
     if backend == "postgresql" and "@" in f"{url.host}{url.database}":
-        raise UsageError(f"--storage must have @ in a password written as %40, but got {_mask_malformed(storage)!r}.")
+        raise UsageError(
+            f"storage (--storage) must have @ in a password written as %40, but got {_mask_malformed(storage)!r}."
+        )
     if not url.database or url.database == ":memory:":
         raise UsageError(
-            f"--storage must name a database that workers can share, but got {url.drivername!r} without one."
+            f"storage (--storage) must name a database that workers can share, but got {url.drivername!r} without one."
         )
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if rule := _broken_rule(url, storage):
-        raise UsageError(f"--storage must be sqlite:///FILE{rule}, but got {_mask_malformed(storage)!r}.")
+        raise UsageError(f"storage (--storage) must be sqlite:///FILE{rule}, but got {_mask_malformed(storage)!r}.")
     return url.set(drivername="sqlite", database=_expand_home(str(url.database)))
 
 
@@ -75,7 +77,7 @@ def _expand_home(path: str) -> str:
         return path
     expanded = os.path.expanduser(path)  # noqa: PTH111 - which says by its answer that there is no such home
     if not expanded.startswith("/"):
-        raise UsageError(f"--storage must begin its path with a known home folder after ~, but got {path!r}.")
+        raise UsageError(f"storage (--storage) must begin its path with a known home folder after ~, but got {path!r}.")
     return expanded
 
 

@@ -119,7 +119,7 @@ def finished_attempt(session: Session, number: int) -> Attempt:
     cell = session.history.finished_by(number)
     if cell is None:
         raise UsageError(
-            f"TRIAL must be COMPLETE or PRUNED, but trial {number} of study {session.record.name} is "
+            f"The trial must be COMPLETE or PRUNED, but trial {number} of study {session.record.name} is "
             f"{find_attempt(session, number).state.optuna_name}."
         )
     return result_of(session, cell)

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fmnist_optuna.arguments import check_count, check_limit
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
 from fmnist_optuna.work.limits import Limits
@@ -18,13 +19,16 @@ class RunOptions:
         n_workers: Workers at once, >= 1.
         data_dir: The only folder to look for the IDX files in, or None for the search order.
         mirrors: Further base URLs to download from.
-        timeout_seconds: After this the study is stopped and can be resumed; None for no limit.
+        timeout_seconds: > 0; after this the study is stopped and can be resumed; None for no limit.
         limits: Of each attempt.
         log_folder: One log a worker; by default `logs` beside the artifacts.
         log_format: Of the workers' logs: "text" or "json".
         log_level: Of the records in the workers' logs.
         accepts_code: Whether the study goes on with the user's code as it is now, even if it differs from the study's.
         dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
+
+    Raises:
+        UsageError: A number is out of its range.
     """
 
     storage: StorageOptions = field(default_factory=StorageOptions)
@@ -38,3 +42,7 @@ class RunOptions:
     log_level: int = logging.INFO
     accepts_code: bool = False
     dashboard_port: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("n_workers", self.n_workers, 1)
+        check_limit("timeout_seconds", self.timeout_seconds)

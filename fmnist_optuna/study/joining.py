@@ -83,7 +83,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     if study.get_trials(deepcopy=False) and find_study_or_none(storage, spec.name) is None:
         raise JoinRefusedError(
             f"study {spec.name}: must be one that fmnist-optuna made, but another program did; "
-            "choose another name with --name."
+            "choose another name (--name NEW)."
         )
     return study_id_of(study)
 

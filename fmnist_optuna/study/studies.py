@@ -46,7 +46,7 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
     if len(candidates) == 1:
         return find_study(storage, candidates[0].name)  # which says what is wrong with it
     names = ", ".join(study.name if study in readable else f"{study.name} (unreadable)" for study in candidates)
-    raise UsageError(f"STUDY must be named, as there are several in {storage.name}: {names}.")
+    raise UsageError(f"The study must be named, as there are several in {storage.name}: {names}.")
 
 
 def find_confirmation_study(storage: Storage, record: StudyRecord) -> StudyRecord | None:

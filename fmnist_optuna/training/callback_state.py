@@ -55,7 +55,8 @@ def _write_attributes(callback: keras.callbacks.Callback, writer: StateWriter) -
         except NotKeptError as error:
             raise SpecError(
                 "training.callbacks must keep what can be stored, so that a training may be paused and go on, but "
-                f"{name} of {type(callback).__name__} holds {error}; use --pruner median, which pauses none."
+                f"{name} of {type(callback).__name__} holds {error}; use the pruner median "
+                "(--pruner median), which pauses none."
             ) from error
     return attributes
 

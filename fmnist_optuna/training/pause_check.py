@@ -20,7 +20,7 @@ from fmnist_optuna.user_modules.functions import as_spec_error
 from fmnist_optuna.wording import format_params
 
 N_EPOCHS = 2  # the pause is after the first
-REMEDY = "use --pruner median, which pauses none"
+REMEDY = "use the pruner median (--pruner median), which pauses none"
 
 
 def check_pause(code: UserCode, params: Params, seed: int, data: ResidentData) -> None:

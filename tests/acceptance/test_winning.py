@@ -303,15 +303,19 @@ def test_delete_takes_the_confirmation_with_it(won: Won, tmp_path: Path) -> None
 
 
 REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "version exists": (("export", "--version", "1"), 2, "--version must be new"),
-    "unknown format": (("export", "--format", "onnx"), 2, "--format must be of savedmodel, keras, but got 'onnx'"),
+    "version exists": (("export", "--version", "1"), 2, "version (--version) must be new"),
+    "unknown format": (
+        ("export", "--format", "onnx"),
+        2,
+        "formats (--format) must be of savedmodel, keras, but got 'onnx'",
+    ),
     "unknown trial": (("export", "--trial", "99"), 3, "there is no trial 99"),
     "export of a confirmation": (("export", "smoke/confirm"), 2, "is a confirmation"),
     "confirm of a confirmation": (("confirm", "smoke/confirm"), 2, "is itself a confirmation"),
     "run of a confirmation": (("run", "--name", "smoke/confirm"), 2, "name must be letters"),
     "one seed": (("confirm", "--seeds", "1"), 2, "--seeds"),
-    "out is a file": (("export", "--out", "smoke.toml"), 5, "--out must be a folder that can be written"),
-    "no full disk device": (("export", "--out", "/proc/models"), 5, "--out must be a folder that can be written"),
+    "out is a file": (("export", "--out", "smoke.toml"), 5, "out (--out) must be a folder that can be written"),
+    "no full disk device": (("export", "--out", "/proc/models"), 5, "out (--out) must be a folder that can be written"),
     "reproduce nothing": (("reproduce", "99"), 3, "there is no trial 99"),
     "no model": (("predict", "studies", "none.png"), 4, "has no saved_model.pb"),
     "no folder": (("predict", "nowhere", "none.png"), 4, "is no folder"),

@@ -221,7 +221,7 @@ def test_what_cannot_be_stored_is_refused(make: Any, what: str, data: ResidentDa
         save_checkpoint(tmp_path / "checkpoint", training, IDENTITY, tmp_path / "folder")
     assert str(error.value) == (
         "training.callbacks must keep what can be stored, so that a training may be paused and go on, but held of "
-        f"Holder holds {what}; use --pruner median, which pauses none."
+        f"Holder holds {what}; use the pruner median (--pruner median), which pauses none."
     )
     assert not (tmp_path / "checkpoint").exists()
 

@@ -298,11 +298,15 @@ def test_memory_is_not_used_when_others_went_on(dense: UserCode, data: ResidentD
     [
         ("noise", (), "is another then; draw random numbers by keras.random"),
         pytest.param("good", ("module",), "is another then", marks=pytest.mark.more),
-        ("good", ("opens",), "but file of Opens holds a TextIOWrapper; use --pruner median, which pauses none."),
+        (
+            "good",
+            ("opens",),
+            "but file of Opens holds a TextIOWrapper; use the pruner median (--pruner median), which pauses none.",
+        ),
         pytest.param(
             "good",
             ("later",),
-            "but its checkpoint is of other callbacks; use --pruner median, which pauses none.",
+            "but its checkpoint is of other callbacks; use the pruner median (--pruner median), which pauses none.",
             marks=pytest.mark.more,
         ),
     ],
@@ -330,7 +334,7 @@ def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
     code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["noise"]), FASHION_MNIST)
     code.bind()
     rehearse(code, *few_garments())
-    with pytest.raises(SpecError, match="use --pruner median, which pauses none"):
+    with pytest.raises(SpecError, match=r"use the pruner median \(--pruner median\), which pauses none"):
         rehearse(code, *few_garments(), pauses=True)
 
 

@@ -53,7 +53,7 @@ PASSWORD = "s3cret"
 )
 def test_a_url_that_workers_cannot_share_is_a_usage_error(url: str) -> None:
     """Not a URL, another database, an in-memory SQLite, no database; and the password stays out of it."""
-    with pytest.raises(UsageError, match=r"--storage must") as error:
+    with pytest.raises(UsageError, match=r"^storage \(--storage\) must") as error:
         parse_url(url)
     assert PASSWORD not in str(error.value)
 

@@ -196,7 +196,7 @@ def test_without_a_name_several_studies_are_listed(storage: Storage) -> None:
     """The person chooses; nothing is guessed."""
     for name in ("one", "two"):
         create_study(storage, make_spec(name=name))
-    with pytest.raises(UsageError, match=r"STUDY must be named, as there are several in .*: one, two\."):
+    with pytest.raises(UsageError, match=r"The study must be named, as there are several in .*: one, two\."):
         find_study(storage, None)
 
 

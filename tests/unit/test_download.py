@@ -109,7 +109,7 @@ def test_all_mirrors_failing_names_each_cause(tmp_path: Path, closed_url: str) -
     assert f"all 3 failed: {closed_url} ([Errno " in text
     assert "Connection refused)" in text
     assert f"{broken.url} (503 Service Unavailable); {lacking.url} (404 Not Found)" in text
-    assert text.endswith("--data-dir DIR, or use --data synthetic")
+    assert text.endswith("(--data-dir DIR), or use the source synthetic (--data synthetic)")
     assert "\n" not in text
 
 

@@ -21,7 +21,7 @@ PACKAGE = Path(fmnist_optuna.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "json_value", "origins", "__init__"),
     ("log",),
-    ("settings", "wording", "durable"),
+    ("settings", "wording", "durable", "arguments"),
     ("processes",),
     ("search",),
     ("spec",),

@@ -66,7 +66,7 @@ def test_a_file_is_taken_by_its_path(url: str, path: str, monkeypatch: pytest.Mo
 )
 def test_a_url_with_another_meaning_is_refused(url: str, rule: str) -> None:
     """In one line that says what it must be."""
-    with pytest.raises(UsageError, match=r"^--storage must ") as refused:
+    with pytest.raises(UsageError, match=r"^storage \(--storage\) must ") as refused:
         parse_url(url)
     assert rule in str(refused.value)
     assert "\n" not in str(refused.value)
