@@ -7,6 +7,8 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -138,20 +140,32 @@ with run_study("my_study.toml", n_workers=4, observer=ProgressBar()) as study:
 
 Training needs processes of its own: a script that runs a study needs no `if __name__ == "__main__":` for it, and the
 study's model must be in a module that can be imported, not in a cell of a notebook.
+
+All names below are imported from `fmnist_optuna`: first what a program calls and gives, then what it gets, at last what
+is raised. An error that a function may raise is one of its list, or derived from one.
 """
+PROPERTIES = (property, cached_property)
 MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
-API_ORDER = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
-             "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo", "FmnistOptunaError")  # fmt: skip
+ARRAY = re.compile(r"numpy\.ndarray\[(?:[^][]|\[(?:[^][]|\[[^][]*\])*\])*\]")  # each numpy writes its shape otherwise
+API_GIVEN = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
+             "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo")  # fmt: skip
+API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Winner", "Evaluation", "ClassResult", "Verification",
+                "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "Export", "ExportedModel")  # fmt: skip
+API_ERRORS = ("FmnistOptunaError", "UsageError", "SpecError", "JoinRefusedError", "NotFoundError", "DataError",
+              "StorageError", "UnreadableStudyError", "MismatchError", "StoppedError", "WorkerFailedError")  # fmt: skip
+# Members of the others are for ourselves, for Optuna and for answers in JSON.
+WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation"}
 
 
 def _api() -> str:
     """Every public name with its signature and docstring."""
     import fmnist_optuna
 
-    if missing := set(fmnist_optuna.__all__) ^ set(API_ORDER):
+    order = (*API_GIVEN, *API_RETURNED, *API_ERRORS)
+    if missing := set(fmnist_optuna.__all__) ^ set(order):
         raise ValueError(f"Every public name must be described, and no other, but {sorted(missing)} differ.")
     lines = [API_HEAD]
-    for name in API_ORDER:
+    for name in order:
         lines += _describe_name(getattr(fmnist_optuna, name), name, "##")
     return "\n".join(lines).rstrip() + "\n"
 
@@ -160,29 +174,45 @@ def _describe_name(thing: Any, name: str, level: str) -> Iterator[str]:
     yield f"{level} {name}\n"
     if inspect.isfunction(thing):
         yield f"```python\n{_signature(thing, name)}\n```\n"
-    yield from _markdown(inspect.getdoc(thing) or "")
-    if inspect.isclass(thing) and thing.__module__.startswith("fmnist_optuna.api."):
+    if isinstance(thing, PROPERTIES):
+        getter = thing.fget if isinstance(thing, property) else thing.func
+        yield f"```python\n{name}: {_result(getter)}\n```\n"
+    text = inspect.getdoc(thing) or ""
+    if name in API_ERRORS and thing.__base__ is not Exception:
+        text = f"A `{thing.__base__.__name__}`. {text}"
+    is_record = name in API_RETURNED and is_dataclass(thing)  # which nobody but us makes
+    yield from _markdown(text.replace("\nArgs:\n", "\nAttributes:\n") if is_record else text)
+    if name in WITH_MEMBERS:
         for method, found in vars(thing).items():
-            if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, property)):
+            if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, PROPERTIES)):
                 yield from _describe_name(found, f"{name}.{method}", "###")
 
 
 def _signature(function: Any, name: str) -> str:
     """A parameter a line where one line is too long."""
     parameters = inspect.signature(function).parameters.values()
-    short = [MODULES.sub("", str(each)) for each in parameters]
+    short = [_shorten(str(each)) for each in parameters]
     if any(each.kind is each.KEYWORD_ONLY for each in parameters):
         short.insert(next(n for n, each in enumerate(parameters) if each.kind is each.KEYWORD_ONLY), "*")
-    result = MODULES.sub("", inspect.formatannotation(inspect.signature(function).return_annotation))
     line = f"{name}({', '.join(short)})"
     if len(line) > COLUMNS:
         line = f"{name}(\n" + "".join(f"    {each},\n" for each in short) + ")"
-    return f"{line} -> {result}"
+    return f"{line} -> {_result(function)}"
+
+
+def _result(function: Any) -> str:
+    """The type of what a function returns."""
+    return _shorten(inspect.formatannotation(inspect.signature(function).return_annotation))
+
+
+def _shorten(annotation: str) -> str:
+    """An annotation without modules, in which an array is just that."""
+    return MODULES.sub("", ARRAY.sub("ndarray", annotation))
 
 
 def _markdown(text: str) -> Iterator[str]:
     """A docstring with its sections as lists, and its examples as code."""
-    prose, *sections = re.split(r"\n(Args|Returns|Raises|Example):\n", f"\n{text}\n")
+    prose, *sections = re.split(r"\n(Args|Attributes|Returns|Raises|Example):\n", f"\n{text}\n")
     yield f"{prose.strip()}\n"
     for title, body in zip(sections[::2], sections[1::2], strict=True):
         content = inspect.cleandoc(f"\n{body}")

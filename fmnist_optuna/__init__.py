@@ -12,20 +12,64 @@ if TYPE_CHECKING:
     from fmnist_optuna.api.study import Study, open_study
     from fmnist_optuna.api.training import confirm_study, run_study
     from fmnist_optuna.bridge.ladder import LadderPruner
+    from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.data.dataset import Dataset, DatasetInfo
-    from fmnist_optuna.errors import FmnistOptunaError
+    from fmnist_optuna.errors import (
+        DataError,
+        FmnistOptunaError,
+        JoinRefusedError,
+        MismatchError,
+        NotFoundError,
+        SpecError,
+        StoppedError,
+        StorageError,
+        UnreadableStudyError,
+        UsageError,
+        WorkerFailedError,
+    )
+    from fmnist_optuna.export.folder import Export
+    from fmnist_optuna.export.prediction import ExportedModel
+    from fmnist_optuna.ledger.records import CellCounts, WorkerRow
+    from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+    from fmnist_optuna.results.evaluation import ClassResult, Evaluation
+    from fmnist_optuna.results.winner import Winner
+    from fmnist_optuna.search.metric import Epoch
     from fmnist_optuna.spec.study_spec import StudySpec
+    from fmnist_optuna.study.verification import Verification
 
 __version__ = "0.1.0"
 __all__ = [
+    "Candidate",
+    "CellCounts",
+    "ClassResult",
+    "Confirmation",
+    "ConfirmedStudy",
+    "DataError",
     "Dataset",
     "DatasetInfo",
+    "Epoch",
+    "Evaluation",
+    "Export",
+    "ExportedModel",
     "FmnistOptunaError",
+    "JoinRefusedError",
     "LadderPruner",
+    "MismatchError",
+    "NotFoundError",
     "Observer",
     "ProgressBar",
+    "Sample",
+    "SpecError",
+    "StoppedError",
+    "StorageError",
     "Study",
     "StudySpec",
+    "UnreadableStudyError",
+    "UsageError",
+    "Verification",
+    "Winner",
+    "WorkerFailedError",
+    "WorkerRow",
     "confirm_study",
     "export_model",
     "load_exported",
@@ -33,14 +77,37 @@ __all__ = [
     "run_study",
 ]
 _MODULES = {
+    "Candidate": "results.confirmation",
+    "CellCounts": "ledger.records",
+    "ClassResult": "results.evaluation",
+    "Confirmation": "results.confirmation",
+    "ConfirmedStudy": "confirming",
+    "DataError": "errors",
     "Dataset": "data.dataset",
     "DatasetInfo": "data.dataset",
+    "Epoch": "search.metric",
+    "Evaluation": "results.evaluation",
+    "Export": "export.folder",
+    "ExportedModel": "export.prediction",
     "FmnistOptunaError": "errors",
+    "JoinRefusedError": "errors",
     "LadderPruner": "bridge.ladder",
+    "MismatchError": "errors",
+    "NotFoundError": "errors",
     "Observer": "api.observer",
     "ProgressBar": "api.observer",
+    "Sample": "results.confirmation",
+    "SpecError": "errors",
+    "StoppedError": "errors",
+    "StorageError": "errors",
     "Study": "api.study",
     "StudySpec": "spec.study_spec",
+    "UnreadableStudyError": "errors",
+    "UsageError": "errors",
+    "Verification": "study.verification",
+    "Winner": "results.winner",
+    "WorkerFailedError": "errors",
+    "WorkerRow": "ledger.records",
     "confirm_study": "api.training",
     "export_model": "api.models",
     "load_exported": "api.models",

@@ -88,11 +88,9 @@ def confirm_study(
         MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
         FmnistOptunaError: Whatever training raises.
     """
-    check_count("n_cells", n_cells, 1)
-    check_count("n_seeds", n_seeds, 2)
-    leaders = _leaders(session, n_cells or session.record.spec.confirm.top)
+    leaders = _leaders(session, n_cells)
     observer = observer or Observer()
-    prepared = _prepare(session, options, leaders, n_seeds or session.record.spec.confirm.seeds)
+    prepared = _prepare(session, options, leaders, n_seeds)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
@@ -124,11 +122,12 @@ def _nothing_to_choose(confirming: Session, options: RunOptions) -> MismatchErro
     )
 
 
-def _leaders(session: Session, n_cells: int) -> list[Cell]:
+def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
+    check_count("n_cells", n_cells, 1)
     name, counts = session.record.name, session.history.counts()
     if session.record.is_confirmation:
         raise UsageError(f"The study must be one of a grid, but {name} is itself a confirmation.")
-    leaders = session.history.leaders(n_cells)
+    leaders = session.history.leaders(n_cells or session.record.spec.confirm.top)
     if not leaders:
         raise NotFoundError(f"study {name}: no trial is complete yet.")
     if not counts.is_over:
@@ -140,8 +139,10 @@ def _leaders(session: Session, n_cells: int) -> list[Cell]:
     return leaders
 
 
-def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_seeds: int) -> PreparedStudy:
+def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_seeds: int | None) -> PreparedStudy:
+    check_count("n_seeds", n_seeds, 2)
     record = session.record
+    n_seeds = n_seeds or record.spec.confirm.seeds
     # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
     points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
     fresh = _check_seeds_in_child(session, leaders, points)  # while we go on

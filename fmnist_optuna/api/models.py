@@ -26,14 +26,18 @@ def export_model(
         study: Open, with a COMPLETE trial.
         out: Folder of all exports; the model goes to `out/STUDY/VERSION`.
         trial: Number of another trial than the winner.
-        formats: "savedmodel" and "keras".
+        formats: "savedmodel", "keras", or both.
         version: >= 1; None for the next.
         data_dir: As `run_study` has it.
 
     Raises:
         NotFoundError: No such trial, or none is complete.
-        UsageError: The trial is not COMPLETE, the version exists, or there is no such format.
+        UsageError: The trial is not COMPLETE, there is no such format, or the version exists or is no version; or the
+            study is a confirmation.
         MismatchError: The weights are missing or altered, or the model gives other answers than the recorded ones.
+        DataError: The data is missing or corrupt.
+        StorageError: The storage cannot be reached, or `out` cannot be written.
+        WorkerFailedError: A process that scores or writes the model dies.
 
     Example:
         model = load_exported(export_model(study).folder)
@@ -50,7 +54,7 @@ def load_exported(folder: str | Path) -> ExportedModel:
         folder: A version, or the folder of several, of which the newest is taken.
 
     Raises:
-        DataError: The folder holds no such model.
+        DataError: The folder holds no such model, or it does not load.
 
     Example:
         model = load_exported("models/fashion-mnist")

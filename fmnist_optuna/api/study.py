@@ -20,6 +20,11 @@ from fmnist_optuna.study.verification import Verification
 class Study:
     """A study of a storage. `run_study` and `open_study` make it; a `with` block closes its connections.
 
+    What reads from the storage or writes to it waits out an outage.
+
+    Raises:
+        StorageError: In each of its methods: the storage stays away, or what it says is damaged.
+
     Example:
         with open_study("fashion-mnist") as study:
             print(study.status().done, study.best().params)
@@ -61,7 +66,8 @@ class Study:
 
         Returns:
             A dictionary for each attempt: trial (its number), cell, state, val_accuracy (0..1 or None), epochs,
-            seconds, attempt (from 1), worker, reason, error, foreign, and a column "params_NAME" for each parameter.
+            seconds, attempt (from 1), worker, reason, error, rung (the epoch at which it is parked or was cut, or
+            None), foreign, and a column "params_NAME" for each parameter.
 
         Example:
             pandas.DataFrame(study.trials()).groupby("params_hidden_size").val_accuracy.max()

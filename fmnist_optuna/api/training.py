@@ -55,9 +55,12 @@ def run_study(
         UsageError: An argument is out of its range.
         DataError: The data is missing or corrupt.
         StorageError: The storage cannot be reached or written.
-        JoinRefusedError: The study exists with another specification, other data or other code.
+        JoinRefusedError: The study exists with another specification or other code.
+        MismatchError: The study exists with other data from the same source, the workers die with every cell that is
+            left, or stored weights are missing or altered.
+        NotFoundError: The study was deleted while it ran.
         StoppedError: The time was over, or somebody stopped the study, before every cell was done.
-        WorkerFailedError: The workers crash again and again.
+        WorkerFailedError: The workers crash again and again, or a process that checks or scores for them dies.
 
     Example:
         grid = {"hidden_size": [64, 128], "dropout_rate": [0.2], "learning_rate": [0.001]}
@@ -100,19 +103,23 @@ def confirm_study(
         n_workers: As `run_study` has it, as all that follow.
 
     Raises:
-        NotFoundError: No trial of the study is complete.
+        NotFoundError: No trial of the study is complete, or the confirmation was deleted while it ran.
         UsageError: The study is not finished, or is itself a confirmation; an argument is out of its range.
         SpecError: The model starts from the same weights whatever the seed.
+        DataError: The data is missing or corrupt.
+        StorageError: The storage cannot be reached or written.
         JoinRefusedError: The model's code is not what the cells were trained with.
-        MismatchError: Seeds failed, so that no cell can be chosen.
+        MismatchError: Seeds failed, so that no cell can be chosen; the data is not that of the study; the workers die
+            with every cell that is left; or stored weights are missing or altered.
+        StoppedError: The time was over, or somebody stopped the confirmation, before every seed was done.
+        WorkerFailedError: The workers crash again and again, or a process that checks or scores for them dies.
 
     Example:
         print(confirm_study(study).confirmation.test)
     """
     session = study._session
     options = _make_options(session.storage.options, n_workers, data_dir, timeout_seconds, accepts_code)
-    told = Told(observer or Observer())
-    with telling(told):
+    with telling(told := Told(observer or Observer())):
         return confirming.confirm_study(session, options, n_cells, n_seeds, told)
 
 

@@ -244,7 +244,19 @@ class Attempt:
 
 @dataclass(frozen=True)
 class CellCounts:
-    """Number of cells by state; complete and pruned add up to done, and some of the pruned ones were cut at a rung."""
+    """Number of cells by state.
+
+    Args:
+        total: All cells; the sum of waiting, running, parked, done and failed.
+        waiting: For a worker.
+        running: That a worker trains.
+        parked: That wait at a rung.
+        done: With a result; the sum of complete and pruned.
+        complete: Trained to the end.
+        pruned: Ended early by the pruner.
+        cut: Of these, at a rung.
+        failed: For good.
+    """
 
     total: int
     waiting: int
@@ -264,7 +276,14 @@ class CellCounts:
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """A worker as it last said it was there."""
+    """A worker as it last said it was there.
+
+    Args:
+        worker_id: Its name, as trials have it.
+        host: Where it runs.
+        pid: Its process there.
+        seconds_since_seen: By the database's clock.
+    """
 
     worker_id: str
     host: str

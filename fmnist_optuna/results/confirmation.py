@@ -26,7 +26,11 @@ MIN_SEEDS = 2  # of which a spread can be told
 
 @dataclass(frozen=True)
 class Sample:
-    """Accuracies (0..1) of one cell over seeds, at least two."""
+    """Accuracies of one cell over seeds.
+
+    Args:
+        values: 0..1; one a seed, at least two.
+    """
 
     values: tuple[float, ...]
 

@@ -24,7 +24,14 @@ Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class on the test images; recall is the share of its images that were found, precision of its answers."""
+    """One class on the test images.
+
+    Args:
+        label: Its name.
+        n_images: Of the test images that show it.
+        recall: Share (0..1) of its images that were found; NaN without images.
+        precision: Share (0..1) of the answers that name it which were right; NaN without such answers.
+    """
 
     label: str
     n_images: int
