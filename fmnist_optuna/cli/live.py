@@ -25,7 +25,7 @@ from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.errors import InterruptedBySignalError, StoppedError
 from fmnist_optuna.ledger.progress import NewResults
 from fmnist_optuna.ledger.records import Cell
-from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.time_left import make_remaining_time
 from fmnist_optuna.running.observer import Observer

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.artifacts.checkpoints import DiskUse
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.ledger.records import Cell, CellCounts
-    from fmnist_optuna.ledger.rungs import DecidedRung
+    from fmnist_optuna.ledger.rung_records import DecidedRung
     from fmnist_optuna.study.climb import Climb, Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fmnist_optuna.ledger.progress import History
 from fmnist_optuna.ledger.records import Cell, CellCounts
-from fmnist_optuna.ledger.rungs import DecidedRung, Rungs
+from fmnist_optuna.ledger.rung_records import DecidedRung
+from fmnist_optuna.ledger.rungs import Rungs
 from fmnist_optuna.ledger.states import UNFINISHED, State
 from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.search.ladder import LadderRule

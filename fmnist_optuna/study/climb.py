@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fmnist_optuna.ledger.rungs import DecidedRung, OpenCells
+from fmnist_optuna.ledger.rung_records import DecidedRung, OpenCells
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.study.session import Session
 

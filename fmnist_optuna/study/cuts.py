@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
-from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.search.cell import make_points
 from fmnist_optuna.search.ladder import LadderRule, Standing, describe_cut, stand_at
 from fmnist_optuna.study.decisions import Decisions, Kind

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import Decision, LadderRule
 from fmnist_optuna.study.measured import Measured

@@ -17,7 +17,7 @@ from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
-from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.search.cell import Params, trial_seed

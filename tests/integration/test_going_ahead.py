@@ -22,7 +22,8 @@ from small_study import (
 )
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.ledger.rungs import CellsAtRung, DecidedRung, Rungs
+from fmnist_optuna.ledger.rung_records import CellsAtRung, DecidedRung
+from fmnist_optuna.ledger.rungs import Rungs
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.ladder import LadderRule

@@ -11,7 +11,7 @@ from fmnist_optuna.cli.study_tables import (
     rungs_table,
 )
 from fmnist_optuna.ledger.records import Attempt, TrialAttributes
-from fmnist_optuna.ledger.rungs import DecidedRung, OpenCells
+from fmnist_optuna.ledger.rung_records import DecidedRung, OpenCells
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.study.attempts import describe_ending, rank_attempt

@@ -8,7 +8,7 @@ import pytest
 from small_study import ladder_curve
 
 from fmnist_optuna.ledger.records import Cell
-from fmnist_optuna.ledger.rungs import DecidedRung
+from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.time_on_rungs import expect_end, expect_epochs, expect_seconds, expect_shares
 from fmnist_optuna.search.ladder import LadderRule, stand_at
