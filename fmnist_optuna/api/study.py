@@ -73,7 +73,7 @@ class Study:
             pandas.DataFrame(study.trials()).groupby("params_hidden_size").val_accuracy.max()
         """
         _, rows = flat_table(list_attempts(self._session))
-        return rows
+        return [dict(row) for row in rows]
 
     def curve(self, trial: int) -> list[Epoch]:
         """What the epochs of a trial measured.

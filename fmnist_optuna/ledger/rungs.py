@@ -256,8 +256,7 @@ class Rungs(StudyPart):
 
 
 def _decided(row: StoredRow) -> DecidedRung:
-    *values, absent = row
-    return DecidedRung(*values, tuple(json.loads(absent)))
+    return DecidedRung(**{**row._asdict(), "absent": tuple(json.loads(row.absent))})
 
 
 _DECIDED = [decisions.c[field.name] for field in fields(DecidedRung)]  # the columns of the record, in its order

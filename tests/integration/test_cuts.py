@@ -238,10 +238,10 @@ def test_a_cut_is_told_while_its_cell_is_trained_again(new_session: Sessions) ->
         climb(session, claim, (value, value))
     assert session.rungs.decide(rule_of(session)) is not None
     first, generation = claims[0].cell_id, session.record.generation
-    claim = session.ledger.claim("worker", generation, [first])
-    assert claim is not None
-    assert claim.trial_id is not None
-    told = explain_cut(session, claim.trial_id)
+    cut = session.ledger.claim("worker", generation, [first])
+    assert cut is not None
+    assert cut.trial_id is not None
+    told = explain_cut(session, cut.trial_id)
     assert told is not None
     assert told.startswith("cut at epoch 2: 50.0 %")
     assert told.endswith("the best had 90.0 %")
