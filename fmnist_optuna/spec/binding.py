@@ -52,11 +52,6 @@ def _check_name(
     spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
 ) -> None:
     architecture = spec.model.architecture
-    if name in OF_TRAINING and name in parameters:
-        raise SpecError(
-            f"study {spec.name}: {place}.{name} must have one meaning, but it would be the training's and that of the "
-            f"parameter {name} of {architecture}; give the parameter another name."
-        )
     if name in (parameters if place == "model" else parameters.keys() | OF_TRAINING):
         return
     accepted = ", ".join(sorted(parameters.keys() | ({BATCH_SIZE} if place == "grid" else set()))) or "none"

@@ -60,11 +60,11 @@ def read_signature(function: Callable[..., object], name: str) -> Signature:
             f"model.architecture must take its parameters by name, but {name} takes {', '.join(nameless)} by position "
             "only; remove the / from its parameters."
         )
-    if shared := sorted(required & OF_TRAINING):
+    if shared := sorted(accepted.keys() & OF_TRAINING):  # one with a default too: it would not follow the training's
         raise SpecError(
-            f"model.architecture must leave {', '.join(shared)} to the training, but {name} asks for it, and it is not "
-            "clear whether a value would be meant for the function, for the training or for both; give the parameter "
-            "another name or a default."
+            f"model.architecture must leave {', '.join(shared)} to the training, but {name} has a parameter of that "
+            "name, and it is not clear whether a value would be meant for the function, for the training or for both; "
+            "give the parameter another name."
         )
     return Signature(
         parameters={key: _declared(parameter.annotation, namespace) for key, parameter in accepted.items()},
