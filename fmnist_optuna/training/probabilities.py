@@ -33,7 +33,10 @@ def gives_logits(model: keras.Model, info: DatasetInfo) -> bool:
 def _last_activation(model: keras.Model) -> str | None:
     """Keras' name of the function that a model ends in; None for a function of the user's, or where none is seen."""
     try:
-        last = model.outputs[0]._keras_history.operation
+        history = model.outputs[0]._keras_history
+        while _changes_no_value(history.operation):
+            history = history.operation._inbound_nodes[history.node_index].input_tensors[0]._keras_history
+        last = history.operation
     except (AttributeError, IndexError, TypeError):  # a subclass, which calls its layers in code
         return None
     if isinstance(last, keras.Model):
@@ -43,6 +46,14 @@ def _last_activation(model: keras.Model) -> str | None:
     name = getattr(last, "__name__", type(last).__name__.lower())  # a function, or the layer or operation Softmax
     is_of_keras = type(last).__module__.startswith("keras.") or getattr(keras.activations, name, None) is last
     return name if is_of_keras and hasattr(keras.activations, name) else None
+
+
+def _changes_no_value(operation: object) -> bool:
+    """Whether an operation gives what it is given, in another type at most: so a model in mixed precision ends."""
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.linear
+    is_cast = type(operation).__name__ == "Cast" and type(operation).__module__.startswith("keras.")  # keras.ops.cast
+    return is_cast or isinstance(operation, keras.layers.Identity)
 
 
 def _takes_logits(loss: object) -> bool | None:

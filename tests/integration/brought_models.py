@@ -33,6 +33,17 @@ def functional(cls: type[keras.Model] = keras.Model, **options: Any) -> keras.Mo
     return model
 
 
+def mixed_precision(**options: Any) -> keras.Model:
+    """The end of the model in Keras' guide to mixed precision: a softmax, and a layer that only sees to float32."""
+    half = keras.DTypePolicy("mixed_bfloat16")
+    image = keras.Input((28, 28), dtype="uint8")
+    hidden = L.Dense(16, "relu", dtype=half)(L.Rescaling(1 / 255)(L.Flatten()(image)))
+    output = L.Activation("softmax", dtype="float32")(L.Dense(10, dtype=half)(hidden))
+    model = keras.Model(image, L.Activation("linear", dtype="float32")(output))
+    model.compile(**{"optimizer": O.SGD(0.05), "loss": LOSS, "metrics": ["accuracy"], **options})
+    return model
+
+
 def image_net(*first: keras.layers.Layer, last: keras.layers.Layer | None = None, **options: Any) -> keras.Model:
     """Layers on (28, 28, 1) images in 0..1, then a dense head."""
     start = [keras.Input((28, 28), dtype="uint8"), L.Rescaling(1 / 255), L.Reshape((28, 28, 1))]

@@ -104,6 +104,7 @@ LAYERS = {
     "mixed-bfloat16": Row(  # of three digits: Adam would make 10 % of a rounding
         lambda: net(L.Dense(8, dtype="mixed_bfloat16"), optimizer=O.SGD(0.05)), tolerance=5e-2
     ),
+    "mixed-bfloat16-guide": Row(own.mixed_precision, tolerance=5e-2),
 }
 LOSSES = {
     "logits": Row(lambda: net(head=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))),

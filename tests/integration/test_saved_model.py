@@ -35,6 +35,8 @@ KINDS = {
     "probabilities": ("keras.layers.Dense(width), keras.layers.Dense(10, activation='softmax')", f"{SPARSE}()"),
 }
 
+IN_FLOAT32 = "keras.layers.Activation('{}', dtype='float32')"
+
 Modules = Callable[[str, str], str]
 
 
@@ -96,6 +98,10 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
         ("Dense(10), keras.layers.Activation(lambda x: keras.ops.softmax(x))", f"{SPARSE}()", False),
         ("Dense(10, 'softmax'), keras.layers.Reshape((10,))", f"{SPARSE}()", False),
         ("Dense(10), keras.layers.Activation('linear', dtype='float32')", f"{SPARSE}(from_logits=True)", True),
+        (f"Dense(10), {IN_FLOAT32.format('softmax')}, {IN_FLOAT32.format('linear')}", f"{SPARSE}()", False),
+        (f"Dense(10, 'softmax'), keras.layers.Identity(), {IN_FLOAT32.format('linear')}", f"{SPARSE}()", False),
+        (f"Dense(10, 'softmax'), {IN_FLOAT32.format('linear')}", f"{SPARSE}(from_logits=True)", None),
+        (f"Dense(10), {IN_FLOAT32.format('linear')}", f"{SPARSE}()", None),
         ("Dense(10)", "functools.partial(keras.losses.sparse_categorical_crossentropy, from_logits=True)", True),
         ("Dense(10, 'softmax')", f"{SPARSE}(from_logits=True)", None),
         ("Dense(10)", "'sparse_categorical_crossentropy'", None),
@@ -121,3 +127,17 @@ def test_a_head_is_read_from_its_model(end: str, loss: str, expected: bool | Non
             gives_logits(model, FASHION_MNIST)
     else:
         assert gives_logits(model, FASHION_MNIST) is expected
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_a_cast_is_no_end_of_a_model(activation: str | None) -> None:
+    """`keras.ops.cast` to float32 changes no reading: what stands before it is the end."""
+    import keras
+
+    from fmnist_optuna.training.probabilities import gives_logits
+
+    image = keras.Input((28, 28))
+    output = keras.layers.Dense(10, activation, dtype="mixed_bfloat16")(keras.layers.Flatten()(image))
+    model = keras.Model(image, keras.ops.cast(output, "float32"))
+    model.compile("adam", lambda labels, answers: 0.0 * answers[:, 0])
+    assert gives_logits(model, FASHION_MNIST) is (activation is None)
