@@ -138,9 +138,8 @@ def _write(
     """Everything into a folder; returns what the export is, and the content of its manifest."""
     record, confirmation = session.record, find_confirmation(session)
     stored = find_weights(session, attempt)
-    ends_in_logits = Call(
-        _write_models, record.spec, record.info, stored, folder, formats, doing="writing the model"
-    ).result()
+    arguments = record.spec, record.info, stored, folder, formats, len(opening.labels)
+    ends_in_logits, batch = Call(_write_models, *arguments, doing="writing the model").result()
     is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
     facts = Facts(
         record=record,
@@ -151,7 +150,7 @@ def _write(
         weights_sha256=opening.weights_sha256,
         formats=formats,
         ends_in_logits=ends_in_logits,
-        parity=_check_parity(session, opening, folder, data_dir) if "savedmodel" in formats else None,
+        parity=_check_parity(session, opening, folder, data_dir, batch) if "savedmodel" in formats else None,
     )
     write_confusion_matrix(folder / PICTURE, facts.evaluation, facts.info)
     write_card(folder / CARD, facts, PICTURE)
@@ -162,20 +161,29 @@ def _write(
 
 
 def _write_models(
-    spec: StudySpec, info: DatasetInfo, stored: StoredWeights, folder: Path, formats: tuple[str, ...]
-) -> bool:
+    spec: StudySpec,
+    info: DatasetInfo,
+    stored: StoredWeights,
+    folder: Path,
+    formats: tuple[str, ...],
+    n_test_images: int,
+) -> tuple[bool, int]:
     from fmnist_optuna.export.saved_model import write_models  # loads TensorFlow
 
-    return write_models(spec, info, stored, folder, formats)
+    return write_models(spec, info, stored, folder, formats, n_test_images)
 
 
-def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None) -> Parity:
-    """Let a fresh process with TensorFlow alone answer for every test image, and compare with what was recorded."""
+def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None, batch: int) -> Parity:
+    """Let a fresh process with TensorFlow alone answer for every test image, and compare with what was recorded.
+
+    Args:
+        batch: Images to answer at once.
+    """
     splits = load_splits_of(session.record, data_dir)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:
         np.savez(arrays, images=splits.test_images, probabilities=opening.probabilities, labels=opening.labels)
-        command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays)]
+        command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays), str(batch)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=GATE_SECONDS, check=False)
     finally:
         arrays.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
-from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
+from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits, trace_probabilities
 from fmnist_optuna.training.weights import hash_weights, load_weights
 from fmnist_optuna.wording import reason_of
 
@@ -19,8 +19,13 @@ KERAS_FILE = "model.keras"
 
 
 def write_models(
-    spec: StudySpec, info: DatasetInfo, stored: StoredWeights, folder: Path, formats: Sequence[str]
-) -> bool:
+    spec: StudySpec,
+    info: DatasetInfo,
+    stored: StoredWeights,
+    folder: Path,
+    formats: Sequence[str],
+    n_test_images: int,
+) -> tuple[bool, int]:
     """Write a model with stored weights into a folder: a SavedModel, a `.keras` file, or both.
 
     The SavedModel's one endpoint is `serve`, also its `serving_default`: `image` (n, *image_shape) to `probabilities`
@@ -28,9 +33,11 @@ def write_models(
 
     Args:
         formats: "savedmodel" and "keras".
+        n_test_images: Of the study's data.
 
     Returns:
-        Whether the `.keras` model ends in logits. A SavedModel always answers with probabilities.
+        Whether the `.keras` model ends in logits (a SavedModel always answers with probabilities), and how many test
+        images are scored at once when the weights are opened.
 
     Raises:
         MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
@@ -49,7 +56,7 @@ def write_models(
         raise StorageError(
             f"{folder.parent} must have room for the model, but {type(error).__name__}: {reason_of(error)}"
         ) from error
-    return has_logits
+    return has_logits, trace_probabilities(model, n_test_images, info)[1]
 
 
 def _check_reload(file: Path, weights_sha256: str) -> None:

@@ -88,6 +88,19 @@ def predict_probabilities(model: keras.Model, images: Images, info: DatasetInfo)
     Args:
         info: What the images are.
     """
+    forward, batch = trace_probabilities(model, len(images), info)
+    parts = [forward(tf.constant(images[begin : begin + batch])) for begin in range(0, len(images), batch)]
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def trace_probabilities(
+    model: keras.Model, n_images: int, info: DatasetInfo
+) -> tuple[Callable[[tf.Tensor], tf.Tensor], int]:
+    """A graph from a batch of images to their probabilities, and the largest batch that so many images go through in.
+
+    Args:
+        info: What the images are.
+    """
     has_logits = gives_logits(model, info)
 
     def trace(batch: int) -> tuple[Callable[[tf.Tensor], tf.Tensor], float]:
@@ -102,6 +115,4 @@ def predict_probabilities(model: keras.Model, images: Images, info: DatasetInfo)
         traced.get_concrete_function(tf.TensorSpec((batch, *info.image_shape), info.dtype))
         return traced, largest[0]
 
-    forward, batch = trace_scoring(len(images), trace)
-    parts = [forward(tf.constant(images[begin : begin + batch])) for begin in range(0, len(images), batch)]
-    return np.concatenate([part.numpy() for part in parts])
+    return trace_scoring(n_images, trace)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ def test_every_model_answers_with_probabilities(
 
     from fmnist_optuna.export.saved_model import write_models
     from fmnist_optuna.training.architecture import build_model, load_architecture
+    from fmnist_optuna.training.batches import SCORING_BATCH
     from fmnist_optuna.training.probabilities import predict_probabilities
     from fmnist_optuna.training.weights import save_weights
 
@@ -63,8 +65,8 @@ def test_every_model_answers_with_probabilities(
     assert np.array_equal(expected.argmax(axis=1), model(images).numpy().argmax(axis=1))
     formats = ("savedmodel",) if "own" in kind else ("savedmodel", "keras")
     stored = StoredWeights(0, PARAMS, 0, tmp_path / "weights", sha256, 0.0, None)
-    has_logits = write_models(spec, FASHION_MNIST, stored, tmp_path / "model", formats)
-    assert has_logits == kind.startswith("logits")
+    written = write_models(spec, FASHION_MNIST, stored, tmp_path / "model", formats, n_test_images=10_000)
+    assert written == (kind.startswith("logits"), SCORING_BATCH)
     serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     answer = serve(image=tf.constant(images))
     assert np.abs(answer["probabilities"].numpy() - expected).max() < 1e-6
@@ -87,7 +89,7 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
     stored = StoredWeights(0, PARAMS, 0, tmp_path / "weights", sha256, 0.0, None)
     (tmp_path / "model").mkdir()
     with pytest.raises(MismatchError, match="register your own classes"):
-        write_models(spec, FASHION_MNIST, stored, tmp_path / "model", ("keras",))
+        write_models(spec, FASHION_MNIST, stored, tmp_path / "model", ("keras",), n_test_images=50)
 
 
 @pytest.mark.parametrize(
@@ -141,3 +143,25 @@ def test_a_cast_is_no_end_of_a_model(activation: str | None) -> None:
     model = keras.Model(image, keras.ops.cast(output, "float32"))
     model.compile("adam", lambda labels, answers: 0.0 * answers[:, 0])
     assert gives_logits(model, FASHION_MNIST) is (activation is None)
+
+
+def test_parity_is_measured_in_the_batches_of_the_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The script answers as many images at once as it is told, then one and three."""
+    import tensorflow as tf
+
+    from fmnist_optuna.export import parity
+
+    sizes = []
+
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        sizes.append(len(image))
+        class_id = tf.argmax(image, axis=-1)
+        return {"probabilities": image, "class_id": class_id, "label": tf.strings.as_string(class_id)}
+
+    loaded = SimpleNamespace(signatures={"serving_default": serve})
+    monkeypatch.setattr(tf.saved_model, "load", lambda folder: loaded)
+    images = np.eye(10, dtype=np.float32)
+    np.savez(tmp_path / "arrays.npz", images=images, probabilities=images, labels=np.arange(10))
+    measured = parity.measure("folder", str(tmp_path / "arrays.npz"), 4)
+    assert sizes == [4, 4, 2, 1, 3]
+    assert (measured["accuracy"], measured["n_other_classes"], measured["n_odd_batches"]) == (1, 0, 0)
