@@ -3,17 +3,28 @@
 Importances and Optuna's search spaces compare trials by the ranges stored with them, so when a grid grows, the trials
 that are there get the new ranges in the transaction of the join. A worker that joined before makes its trial with what
 it has read and looks once more afterwards: it then either sees the new grids, or the join sees its trial.
+
+Optuna takes no trial with a logarithmic range where another trial of the study has a plain one, nor the reverse. So the
+first grid decides, and then the trials that are there, as a study of an earlier version has plain ones. Ranges are
+logarithmic no more once a grid with a zero is accepted.
 """
 
 import json
 from collections.abc import Sequence
 
-from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystemAttributeModel
 from sqlalchemy import Table, select, update
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.bridge.trials import make_distributions
+from fmnist_optuna.bridge.trials import find_logarithmic, make_distributions
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import TOKEN, studies
@@ -43,13 +54,45 @@ def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], t
     if trial_id is not None:
         ours = ours.where(_trials.c.trial_id == trial_id)
     n_changed = 0
-    for name, distribution in make_distributions(grids).items():
+    for name, distribution in _select_ranges(connection, study_id, grids).items():
         if not isinstance(distribution, CategoricalDistribution):
             text = distribution_to_json(distribution)
             is_other = _params.c.trial_id.in_(ours), _params.c.param_name == name, _params.c.distribution_json != text
             changed = connection.execute(update(_params).where(*is_other).values(distribution_json=text))
             n_changed += changed.rowcount
     return n_changed
+
+
+def _select_ranges(connection: Connection, study_id: int, grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
+    """The range of each parameter over these grids, logarithmic where it is with the trials that are there."""
+    first = (
+        select(_params.c.trial_id)
+        .join(_trials, _trials.c.trial_id == _params.c.trial_id)
+        .where(_trials.c.study_id == study_id, _params.c.param_name == next(iter(grids[0])))
+        .order_by(_params.c.trial_id)
+        .limit(1)
+    )
+    query = select(_params.c.param_name, _params.c.distribution_json).where(
+        _params.c.trial_id == first.scalar_subquery()
+    )
+    logarithmic = find_logarithmic(grids[0])
+    for name, text in connection.execute(query):
+        distribution = json_to_distribution(text)
+        is_log = isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log
+        logarithmic = logarithmic | {name} if is_log else logarithmic - {name}
+    return make_distributions(grids, logarithmic)
+
+
+@retrying
+def read_ranges(storage: Storage, study_id: int) -> tuple[list[Grid], dict[str, BaseDistribution]]:
+    """All accepted grids of a study, and what a new trial has as its ranges, in a transaction of their own.
+
+    Raises:
+        KeyError: The study was deleted.
+    """
+    with storage.read() as connection:
+        grids = select_grids(connection, study_id)
+        return grids, _select_ranges(connection, study_id, grids)
 
 
 @retrying

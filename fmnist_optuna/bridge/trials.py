@@ -5,7 +5,8 @@ Every attempt is an ordinary Optuna trial, so stock Optuna and optuna-dashboard 
 
 import functools
 import json
-from collections.abc import Container, Mapping, Sequence
+import math
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -34,6 +35,7 @@ from fmnist_optuna.spec.study_spec import StudySpec
 
 INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
 FLOATS = ("dropout_rate", LEARNING_RATE)
+N_STEPS = 50  # that Optuna's PED-ANOVA cuts a range into
 
 
 class LedgerGridSampler(GridSampler):
@@ -122,27 +124,63 @@ def make_pruner(spec: StudySpec) -> BasePruner:
     )
 
 
-def make_distributions(grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
+def make_distributions(
+    grids: Sequence[Grid], logarithmic: Collection[str] = frozenset()
+) -> dict[str, BaseDistribution]:
     """One distribution a parameter: of numbers the range of all accepted grids; categorical for strings and booleans.
 
-    Importances cut a range into 50 steps, so a range wider than the grids would put all its values into one.
+    Importances cut a range into `N_STEPS`, so a range wider than the grids would put all its values into one.
 
     Args:
         grids: All of the same parameters, at least one; a parameter of strings has the same values in each.
+        logarithmic: Numbers that have a logarithmic range, unless one of them is not positive.
     """
-    return {name: _make_distribution(name, [value for grid in grids for value in grid[name]]) for name in grids[0]}
+    return {
+        name: _make_distribution(name, [value for grid in grids for value in grid[name]], name in logarithmic)
+        for name in grids[0]
+    }
 
 
-def _make_distribution(name: str, values: Sequence[ParamValue]) -> BaseDistribution:
+def _make_distribution(name: str, values: Sequence[ParamValue], is_logarithmic: bool) -> BaseDistribution:
     if all(isinstance(value, bool) for value in values):
         return CategoricalDistribution((False, True))
-    if all(isinstance(value, str) for value in values):
-        return CategoricalDistribution(tuple(dict.fromkeys(values)))
     numbers = [value for value in values if not isinstance(value, str)]
+    if not numbers:
+        return CategoricalDistribution(tuple(dict.fromkeys(values)))
+    low, high, is_log = min(numbers), max(numbers), is_logarithmic and min(numbers) > 0
+    if _has_integers(name, numbers):
+        return IntDistribution(int(low), int(high), log=is_log)
+    return FloatDistribution(float(low), float(high), log=is_log)
+
+
+def _has_integers(name: str, numbers: Sequence[int | float]) -> bool:
+    return name in INTEGERS or (name not in FLOATS and all(isinstance(value, int) for value in numbers))
+
+
+def find_logarithmic(grid: Grid) -> set[str]:
+    """The parameters of a grid of which Optuna's importances tell more values apart by their logarithms."""
+    found = set()
+    for name, values in grid.items():
+        numbers = [value for value in values if not isinstance(value, str | bool)]
+        if numbers and min(numbers) > 0 and (name == LEARNING_RATE or _is_told_apart_by_logarithm(name, numbers)):
+            found.add(name)
+    return found
+
+
+def _is_told_apart_by_logarithm(name: str, numbers: Sequence[int | float]) -> bool:
+    """Whether the values share fewer steps of a logarithmic range; with integers that has fewer steps."""
     low, high = min(numbers), max(numbers)
-    if name in INTEGERS or (name not in FLOATS and all(isinstance(value, int) for value in values)):
-        return IntDistribution(int(low), int(high))
-    return FloatDistribution(float(low), float(high), log=name == LEARNING_RATE)
+    n_steps = n_logarithmic = N_STEPS
+    if _has_integers(name, numbers):
+        n_steps = int(min(N_STEPS, high - low + 1))
+        n_logarithmic = min(N_STEPS, math.ceil(math.log2(high - low + 1)) + 1)
+    return _count_steps([math.log(value) for value in numbers], n_logarithmic) > _count_steps(numbers, n_steps)
+
+
+def _count_steps(values: Sequence[float], n_steps: int) -> int:
+    """Into how many steps values fall when their range is cut into so many."""
+    low, width = min(values), max(values) - min(values)
+    return len({math.ceil((value - low) / width * (n_steps - 1) - 0.5) for value in values}) if width else 1
 
 
 def make_template(

@@ -1,9 +1,9 @@
 """Making the trial of a claim in Optuna, with the ranges of every grid that is accepted by then."""
 
-from fmnist_optuna.bridge.ranges import catch_up, read_grids
-from fmnist_optuna.bridge.trials import make_distributions, make_template, sampler_for
+from fmnist_optuna.bridge.ranges import catch_up, read_ranges
+from fmnist_optuna.bridge.trials import make_template, sampler_for
 from fmnist_optuna.ledger.records import TrialAttributes
-from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.cell import Grid, Params
 from fmnist_optuna.study.session import Session
 
 
@@ -14,9 +14,18 @@ def create_trial(session: Session, cell_id: str, token: str, params: Params, att
         KeyError: The study was deleted.
     """
     study_id = session.record.study_id
-    grids = read_grids(session.storage, study_id)
-    sampler, distributions = sampler_for(params, grids), make_distributions(grids)
-    template = make_template(cell_id, token, params, sampler, distributions, attributes)
-    trial_id: int = session.optuna_storage.create_new_trial(study_id, template_trial=template)
+    try:
+        trial_id, grids = _create(session, cell_id, token, params, attributes)
+    except ValueError:  # a grid was accepted meanwhile with which a range is logarithmic no more
+        trial_id, grids = _create(session, cell_id, token, params, attributes)
     catch_up(session.storage, study_id, trial_id, grids)
     return trial_id
+
+
+def _create(
+    session: Session, cell_id: str, token: str, params: Params, attributes: TrialAttributes
+) -> tuple[int, list[Grid]]:
+    study_id = session.record.study_id
+    grids, ranges = read_ranges(session.storage, study_id)
+    template = make_template(cell_id, token, params, sampler_for(params, grids), ranges, attributes)
+    return session.optuna_storage.create_new_trial(study_id, template_trial=template), grids

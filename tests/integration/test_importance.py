@@ -22,6 +22,7 @@ from small_study import (
 from sqlalchemy import text
 
 from fmnist_optuna.bridge.importance import find_importances
+from fmnist_optuna.bridge.trials import find_logarithmic, make_distributions
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
@@ -156,6 +157,110 @@ def test_a_foreign_trial_keeps_its_range(session: Session) -> None:
     trial_id = session.optuna_storage.create_new_trial(session.record.study_id, template_trial=foreign)
     grow(session.storage)
     assert session.optuna_storage.get_trial(trial_id).distributions == ranges
+
+
+FAR_APART: Grid = {"hidden_size": [4, 8, 1024], "decay": [1e-5, 1e-4, 1e-2], "other": [1e-5, 1e-2]}
+FAR_RANGES = {
+    "hidden_size": IntDistribution(4, 1024, log=True),
+    "decay": FloatDistribution(1e-5, 1e-2, log=True),
+    "other": FloatDistribution(1e-5, 1e-2),  # two values are two steps of a plain range as well
+}
+WITH_ZERO: Grid = {**FAR_APART, "decay": [0.0, 1e-2]}
+RANGES_WITH_ZERO = {**FAR_RANGES, "decay": FloatDistribution(0.0, 1e-2)}
+
+
+@ON_SQLITE
+def test_the_first_grid_decides_whether_a_range_is_logarithmic(storage: Storage) -> None:
+    """As Optuna takes no other kind in the same study; it grows, and is plain for all trials once a value is 0."""
+    finish_everything(open_planted(storage, FAR_APART))
+    assert stored_ranges(storage) == as_stored(FAR_RANGES)
+    finish_everything(open_planted(storage, {**FAR_APART, "hidden_size": [2, 512], "other": [1e-7, 1e-6, 1e-2]}))
+    larger = {"hidden_size": IntDistribution(2, 1024, log=True), "other": FloatDistribution(1e-7, 1e-2)}
+    assert stored_ranges(storage) == as_stored({**FAR_RANGES, **larger})
+    session = open_planted(storage, WITH_ZERO)
+    finish_everything(session)
+    assert stored_ranges(storage) == as_stored({**RANGES_WITH_ZERO, **larger})
+    assert session.history.counts().waiting == 0
+
+
+@ON_SQLITE
+def test_a_study_with_plain_ranges_keeps_them(storage: Storage) -> None:
+    """One of an earlier version goes on, and grows, though its grid would have other ranges now."""
+    session = open_planted(storage, FAR_APART)
+    begin_trial(session, claim_cell(session))
+    plain = {"hidden_size": IntDistribution(4, 1024), "decay": FloatDistribution(1e-5, 1e-2)}
+    set_ranges(storage, plain)
+    finish_everything(session)
+    assert stored_ranges(storage) == as_stored({**FAR_RANGES, **plain})
+    finish_everything(open_planted(storage, {**FAR_APART, "hidden_size": [2, 8, 1024]}))
+    assert stored_ranges(storage) == as_stored({**FAR_RANGES, **plain, "hidden_size": IntDistribution(2, 1024)})
+
+
+@ON_SQLITE
+def test_a_zero_is_accepted_while_a_trial_is_made(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial, made for a logarithmic range that is plain by now, is made once more."""
+    session = open_planted(storage, FAR_APART)
+    begin_trial(session, claim_cell(session))
+    claim, make = claim_cell(session), session.optuna_storage.create_new_trial
+    n_made = 0
+
+    def make_while_it_grows(*args: Any, **kwargs: Any) -> Any:
+        nonlocal n_made
+        n_made += 1
+        if n_made == 1:
+            open_planted(storage, WITH_ZERO)
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(session.optuna_storage, "create_new_trial", make_while_it_grows)
+    begin_trial(session, claim)
+    assert n_made == 2
+    assert len(session.optuna_storage.get_all_trials(session.record.study_id)) == 2
+    assert stored_ranges(storage) == as_stored(RANGES_WITH_ZERO)
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "decay"])
+def test_stock_optuna_tells_values_far_apart_apart(name: str) -> None:
+    """Whichever value decides has over 80 %, which plain ranges do not give each."""
+    grid: Grid = {
+        "hidden_size": [4, 8, 16, 32, 1024],
+        "dropout_rate": [0.2, 0.5],
+        "kind": ["a", "b", "c"],
+        "decay": [1e-5, 1e-4, 1e-3, 1e-2],
+    }
+    shares: dict[bool, list[float]] = {True: [], False: []}
+    for is_logarithmic in shares:
+        ranges = make_distributions([grid], find_logarithmic(grid) if is_logarithmic else ())
+        for number, best in enumerate(grid[name]):
+            study, noise = optuna.create_study(direction="maximize"), random.Random(number)
+            for point in make_points(grid):
+                value = (point.params[name] == best) / 10 + noise.gauss(0, 0.002)
+                params = dict(point.params)
+                study.add_trial(optuna.create_trial(params=params, distributions=ranges, value=value))
+            shares[is_logarithmic].append(optuna.importance.get_param_importances(study)[name])
+    assert min(shares[True]) > 0.8
+    assert min(shares[False]) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("values", "is_logarithmic"),
+    [
+        ([64, 128, 256], False),
+        ([8, 16, 1024], True),
+        ([8, 9, 500, 600, 1024], False),  # by their logarithms 500 and 600 would be one
+        ([0.1, 0.2, 0.5], False),
+        ([0.001, 0.002, 0.5], True),
+        ([0.0, 0.001, 0.5], False),
+        ([-8, 16, 1024], False),
+        ([7], False),
+        ([False, True], False),
+        (["a", "b"], False),
+    ],
+)
+def test_a_range_is_logarithmic_where_that_tells_more_apart(values: list[Any], is_logarithmic: bool) -> None:
+    """Of positive numbers, by the steps into which Optuna cuts their range."""
+    assert find_logarithmic({"units": values, "learning_rate": [0.1]}) == {
+        "learning_rate", *(["units"] if is_logarithmic else [])
+    }  # fmt: skip
 
 
 def made_up(grid: Grid, value: Callable[[Params], float | None]) -> list[Cell]:
