@@ -22,6 +22,7 @@ TENSORFLOW = "tensorflow"
 DASHBOARD_TOKEN_FILE = "FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE"
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{24,200}", re.ASCII)  # what a URL, a header and a cookie take as it is
 MIN_TOKEN_CHARACTERS = 8  # different ones: a key that was held down is no token, random hexadecimal digits are
+HASH_SEED = "PYTHONHASHSEED"  # read by Python when it starts; without one, strings are hashed by chance
 SAFE_PATH, SET_BY_US = "PYTHONSAFEPATH", "fmnist-optuna"  # Python's variable, and its value where we set it
 SERVER_OUTPUT = "FMNIST_OPTUNA_SERVER_OUTPUT"  # set by us: the file that the server of all children writes to
 DEFAULT_LEASE_SECONDS = 60.0  # seconds; long enough for a database restart, short enough to wait for
@@ -123,6 +124,14 @@ def prepare_training_environment(environ: MutableMapping[str, str] = os.environ)
     environ[KERAS_BACKEND] = backend
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
+def set_hash_seed(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let a process that starts with this environment hash strings as all others do, unless the user has set it.
+
+    The order of a set of strings follows their hashes, and a model may be built in that order.
+    """
+    environ[HASH_SEED] = environ.get(HASH_SEED) or "0"
 
 
 def choose_gpu(slot: int, environ: MutableMapping[str, str] = os.environ) -> None:

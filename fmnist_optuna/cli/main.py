@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fmnist_optuna import __version__
-from fmnist_optuna.cli import confirming, data, exporting, managing, reading, running, showing, spec
+from fmnist_optuna.cli import confirming, data, exporting, managing, reading, running, showing, spec, working
 from fmnist_optuna.cli.streams import OutputError, discard_answers, flush_answers, prepare_streams, say
 from fmnist_optuna.log import configure_logging
 from fmnist_optuna.user_modules.search_path import search_in
@@ -46,7 +46,7 @@ def main_options(
     """Search a grid of hyperparameters for a Keras model with many workers, and name one honest winner."""
 
 
-for module in (running, reading, confirming, exporting, showing, managing):
+for module in (running, working, reading, confirming, exporting, showing, managing):
     app.add_typer(module.group)
 app.add_typer(data.group, name="data")
 app.add_typer(spec.group, name="spec")
@@ -54,6 +54,8 @@ app.add_typer(spec.group, name="spec")
 
 def main() -> None:
     """Entry point of the console script."""
+    if sys.argv[1:2] == ["worker"]:  # which trains in this very process
+        working.begin_with_hash_seed()
     gc.set_threshold(COLLECT_AFTER)
     prepare_streams()
     with contextlib.suppress(OSError):  # a current folder that was deleted

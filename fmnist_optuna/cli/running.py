@@ -1,11 +1,8 @@
-"""`run`, `init` and `worker`: what trains."""
+"""`run` and `init`: a study from its file, trained here or by workers elsewhere."""
 
 import gc
 import logging
-import os
 import re
-import shutil
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,22 +23,17 @@ from fmnist_optuna.cli.options import (
     Mirrors,
     Pruner,
     Source,
-    StudyName,
     Workers,
-    loading_tensorflow,
     make_run_options,
-    open_storage_of,
     parse_limit,
     parse_size,
     read_study_file,
     start_server_early,
 )
-from fmnist_optuna.cli.signals import ENDING, caught_signals, handle_signals
+from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, UsageError
+from fmnist_optuna.errors import UsageError
 from fmnist_optuna.processes.cores import usable_cores
-from fmnist_optuna.processes.temporary import use_for_all_temporary_files
-from fmnist_optuna.settings import prepare_training_environment
 from fmnist_optuna.wording import count, format_params
 from fmnist_optuna.work.limits import Limits
 
@@ -49,9 +41,6 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
     from fmnist_optuna.running.study import StudyResult
     from fmnist_optuna.spec.study_spec import StudySpec
-    from fmnist_optuna.study.records import StudyRecord
-    from fmnist_optuna.work.loop import LeaveRequest
-    from fmnist_optuna.work.order import WorkerOrder
 
 EXIT_FAILED_CELLS = 6
 
@@ -204,102 +193,3 @@ def init(
         out.print(f"study {describe_study(session.record)}: {counts}", soft_wrap=True)
         out.print(f"{count(prepared.n_new_cells, 'new cell')}; {prepared.data.reason}", soft_wrap=True)
     say(f"Next: fmnist-optuna worker {session.record.name}   (as many as you like, wherever the storage is reached)")
-
-
-@command(group, "worker", logging.INFO)
-def worker(
-    common: Common,
-    study: StudyName = None,
-    data_dir: DataDir = None,
-    memory_limit: MemoryLimit = None,
-) -> None:
-    """Be one worker of a study until nothing is left; for clusters and other launchers.
-
-    The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
-    """
-    # These load TensorFlow, Optuna and SQLAlchemy.
-    from fmnist_optuna.study.studies import find_study
-
-    prepare_training_environment()
-    temporary = use_for_all_temporary_files()
-    storage = open_storage_of(common)
-    record = find_study(storage, study)
-    leave, caught = _leave_on_signal(temporary)
-    with loading_tensorflow(common):
-        from fmnist_optuna.work.worker import run_worker
-    run_worker(_make_order(common, record, data_dir, memory_limit), leave)
-    _say_how_it_ended(storage, record, caught)
-
-
-def _make_order(
-    common: Common, record: "StudyRecord", data_dir: Path | None, memory_limit: str | None
-) -> "WorkerOrder":
-    """What this process, as one worker of a study, is to do."""
-    # These load hashlib, socket and uuid.
-    import socket
-    import uuid
-
-    from fmnist_optuna.work.order import WorkerOrder
-
-    return WorkerOrder(
-        storage=common.storage,
-        study_name=record.name,
-        worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}-1",
-        generation=record.generation,
-        data_dir=data_dir,
-        memory_limit_bytes=parse_size(memory_limit, "--memory-limit"),
-        log_format=common.log_format,
-    )
-
-
-def _say_how_it_ended(storage: "Storage", record: "StudyRecord", caught: list[int]) -> None:
-    """Say what is left of the study once its worker has ended.
-
-    Args:
-        caught: Numbers of the signals that this process was sent.
-
-    Raises:
-        NotFoundError: The study was deleted meanwhile.
-        InterruptedBySignalError: A signal ended the worker.
-        StoppedError: The worker was told to leave.
-    """
-    # These load SQLAlchemy.
-    from fmnist_optuna.ledger.progress import History
-    from fmnist_optuna.study.studies import find_study_or_none
-
-    if find_study_or_none(storage, record.name) is None:
-        raise NotFoundError(f"study {record.name}: was deleted meanwhile.")
-    counts = History(storage, record.study_id).counts()
-    left = f"study {record.name}: {counts.done} of {counts.total} cells are done."
-    if caught:
-        raise InterruptedBySignalError(f"Stopped by {signal.Signals(caught[0]).name}. {left}", caught[0])
-    if not counts.is_over:
-        raise StoppedError(f"This worker left before all cells were done. {left}")
-    say(f"{left} Next: fmnist-optuna run, which tests the winner, or fmnist-optuna verify {record.name}")
-    if counts.failed:
-        sys.exit(EXIT_FAILED_CELLS)
-
-
-def _leave_on_signal(temporary: Path) -> tuple["LeaveRequest", list[int]]:
-    """Let the first signal ask the worker to leave, and the second end this process at once.
-
-    Args:
-        temporary: The folder of this process's temporary files, which is removed then.
-
-    Returns:
-        The request that the worker heeds, and a list that gets the number of each signal.
-    """
-    from fmnist_optuna.work.loop import LeaveRequest  # loads Optuna and SQLAlchemy
-
-    leave = LeaveRequest()
-    caught: list[int] = []
-
-    def catch(signum: int, _frame: object) -> None:
-        caught.append(signum)
-        leave.set()
-        if len(caught) > 1:
-            shutil.rmtree(temporary, ignore_errors=True)
-            os._exit(128 + signum)
-
-    handle_signals(catch, signal.SIGINT, *ENDING)
-    return leave, caught

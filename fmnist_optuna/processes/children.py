@@ -22,7 +22,7 @@ from typing import Generic, TypeVar, TypeVarTuple
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
 from fmnist_optuna.processes.output import redirect_output
 from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
-from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US, prepare_training_environment
+from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US, prepare_training_environment, set_hash_seed
 from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
 
 # Named, not imported: they load TensorFlow, in the children alone.
@@ -158,6 +158,7 @@ def _training_environment() -> dict[str, str]:
     """
     environment = dict(os.environ)
     prepare_training_environment(environment)
+    set_hash_seed(environment)
     environment["TMPDIR"] = str(temporary_folder())
     environment[SAFE_PATH] = environment.get(SAFE_PATH) or SET_BY_US
     return environment

@@ -14,6 +14,7 @@ FAMILIES = (
     *("TF_CUDNN_", "TF_CUBLAS_", "TF_CUDA_", "TF_ROCM_", "TF_ONEDNN_", "TF_MKL_", "TF_CPU_", "TF_FP16_", "TF_MLIR_"),
     *("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_OVERRIDE_", "TF2_BEHAVIOR"),
     *("XLA_", "ONEDNN_", "DNNL_", "CUDNN_", "CUBLAS_", "NVIDIA_TF32_"),
+    "PYTHONHASHSEED",  # the order of a set of strings, in which a model may be built
 )
 HARMLESS = (  # memory, logs and places
     *("TF_FORCE_GPU_ALLOW_GROWTH", "TF_CUDA_PATHS", "TF_CUDA_VERSION", "XLA_PYTHON_CLIENT_"),

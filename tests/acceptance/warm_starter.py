@@ -18,7 +18,7 @@ from typing import IO, Any
 import psutil
 from warm_children import fork_forkserver
 
-from fmnist_optuna.settings import SAFE_PATH, SET_BY_US, prepare_training_environment
+from fmnist_optuna.settings import HASH_SEED, SAFE_PATH, SET_BY_US, prepare_training_environment, set_hash_seed
 
 WARM = Path(__file__).with_name("warm.py")
 WARM_CHILDREN = Path(__file__).with_name("warm_children.py")
@@ -38,6 +38,7 @@ def clean_environment(folder: Path) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(REMOVED) and not k.lower().endswith("_proxy")}
     return {
         **clean,
+        HASH_SEED: "0",  # else `worker` would begin anew with it, cold
         "COLUMNS": "80",
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
@@ -56,6 +57,7 @@ def environment_of_children() -> dict[str, str]:
     """What every command sets for its children before they import TensorFlow."""
     environment = {SAFE_PATH: SET_BY_US}
     prepare_training_environment(environment)
+    set_hash_seed(environment)
     return environment
 
 

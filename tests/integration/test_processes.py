@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -85,6 +86,15 @@ def _end_server() -> None:
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_all_children_hash_strings_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server that they are forked from starts with a fixed seed, which this process does not keep."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    command, environment = [sys.executable, "-c", "print(hash('a'), hash('b'))"], processes._training_environment()
+    answers = [subprocess.run(command, capture_output=True, check=True, env=environment).stdout for _ in range(2)]
+    assert answers[0] == answers[1] != b""
+    assert "PYTHONHASHSEED" not in os.environ
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_optuna.errors import StorageError, UsageError
-from fmnist_optuna.settings import DEFAULT_STORAGE, Settings, choose_gpu, prepare_training_environment
+from fmnist_optuna.settings import DEFAULT_STORAGE, Settings, choose_gpu, prepare_training_environment, set_hash_seed
 
 
 @pytest.mark.parametrize("text", ["soon", "0.9", "86401", "nan", "inf", "-60"])
@@ -79,6 +79,14 @@ def test_what_the_user_set_for_tensorflow_stays() -> None:
     environ = {"TF_CPP_MIN_LOG_LEVEL": "0"}
     prepare_training_environment(environ)
     assert environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+
+
+@pytest.mark.parametrize(("given", "seed"), [({}, "0"), ({"PYTHONHASHSEED": ""}, "0"), ({"PYTHONHASHSEED": "7"}, "7")])
+def test_strings_are_hashed_alike_unless_the_user_says_how(given: dict[str, str], seed: str) -> None:
+    """An empty variable is as none."""
+    environ = dict(given)
+    set_hash_seed(environ)
+    assert environ == {"PYTHONHASHSEED": seed}
 
 
 @pytest.mark.parametrize(("slot", "device"), [(0, "3"), (1, "5"), (2, "3")])
