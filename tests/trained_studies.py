@@ -68,7 +68,9 @@ def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
 def run_worker(session: Session, data: ResidentData, leave: LeaveRequest | None = None) -> WorkerEnd:
     """One worker in this process, until nothing is left."""
     objective = KerasObjective(session, data)
-    return work(session, objective, leave or LeaveRequest(), session.record.generation, in_memory=objective.in_memory)
+    end = work(session, objective, leave or LeaveRequest(), session.record.generation, in_memory=objective.in_memory)
+    objective.let_go()
+    return end
 
 
 def all_trials(session: Session) -> list[FrozenTrial]:

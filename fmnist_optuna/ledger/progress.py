@@ -101,6 +101,15 @@ class History(StudyPart):
         with self.storage.read() as connection:
             return {row.cell_id: row.rung for row in connection.execute(query)}
 
+    @retrying
+    def cut(self, cell_ids: Collection[str]) -> dict[str, int]:
+        """The epochs after which each of some cells was cut, by cell_id; the others are left out."""
+        query = select(cells.c.cell_id, cells.c.cut_at).where(
+            cells.c.study_id == self.study_id, cells.c.cell_id.in_(sorted(cell_ids)), cells.c.cut_at.is_not(None)
+        )
+        with self.storage.read() as connection:
+            return {row.cell_id: row.cut_at for row in connection.execute(query)}
+
     def failed(self) -> list[Cell]:
         """The cells that failed for good, in the order of claims."""
         return self._read_cells(self._select(cells.c.state == State.FAILED).order_by(cells.c.position))

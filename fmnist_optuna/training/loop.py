@@ -175,10 +175,14 @@ class Training:
 
     def finish(self) -> TrainingResult:
         """End the training, once: the weights that are kept are put into the model and scored."""
-        self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
-        self._callbacks.on_train_end(self._logs)
+        self.end()
         is_diverged = not (self.epochs[-1].is_finite and has_finite_weights(self.model))
         return TrainingResult(tuple(self.epochs), self._best.best_epoch, self._validation().accuracy, is_diverged)
+
+    def end(self) -> None:
+        """End the training as `finish` does, once, and score nothing."""
+        self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
+        self._callbacks.on_train_end(self._logs)
 
     def prepare(self) -> None:
         """Bring a fresh training to where one that has run stands, before `put_back`: graphs traced, callbacks begun.

@@ -1,13 +1,19 @@
 """Trainings that wait in memory until they go on: at no cost but their memory, which is bounded."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 
+from fmnist_optuna.errors import is_ctrl_c
+from fmnist_optuna.log import log_event
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import Surroundings, UserCode
+from fmnist_optuna.wording import describe_error
+
+logger = logging.getLogger(__name__)
 
 N_AT_MOST = 16
 BYTES_AT_MOST = 512 * 2**20
@@ -79,6 +85,27 @@ class PausedTrainings:
         """Let a training go, if it is here."""
         if (paused := self._kept.pop(cell_id, None)) is not None:
             paused.cell.close()
+
+    def end(self, n_epochs: Mapping[str, int]) -> None:
+        """End the trainings of cells that were cut, and let them go: their callbacks are told, as `fit` does.
+
+        What a callback raises then is logged: the trial has its result.
+
+        Args:
+            n_epochs: By cell, the epochs after which it was cut. A training with others went on elsewhere.
+        """
+        ended = [each for each, n in n_epochs.items() if each in self._kept and self._kept[each].cell.n_epochs == n]
+        for cell_id in ended:
+            self._code.enter(self._kept[cell_id].surroundings)
+            try:
+                self._kept[cell_id].cell.end()
+            except BaseException as error:  # sys.exit in a callback
+                if is_ctrl_c(error):
+                    raise
+                log_event(logger, logging.WARNING, "not_ended", error, cell=cell_id, error=describe_error(error))
+            self.drop(cell_id)
+        if ended:
+            self._code.end(keep_models=True)  # others are kept here
 
     def drop_idle(self, cell_ids: Iterable[str], n_epochs: Mapping[str, int]) -> None:
         """Let those of some cells go that nobody will take.

@@ -78,6 +78,11 @@ class CellTraining:
         with USER_MODULES.watching():
             return self._training.finish()
 
+    def end(self) -> None:
+        """End a training that was cut: as `finish` does, and nothing is scored."""
+        with USER_MODULES.watching():
+            self._training.end()
+
     def save(self, path: Path, identity: Identity) -> None:
         """Write a checkpoint, whole or not at all.
 

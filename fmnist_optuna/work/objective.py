@@ -80,7 +80,7 @@ class KerasObjective:
     def _train(self, params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         """Go on with a cell where it was paused, or begin it; a cell that pauses again stays in memory."""
         cell_id, storage = running.claim.cell_id, running.ledger.storage
-        self._let_go(cell_id)
+        self.let_go(but=cell_id)
         self._checkpoints.remove_parts(cell_id)
         identity = Identity(cell_id, seed, self._fingerprint, _describe_environment())
         cell = go_on_with_cell(
@@ -105,14 +105,15 @@ class KerasObjective:
             else:
                 cell.close()
 
-    def _let_go(self, cell_id: str) -> None:
-        """Free the memory of trainings that do not go on here: they were cut, or are trained elsewhere.
+    def let_go(self, but: str | None = None) -> None:
+        """End trainings in memory that were cut, and free the memory of those that are trained elsewhere.
 
         Args:
-            cell_id: Of the cell that is trained now.
+            but: The cell that is trained now.
         """
-        others = [each for each in self._paused.cells() if each != cell_id]
+        others = [each for each in self._paused.cells() if each != but]
         if others:
+            self._paused.end(self._history.cut(others))
             self._paused.drop_idle(others, self._history.resting(others))
 
     def _run(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> Outcome | None:

@@ -75,7 +75,9 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
         session = join_with_code(session, order.code)
         objective = KerasObjective(session, load_resident(order, session.record), order.memory_limit_bytes)
-        return work(session, objective, leave, order.generation, order.memory_limit_bytes, objective.in_memory)
+        end = work(session, objective, leave, order.generation, order.memory_limit_bytes, objective.in_memory)
+        objective.let_go()
+        return end
 
 
 def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:

@@ -28,6 +28,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.training import array_file
 from fmnist_optuna.training.cell_training import train_cell
 from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.loop import Training
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import hash_weights
@@ -356,6 +357,23 @@ def test_trainings_that_were_cut_leave_the_memory(
     assert any(racing for racing, _ in kept)
     assert not any(cut for _, cut in kept)
     assert len(kept) > len(SEVERAL["learning_rate"])  # somebody trained after the first decision
+
+
+def test_each_training_that_was_cut_is_ended_once(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the worker that has it in memory, those of the last decision when it ends; the whole ones are finished."""
+    session = open_study(tmp_path, make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
+    end, n_epochs = Training.end, []
+
+    def ended(training: Training) -> None:
+        n_epochs.append(training.n_epochs)
+        end(training)
+
+    monkeypatch.setattr(Training, "end", ended)
+    assert run_worker(session, few_garments) is WorkerEnd.DONE
+    assert any(cell.cut_at for cell in session.history.cells())
+    assert sorted(n_epochs) == sorted(cell.cut_at or MAX_EPOCHS for cell in session.history.cells())
 
 
 REMOVED = {

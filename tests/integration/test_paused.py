@@ -293,6 +293,57 @@ def test_memory_is_not_used_when_others_went_on(dense: UserCode, data: ResidentD
     assert "a" not in paused
 
 
+ENDING = (
+    PLAIN
+    + """
+ends = []
+keras.config.set_dtype_policy("mixed_bfloat16")
+class Ends(keras.callbacks.Callback):
+    def __init__(self, params, folder):
+        super().__init__()
+        self.width, self.file = params["width"], folder / "log"
+    def on_epoch_end(self, epoch, logs=None):
+        ends.append(f"epoch {epoch}")
+    def on_train_end(self, logs=None):
+        with open("ends", "a") as file:
+            policy = keras.config.dtype_policy().name
+            print(self.width, ends, policy, self.file.parent.exists(), sorted(logs), file=file)
+        if self.width == 5:
+            raise SystemExit("no luck")
+def net(width):
+    return compiled(keras.layers.Dense(width, "relu"), head())
+def callbacks(params, folder):
+    return Ends(params, folder)
+"""
+)
+
+
+def test_a_training_that_was_cut_is_ended(
+    make_module: MakeModule, data: ResidentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Once, in its own surroundings, whatever its callback raises; not where it went on elsewhere, or may go on."""
+    monkeypatch.chdir(tmp_path)
+    code = UserCode(make_spec(make_module("users_ends", ENDING), ("callbacks",), width=[4, 5, 6, 7]), FASHION_MNIST)
+    paused, folders = PausedTrainings(code), []
+    for width in (4, 5, 6, 7):
+        cell = begin_cell(code, {"width": width}, width, data, [])
+        cell.run(1)
+        folders.append(cell.folder)
+        paused.keep(str(width), cell)
+        code.end(keep_models=True)
+    for _ in range(2):
+        paused.end({"4": 1, "5": 1, "6": 2, "8": 1})
+    names = ["accuracy", "loss", "val_accuracy", "val_loss"]
+    expected = [f"{width} ['epoch 0'] mixed_bfloat16 True {names}" for width in (4, 5)]
+    assert (tmp_path / "ends").read_text().splitlines() == expected
+    assert paused.cells() == ["6", "7"]
+    assert [folder.exists() for folder in folders] == [False, False, True, True]
+    assert [record.message for record in caplog.records if "no luck" in record.message] != []
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"  # of the module that was imported, not a trial's
+    paused.drop_all()
+
+
 @pytest.mark.parametrize(
     ("kind", "callbacks", "words"),
     [
