@@ -6,9 +6,9 @@ from functools import partial
 
 from fmnist_optuna.api.study import Study
 from fmnist_optuna.data.source import ResolvedData
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.running import observer as running
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_error
 
 
 class Observer:

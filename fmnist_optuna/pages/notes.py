@@ -17,6 +17,7 @@ from optuna.artifacts import get_all_artifact_meta, upload_artifact
 
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.ids import TrialReference
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.export.card import write_confusion_matrix
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
@@ -30,7 +31,7 @@ from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_error, format_interval, format_params, format_percent
+from fmnist_optuna.wording import format_interval, format_params, format_percent
 
 logger = logging.getLogger(__name__)
 

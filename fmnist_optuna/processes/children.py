@@ -19,11 +19,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar, TypeVarTuple
 
+from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
 from fmnist_optuna.processes.output import redirect_output
 from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
 from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US, prepare_training_environment, set_hash_seed
-from fmnist_optuna.wording import describe_error, describe_exit, find_last_words
+from fmnist_optuna.wording import describe_exit
 
 # Named, not imported: they load TensorFlow, in the children alone.
 PRELOADED = ["fmnist_optuna.work.preloaded"]

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 from keras.src import backend
 
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.wording import describe_error
 
 FROM_THE_LOOP = ("loss", "accuracy")
 N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values

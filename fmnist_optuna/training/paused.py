@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import keras
 
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import is_ctrl_c
 from fmnist_optuna.log import log_event
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import Surroundings, UserCode
-from fmnist_optuna.wording import describe_error
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError, is_ctrl_c
 from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.search_path import check_name, describe_places
-from fmnist_optuna.wording import describe_error
 
 
 def load_function(name: str, key: str) -> Callable[..., object]:

@@ -14,6 +14,7 @@ from fmnist_optuna.bridge.artifacts import remove_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
@@ -24,7 +25,6 @@ from fmnist_optuna.search.cell import Params, trial_seed
 from fmnist_optuna.study.kills import read_oom_counter
 from fmnist_optuna.study.new_trial import create_trial
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, differences, read_environment
 from fmnist_optuna.work.running_trial import LostCellError, Renewal, RunningTrial
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from fmnist_optuna.described_errors import find_last_words
 from fmnist_optuna.errors import (
     DataError,
     FmnistOptunaError,
@@ -30,7 +31,7 @@ from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_exit, find_last_words, format_bytes
+from fmnist_optuna.wording import describe_exit, format_bytes
 from fmnist_optuna.work.child import WorkerProcess, run_in_process
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder

@@ -15,12 +15,13 @@ import numpy as np
 from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.sharing import DESCRIPTION, map_splits, write_splits
 from fmnist_optuna.data.split import Splits, split_dataset
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import DataError, MismatchError, StorageError, is_ctrl_c
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.spec.study_spec import DataSpec
 from fmnist_optuna.user_modules.functions import load_function
-from fmnist_optuna.wording import describe_error, reason_of
+from fmnist_optuna.wording import reason_of
 
 KEY = "data.source"
 SEED = 0  # of random numbers that the function draws

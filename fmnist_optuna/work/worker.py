@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from fmnist_optuna.data.sharing import NAMES, map_arrays
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.training.engine import ResidentData, use_one_thread
-from fmnist_optuna.wording import describe_error
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder

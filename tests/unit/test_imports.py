@@ -20,8 +20,8 @@ PACKAGE = Path(fmnist_optuna.__file__).parent
 # The floors from the ground up: a room imports from the floors below its own, never from its own floor or above.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "json_value", "origins", "__init__"),
-    ("log",),
-    ("settings", "wording", "durable", "arguments"),
+    ("log", "wording"),
+    ("settings", "described_errors", "durable", "arguments"),
     ("processes",),
     ("search",),
     ("spec",),

@@ -7,8 +7,9 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError, StatementError
 
+from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.wording import describe_error, describe_exit, find_last_words, reason_of
+from fmnist_optuna.wording import describe_exit, reason_of
 
 HERE = "test_wording.py"
 
