@@ -94,9 +94,7 @@ def confirm_study(
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     is_trained = not prepared.session.history.counts().is_over
     if is_trained:
-        with bound_fields(study=prepared.session.record.name), catching() as caught:
-            given_up = train_cells(prepared, options, observer, caught)
-        _check_none_is_given_up(prepared.session, given_up)
+        _train(prepared, options, observer, catching)
     winner = evaluate_winner(session, prepared.data.data_dir)
     if winner.confirmation is None:
         raise _nothing_to_choose(prepared.session, options)
@@ -106,10 +104,13 @@ def confirm_study(
     return ConfirmedStudy(winner, winner.confirmation, selected)
 
 
-def _check_none_is_given_up(confirming: Session, given_up: Sequence[str]) -> None:
+def _train(prepared: PreparedStudy, options: RunOptions, observer: Observer, catching: Catching) -> None:
+    name = prepared.session.record.name
+    with bound_fields(study=name), catching() as caught:
+        given_up = train_cells(prepared, options, observer, caught)
     if given_up:
         raise MismatchError(
-            f"study {confirming.record.name}: a seed must have a result to be compared, but the workers of some die: "
+            f"study {name}: a seed must have a result to be compared, but the workers of some die: "
             f"{'; '.join(given_up)}; call it again to try them again."
         )
 

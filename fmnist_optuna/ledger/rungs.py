@@ -256,7 +256,8 @@ class Rungs(StudyPart):
 
 
 def _decided(row: StoredRow) -> DecidedRung:
-    return DecidedRung(**{**row._asdict(), "absent": tuple(json.loads(row.absent))})
+    values = dict(zip((column.name for column in _DECIDED), row, strict=True))
+    return DecidedRung(**{**values, "absent": tuple(json.loads(row.absent))})
 
 
 _DECIDED = [decisions.c[field.name] for field in fields(DecidedRung)]  # the columns of the record, in its order
