@@ -1,11 +1,12 @@
 """The Keras objective: builds, trains, reports and stores one cell. The only place where Keras meets Optuna."""
 
+import contextlib
 import hashlib
 import logging
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -151,6 +152,7 @@ class KerasObjective:
         if result.is_diverged or running.ending == "pruned":
             reason: Reason = "diverged" if result.is_diverged else "pruned"
             running.note(TrialAttributes(reason=reason))
+            _store_folder(cell.folder, running)
             return Outcome(State.PRUNED, reason=reason)
         running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=cell.model.count_params()))
         with _make_folder(running.ledger.storage) as folder:
@@ -211,10 +213,23 @@ def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) ->
     """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
     storage = running.ledger.storage
     running.note(TrialAttributes(weights_sha256=_save_weights(storage, model, file)))
-    try:
+    with _lost_with_its_trial():
         store_weights(storage, running.trial, file)
+    _store_folder(kept, running)
+
+
+def _store_folder(kept: Path, running: RunningTrial) -> None:
+    """Make what callbacks wrote durable, where it is small."""
+    with _lost_with_its_trial():
         if is_small(kept, "folder_not_kept"):
-            store_folder(storage, running.trial, kept)
+            store_folder(running.ledger.storage, running.trial, kept)
+
+
+@contextlib.contextmanager
+def _lost_with_its_trial() -> Iterator[None]:
+    """Whoever finished or deleted the trial meanwhile has the cell."""
+    try:
+        yield
     except (UpdateFinishedTrialError, KeyError) as error:
         raise LostCellError from error
 

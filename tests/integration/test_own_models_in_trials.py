@@ -157,6 +157,22 @@ class Write(keras.callbacks.Callback):
 """
 
 
+def test_what_a_diverged_trial_wrote_is_kept(
+    tmp_path: Path, garments: Splits, few_garments: ResidentData, make_module: MakeModule
+) -> None:
+    """It has no weights, but the files that may tell why are there."""
+    make_module("user_writing", WRITING.replace('params["hidden_size"]', "4"))
+    name = make_module("user_fragile", FRAGILE)
+    tables = {"callbacks": ["user_writing:Write"]}
+    spec = make_spec({"factor": [1e30]}, tables, model={"architecture": f"{name}:net"})
+    session = open_study(tmp_path, spec, garments.fingerprint)
+    run_worker(session, few_garments)
+    (trial,) = all_trials(session)
+    assert (trial.state, trial.user_attrs["reason"]) == (TrialState.PRUNED, "diverged")
+    names = [meta.filename for meta in get_all_artifact_meta(trial, storage=session.optuna_storage)]
+    assert sorted(names) == ["folder/deep/0.txt", "folder/trial.weights.h5"]
+
+
 def test_small_folder_of_a_complete_trial_is_kept(
     tmp_path: Path,
     garments: Splits,
