@@ -46,7 +46,7 @@ MEANINGS = {
     "pruner.kappa": "`ladder`: how many times the gain of the last doubling is trusted to come again; more cuts less.",
     "pruner.margin": "`ladder`: how many standard errors of the leader's accuracy may then lack; more cuts less.",
     "pruner.keep": "`ladder`: how many of the best at a rung go on whatever they promise.",
-    "confirm.top": "How many of the best cells `confirm` trains again.",
+    "confirm.top": "How many of the best cells `confirm` trains again; the newest `run` or `init` decides.",
     "confirm.seeds": "With how many fresh seeds each.",
 }
 

@@ -106,7 +106,7 @@ def _seed(
         if code is not None:
             join_code(connection, storage, study_id, spec.name, code)
         store_ranges(connection, study_id, _add_grid(connection, row, spec))
-        _take_over_seconds(connection, row, spec)
+        _take_over(connection, row, spec)
         n_new = ledger.add_cells(connection, ordered)
         record = read_record(connection.execute(select(studies).where(studies.c.study_id == study_id)).one())
     return record, n_new
@@ -162,12 +162,13 @@ def _add_grid(connection: Connection, row: StoredRow, spec: StudySpec) -> list[G
     return grids
 
 
-def _take_over_seconds(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
-    """Let workers that begin from now on write checkpoints as often as this run wants them."""
+def _take_over(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
+    """Let what may differ between runs be that of the newest: how often checkpoints are written, what is confirmed."""
     stored = restore_spec(upgrade_spec(json.loads(row.spec), row.spec_version), "its specification")
     wanted = {"checkpoint_seconds": spec.training.checkpoint_seconds}
-    if stored.training.checkpoint_seconds != spec.training.checkpoint_seconds:
-        new = stored.model_copy(update={"training": stored.training.model_copy(update=wanted)})
+    training = stored.training.model_copy(update=wanted)
+    new = stored.model_copy(update={"training": training, "confirm": spec.confirm})
+    if new != stored:
         values = {"spec_version": SPEC_VERSION, "spec": new.model_dump_json(), "spec_sha256": new.digest}
         connection.execute(update(studies).where(studies.c.study_id == row.study_id).values(values))
 

@@ -244,14 +244,15 @@ def test_a_larger_grid_adds_only_its_new_cells(session: Session) -> None:
 
 
 @ON_SQLITE
-def test_the_newest_run_says_how_often_to_keep_a_training(storage: Storage) -> None:
-    """It changes no number: it is no reason to refuse a run, and workers read it from the study."""
+def test_the_newest_run_says_what_changes_no_number(storage: Storage) -> None:
+    """How often a training is kept, what is confirmed: no reason to refuse a run, and the study has the newest."""
     create_study(storage)
     larger = {**GRID, "hidden_size": [64, 128, 256]}
     create_study(storage, make_spec(larger))
-    made = create_study(storage, make_spec(training={"checkpoint_seconds": 5}))
+    made = create_study(storage, make_spec(training={"checkpoint_seconds": 5}, confirm={"top": 2, "seeds": 9}))
     assert find_study(storage, STUDY) == made
     assert made.spec.training.checkpoint_seconds == 5
+    assert (made.spec.confirm.top, made.spec.confirm.seeds) == (2, 9)
     assert [grid["hidden_size"] for grid in made.grids] == [(64, 128), (64, 128, 256)]
     assert create_study(storage).spec.training.checkpoint_seconds == 60
 
