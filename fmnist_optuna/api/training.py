@@ -56,8 +56,7 @@ def run_study(
         DataError: The data is missing or corrupt.
         StorageError: The storage cannot be reached or written.
         JoinRefusedError: The study exists with another specification or other code.
-        MismatchError: The study exists with other data from the same source, the workers die with every cell that is
-            left, or stored weights are missing or altered.
+        MismatchError: The study exists with other data from the same source, or stored weights are missing or altered.
         NotFoundError: The study was deleted while it ran.
         StoppedError: The time was over, or somebody stopped the study, before every cell was done.
         WorkerFailedError: The workers crash again and again, or a process that checks or scores for them dies.
@@ -109,8 +108,8 @@ def confirm_study(
         DataError: The data is missing or corrupt.
         StorageError: The storage cannot be reached or written.
         JoinRefusedError: The model's code is not what the cells were trained with.
-        MismatchError: Seeds failed, so that no cell can be chosen; the data is not that of the study; the workers die
-            with every cell that is left; or stored weights are missing or altered.
+        MismatchError: Seeds failed, so that no cell can be chosen; the data is not that of the study; workers die of a
+            seed again and again; or stored weights are missing or altered.
         StoppedError: The time was over, or somebody stopped the confirmation, before every seed was done.
         WorkerFailedError: The workers crash again and again, or a process that checks or scores for them dies.
 

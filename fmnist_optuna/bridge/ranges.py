@@ -21,7 +21,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystemAttributeModel
-from sqlalchemy import Table, select, update
+from sqlalchemy import Table, func, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.bridge.trials import find_logarithmic, make_distributions
@@ -64,17 +64,16 @@ def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], t
 
 
 def _select_ranges(connection: Connection, study_id: int, grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
-    """The range of each parameter over these grids, logarithmic where it is with the trials that are there."""
+    """The range of each parameter over these grids, logarithmic where it is with the first trial that has it."""
     first = (
-        select(_params.c.trial_id)
+        select(_params.c.param_name, func.min(_params.c.trial_id).label("trial_id"))
         .join(_trials, _trials.c.trial_id == _params.c.trial_id)
-        .where(_trials.c.study_id == study_id, _params.c.param_name == next(iter(grids[0])))
-        .order_by(_params.c.trial_id)
-        .limit(1)
+        .where(_trials.c.study_id == study_id)
+        .group_by(_params.c.param_name)
+        .subquery()
     )
-    query = select(_params.c.param_name, _params.c.distribution_json).where(
-        _params.c.trial_id == first.scalar_subquery()
-    )
+    is_first = (_params.c.trial_id == first.c.trial_id) & (_params.c.param_name == first.c.param_name)
+    query = select(_params.c.param_name, _params.c.distribution_json).join(first, is_first)
     logarithmic = find_logarithmic(grids[0])
     for name, text in connection.execute(query):
         distribution = json_to_distribution(text)

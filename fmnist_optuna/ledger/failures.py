@@ -19,9 +19,9 @@ WAIT_AGAIN: dict[str, object] = {
 def after_failure(study_id: int, attempt: Attempt) -> dict[str, object]:
     """New values of a cell whose trial failed; the expressions read the row as it was before.
 
-    An attempt that was stopped on purpose counts for nothing, and neither does one that ended as its cell moved to a
-    machine of another kind. A cell that was found to kill its workers fails at
-    once, and so does one whose user code raises the same exception twice.
+    An attempt that was stopped on purpose counts for nothing, and neither does one that ended as its cell came into
+    another environment (processor, versions, settings) or under other code. A cell that was found to kill its workers
+    fails at once, and so does one whose user code raises the same exception twice.
     """
     reason, error = attempt.attributes.reason, attempt.attributes.error
     if reason in ("stopped", "moved"):

@@ -55,10 +55,11 @@ class Rungs(StudyPart):
             field = self._read_field(connection, rung)
             if self._lacks_one(connection, rung, field, given_up):
                 return None
-            racing = connection.execute(select(cells.c.cell_id).where(*self._is_racing())).scalars().all()
-            absent = sorted(cell_id for cell_id in racing if cell_id in given_up and cell_id not in field.standings)
+            absent = self._racing(connection) & set(given_up) - field.standings.keys()
             decision = rule.decide(field.standings, field.finished_scores)
-            return self._apply(connection, rung, decision, self._parked(connection, rung), absent)
+            # On Postgres a cell that was given up may have been parked since the values were read: it is decided alone.
+            parked = [cell_id for cell_id in self._parked(connection, rung) if cell_id in field.standings]
+            return self._apply(connection, rung, decision, parked, sorted(absent))
 
     @retrying
     def let_on_ahead(self, rule: LadderRule) -> DecidedRung | None:
@@ -157,9 +158,9 @@ class Rungs(StudyPart):
             if self._count_below(connection, rung) >= rule.keep:
                 return None  # and at each higher rung there are more
             # Read first: on Postgres one may come to the rung meanwhile, and then counts as one that is still to come.
-            racing = connection.execute(select(cells.c.cell_id).where(*self._is_racing())).scalars().all()
+            racing = self._racing(connection)
             field = self._read_field(connection, rung)
-            n_to_come = sum(cell_id not in field.standings for cell_id in racing)
+            n_to_come = len(racing - field.standings.keys())
             decision = rule.decide_ahead(field.standings, field.finished_scores, n_to_come)
             kept = {cell_id for cell_id, standing in field.standings.items() if decision.keeps(standing)}
             if ahead := [cell_id for cell_id in self._parked(connection, rung) if cell_id in kept]:
@@ -171,6 +172,10 @@ class Rungs(StudyPart):
         stand = select(cells.c.rung, cells.c.state, func.count()).where(cells.c.study_id == self.study_id)
         rows = connection.execute(stand.group_by(cells.c.rung, cells.c.state).order_by(cells.c.rung, cells.c.state))
         return [tuple(row) for row in rows]
+
+    def _racing(self, connection: Connection) -> set[str]:
+        """The cells that have no result and were not cut."""
+        return set(connection.execute(select(cells.c.cell_id).where(*self._is_racing())).scalars())
 
     def _is_racing(self) -> tuple[ColumnElement[bool], ...]:
         """Of a cell: it has no result, and was not cut."""
@@ -192,8 +197,7 @@ class Rungs(StudyPart):
             cells.c.state.in_((State.WAITING, State.RUNNING)),
             cells.c.rung >= rung,
         )
-        missing = (cell_id for cell_id in connection.execute(beyond).scalars() if cell_id not in field.standings)
-        return any(cell_id not in given_up for cell_id in missing)
+        return bool(set(connection.execute(beyond).scalars()) - field.standings.keys() - set(given_up))
 
     def _parked(self, connection: Connection, rung: int) -> list[str]:
         """The cells that are parked at a rung."""

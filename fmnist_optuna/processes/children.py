@@ -23,6 +23,7 @@ from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
 from fmnist_optuna.processes.output import redirect_output
 from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
+from fmnist_optuna.processes.tracker import start_tracker
 from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US, prepare_training_environment, set_hash_seed
 from fmnist_optuna.wording import describe_exit
 
@@ -30,7 +31,7 @@ from fmnist_optuna.wording import describe_exit
 PRELOADED = ["fmnist_optuna.work.preloaded"]
 PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
 LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_child"
-SERVER = "server"  # names the file with what the server of all children says
+SERVER, TRACKER = "server", "tracker"  # name the files with what the server of all children says, and its helper
 ENDING_SECONDS = 5.0  # for a process that has closed its pipe to be gone
 STARTING = threading.RLock()  # held while the environment and `__main__` are those of a child that starts
 AFTER_CHILDREN = -10  # multiprocessing waits for children before what has a priority below 0
@@ -58,6 +59,7 @@ def warm_up() -> None:
         with STARTING:
             wanted = {**_training_environment(), SERVER_OUTPUT: str(_output_file(SERVER))}
             if not _is_server_running():
+                start_tracker(_output_file(TRACKER))
                 with _no_main_module(), _environment(wanted):
                     forkserver.ensure_running()
 
@@ -107,9 +109,10 @@ def start(
     Raises:
         WorkerFailedError: The server of all children cannot start, or died.
     """
-    output = _output_file(name)
     context = worker_context() if is_warm else multiprocessing.get_context("spawn")
     is_forked = isinstance(context, ForkServerContext)  # so that its environment is that of the server
+    with STARTING:
+        output = _output_file(name)
     process = context.Process(target=_run, args=(output, target, arguments), name=name)
     try:
         with STARTING:

@@ -4,9 +4,11 @@ import contextlib
 import os
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
+from fmnist_optuna.described_errors import find_last_words
 from fmnist_optuna.ledger.holders import Process
-from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.order import WORKER_FAILED, WorkerOrder
 
 
 @dataclass
@@ -37,3 +39,15 @@ def run_in_process(order: WorkerOrder) -> None:
     from fmnist_optuna.work.worker import run_worker_process  # loads TensorFlow and Optuna
 
     run_worker_process(order)
+
+
+def says_what_broke(log_file: Path | None) -> bool:
+    """Whether a worker's log says what broke it: an exit status alone may be that of the user's own code."""
+    return log_file is not None and log_file.exists() and WORKER_FAILED in log_file.read_text(errors="replace")
+
+
+def quote_log(log_file: Path | None) -> str:
+    """The last words in a worker's log, or what it is instead."""
+    if log_file is None or not log_file.exists():
+        return "(no log)"
+    return find_last_words(log_file.read_text(errors="replace")) or "(empty)"

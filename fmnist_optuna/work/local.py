@@ -17,7 +17,6 @@ from pathlib import Path
 
 import psutil
 
-from fmnist_optuna.described_errors import find_last_words
 from fmnist_optuna.errors import (
     DataError,
     FmnistOptunaError,
@@ -32,9 +31,9 @@ from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_exit, format_bytes
-from fmnist_optuna.work.child import WorkerProcess, run_in_process
+from fmnist_optuna.work.child import WorkerProcess, quote_log, run_in_process, says_what_broke
 from fmnist_optuna.work.limits import Limits
-from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder
+from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
 from fmnist_optuna.work.training_times import TrainingTimes
 
 logger = logging.getLogger(__name__)
@@ -113,12 +112,12 @@ class Supervisor:
         n_climbed = self.session.rungs.n_climbed() if self.session.ladder else 0
         self._note_progress(counts.done + counts.failed + n_climbed)
         if counts.is_over:
-            if not self.given_up:  # their checkpoints may serve another run
+            if self.session.history.is_over():  # a cell that was given up may go on in another run
                 self.session.checkpoints.remove_all()
             return self.session.recovery.sweep() > 0
         if self.session.ledger.generation() != self.order.generation:
             return bool(self._workers)
-        if now >= self._next_start:
+        if now >= self._next_start and self._may_start():
             has_to_decide = counts.parked > 0 and not self._workers  # whoever looks for work decides the rung
             self._fill_slots(n_waiting=counts.waiting or int(has_to_decide))
         return True
@@ -180,11 +179,10 @@ class Supervisor:
             loss = TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
         held = self.session.recovery.requeue_worker(name, loss)
         self.session.presence.leave(name)
-        if exit_code in FATAL_STATUS and (not held or (exit_code == StorageError.exit_status and _says_so(log))):
-            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {_quote_log(log)}")
+        if exit_code in FATAL_STATUS and (not held or (exit_code == StorageError.exit_status and says_what_broke(log))):
+            raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {quote_log(log)}")
         if held:
             self._deaths.update(cell_id for cell_id in held if cell_id not in self.given_up)
-            self._give_up()
             self._back_off_cells(held)
         else:
             self._back_off(log)
@@ -195,22 +193,34 @@ class Supervisor:
         if n_deaths > 1:
             self._next_start = time.monotonic() + _delay(n_deaths)
 
-    def _give_up(self) -> None:
-        """Leave alone, in this run, what killed its workers again and again while nothing else was finished.
+    def _may_start(self) -> bool:
+        """Whether workers may be started: not while one cell kills them again and again beside others.
 
-        It has gone behind all others each time, so whatever waits has been tried as well.
+        These may be the cause, where the memory is enough for one of them alone. Once no other cell is trained any
+        more, the cell is given up: left alone in this run. It has gone behind all others each time, so whatever waits
+        has been tried as well.
         """
-        for cell_id in [cell_id for cell_id, n_deaths in self._deaths.items() if n_deaths >= GIVE_UP_DEATHS]:
-            self.given_up[cell_id] = self._deaths.pop(cell_id)
-            self.order = replace(self.order, given_up=frozenset(self.given_up))
-            log_event(logger, logging.WARNING, "cell_given_up", cell=cell_id, deaths=self.given_up[cell_id])
+        hopeless = {cell_id: n_deaths for cell_id, n_deaths in self._deaths.items() if n_deaths >= GIVE_UP_DEATHS}
+        if not hopeless:
+            return True
+        ours = {worker.order.worker_id for worker in self._workers}
+        held = self.session.ledger.held_cells()
+        if any(cell.worker in ours and cell.cell_id not in hopeless for cell in held):
+            return False
+        for cell_id, n_deaths in hopeless.items():
+            del self._deaths[cell_id]
+            log_event(logger, logging.WARNING, "cell_given_up", cell=cell_id, deaths=n_deaths)
+        self.given_up |= hopeless
+        self.order = replace(self.order, given_up=frozenset(self.given_up))
+        self.stop()  # those that wait would take it; others come in their place, with the new order
+        return True
 
     def _back_off(self, log_file: Path | None) -> None:
         self._n_crashes += 1
         if self._n_crashes > 3 * self.n_workers + 3:
             raise WorkerFailedError(
                 f"Workers must finish cells, but {self._n_crashes} died in a row; the last one's log "
-                f"{log_file} ends: {_quote_log(log_file)}"
+                f"{log_file} ends: {quote_log(log_file)}"
             )
         if self._n_crashes > 1:
             self._next_start = time.monotonic() + _delay(self._n_crashes)
@@ -280,14 +290,3 @@ class Supervisor:
 def _delay(n_times: int) -> float:
     """Seconds to wait before something is tried again that has gone wrong so many times in a row, >= 2."""
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** (n_times - 2), LONGEST_BACKOFF_SECONDS))
-
-
-def _says_so(log_file: Path | None) -> bool:
-    """Whether a worker's log says what broke it: an exit status alone may be that of the user's own code."""
-    return log_file is not None and log_file.exists() and WORKER_FAILED in log_file.read_text(errors="replace")
-
-
-def _quote_log(log_file: Path | None) -> str:
-    if log_file is None or not log_file.exists():
-        return "(no log)"
-    return find_last_words(log_file.read_text(errors="replace")) or "(empty)"

@@ -94,7 +94,7 @@ def work(
         if counts.is_over:
             if session.recovery.sweep() == 0:
                 session.presence.leave(name)
-                if not session.given_up:  # they may go on in another run
+                if session.history.is_over():  # a cell that was given up may go on in another run
                     session.checkpoints.remove_all()  # those of the dead
                 log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
                 return WorkerEnd.DONE

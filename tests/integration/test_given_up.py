@@ -109,6 +109,8 @@ def test_one_lost_beyond_a_rung_is_not_waited_for(session: Session) -> None:
     assert session.recovery.requeue(held, KILLED)
     run_all(giving_up(session, again))
     assert session.history.counts([again.cell_id]).is_over
+    assert {each.absent for each in session.rungs.decided() if each.rung > RUNG} <= {(again.cell_id,)}
+    assert any(each.absent for each in session.rungs.decided())
     run_all(session)
     assert session.history.counts().is_over
 
