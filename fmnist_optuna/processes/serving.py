@@ -11,7 +11,10 @@ from fmnist_optuna.processes.temporary import hold_temporary_folder
 from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US
 
 if file := os.environ.pop(SERVER_OUTPUT, None):  # in the server; its children have files of their own
-    redirect_output(Path(file))
+    try:
+        redirect_output(Path(file))
+    except FileNotFoundError:  # the command that started us has ended, and its folder is gone
+        os._exit(0)
 # A closed terminal and Ctrl-\\ reach the whole group; the process that started us decides what becomes of us.
 for signum in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(signum, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """Cells that go on ahead of their rung's decision, as it cannot cut them any more."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -189,10 +189,10 @@ def test_who_waits_at_a_rung_reads_often_and_writes_seldom(
     leave, n_looks, n_writes = TenSeconds(), 0, 0
     decide, write = Rungs.decide, Storage.write
 
-    def count_and_decide(rungs: Rungs, rule: LadderRule) -> DecidedRung | None:
+    def count_and_decide(rungs: Rungs, rule: LadderRule, given_up: Collection[str]) -> DecidedRung | None:
         nonlocal n_looks
         n_looks += 1
-        return decide(rungs, rule)
+        return decide(rungs, rule, given_up)
 
     def count_and_write(storage: Storage) -> AbstractContextManager[Connection]:
         nonlocal n_writes
