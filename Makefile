@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -98,6 +98,9 @@ bench-peers: $(BENCH_READY) ## 8 cells here and by other tools, 20 minutes; SIZE
 
 bench-floor: $(READY)    ## an epoch of the engine over the kernels in it; ten minutes
 	$(BIN)/python benchmarks/floor.py
+
+bench-options: $(READY)  ## what each option of a training adds to an epoch; fifteen minutes
+	$(BIN)/python benchmarks/options.py
 
 bench-memory: $(READY)   ## what 1 to 16 workers take; five minutes
 	$(BIN)/python benchmarks/memory.py

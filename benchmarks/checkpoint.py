@@ -23,7 +23,7 @@ from tables import print_machine, print_table
 from fmnist_optuna.settings import prepare_training_environment
 
 if TYPE_CHECKING:
-    from fmnist_optuna.training.engine import ResidentData
+    from fmnist_optuna.training.resident_data import ResidentData
     from fmnist_optuna.training.running_cell import CellTraining
     from fmnist_optuna.training.user_code import UserCode
 
@@ -54,7 +54,7 @@ class Bench:
     def of(cls, units: int) -> Bench:
         from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
         from fmnist_optuna.spec.reading import parse_spec
-        from fmnist_optuna.training.engine import ResidentData
+        from fmnist_optuna.training.resident_data import ResidentData
         from fmnist_optuna.training.user_code import UserCode
 
         random = np.random.default_rng(0)

@@ -42,7 +42,8 @@ from fmnist_optuna.settings import DATA
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass, use_one_thread
+from fmnist_optuna.training.engine import TrainingPass, ValidationPass, use_one_thread
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 
 HIDDEN_SIZES = (64, 128, 256, 512, 1024)

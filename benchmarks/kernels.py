@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.batches import SCORING_BATCH
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 
 GROUPS = ("GEMM", "Adam", "random", "gather", "small")
 N_PIXELS = 28 * 28

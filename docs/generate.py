@@ -15,7 +15,7 @@ from typing import Any
 PAGES = Path(__file__).parent
 COLUMNS = 80  # of the help texts
 UNBOUNDED = 2**53  # the largest integer that a database keeps exactly: no bound that a reader meets
-TABLES = ("data", "model", "grid", "training", "pruner", "confirm")
+TABLES = ("data", "model", "grid", "training", "augment", "pruner", "confirm")
 MEANINGS = {
     "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
     "data.source": "Which images: `auto`, `fashion-mnist`, `synthetic`, or a function of your own as "
@@ -25,8 +25,9 @@ MEANINGS = {
     "for each class, and as many fewer than there are; of Fashion-MNIST's 60,000 images 10 to 59,990. Of the 12,000 "
     "drawn garments at most 2,400 are held out, whatever stands here.",
     "data.split_seed": "Seed of that split.",
-    "model.architecture": '`dense`, or a function of your own as `"package.module:function"`. Every further key of '
-    "this table is an argument of the function that is the same for all cells.",
+    "model.architecture": '`dense`, `conv`, `resnet`, or a function of your own as `"package.module:function"` '
+    "([more](own-model.md)). Every further key of this table is an argument of the function that is the same for all "
+    "cells.",
     "training.batch_size": "Images in a batch. It may be a parameter of the grid as well.",
     "training.max_epochs": "Largest number of epochs of a trial.",
     "training.patience": "A trial ends early after this many epochs without a better val_accuracy.",
@@ -35,6 +36,26 @@ MEANINGS = {
     "training.checkpoint_seconds": "After so many seconds, at an epoch's end, a training is kept, so that another "
     "attempt goes on from there. It changes no number, so it may differ between runs: workers that begin later have "
     "that of the newest `run` or `init`.",
+    "training.optimizer": "`compiled` is the one that the architecture compiles; `adam`, or `sgd` with Nesterov's "
+    "momentum, take its place with the learning rate that it was compiled with.",
+    "training.momentum": "Of `sgd`.",
+    "training.schedule": "Of the learning rate over the steps of all `max_epochs`: it stays, falls as a cosine, or "
+    "in a straight line (`one-cycle`).",
+    "training.warmup_epochs": "Epochs, or a part of one, in which the learning rate first rises in a straight line.",
+    "training.learning_rate_floor": "Share of the highest rate that a schedule ends with.",
+    "training.weight_decay": "Decoupled, as in AdamW: for a learning rate of 1, the share of each entry of a matrix or "
+    "kernel that a step takes away. Biases and normalisations are left alone.",
+    "training.label_smoothing": "Share of each label that is spread over all classes, for the loss "
+    "`sparse_categorical_crossentropy`. The validation loss stays as it is.",
+    "training.ema": "A running average of the weights is validated and kept in their place; this is what it keeps of "
+    "itself at each update, such as `0.999`. 0 is no average.",
+    "training.ema_after": "Whether each step or each epoch updates the average.",
+    "augment.horizontal_flip": "Mirrors images: each at `random`, or `alternating`, so that any two epochs show both "
+    "forms of each.",
+    "augment.shift": "Moves each image by up to so many pixels, up or down and left or right; beyond it is black.",
+    "augment.erase": "Blackens a square with sides of so many pixels somewhere in each image.",
+    "augment.mixup": "Mixes each image with another of its batch, and their losses with the same shares, drawn from a "
+    "Beta distribution with this number as both parameters. 0 mixes none.",
     "pruner.name": "`median` cuts trials that are worse than the median of the others, `ladder` those that at a rung "
     "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end.",
     "pruner.n_startup_trials": "`median`: this many trials must be complete before any is cut.",

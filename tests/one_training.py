@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import Training, TrainingResult
+from fmnist_optuna.training.resident_data import ResidentData
 
 
 def train(model: keras.Model, data: ResidentData, **settings: Any) -> TrainingResult:

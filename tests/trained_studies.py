@@ -22,8 +22,8 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.architecture import build_model, load_architecture
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work

@@ -23,7 +23,8 @@ n_validation = 12000     # of the 60,000 training images, stratified by label; t
 split_seed = 0
 
 [model]
-architecture = "dense"   # or "package.module:function", which returns a compiled keras.Model for such images
+architecture = "dense"   # "conv", "resnet", or "package.module:function", which returns a compiled keras.Model for
+#                          such images
 # n_hidden_layers = 1    # any other parameter of the function, fixed for the whole study
 
 [grid]                   # every combination is one cell; parameters of the architecture, batch_size, training_seed
@@ -39,6 +40,18 @@ seed = 0
 checkpoint_seconds = 60  # after so long, at an epoch's end, a training is kept: a later attempt goes on from there
 callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may
 #                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
+# Each of these, and of [augment], may be a parameter of [grid] as well; as written they do nothing.
+optimizer = "compiled"   # "adam" and "sgd" (Nesterov, with `momentum`) take the place of what the architecture compiles
+schedule = "constant"    # or "cosine", "one-cycle", to learning_rate_floor after warmup_epochs
+weight_decay = 0.0       # decoupled; of matrices and kernels
+label_smoothing = 0.0
+ema = 0.0                # a running average of the weights is validated and kept, such as 0.999
+
+[augment]                # of training images alone, inside of the compiled epoch
+horizontal_flip = "none" # or "random", "alternating"
+shift = 0                # pixels
+erase = 0                # pixels, side of a black square
+mixup = 0.0
 
 [pruner]
 name = "ladder"          # "median" cuts by the median of other trials; "none" trains every cell to its end

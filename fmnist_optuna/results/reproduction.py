@@ -124,7 +124,7 @@ def _train_again(
     import keras
 
     from fmnist_optuna.training.cell_training import train_cell
-    from fmnist_optuna.training.engine import ResidentData
+    from fmnist_optuna.training.resident_data import ResidentData
     from fmnist_optuna.training.user_code import UserCode
     from fmnist_optuna.training.weights import hash_weights
     from fmnist_optuna.work.preparation import offer_code

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
+from fmnist_optuna.spec.options import OPTION_TYPES, AugmentSpec
+from fmnist_optuna.spec.reading import check_option
 from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec, Value
 
 Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter: a type, its possible values, or nothing
@@ -27,7 +29,7 @@ def bind_parameters(
     Raises:
         SpecError: An unknown parameter, a missing one, or a value of the wrong type.
     """
-    known: dict[str, Declared] = {**parameters, **dict.fromkeys(OF_TRAINING, int)}
+    known: dict[str, Declared] = {**OPTION_TYPES, **parameters, **dict.fromkeys(OF_TRAINING, int)}
     for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
         for name in names:
             _check_name(spec, place, name, parameters, variable)
@@ -44,6 +46,9 @@ def bind_parameters(
         name: _coerce(f"study {spec.name}: model.{name}", value, known[name])
         for name, value in spec.model.arguments.items()
     }
+    for name in grid.keys() & OPTION_TYPES.keys() - parameters.keys():
+        for value in grid[name]:
+            check_option(f"study {spec.name}: grid.", name, value)
     model = ModelSpec.model_validate({"architecture": spec.model.architecture, **fixed})
     return spec.model_copy(update={"grid": grid, "model": model})
 
@@ -52,9 +57,9 @@ def _check_name(
     spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
 ) -> None:
     architecture = spec.model.architecture
-    if name in (parameters if place == "model" else parameters.keys() | OF_TRAINING):
+    if name in parameters or (place == "grid" and (name in OF_TRAINING or name in OPTION_TYPES)):
         return
-    accepted = ", ".join(sorted(parameters.keys() | ({BATCH_SIZE} if place == "grid" else set()))) or "none"
+    accepted = ", ".join(sorted(parameters)) or "none"
     named = (
         ""
         if variable is None
@@ -64,8 +69,18 @@ def _check_name(
         )
     )
     raise SpecError(
-        f"study {spec.name}: {place}.{name} must be a parameter of {architecture}, which accepts {accepted}{named}."
+        f"study {spec.name}: {place}.{name} must be a parameter of {architecture}, which accepts "
+        f"{accepted}{named}{_where_else(place, name)}."
     )
+
+
+def _where_else(place: str, name: str) -> str:
+    """Which other names there are in a grid, or in which table an option of the training belongs."""
+    if place == "grid":
+        return f"; a grid may have {BATCH_SIZE} and the options of [training] and [augment] as well"
+    if name in OPTION_TYPES:
+        return f"; give it in [{'augment' if name in AugmentSpec.model_fields else 'training'}]"
+    return ""
 
 
 def _coerce(place: str, value: Value, declared: Declared) -> Value:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.spec.options import Options
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX, NAME_PATTERN, PATTERN_RULES, StudySpec
 from fmnist_optuna.wording import reason_of
 
@@ -73,6 +74,21 @@ def restore_spec(content: Mapping[str, object], origin: str) -> StudySpec:
         return StudySpec.model_validate(content)
     except ValidationError as error:
         raise SpecError(f"{origin}: {_explain(error)}.") from error
+
+
+def check_option(place: str, name: str, value: object) -> None:
+    """Check a value that a grid gives to an option of the training.
+
+    Args:
+        place: Begins the error, such as "study mine: grid.".
+
+    Raises:
+        SpecError: It is outside its range.
+    """
+    try:
+        Options.model_validate({name: value})
+    except ValidationError as error:
+        raise SpecError(f"{place}{_explain(error)}.") from error
 
 
 def _explain(error: ValidationError) -> str:

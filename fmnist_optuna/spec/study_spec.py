@@ -5,6 +5,7 @@ Owns the tables of a study file and their rules. Knows no Keras, no Optuna, no d
 
 import hashlib
 import math
+from collections.abc import Container
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -33,18 +34,19 @@ from fmnist_optuna.search.cell import (
     canonical_json,
 )
 from fmnist_optuna.search.ladder import LadderRule
+from fmnist_optuna.spec.options import AugmentSpec, Options, Table, TrainingOptions, read_options
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 CONFIRMATION_SUFFIX = "/confirm"  # of the name of a study that confirms another; names that users give have no slash
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX})?$"
-ARCHITECTURE_PATTERN = r"^(dense|[\w.]+:\w+)$"
+ARCHITECTURE_PATTERN = r"^(dense|conv|resnet|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"
 SOURCE_PATTERN = r"^(auto|fashion-mnist|synthetic|[\w.]+:\w+)$"
 PATTERN_RULES = {
     NAME_PATTERN: "must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit",
-    ARCHITECTURE_PATTERN: 'must be "dense" or "package.module:function"',
+    ARCHITECTURE_PATTERN: 'must be "dense", "conv", "resnet" or "package.module:function"',
     CALLBACK_PATTERN: 'must be "package.module:function"',
     SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic" or "package.module:function"',
 }
@@ -56,11 +58,7 @@ PRUNER_ARGUMENTS = {
 }
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSpec(_Table):
+class DataSpec(Table):
     """Which data, and how the training images are split; `n_validation` images are held out, stratified by label.
 
     How many images may be held out depends on how many there are: it is known once they are read.
@@ -77,11 +75,16 @@ class DataSpec(_Table):
 
 
 class ModelSpec(BaseModel):
-    """The architecture, "dense" or "package.module:function", and its fixed arguments as further keys."""
+    """The architecture, a built-in one or "package.module:function", and its fixed arguments as further keys."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Value] = Field(init=False)
     architecture: StrictStr = Field(default="dense", pattern=ARCHITECTURE_PATTERN)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the architecture is a function of the user's own."""
+        return ":" in self.architecture
 
     @property
     def arguments(self) -> Params:
@@ -89,8 +92,8 @@ class ModelSpec(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-class TrainingSpec(_Table):
-    """One training run: images a batch, cap on epochs, epochs without a better val_accuracy before it stops."""
+class TrainingRun(Table):
+    """One training: images a batch, cap on epochs, epochs without a better val_accuracy before it stops."""
 
     batch_size: StrictInt = Field(default=32, ge=1, le=MAX_INTEGER)
     max_epochs: StrictInt = Field(default=30, ge=1, le=100_000)
@@ -100,7 +103,11 @@ class TrainingSpec(_Table):
     checkpoint_seconds: StrictInt = Field(default=60, ge=1, le=MAX_INTEGER)
 
 
-class PrunerSpec(_Table):
+class TrainingSpec(TrainingOptions, TrainingRun):
+    """The whole of [training]: what only the study has, then what a cell may have too."""
+
+
+class PrunerSpec(Table):
     """Optuna's MedianPruner or the ladder, with its arguments, or "none". Defaults are from benchmarks/pruning.py."""
 
     name: Literal["ladder", "median", "none"] = "ladder"
@@ -126,7 +133,7 @@ class PrunerSpec(_Table):
         return {name: value for name, value in serialize(self).items() if name in kept}
 
 
-class ConfirmSpec(_Table):
+class ConfirmSpec(Table):
     """How many of the best cells are confirmed, over how many fresh seeds."""
 
     top: StrictInt = Field(default=3, ge=1, le=1000)
@@ -137,7 +144,7 @@ def _default_grid() -> dict[str, tuple[Value, ...]]:
     return {"hidden_size": (64, 128, 256), "dropout_rate": (0.2, 0.3, 0.5), "learning_rate": (0.01, 0.001, 0.0001)}
 
 
-class StudySpec(_Table):
+class StudySpec(Table):
     """A whole study file. Every table is optional; the defaults are the 27-cell dense grid on Fashion-MNIST."""
 
     name: StrictStr = Field(default="fashion-mnist", pattern=NAME_PATTERN)
@@ -145,6 +152,7 @@ class StudySpec(_Table):
     model: ModelSpec = ModelSpec()
     grid: dict[str, tuple[Value, ...]] = Field(default_factory=_default_grid)
     training: TrainingSpec = TrainingSpec()
+    augment: AugmentSpec = AugmentSpec()
     pruner: PrunerSpec = PrunerSpec()
     confirm: ConfirmSpec = ConfirmSpec()
 
@@ -173,8 +181,8 @@ class StudySpec(_Table):
 
     @property
     def has_own_code(self) -> bool:
-        """Whether any code is the user's own; the built-in architecture without callbacks is ours."""
-        return self.model.architecture != "dense" or bool(self.training.callbacks)
+        """Whether any code is the user's own; a built-in architecture without callbacks is ours."""
+        return self.model.is_own or bool(self.training.callbacks)
 
     def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""
@@ -185,6 +193,14 @@ class StudySpec(_Table):
     def trained_part(self) -> dict[str, Json]:
         """What the training of a cell depends on beside the cell and the data: no pruner changes an epoch."""
         return {name: value for name, value in self.fixed_part().items() if name != "pruner"}
+
+    def options_of(self, params: Params, taken: Container[str]) -> Options:
+        """The options of a cell's training.
+
+        Args:
+            taken: Names of the architecture's parameters, which are not the training's.
+        """
+        return read_options(self.training, self.augment, params, taken)
 
     def ladder_rule(self) -> LadderRule:
         """The rule by which the ladder compares cells of this study, whatever its pruner is."""

@@ -1,6 +1,6 @@
-"""From the name of an architecture to a compiled Keras model: "dense", or a user's "package.module:function"."""
+"""From the name of an architecture to a compiled model: one that is built in, or a user's "package.module:function"."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -12,13 +12,21 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import OF_TRAINING, Params
 from fmnist_optuna.spec.binding import Declared
+from fmnist_optuna.spec.options import OPTION_TYPES
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.contract import check_steps
+from fmnist_optuna.training.conv import create_conv
 from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.resnet import create_resnet
 from fmnist_optuna.training.signature import read_signature
 from fmnist_optuna.user_modules.functions import as_spec_error, load_function
 from fmnist_optuna.wording import format_shape
 
+BUILT_IN: Mapping[str, Callable[..., keras.Model]] = {
+    "dense": create_model,
+    "conv": create_conv,
+    "resnet": create_resnet,
+}
 N_PROBES = 4  # images of noise that a model is tried on
 HOLD_BYTES = ("uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64")  # types with room for 0 to 255
 BATCH_TOLERANCE = 0.02  # of the largest output: half precision rounds otherwise in another batch
@@ -44,6 +52,10 @@ class Architecture:
     of_dataset: tuple[str, ...] = ()
     variable: str | None = None
 
+    def takes(self, name: str) -> bool:
+        """Whether a parameter of the grid is the function's; others are of the training."""
+        return name not in OF_TRAINING and (name in self.parameters or name not in OPTION_TYPES)
+
 
 def load_architecture(name: str) -> Architecture:
     """Find an architecture by name; a user's module is imported.
@@ -51,7 +63,7 @@ def load_architecture(name: str) -> Architecture:
     Raises:
         SpecError: The module or function does not exist, its import fails, or it cannot be called by name.
     """
-    function = create_model if name == "dense" else load_function(name, "model.architecture")
+    function = BUILT_IN.get(name) or load_function(name, "model.architecture")
     signature = read_signature(function, name)
     return Architecture(
         name, function, signature.parameters, signature.required, signature.of_dataset, signature.variable
@@ -71,7 +83,7 @@ def build_model(architecture: Architecture, spec: StudySpec, params: Params, inf
     Raises:
         SpecError: The function raises, or returns something else, such as a model for other images or classes.
     """
-    arguments = {**spec.model.arguments, **{name: value for name, value in params.items() if name not in OF_TRAINING}}
+    arguments = {**spec.model.arguments, **{name: params[name] for name in params if architecture.takes(name)}}
     call = f"{architecture.name}({', '.join(f'{name}={value!r}' for name, value in sorted(arguments.items()))})"
     with as_spec_error(f"model.architecture must return a model, but {call} raised"):
         model = architecture.function(**arguments, **dict.fromkeys(architecture.of_dataset, info))

@@ -17,9 +17,9 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.checkpoint import Checkpoint, Identity, Unusable, UnusableError, read_checkpoint
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.paused import PausedTrainings
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.execution import USER_MODULES
@@ -191,6 +191,7 @@ def _make_training(
             max_epochs=settings.max_epochs,
             patience=settings.patience,
             seed=seed,
+            options=code.spec.options_of(params, code.architecture.parameters),
             callbacks=make_callbacks(code.callbacks, arguments),
             watchers=watchers,
         )

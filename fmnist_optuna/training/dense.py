@@ -1,9 +1,15 @@
-"""The dense classifier for images of any data set, compiled and ready to train."""
+"""Dense classifiers for images of any data set, compiled and ready to train."""
+
+from itertools import chain
+from typing import Literal
 
 import keras
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.training.built_in import compile_classifier, scaling_layers
+
+Activation = Literal["relu", "gelu", "silu"]
 
 
 def create_model(
@@ -11,9 +17,13 @@ def create_model(
     dropout_rate: float,
     learning_rate: float,
     n_hidden_layers: int = 1,
+    activation: Activation = "relu",
+    batch_norm: bool = False,
+    residual: bool = False,
+    input_dropout: float = 0.0,
     dataset: DatasetInfo = FASHION_MNIST,
 ) -> keras.Model:
-    """Build and compile a dense network: every pixel an input, ReLU layers each followed by dropout, a softmax.
+    """Build and compile a dense network: every pixel an input, hidden layers each followed by dropout, a softmax.
 
     Flattening and scaling to 0 (black) .. 1 (white) are its first layers, so training, export and prediction share one
     preprocessing.
@@ -23,23 +33,45 @@ def create_model(
         dropout_rate: Share of hidden units dropped in training, 0 <= rate < 1.
         learning_rate: Of Adam, > 0.
         n_hidden_layers: Number of hidden layers, >= 0.
+        activation: Of each hidden layer.
+        batch_norm: Whether the inputs of each activation are normalised over the batch; its layer then has no bias.
+        residual: Whether each hidden layer but the first adds to what it is given, instead of replacing it.
+        input_dropout: Share of pixels dropped in training, 0 <= rate < 1.
         dataset: Gives the shape and the range of the images, and the number of classes.
 
     Returns:
         A compiled model from images to float32 probabilities (n, n_classes). With one hidden layer of h units, p pixels
         and c classes it has p h + h + h c + c parameters: for Fashion-MNIST 784 h + h + 10 h + 10.
     """
-    black, white = dataset.value_range
-    layers = [keras.Input(dataset.image_shape, dtype=dataset.dtype), keras.layers.Flatten()]
-    if (black, white) != (0, 1):
-        scale = 1 / (white - black)
-        layers.append(keras.layers.Rescaling(scale, 0.0 - black * scale))
-    for _ in range(n_hidden_layers):
-        layers += [keras.layers.Dense(hidden_size, activation="relu"), keras.layers.Dropout(dropout_rate)]
-    model = keras.Sequential([*layers, keras.layers.Dense(dataset.n_classes, activation="softmax")])
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    return model
+    first = [keras.Input(dataset.image_shape, dtype=dataset.dtype), keras.layers.Flatten(), *scaling_layers(dataset)]
+    if input_dropout:
+        first.append(keras.layers.Dropout(input_dropout))
+    hidden = [_hidden_layers(hidden_size, dropout_rate, activation, batch_norm) for _ in range(n_hidden_layers)]
+    last = keras.layers.Dense(dataset.n_classes, activation="softmax")
+    if residual:
+        return compile_classifier(_add_up(keras.Sequential(first), hidden, last), learning_rate)
+    return compile_classifier(keras.Sequential([*first, *chain(*hidden), last]), learning_rate)
+
+
+def _hidden_layers(
+    hidden_size: int, dropout_rate: float, activation: Activation, batch_norm: bool
+) -> list[keras.layers.Layer]:
+    if not batch_norm:
+        return [keras.layers.Dense(hidden_size, activation=activation), keras.layers.Dropout(dropout_rate)]
+    return [
+        keras.layers.Dense(hidden_size, use_bias=False),
+        keras.layers.BatchNormalization(),
+        keras.layers.Activation(activation),
+        keras.layers.Dropout(dropout_rate),
+    ]
+
+
+def _add_up(first: keras.Sequential, hidden: list[list[keras.layers.Layer]], last: keras.layers.Layer) -> keras.Model:
+    """A model in which each further hidden layer adds to the sum of those before it."""
+    total = first.outputs[0]
+    for number, layers in enumerate(hidden):
+        values = total
+        for layer in layers:
+            values = layer(values)
+        total = keras.layers.Add()([total, values]) if number else values
+    return keras.Model(first.inputs, last(total))

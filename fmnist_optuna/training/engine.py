@@ -2,73 +2,39 @@
 
 Stock `fit` spends most of a small model's time outside its kernels: the data pipeline, one Python step a batch, metric
 updates. Here a pass is one call of one graph: images stay in memory as they are and are gathered a batch at a time. A
-step is that of Keras' own `train_step` and `test_step`. One thread a worker is the fastest at these sizes, so
-parallelism is across workers. The loop around the passes, with its callbacks, is in `training`.
+step is that of Keras' own `train_step` and `test_step`; the one of training is in `step`. One thread a worker is the
+fastest at these sizes, so parallelism is across workers. The loop around the passes, with its callbacks, is in `loop`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.training.adam import fused
+from fmnist_optuna.spec.options import PLAIN, Options
 from fmnist_optuna.training.batches import largest_image_bytes, sum_over_batches, trace_scoring, variables_in
 from fmnist_optuna.training.contract import find_own_step, optimizers_of
+from fmnist_optuna.training.fused import fused
 from fmnist_optuna.training.loss import bind_loss
+from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.step import TrainingStep, forward
 
-# From a shuffled order (n,) int32 and the number of steps, or from nothing, to the summed loss and hits.
-TrainingGraph = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-ValidationGraph = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+# From a shuffled order (n,) int32, the number of steps and what else is drawn for the epoch, or from nothing, to the
+# summed loss and hits.
+Sums = tuple[tf.Tensor, tf.Tensor]
+TrainingGraph = Callable[[tf.Tensor, tf.Tensor, Mapping[str, tf.Tensor]], Sums]
+ValidationGraph = Callable[[], Sums]
 
 
 def use_one_thread() -> None:
     """Give TensorFlow one thread; must come before its first operation in the process."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
-@dataclass(frozen=True)
-class ResidentData:
-    """Training and validation images as tensors (n, *image_shape), with int32 labels (n,).
-
-    Args:
-        info: What they are.
-    """
-
-    info: DatasetInfo
-    train_images: tf.Tensor
-    train_labels: tf.Tensor
-    validation_images: tf.Tensor
-    validation_labels: tf.Tensor
-
-    @classmethod
-    def from_arrays(
-        cls,
-        info: DatasetInfo,
-        train_images: Images,
-        train_labels: Labels,
-        validation_images: Images,
-        validation_labels: Labels,
-    ) -> "ResidentData":
-        """Take arrays into TensorFlow once: mapped images stay in the pages where they are, others are copied."""
-        return cls(
-            info,
-            _as_tensor(train_images),
-            tf.constant(train_labels.astype(np.int32)),
-            _as_tensor(validation_images),
-            tf.constant(validation_labels.astype(np.int32)),
-        )
-
-
-def _as_tensor(images: Images) -> tf.Tensor:
-    if isinstance(images, np.memmap):
-        return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
-    return tf.constant(images)
 
 
 @dataclass(frozen=True)
@@ -88,21 +54,31 @@ class TrainingPass:
         model: Compiled and built.
         data: Resident images and labels.
         batch_size: Images a step; the last step takes what is left.
+        options: What a step does beside.
+        max_epochs: Cap on epochs, at which a schedule ends.
 
     Attributes:
+        averages: Of the weights, if there are any.
         variables: Those that the graph reads or writes, once it is traced. A graph alone does not keep them alive.
     """
 
-    def __init__(self, model: keras.Model, data: ResidentData, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        data: ResidentData,
+        batch_size: int,
+        options: Options = PLAIN,
+        max_epochs: int = 1,
+    ) -> None:
         self._model = model
-        self._data = data
         self._n_images = int(data.train_images.shape[0])
         self._batch_size = min(batch_size, self._n_images)
+        self._step = TrainingStep(model, data, options, max_epochs, math.ceil(self._n_images / self._batch_size))
+        self.averages = self._step.averages
         self._graph: TrainingGraph | None = None
         self.variables: list[tf.Variable] = []
         self._compiled_with = model._loss_tracker  # compile() makes a new one each time
         self._traced_with: list[object] = []
-        model.optimizer.build(model.trainable_variables)
 
     def __call__(self, epoch: int, seed: int) -> Score:
         """Run the 0-based epoch; if the model is to stop already, end after one execution, as `fit` does.
@@ -124,10 +100,11 @@ class TrainingPass:
                 "on_train_begin."
             )
         order = np.random.default_rng([seed, epoch]).permutation(self._n_images).astype(np.int32)
-        n_steps = math.ceil(self._n_images / self._batch_size)
+        drawn = {name: tf.constant(values) for name, values in self._step.draw(seed, epoch).items()}
+        n_steps = self._step.n_steps
         if self._model.stop_training:  # `fit` looks after each execution, which takes some steps
             n_steps = min(n_steps, self._model.steps_per_execution)
-        loss, hits = graph(tf.constant(order), tf.constant(n_steps))
+        loss, hits = graph(tf.constant(order), tf.constant(n_steps), drawn)
         n_seen = min(n_steps * self._batch_size, self._n_images)
         return Score(float(loss.numpy()) / n_seen, int(hits.numpy()) / n_seen)
 
@@ -156,31 +133,22 @@ class TrainingPass:
             )
 
     def _trace(self) -> TrainingGraph:
-        """A concrete function from a shuffled order (n,) int32 and the number of steps to summed loss and hits."""
-        model, data = self._model, self._data
-        compute_loss = bind_loss(model)
+        """A concrete function from a shuffled order, the number of steps and what is drawn to summed loss and hits."""
 
-        def step(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            images, labels = tf.gather(data.train_images, rows), tf.gather(data.train_labels, rows)
-            with tf.GradientTape() as tape:
-                output = forward(model, images, training=True)
-                loss = compute_loss(images, labels, output, True)
-                scaled = model.optimizer.scale_loss(loss)
-            weights = model.trainable_weights
-            model.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
-            return _sum_of(loss, int(rows.shape[0])), _count_hits(output, labels)
+        def take(order: tf.Tensor, drawn: Mapping[str, tf.Tensor], begin: tf.Tensor, size: int) -> Sums:
+            rows = tf.ensure_shape(order[begin : begin + size], [size])
+            loss, output, labels = self._step(rows, begin // self._batch_size, drawn)
+            return _sum_of(loss, size), _count_hits(output, labels)
+
+        drawn_specs = {
+            name: tf.TensorSpec(values.shape, values.dtype) for name, values in self._step.draw(0, 0).items()
+        }
+        specs = [tf.TensorSpec([self._n_images], tf.int32), tf.TensorSpec([], tf.int32), drawn_specs]
 
         # Keras traces its steps without AutoGraph too; with it, errors of the user's code would lose their type.
-        specs = [tf.TensorSpec([self._n_images], tf.int32), tf.TensorSpec([], tf.int32)]
-
         @tf.function(autograph=False, input_signature=specs)
-        def epoch(order: tf.Tensor, n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return sum_over_batches(
-                self._n_images,
-                self._batch_size,
-                lambda begin, size: step(tf.ensure_shape(order[begin : begin + size], [size])),
-                n_steps,
-            )
+        def epoch(order: tf.Tensor, n_steps: tf.Tensor, drawn: Mapping[str, tf.Tensor]) -> Sums:
+            return sum_over_batches(self._n_images, self._batch_size, partial(take, order, drawn), n_steps)
 
         return epoch.get_concrete_function()
 
@@ -231,7 +199,7 @@ class ValidationPass:
         largest: list[float] = []
         n_axes = self._images.shape.rank - 1
 
-        def step(begin: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        def step(begin: tf.Tensor, size: int) -> Sums:
             images = tf.slice(self._images, [begin, *[0] * n_axes], [size, *[-1] * n_axes])
             labels = tf.slice(self._labels, [begin], [size])
             output = forward(model, images, training=False)
@@ -243,11 +211,6 @@ class ValidationPass:
         n_images = int(self._images.shape[0])
         validate = tf.function(lambda: sum_over_batches(n_images, batch, step), autograph=False)
         return validate.get_concrete_function(), largest[0]
-
-
-def forward(model: keras.Model, images: tf.Tensor, training: bool) -> tf.Tensor:
-    """The model's output, with the argument `training` only where its call has it: as Keras' own steps do."""
-    return model(images, training=training) if model._call_has_training_arg else model(images)
 
 
 def _sum_of(loss: tf.Tensor, n_images: int) -> tf.Tensor:

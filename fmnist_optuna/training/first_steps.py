@@ -7,9 +7,10 @@ import tensorflow as tf
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.training.cell_training import build_cell
-from fmnist_optuna.training.engine import ResidentData, forward
 from fmnist_optuna.training.loop import has_finite_weights
 from fmnist_optuna.training.loss import bind_loss
+from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.step import TrainingStep, forward
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.functions import as_spec_error
 
@@ -28,16 +29,17 @@ def try_values(code: UserCode, params: Params, seed: int, data: ResidentData, ba
     """
     with as_spec_error(f"{rule}, but raised", "while it trains"):
         model = build_cell(code, params, seed)
-        compute_loss, optimizer = bind_loss(model), model.optimizer
-        losses = []
-        for begin in range(0, int(data.train_images.shape[0]), batch_size):
-            images, labels = (part[begin : begin + batch_size] for part in (data.train_images, data.train_labels))
-            with tf.GradientTape() as tape:
-                loss = compute_loss(images, labels, forward(model, images, training=True), True)
-                scaled = optimizer.scale_loss(loss)
-            weights = model.trainable_weights
-            optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
-            losses.append(float(loss))
+        n_images = int(data.train_images.shape[0])
+        n_steps = math.ceil(n_images / batch_size)
+        options = code.spec.options_of(params, code.architecture.parameters)
+        step = TrainingStep(model, data, options, code.spec.training.max_epochs, n_steps)
+        drawn = {name: tf.constant(values) for name, values in step.draw(seed, 0).items()}
+        rows = tf.range(n_images)
+        losses = [
+            float(step(rows[number * batch_size : (number + 1) * batch_size], tf.constant(number), drawn)[0])
+            for number in range(n_steps)
+        ]
+        compute_loss = bind_loss(model)
         images = data.validation_images
         losses.append(
             float(compute_loss(images, data.validation_labels, forward(model, images, training=False), False))

@@ -1,5 +1,6 @@
 """One training run: compiled epochs and validations, driven by real Keras callbacks in the order of `fit`."""
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.spec.options import PLAIN, Options
 from fmnist_optuna.training.contract import check_averaging, optimizers_of
-from fmnist_optuna.training.engine import ResidentData, Score, TrainingPass, ValidationPass
+from fmnist_optuna.training.engine import Score, TrainingPass, ValidationPass
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
 from fmnist_optuna.training.metrics import ModelMetrics
+from fmnist_optuna.training.optimizer import check_rates
+from fmnist_optuna.training.resident_data import ResidentData
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class BestWeights(keras.callbacks.Callback):
     """Keeps the weights with the best val_accuracy, the first among equals, and stops when it no longer rises.
 
     The weights are taken when the validation ends, first of all callbacks: they are the very ones that were validated,
-    also where SwapEMAWeights then puts others back.
+    also where SwapEMAWeights, or the option `ema`, then puts others back.
 
     Args:
         patience: Epochs without a better val_accuracy before training stops, >= 1.
@@ -90,7 +94,8 @@ class Training:
         batch_size: Images a step; the last step of an epoch takes what is left.
         max_epochs: Cap on epochs, >= 1.
         patience: Epochs without a better val_accuracy before training stops, >= 1.
-        seed: Of the shuffles; the model's own seeds are set before it is built.
+        seed: Of the shuffles, and of what is drawn for images; the model's own seeds are set before it is built.
+        options: What a step does beside.
         callbacks: Keras callbacks without batch hooks. `model.stop_training = True` ends the run after the epoch, and
             before an epoch it ends that one after its first step, validation and all, as in `fit`.
         watchers: Callbacks of the caller's, called before the others. They keep nothing that the training needs: a
@@ -113,11 +118,13 @@ class Training:
         max_epochs: int,
         patience: int,
         seed: int,
+        options: Options = PLAIN,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         watchers: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         self._metrics = ModelMetrics(model, data.info.n_classes)
         check_averaging(model, callbacks)
+        check_rates(options, callbacks)
         self._best = BestWeights(patience)
         self._watchers = list(watchers)
         self._callbacks = keras.callbacks.CallbackList(
@@ -130,7 +137,8 @@ class Training:
         )
         self.model, self.epochs = model, list[Epoch]()
         self._max_epochs, self._seed = max_epochs, seed
-        self._train = TrainingPass(model, data, batch_size)
+        self._train = TrainingPass(model, data, batch_size, options, max_epochs)
+        self._averages, self._ema_after = self._train.averages, options.ema_after
         self._validation = ValidationPass(model, data.validation_images, data.validation_labels, self._metrics.update)
         self._logs: dict[str, float] = {}  # of the last epoch
         self._has_begun = False
@@ -224,6 +232,7 @@ class Training:
         """
         optimizers = [variable for part in optimizers_of(self.model.optimizer) for variable in part.variables]
         known = [variable.value for variable in (*self.model.variables, *optimizers)]
+        known += [] if self._averages is None else self._averages.variables
         met = (*self._train.variables, *self._validation.variables)
         return list({id(variable): variable for variable in (*known, *met)}.values())
 
@@ -237,8 +246,11 @@ class Training:
         self._callbacks.on_epoch_begin(number)
         began = time.perf_counter()
         trained = self._train(number, self._seed)
+        if self._averages is not None and self._ema_after == "epoch":
+            self._averages.update()
         self._logs = {"loss": trained.loss, "accuracy": trained.accuracy, **self._metrics.read_own()}
-        validated, val_logs = self._validate()
+        with contextlib.nullcontext() if self._averages is None else self._averages.in_place():
+            validated, val_logs = self._validate()
         seconds = time.perf_counter() - began
         self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
         self._callbacks.on_epoch_end(number, self._logs)

@@ -13,7 +13,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.training.cell_training import begin_cell, go_on_with_cell
 from fmnist_optuna.training.checkpoint import Identity
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.user_modules.functions import as_spec_error

@@ -26,7 +26,7 @@ def gives_logits(model: keras.Model, info: DatasetInfo) -> bool:
         SpecError: Its end and its loss do not agree on what the outputs are.
     """
     outputs = keras.ops.convert_to_numpy(model(info.draw_noise(N_PROBES), training=False)).astype(np.float64)
-    from_logits = None if has_own_loss(model) else _takes_logits(model.loss)
+    from_logits = None if has_own_loss(model) else takes_logits(model.loss)
     return reads_as_logits(_last_activation(model), from_logits, outputs)
 
 
@@ -56,7 +56,7 @@ def _changes_no_value(operation: object) -> bool:
     return is_cast or isinstance(operation, keras.layers.Identity)
 
 
-def _takes_logits(loss: object) -> bool | None:
+def takes_logits(loss: object) -> bool | None:
     """What a loss says of the outputs; None for one that says nothing."""
     if isinstance(loss, list | tuple | dict) and len(loss) == 1:
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss))

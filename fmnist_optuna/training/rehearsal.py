@@ -24,11 +24,11 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.first_steps import try_values
 from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error

@@ -11,7 +11,7 @@ DOING = "building models under two seeds"
 
 
 def find_warnings_in_child(spec: StudySpec, info: DatasetInfo) -> Call[dict[str, str]] | None:
-    """A child that builds the smallest cell's model under two seeds; none for "dense".
+    """A child that builds the smallest cell's model under two seeds; none for a built-in one.
 
     Its result is a dictionary of warnings by the name of their event: what the seed does not decide or does not change
     ("seeds_fixed"), and modules that take long to execute for every trial ("slow_import").
@@ -19,7 +19,7 @@ def find_warnings_in_child(spec: StudySpec, info: DatasetInfo) -> Call[dict[str,
     Args:
         info: Of the study's data.
     """
-    if spec.model.architecture == "dense":  # it draws all that it draws from the seed
+    if not spec.model.is_own:  # it draws all that it draws from the seed
         return None
     return Call(_find_warnings, spec, info, doing=DOING)
 

@@ -28,8 +28,8 @@ from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.cell_training import go_on_with_cell
 from fmnist_optuna.training.checkpoint import Identity
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.paused import BYTES_AT_MOST, PausedTrainings
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import save_weights

@@ -14,7 +14,8 @@ from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.records import StudyRecord
-from fmnist_optuna.training.engine import ResidentData, use_one_thread
+from fmnist_optuna.training.engine import use_one_thread
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder

@@ -20,7 +20,7 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import prepare_training_environment
 
 if TYPE_CHECKING:
-    from fmnist_optuna.training.engine import ResidentData
+    from fmnist_optuna.training.resident_data import ResidentData
 
 N_TRAIN = 1_003  # 31 batches of 32 and a rest of 11
 N_VALIDATION = 2_400  # all: what a trial scored is scored again before the test set is opened
@@ -75,7 +75,7 @@ def garments() -> Splits:
 @pytest.fixture(scope="session")
 def few_garments(one_thread: None, garments: Splits) -> ResidentData:
     """N_TRAIN and N_VALIDATION garments as tensors."""
-    from fmnist_optuna.training.engine import ResidentData
+    from fmnist_optuna.training.resident_data import ResidentData
 
     return ResidentData.from_arrays(
         FASHION_MNIST,

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from brought_models import C, L, O, image_net, net
 
+from fmnist_optuna.spec.options import PLAIN, Options
+
 Callbacks = Callable[[Path], list[keras.callbacks.Callback]]
 
 
@@ -117,12 +119,17 @@ class Row:
 
     model: Callable[[], keras.Model]
     callbacks: Callbacks = lambda folder: []
+    options: Options = PLAIN
 
 
 def optimized(optimizer: Callable[[], Any]) -> Row:
     return Row(lambda: net(L.Dropout(0.2), optimizer=optimizer()))
 
 
+EVERY_OPTION: dict[str, Any] = {
+    "optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 0.5, "weight_decay": 0.01, "label_smoothing": 0.1,
+    "ema": 0.9, "horizontal_flip": "alternating", "shift": 2, "erase": 6, "mixup": 0.3,
+}  # fmt: skip
 ROWS = {
     "dense": Row(net),
     "normalized": Row(lambda: net(L.BatchNormalization(), L.Dropout(0.3), L.GaussianNoise(0.1))),
@@ -157,6 +164,8 @@ ROWS = {
     "muon": optimized(lambda: O.Muon(0.003)),
     "by variable": optimized(lambda: O.MultiOptimizer(O.OptimizerMap(O.Adam(0.003), {".*kernel": O.SGD(0.01)}))),
     "schedule free": optimized(lambda: O.ScheduleFreeAdamW(0.003)),
+    "options": Row(lambda: net(L.BatchNormalization(), L.Dropout(0.2)), options=Options(**EVERY_OPTION)),
+    "averages of epochs": Row(net, options=Options(ema=0.5, ema_after="epoch", optimizer="adam")),
     "scaled": optimized(lambda: O.LossScaleOptimizer(O.Adam(0.003), initial_scale=64.0, dynamic_growth_steps=3)),
 }
-IN_EVERY_SUITE = {"normalized", "draws", "own callback"}
+IN_EVERY_SUITE = {"normalized", "draws", "own callback", "options"}

@@ -276,14 +276,16 @@ def test_module_that_fails_on_import(make_module: MakeModule) -> None:
         (
             {"hiden_size": [64]},
             {},
-            "study mine: grid.hiden_size must be a parameter of dense, which accepts batch_size, dropout_rate, "
-            "hidden_size, learning_rate, n_hidden_layers.",
+            "study mine: grid.hiden_size must be a parameter of dense, which accepts activation, batch_norm, "
+            "dropout_rate, hidden_size, input_dropout, learning_rate, n_hidden_layers, residual; a grid may have "
+            "batch_size and the options of [training] and [augment] as well.",
         ),
         (
             {"hidden_size": [64], "dropout_rate": [0.2], "learning_rate": [0.1]},
-            {"activation": "relu"},
-            "study mine: model.activation must be a parameter of dense, which accepts dropout_rate, hidden_size, "
-            "learning_rate, n_hidden_layers.",
+            {"weight_decay": 0.1},
+            "study mine: model.weight_decay must be a parameter of dense, which accepts activation, batch_norm, "
+            "dropout_rate, hidden_size, input_dropout, learning_rate, n_hidden_layers, residual; give it in "
+            "[training].",
         ),
         (
             {"hidden_size": [64]},

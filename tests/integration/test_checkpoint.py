@@ -32,9 +32,10 @@ from fmnist_optuna.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from fmnist_optuna.training.engine import ResidentData, use_one_thread
+from fmnist_optuna.training.engine import use_one_thread
 from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.random_states import set_seeds
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.user_modules.framework_settings import clear_session
 
 __all__ = ["use_one_thread"]  # for the program that trains in another process
@@ -69,7 +70,7 @@ def begin(row: Row, data: ResidentData, folder: Path) -> Training:
     set_seeds(SEED)
     folder.mkdir()
     options: dict[str, Any] = {"batch_size": BATCH_SIZE, "max_epochs": N_EPOCHS, "patience": N_EPOCHS, "seed": SEED}
-    return Training(model, data, callbacks=row.callbacks(folder), **options)
+    return Training(model, data, callbacks=row.callbacks(folder), options=row.options, **options)
 
 
 def store(training: Training, path: Path, folder: Path) -> Checkpoint:

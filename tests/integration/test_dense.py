@@ -60,11 +60,36 @@ def test_dense_gives_probabilities() -> None:
 
 
 def test_dense_accepts_its_parameters() -> None:
-    """The dense architecture declares the types of its parameters; only the number of layers has a default."""
+    """The dense architecture declares the types of its parameters; only the first three have no default."""
     dense = load_architecture("dense")
-    types = {"hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int}
-    assert dense.parameters == types
+    assert dense.parameters == {
+        "hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int,
+        "activation": ("relu", "gelu", "silu"), "batch_norm": bool, "residual": bool, "input_dropout": float,
+    }  # fmt: skip
     assert dense.required == {"hidden_size", "dropout_rate", "learning_rate"}
+
+
+def test_dense_normalises_before_each_activation() -> None:
+    """Dense without a bias, normalisation, activation, dropout; dropout of pixels comes first of all."""
+    model = create_model(8, 0.25, 0.003, 2, activation="gelu", batch_norm=True, input_dropout=0.1)
+    names = [type(layer).__name__ for layer in model.layers]
+    block = ["Dense", "BatchNormalization", "Activation", "Dropout"]
+    assert names == ["Flatten", "Rescaling", "Dropout", *block, *block, "Dense"]
+    assert (model.layers[2].rate, model.layers[3].use_bias) == (0.1, False)
+    assert model.layers[5].activation is keras.activations.gelu
+
+
+def test_residual_layers_add_to_their_input() -> None:
+    """Of three hidden layers the second and the third add; with kernels of zeros they hand on what they are given."""
+    model = create_model(6, 0.0, 0.001, 3, residual=True)
+    hidden = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][:3]
+    assert sum(isinstance(layer, keras.layers.Add) for layer in model.layers) == 2
+    for layer in hidden[1:]:
+        layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+    first, last = (keras.Model(model.inputs[0], layer) for layer in (hidden[0].output, model.layers[-1].input))
+    np.testing.assert_array_equal(first(images).numpy(), last(images).numpy())
+    assert model.count_params() == 784 * 6 + 6 + 2 * (6 * 6 + 6) + 6 * 10 + 10
 
 
 DIGITS = DatasetInfo("digits", (8, 8), "float32", (0, 16), tuple("0123456789"))

@@ -14,7 +14,7 @@ import pytest
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.described_errors import describe_error
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 
 # What raises is marked: the mark is the name of the case.
 MODULE = """

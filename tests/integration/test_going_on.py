@@ -27,8 +27,8 @@ from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training import array_file
 from fmnist_optuna.training.cell_training import train_cell
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import Training
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import hash_weights

@@ -20,7 +20,8 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.engine import ResidentData, TrainingPass, ValidationPass
+from fmnist_optuna.training.engine import TrainingPass, ValidationPass
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode, forget_models
 from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.user_modules.execution import USER_MODULES

@@ -33,7 +33,7 @@ from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
 from fmnist_optuna.search.cell import Grid, make_point, trial_seed
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.work.loop import WorkerEnd
 from fmnist_optuna.work.splits import DataPlace

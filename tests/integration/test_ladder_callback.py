@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from fmnist_optuna import LadderPruner
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -28,7 +28,7 @@ from fmnist_optuna.results.scoring import score_weights
 from fmnist_optuna.results.winner import evaluate_winner
 from fmnist_optuna.search.cell import Grid
 from fmnist_optuna.study.verification import verify
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd
 from fmnist_optuna.work.splits import DataPlace
 

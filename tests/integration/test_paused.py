@@ -16,11 +16,11 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.cell_training import begin_cell, go_on_with_cell, train_cell
 from fmnist_optuna.training.checkpoint import Identity
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import TrainingResult
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.paused import BYTES_OF_GRAPHS, PausedTrainings
 from fmnist_optuna.training.rehearsal import cells_of_each_choice, few_garments, rehearse
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 

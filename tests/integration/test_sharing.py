@@ -13,7 +13,7 @@ from fmnist_optuna.data.sharing import NAMES, find_shared, map_arrays, share_arr
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.study.records import StudyRecord
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.splits import DataPlace
 from fmnist_optuna.work.worker import load_resident

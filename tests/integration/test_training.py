@@ -17,9 +17,9 @@ from one_training import train
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.loop import TrainingResult
 from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.weights import hash_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -164,7 +164,8 @@ import json, sys
 sys.path[:0] = sys.argv[1:]  # those of the tests
 from conftest import N_TRAIN, N_VALIDATION
 from fmnist_optuna.data.source import load_splits
-from fmnist_optuna.training.engine import ResidentData, use_one_thread
+from fmnist_optuna.training.engine import use_one_thread
+from fmnist_optuna.training.resident_data import ResidentData
 use_one_thread()
 import test_training
 g = load_splits("synthetic", 2_400, 0)

@@ -17,7 +17,7 @@ from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.settings import DATA
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 
 pytestmark = [
     pytest.mark.slow,

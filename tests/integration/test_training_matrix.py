@@ -22,8 +22,8 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.architecture import build_model, load_architecture
-from fmnist_optuna.training.engine import ResidentData
 from fmnist_optuna.training.hooks import check_hooks
+from fmnist_optuna.training.resident_data import ResidentData
 
 pytestmark = [pytest.mark.usefixtures("one_thread")]
 

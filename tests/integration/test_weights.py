@@ -10,7 +10,7 @@ from one_training import train
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.engine import ResidentData
+from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.weights import hash_weights, load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

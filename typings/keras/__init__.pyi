@@ -32,6 +32,7 @@ class Model(layers.Layer):
     stop_evaluating: bool
     compiled: bool
     layers: list[layers.Layer]
+    adapt_to: Callable[[Any], None]  # where an architecture gives it
     metrics: list[metrics.Metric]
     variables: list[Variable]
     trainable_variables: list[Variable]

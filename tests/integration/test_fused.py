@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from fmnist_optuna.data.split import Splits
-from fmnist_optuna.training.adam import FusedAdam, fuse
 from fmnist_optuna.training.dense import create_model
+from fmnist_optuna.training.fused import FusedAdam, fuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

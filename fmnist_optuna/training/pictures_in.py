@@ -1,0 +1,94 @@
+"""How pictures go into the convolutional architectures: standardised, and in one of them whitened.
+
+Both depend on the training images. A model tells its training so by `adapt_to`, a function that is given them before
+the first epoch; what it sets are weights, so a stored model has them.
+"""
+
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.training.built_in import scaling_layers
+
+STANDARDISATION, WHITENING = "standardisation", "whitening"
+SMALLEST_VARIANCE = 1e-7  # added to that of pixels from 0 to 1
+SMALLEST_EIGENVALUE = 5e-4  # added to those of patches of standardised pixels
+CHUNK = 5_000  # images at a time, and all that whitening looks at
+
+
+def picture_layers(dataset: DatasetInfo) -> list[keras.layers.Layer]:
+    """From images of a data set to float pictures (n, height, width, channels), standardised.
+
+    The last layer is a batch normalisation that is never trained: `standardise` gives it mean and variance.
+    """
+    return [
+        keras.Input(dataset.image_shape, dtype=dataset.dtype),
+        *scaling_layers(dataset),
+        keras.layers.Reshape((*dataset.image_shape, 1)[:3]),
+        keras.layers.BatchNormalization(
+            center=False, scale=False, epsilon=SMALLEST_VARIANCE, trainable=False, name=STANDARDISATION
+        ),
+    ]
+
+
+def whitening_layer(size: int, dataset: DatasetInfo) -> keras.layers.Layer:
+    """A convolution that is never trained: `whiten` gives it its filters, two for each entry of a patch.
+
+    Args:
+        size: Of a patch, in pixels.
+    """
+    n_channels = (*dataset.image_shape, 1)[2]
+    n_filters = 2 * size * size * n_channels
+    layer: keras.layers.Layer = keras.layers.Conv2D(n_filters, size, use_bias=False, trainable=False, name=WHITENING)
+    return layer
+
+
+def standardise(model: keras.Model, images: tf.Tensor) -> None:
+    """Let pictures have mean 0 and variance 1 in every channel, over the training images."""
+    moments = [
+        (pictures.mean(axis=(0, 1, 2)), np.square(pictures).mean(axis=(0, 1, 2)), len(pictures))
+        for pictures in _inputs_of(model, STANDARDISATION, images)
+    ]
+    means, squares, counts = map(np.stack, zip(*moments, strict=True))
+    mean, square = (np.average(each, axis=0, weights=counts) for each in (means, squares))
+    layer = model.get_layer(STANDARDISATION)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(square - np.square(mean))
+
+
+def whiten(model: keras.Model, images: tf.Tensor) -> None:
+    """Let the filters be the eigenvectors of patches of training images, each with both signs.
+
+    Each is scaled so that its answers have variance 1 (Jordan 2024, arXiv:2404.00498, section 3.2).
+    """
+    kernel = model.get_layer(WHITENING).kernel
+    size, _, n_channels, n_filters = kernel.shape
+    pictures = next(_inputs_of(model, WHITENING, images))
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, (size, size), axis=(1, 2))
+    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * n_channels)
+    variances, vectors = np.linalg.eigh(np.cov(patches, rowvar=False))
+    filters = (vectors / np.sqrt(variances + SMALLEST_EIGENVALUE)).T
+    both = np.concatenate([filters, -filters]).reshape(n_filters, size, size, n_channels)
+    kernel.assign(both.transpose(1, 2, 3, 0))
+
+
+def _inputs_of(model: keras.Model, name: str, images: tf.Tensor) -> Iterator[NDArray[np.float64]]:
+    """What a layer is given for the images, (n, height, width, channels), so many at a time."""
+    front = keras.Model(model.inputs[0], model.get_layer(name).input)
+    for begin in range(0, int(images.shape[0]), CHUNK):
+        yield np.asarray(front(images[begin : begin + CHUNK], training=False), np.float64)
+
+
+def adapt_by(model: keras.Model, *steps: Callable[[keras.Model, tf.Tensor], None]) -> keras.Model:
+    """Let a model be told the training images before its first epoch, for one step after another."""
+
+    def adapt_to(images: tf.Tensor) -> None:
+        for step in steps:
+            step(model, images)
+
+    model.adapt_to = adapt_to
+    return model

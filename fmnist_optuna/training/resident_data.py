@@ -1,0 +1,47 @@
+"""Training and validation images that stay in memory as tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
+
+
+@dataclass(frozen=True)
+class ResidentData:
+    """Training and validation images as tensors (n, *image_shape), with int32 labels (n,).
+
+    Args:
+        info: What they are.
+    """
+
+    info: DatasetInfo
+    train_images: tf.Tensor
+    train_labels: tf.Tensor
+    validation_images: tf.Tensor
+    validation_labels: tf.Tensor
+
+    @classmethod
+    def from_arrays(
+        cls,
+        info: DatasetInfo,
+        train_images: Images,
+        train_labels: Labels,
+        validation_images: Images,
+        validation_labels: Labels,
+    ) -> "ResidentData":
+        """Take arrays into TensorFlow once: mapped images stay in the pages where they are, others are copied."""
+        return cls(
+            info,
+            _as_tensor(train_images),
+            tf.constant(train_labels.astype(np.int32)),
+            _as_tensor(validation_images),
+            tf.constant(validation_labels.astype(np.int32)),
+        )
+
+
+def _as_tensor(images: Images) -> tf.Tensor:
+    if isinstance(images, np.memmap):
+        return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+    return tf.constant(images)

@@ -1,0 +1,111 @@
+"""One step of a training: a batch as the epoch has it, the loss, the gradients, the optimizer.
+
+It is the step of Keras' own `train_step`, with what the options of the study add: nothing where they say nothing.
+"""
+
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from fmnist_optuna.spec.options import Options
+from fmnist_optuna.training.augmentation import SHARES, AugmentedImages, Drawn, mix, partners
+from fmnist_optuna.training.averages import AveragedWeights
+from fmnist_optuna.training.label_smoothing import smoothing_of
+from fmnist_optuna.training.loss import bind_loss
+from fmnist_optuna.training.optimizer import rate_variable, set_optimizer
+from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.schedule import is_scheduled, learning_rates
+
+RATES = "rates"
+
+
+class TrainingStep:
+    """Takes the steps of one training, in a graph or outside of one.
+
+    Args:
+        model: Compiled and built, not trained yet. Where it has a function `adapt_to`, that is given the training
+            images; its optimizer is told the options, and its state is made.
+        data: Resident images and labels.
+        options: Of the training.
+        max_epochs: Cap on epochs, at which a schedule ends.
+        n_steps: Of an epoch.
+
+    Attributes:
+        averages: Of the weights; None where they are not asked for.
+        n_steps: Of an epoch.
+
+    Raises:
+        SpecError: An option does not go with the model or the images.
+    """
+
+    def __init__(self, model: keras.Model, data: ResidentData, options: Options, max_epochs: int, n_steps: int) -> None:
+        if (adapt_to := getattr(model, "adapt_to", None)) is not None:
+            adapt_to(data.train_images)
+        set_optimizer(model, options)
+        self.n_steps, self.averages = n_steps, AveragedWeights.of(model, options)
+        self._model, self._options, self._max_epochs = model, options, max_epochs
+        self._images, self._labels = AugmentedImages.of(options, data.info, data.train_images), data.train_labels
+        self._rate = rate_variable(model.optimizer) if is_scheduled(options) else None
+        self._peak = 0.0 if self._rate is None else float(self._rate.numpy())
+        self._smoothing = smoothing_of(model, options)
+        model.optimizer.build(model.trainable_variables)
+
+    def draw(self, seed: int, epoch: int) -> Drawn:
+        """What the options ask for in an epoch: what `Augmentation.draw` gives, and `rates` float32 (n_steps,).
+
+        Args:
+            epoch: 0-based.
+        """
+        n_images = int(self._labels.shape[0])
+        drawn = dict(self._images.augmentation.draw(n_images, self.n_steps, seed, epoch))
+        if self._rate is not None:
+            drawn[RATES] = self._peak * learning_rates(self._options, epoch, self.n_steps, self._max_epochs)
+        return drawn
+
+    def __call__(
+        self, rows: tf.Tensor, number: tf.Tensor, drawn: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Take one step.
+
+        Args:
+            rows: Places of the batch's images in the data, int32 (batch,).
+            number: Of the step in its epoch, int32 scalar, 0-based.
+            drawn: For the epoch.
+
+        Returns:
+            The mean loss of the batch, the model's output and the labels, those with the larger share where images are
+            mixed.
+        """
+        model = self._model
+        if self._rate is not None:
+            self._rate.assign(drawn[RATES][number])
+        images, labels = self._images.take(rows, drawn), tf.gather(self._labels, rows)
+        share = drawn[SHARES][number] if SHARES in drawn else None
+        if share is not None:
+            images = mix(images, share)
+        with tf.GradientTape() as tape:
+            output = forward(model, images, training=True)
+            loss = self._loss(images, labels, output, share)
+            scaled = model.optimizer.scale_loss(loss)
+        weights = model.trainable_weights
+        model.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+        if self.averages is not None and self._options.ema_after == "step":
+            self.averages.update()
+        return loss, output, labels
+
+    def _loss(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, share: tf.Tensor | None) -> tf.Tensor:
+        loss = self._loss_of(images, labels, output)
+        if share is None:
+            return loss
+        share = tf.cast(share, loss.dtype)
+        return share * loss + (1 - share) * self._loss_of(images, partners(labels), output)
+
+    def _loss_of(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        loss = bind_loss(self._model)(images, labels, output, True)
+        return loss if self._smoothing is None else loss + tf.cast(self._smoothing(labels, output), loss.dtype)
+
+
+def forward(model: keras.Model, images: tf.Tensor, training: bool) -> tf.Tensor:
+    """The model's output, with the argument `training` only where its call has it: as Keras' own steps do."""
+    return model(images, training=training) if model._call_has_training_arg else model(images)

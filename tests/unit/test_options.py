@@ -1,0 +1,98 @@
+"""Options of the training in a study file and in a grid: which names there are, what they take, whose they are."""
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from fmnist_optuna.errors import SpecError
+from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.options import OPTION_TYPES, PLAIN
+from fmnist_optuna.spec.reading import parse_spec
+from fmnist_optuna.spec.study_spec import StudySpec
+
+DENSE = {"hidden_size": int, "dropout_rate": float, "learning_rate": float}
+
+
+def read(text: str) -> StudySpec:
+    return parse_spec(tomllib.loads(text), "study.toml")
+
+
+def bind(grid: str, parameters: dict[str, Any] = DENSE) -> StudySpec:
+    """A study whose grid has this beside one cell of the dense net."""
+    study = f"name = 'mine'\n[grid]\nhidden_size = [8]\ndropout_rate = [0]\nlearning_rate = [0.1]\n{grid}"
+    return bind_parameters(read(study), parameters, frozenset())
+
+
+def test_a_study_without_options_has_none() -> None:
+    """The default study trains as it did before there were any."""
+    assert StudySpec().options_of({}, ()) == PLAIN
+    assert (PLAIN.schedule, PLAIN.optimizer, PLAIN.horizontal_flip) == ("constant", "compiled", "none")
+    assert not any((PLAIN.weight_decay, PLAIN.label_smoothing, PLAIN.ema, PLAIN.shift, PLAIN.erase, PLAIN.mixup))
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("[training]\nschedule = 'linear'", "training.schedule must be 'constant', 'cosine' or 'one-cycle'"),
+        ("[training]\nweight_decay = -0.1", "training.weight_decay must be at least 0, but got -0.1"),
+        ("[training]\nlabel_smoothing = 1", "training.label_smoothing must be at most 0.9, but got 1"),
+        ("[training]\nema = 1.0", "training.ema must be at most 0.999999, but got 1.0"),
+        ("[training]\noptimizer = 'lion'", "training.optimizer must be 'compiled', 'adam' or 'sgd'"),
+        ("[augment]\nshift = 1.5", "augment.shift must be an integer, but got 1.5"),
+        ("[augment]\nhorizontal_flip = true", "augment.horizontal_flip must be 'none', 'random' or 'alternating'"),
+        ("[augment]\nrotate = 5", "unknown key augment.rotate; known here: horizontal_flip, shift, erase, mixup"),
+    ],
+)
+def test_values_outside_their_range_are_refused(text: str, rule: str) -> None:
+    """With the key, the rule and what came."""
+    with pytest.raises(SpecError) as error:
+        read(text)
+    assert rule in str(error.value)
+
+
+def test_a_grid_may_name_every_option() -> None:
+    """A cell's own value goes before that of the study; the others are the study's."""
+    spec = read("[training]\nweight_decay = 0.1\nema = 0.5")
+    options = spec.options_of({"weight_decay": 0.2, "horizontal_flip": "random", "hidden_size": 8}, DENSE)
+    assert (options.weight_decay, options.ema, options.horizontal_flip) == (0.2, 0.5, "random")
+    for name, declared in OPTION_TYPES.items():
+        values = list(declared[-1:]) if isinstance(declared, tuple) else [0]
+        (value,) = bind(f"{name} = {values!r}").grid[name]
+        assert type(value) is (str if isinstance(declared, tuple) else declared), name
+
+
+@pytest.mark.parametrize(
+    ("grid", "rule"),
+    [
+        ("ema = [0.5, 1.5]", "study mine: grid.ema must be at most 0.999999, but got 1.5"),
+        (
+            "schedule = ['cosine', 'linear']",
+            "study mine: grid.schedule must be one of 'constant', 'cosine', 'one-cycle'",
+        ),
+        ("shift = [0.5]", "study mine: grid.shift must be int, but got 0.5"),
+        ("weight_decays = [0.5]", "a grid may have batch_size and the options of [training] and [augment] as well"),
+    ],
+)
+def test_a_grid_obeys_the_same_rules(grid: str, rule: str) -> None:
+    """What [training] and [augment] refuse, a grid may not have."""
+    with pytest.raises(SpecError) as error:
+        bind(grid)
+    assert rule in str(error.value)
+
+
+def test_a_name_of_the_architecture_means_that() -> None:
+    """An architecture with a parameter `weight_decay` keeps it, whatever it takes; [training] means the training."""
+    parameters = {**DENSE, "weight_decay": str}
+    assert bind("weight_decay = ['much']", parameters).grid["weight_decay"] == ("much",)
+    spec = read("[training]\nweight_decay = 0.1")
+    assert spec.options_of({"weight_decay": "much"}, parameters).weight_decay == 0.1
+
+
+def test_an_option_among_the_models_arguments_is_led_home() -> None:
+    """[model] has the architecture's arguments; the refusal names the right table."""
+    for name, table in (("weight_decay", "training"), ("shift", "augment")):
+        with pytest.raises(
+            SpecError, match=rf"model\.{name} must be a parameter of dense, .*; give it in \[{table}\]\."
+        ):
+            bind_parameters(read(f"[model]\n{name} = 1"), DENSE, frozenset())
