@@ -69,6 +69,8 @@ MEANINGS = {
     "pruner.keep": "`ladder`: how many of the best at a rung go on whatever they promise.",
     "confirm.top": "How many of the best cells `confirm` trains again; the newest `run` or `init` decides.",
     "confirm.seeds": "With how many fresh seeds each.",
+    "confirm.flip": "Whether an exported model averages its probabilities over an image and its mirror image. The test "
+    "set is then scored both ways, and both accuracies are shown.",
 }
 
 

@@ -111,6 +111,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "val_accuracy": winner.val_accuracy,
         "test_accuracy": None if evaluation is None else evaluation.accuracy,
         "test_interval": None if evaluation is None else list(evaluation.interval),
+        "test_accuracy_with_flip": None if evaluation is None else evaluation.flip_accuracy,
         "epochs": winner.n_epochs,
         "data": data_answer(record),
         "confirmed": None if winner.confirmation is None else winner.confirmation.figures(),

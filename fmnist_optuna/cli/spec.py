@@ -67,6 +67,7 @@ keep = 3                 # how many of the best at a rung go on anyway
 [confirm]
 top = 3
 seeds = 5
+flip = false             # true: answers are averaged over an image and its mirror image
 """
 
 

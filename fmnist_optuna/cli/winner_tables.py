@@ -31,6 +31,9 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     interval = format_interval(winner.evaluation.interval)
     scored = f"95 % interval {interval}, {count(winner.evaluation.n_images, 'image')}"
     out.print(f"  test accuracy        {format_percent(winner.evaluation.accuracy)}   {scored}")
+    if winner.evaluation.flip_accuracy is not None:
+        flipped = "answers averaged with those to mirror images"
+        out.print(f"  test, with flips     {format_percent(winner.evaluation.flip_accuracy)}   {flipped}")
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
     out.print()
@@ -40,7 +43,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
 def print_confirmed(confirmation: Confirmation) -> None:
     """The chosen cell's means over fresh seeds."""
     n_seeds = len(confirmation.chosen.val.values)
-    for name, sample in (("validation", confirmation.chosen.val), ("test", confirmation.test)):
+    samples = {"validation": confirmation.chosen.val, "test": confirmation.test, "with flips": confirmation.flipped}
+    for name, sample in samples.items():
         if sample is not None:
             scored = f"95 % interval {format_interval(sample.interval)}, mean of {n_seeds} seeds"
             out.print(f"  {f'confirmed {name}':<20} {format_percent(sample.mean)}   {scored}")

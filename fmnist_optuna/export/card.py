@@ -35,6 +35,7 @@ hyperparameters.
 | architecture | {architecture} |
 | parameters | {params} |
 | input | `image`: {form}, {black:g} (black) to {white:g} (white){light_on_dark}, any n |
+| answers | {answers} |
 | output | `probabilities`: float32 (n, {n_classes}); `class_id`: int64 (n,); `label`: string (n,) |
 | weights, SHA-256 | `{weights_sha256}` |
 
@@ -53,7 +54,7 @@ hyperparameters.
 |---|---|
 | validation images | {val_accuracy} |
 | {n_test_images:,} test images | {test_accuracy} (95 % interval {test_interval}) |
-{confirmed}
+{flipped}{confirmed}
 No trial saw the test images; they were scored once with these very weights, and the score was recorded.{parity}
 
 | class | images | recall | precision |
@@ -103,6 +104,8 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
         n_test_images=evaluation.n_images,
         test_accuracy=format_percent(evaluation.accuracy),
         test_interval=format_interval(evaluation.interval),
+        answers=_how_it_answers(facts),
+        flipped=_flipped(evaluation),
         confirmed=_confirmed(facts.confirmation),
         parity=""
         if facts.parity is None
@@ -114,6 +117,20 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
         seeds_note=" and about one seed" if facts.confirmation is None else "",
     )
     file.write_text(card, encoding="utf-8")
+
+
+def _how_it_answers(facts: Facts) -> str:
+    if not facts.record.spec.confirm.flip:
+        return "those of the net to the image"
+    keras_file = "; `model.keras` is the net alone" if "keras" in facts.formats else ""
+    return f"the mean of the net's answers to the image and to its mirror image{keras_file}"
+
+
+def _flipped(evaluation: Evaluation) -> str:
+    if evaluation.flip_accuracy is None:
+        return ""
+    accuracy = format_percent(evaluation.flip_accuracy)
+    return f"| {evaluation.n_images:,} test images, answers averaged with those to mirror images | {accuracy} |\n"
 
 
 def _class_row(result: ClassResult) -> str:
@@ -167,6 +184,8 @@ def _confirmed(confirmation: Confirmation | None) -> str:
     lines = [f"| validation, mean of {n_seeds} fresh seeds | {_mean(confirmation.chosen.val)} |"]
     if confirmation.test is not None:
         lines.append(f"| test, mean of {n_seeds} fresh seeds | {_mean(confirmation.test)} |")
+    if confirmation.flipped is not None:
+        lines.append(f"| the same, averaged with mirror images | {_mean(confirmation.flipped)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -82,6 +82,8 @@ class Facts:
             "val_accuracy": self.attempt.val_accuracy,
             "test_accuracy": self.evaluation.accuracy,
             "test_interval": list(self.evaluation.interval),
+            "flip": self.record.spec.confirm.flip,
+            "test_accuracy_with_flip": self.evaluation.flip_accuracy,
             "n_test_images": self.evaluation.n_images,
             "n_cells": self.n_cells,
             "confirmed": None if self.confirmation is None else self.confirmation.figures(),

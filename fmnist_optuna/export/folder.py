@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_optuna.arguments import check_count
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -180,9 +181,10 @@ def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Pa
         batch: Images to answer at once.
     """
     splits = load_splits_of(session.record, data_dir)
+    recorded, accuracy = _recorded_answers(session, opening)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:
-        np.savez(arrays, images=splits.test_images, probabilities=opening.probabilities, labels=opening.labels)
+        np.savez(arrays, images=splits.test_images, probabilities=recorded, labels=opening.labels)
         command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays), str(batch)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=GATE_SECONDS, check=False)
     finally:
@@ -193,15 +195,33 @@ def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Pa
             f"The exported model must load in a process with TensorFlow alone, but that said {last:.300}"
         )
     measured = Parity(**json.loads(done.stdout))
-    is_equal = measured.accuracy == opening.accuracy and not measured.n_other_classes
+    is_equal = measured.accuracy == accuracy and not measured.n_other_classes
     if not is_equal or measured.n_odd_batches or not measured.max_difference <= TOLERANCE:
         raise MismatchError(
             "The exported model must give the recorded answers, but probabilities differ by up to "
             f"{measured.max_difference:.2g} (allowed {TOLERANCE:g}), {measured.n_other_classes} of "
             f"{measured.n_images:,} images get another class, accuracy is {measured.accuracy:.4f} instead of "
-            f"{opening.accuracy:.4f}, and {measured.n_odd_batches} of 2 small batches get other answers."
+            f"{accuracy:.4f}, and {measured.n_odd_batches} of 2 small batches get other answers."
         )
     return measured
+
+
+def _recorded_answers(session: Session, opening: Opening) -> tuple[NDArray[np.float32], float]:
+    """What the exported model must answer to the test images, and the accuracy of that.
+
+    Raises:
+        UsageError: The weights were opened before the study asked for mirror images.
+    """
+    if not session.record.spec.confirm.flip:
+        return opening.probabilities, opening.accuracy
+    averaged, accuracy = opening.scores.averaged, opening.scores.flip_accuracy
+    if averaged is None or accuracy is None:
+        raise UsageError(
+            f"study {session.record.name}: confirm.flip must be true before the test set is opened, but the weights of "
+            f"trial {opening.trial_id} were scored without mirror images; set it to false, or give the study another "
+            "name (--name NEW)."
+        )
+    return averaged, accuracy
 
 
 @contextlib.contextmanager

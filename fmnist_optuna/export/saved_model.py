@@ -35,6 +35,9 @@ def write_models(
         formats: "savedmodel" and "keras".
         n_test_images: Of the study's data.
 
+    Where the study asks for it, the SavedModel averages over an image and its mirror image; the `.keras` file is the
+    model itself.
+
     Returns:
         Whether the `.keras` model ends in logits (a SavedModel always answers with probabilities), and how many test
         images are scored at once when the weights are opened.
@@ -48,7 +51,7 @@ def write_models(
     has_logits = gives_logits(model, info)
     try:
         if "savedmodel" in formats:
-            _write_saved_model(model, info, has_logits, folder)
+            _write_saved_model(model, info, has_logits, spec.confirm.flip, folder)
         if "keras" in formats:
             model.save(folder / KERAS_FILE)
             _check_reload(folder / KERAS_FILE, stored.sha256)
@@ -72,9 +75,9 @@ def _check_reload(file: Path, weights_sha256: str) -> None:
         raise MismatchError(f"{KERAS_FILE} must load again with the stored weights, but loads with others.")
 
 
-def _write_saved_model(model: keras.Model, info: DatasetInfo, has_logits: bool, folder: Path) -> None:
+def _write_saved_model(model: keras.Model, info: DatasetInfo, has_logits: bool, flip: bool, folder: Path) -> None:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = compute_probabilities(model, image, has_logits)
+        probabilities = compute_probabilities(model, image, has_logits, flip)
         class_id = tf.argmax(probabilities, axis=-1)
         return {
             "probabilities": probabilities,

@@ -21,7 +21,39 @@ from fmnist_optuna.ledger.tables import StoredRow, openings, predictions
 OPENING_SECONDS = 120.0  # a scoring takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
 
-Scores = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+@dataclass(frozen=True)
+class Scores:
+    """What one set of weights answered to the test images.
+
+    Args:
+        probabilities: float32 (n_images, n_classes).
+        labels: uint8 (n_images,), the true ones.
+        mirrored: The probabilities of the mirror images; None where they were not asked for.
+    """
+
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    mirrored: NDArray[np.float32] | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images whose most probable class is the true one, 0..1."""
+        return _accuracy(self.probabilities, self.labels)
+
+    @property
+    def averaged(self) -> NDArray[np.float32] | None:
+        """The mean of an image's probabilities and those of its mirror image."""
+        return None if self.mirrored is None else (self.probabilities + self.mirrored) / np.float32(2)
+
+    @property
+    def flip_accuracy(self) -> float | None:
+        """The accuracy of these means."""
+        return None if self.averaged is None else _accuracy(self.averaged, self.labels)
+
+
+def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
 @dataclass(frozen=True)
@@ -29,10 +61,9 @@ class Opening:
     """One scoring of one set of weights on the test images.
 
     Args:
-        accuracy: 0..1.
+        accuracy: 0..1, as it was recorded.
         opened_at: Seconds since 1970 UTC.
-        probabilities: float32 (n_images, n_classes).
-        labels: uint8 (n_images,).
+        scores: What was answered.
     """
 
     trial_id: int
@@ -40,8 +71,17 @@ class Opening:
     purpose: str
     accuracy: float
     opened_at: float
-    probabilities: NDArray[np.float32]
-    labels: NDArray[np.uint8]
+    scores: Scores
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """float32 (n_images, n_classes)."""
+        return self.scores.probabilities
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """uint8 (n_images,)."""
+        return self.scores.labels
 
 
 class Openings(StudyPart):
@@ -51,7 +91,7 @@ class Openings(StudyPart):
         """The opening of these weights: the recorded one, or what `score` says, by one process at a time.
 
         Args:
-            score: Returns probabilities float32 (n, n_classes) and labels uint8 (n,).
+            score: Scores the weights.
 
         Raises:
             StorageError: Another process reserved the opening, lives, and does not finish.
@@ -70,11 +110,11 @@ class Openings(StudyPart):
 
     def _score(self, weights_sha256: str, opener: str, score: Callable[[], Scores]) -> None:
         try:
-            probabilities, labels = score()
+            scores = score()
         except BaseException:
             self._release(weights_sha256, opener)
             raise
-        self._record(weights_sha256, opener, probabilities, labels)
+        self._record(weights_sha256, opener, scores)
 
     @retrying
     def find(self, weights_sha256: str) -> Opening | None:
@@ -132,15 +172,16 @@ class Openings(StudyPart):
             connection.execute(delete(openings).where(mine))
 
     @retrying
-    def _record(
-        self, weights_sha256: str, opener: str, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
-    ) -> None:
+    def _record(self, weights_sha256: str, opener: str, scores: Scores) -> None:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, probabilities=probabilities, labels=labels)
-        accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
+        answers, mirrored = scores.probabilities, scores.mirrored
+        if mirrored is None:
+            np.savez_compressed(buffer, probabilities=answers, labels=scores.labels)
+        else:
+            np.savez_compressed(buffer, probabilities=answers, labels=scores.labels, mirrored=mirrored)
         mine = and_(self._of(weights_sha256), openings.c.opener == opener)
         with self.storage.write() as connection:
-            scored = update(openings).where(mine).values(accuracy=accuracy, opened_at=self.storage.now)
+            scored = update(openings).where(mine).values(accuracy=scores.accuracy, opened_at=self.storage.now)
             opening_id = connection.execute(scored.returning(openings.c.opening_id)).scalar_one_or_none()
             if opening_id is not None:
                 statement = insert_or_ignore(self.storage, predictions)  # an earlier try may have committed
@@ -158,15 +199,15 @@ _RECORDED = (
 
 
 def _opening(row: StoredRow) -> Opening:
-    probabilities, labels = _unpack(row.weights_sha256, row.predictions)
-    return Opening(row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, probabilities, labels)
+    scores = _unpack(row.weights_sha256, row.predictions)
+    return Opening(row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, scores)
 
 
 def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:
     rule = f"The recorded predictions of weights {weights_sha256[:12]} must be probabilities and labels"
     try:
         with np.load(io.BytesIO(predictions or b""), allow_pickle=False) as arrays:
-            probabilities, labels = arrays["probabilities"], arrays["labels"]
+            probabilities, labels, mirrored = arrays["probabilities"], arrays["labels"], arrays.get("mirrored")
     except Exception as error:  # NumPy and zipfile raise whatever damaged bytes provoke
         raise MismatchError(f"{rule}, but cannot be read ({type(error).__name__}).") from error
     are_numbers = probabilities.dtype.kind == "f" and labels.dtype.kind in "iu"
@@ -174,7 +215,9 @@ def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:
         raise MismatchError(
             f"{rule}, but are {probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}."
         )
-    return probabilities, labels
+    if mirrored is not None and (mirrored.dtype.kind != "f" or mirrored.shape != probabilities.shape):
+        raise MismatchError(f"{rule}, but those of mirror images are {mirrored.dtype} {mirrored.shape}.")
+    return Scores(probabilities, labels, mirrored)
 
 
 def _is_dead(opener: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.evaluation import find_opening, open_weights
@@ -85,11 +86,13 @@ class Confirmation:
         candidates: The best mean first.
         chosen: The smallest of those whose mean is within one standard error of the best.
         test: Test accuracy of the chosen cell over its seeds, each an opening; None before they are opened.
+        flipped: The same of answers averaged with those to mirror images; None where these were not measured.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: Candidate
     test: Sample | None
+    flipped: Sample | None = None
 
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
@@ -102,6 +105,8 @@ class Confirmation:
             "test_mean": None if test is None else test.mean,
             "test_sd": None if test is None else test.sd,
             "test_interval": None if test is None else list(test.interval),
+            "test_mean_with_flip": None if self.flipped is None else self.flipped.mean,
+            "test_interval_with_flip": None if self.flipped is None else list(self.flipped.interval),
         }
 
 
@@ -117,10 +122,20 @@ def find_confirmation(session: Session) -> Confirmation | None:
     chosen = choose(candidates)
     if chosen is None:
         return None
+    confirmation = Confirmation(tuple(candidates), chosen, None)
     openings = [find_opening(confirming, run) for run in chosen.runs]
-    accuracies = tuple(opening.accuracy for opening in openings if opening is not None)
-    test = Sample(accuracies) if len(accuracies) == len(openings) else None
-    return Confirmation(tuple(candidates), chosen, test)
+    opened = [opening for opening in openings if opening is not None]
+    return _with_openings(confirmation, opened) if len(opened) == len(openings) else confirmation
+
+
+def _with_openings(confirmation: Confirmation, openings: Sequence[Opening]) -> Confirmation:
+    """With the test accuracies of all seeds."""
+    flipped = [accuracy for opening in openings if (accuracy := opening.scores.flip_accuracy) is not None]
+    return replace(
+        confirmation,
+        test=Sample(tuple(opening.accuracy for opening in openings)),
+        flipped=Sample(tuple(flipped)) if len(flipped) == len(openings) else None,
+    )
 
 
 def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation | None:
@@ -138,7 +153,7 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
         return confirmation
     runs = confirmation.chosen.runs
     openings = [open_weights(confirming, run, data_dir, purpose="confirmation") for run in runs]
-    return replace(confirmation, test=Sample(tuple(opening.accuracy for opening in openings)))
+    return _with_openings(confirmation, openings)
 
 
 def open_confirming(session: Session) -> Session | None:

@@ -49,6 +49,7 @@ class Evaluation:
         n_images: Test images.
         classes: One entry a class, in the order of the labels.
         confusion: How many images of each true class (rows) got each answer (columns), in the same order.
+        flip_accuracy: The same of answers that are averaged over an image and its mirror image; None if not measured.
     """
 
     accuracy: float
@@ -56,6 +57,7 @@ class Evaluation:
     n_images: int
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
+    flip_accuracy: float | None = None
 
     def confusion_shares(self) -> list[list[float]]:
         """Share (0..1) of each true class (rows) that got each answer (columns); 0.0 for a class without images."""
@@ -166,6 +168,7 @@ def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:
             )
         ),
         confusion=tuple(tuple(int(n_images) for n_images in row) for row in counts),
+        flip_accuracy=opening.scores.flip_accuracy,
     )
 
 

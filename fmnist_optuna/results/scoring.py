@@ -9,10 +9,10 @@ import math
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
@@ -26,17 +26,12 @@ from fmnist_optuna.work.splits import DataPlace
 ROUNDING_SHARE = 3 / 10_000
 
 
-def score_weights(
-    spec: StudySpec, stored: StoredWeights, place: DataPlace
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Score one set of weights on the test images of a study.
+def score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> Scores:
+    """Score one set of weights on the test images of a study, and where it asks for that on their mirror images.
 
     Args:
         stored: The weights, and what was recorded of them.
         place: Where the study's images are.
-
-    Returns:
-        Probabilities float32 (n, n_classes) and labels uint8 (n,).
 
     Raises:
         MismatchError: The weights are damaged or altered, or do not score the recorded val_accuracy any more; or the
@@ -47,7 +42,9 @@ def score_weights(
     model = build_recorded(spec, splits.info, stored.params, stored.seed)
     load_weights(model, stored.path, stored.sha256)
     _check_val_accuracy(model, splits, stored, spec.model.architecture)
-    return predict_probabilities(model, splits.test_images, splits.info), splits.test_labels
+    images, info = splits.test_images, splits.info
+    mirrored = predict_probabilities(model, images[:, :, ::-1], info) if spec.confirm.flip else None
+    return Scores(predict_probabilities(model, images, info), splits.test_labels, mirrored)
 
 
 def _check_val_accuracy(model: keras.Model, splits: Splits, stored: StoredWeights, architecture: str) -> None:

@@ -134,10 +134,11 @@ class PrunerSpec(Table):
 
 
 class ConfirmSpec(Table):
-    """How many of the best cells are confirmed, over how many fresh seeds."""
+    """How many of the best cells are confirmed, over how many fresh seeds, and how the winner answers."""
 
     top: StrictInt = Field(default=3, ge=1, le=1000)
     seeds: StrictInt = Field(default=5, ge=2, le=1000)
+    flip: StrictBool = False
 
 
 def _default_grid() -> dict[str, tuple[Value, ...]]:

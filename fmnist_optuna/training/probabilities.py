@@ -72,14 +72,18 @@ def takes_logits(loss: object) -> bool | None:
     return said if isinstance(said, bool) else None
 
 
-def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: bool) -> tf.Tensor:
+def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: bool, flip: bool = False) -> tf.Tensor:
     """Probabilities float32 (n, n_classes) of images (n, *image_shape).
 
     Args:
         has_logits: What `gives_logits` said of the model.
+        flip: Whether they are the mean of those of an image and of its mirror image.
     """
     output = tf.cast(model(images, training=False), tf.float32)
-    return tf.nn.softmax(output) if has_logits else output
+    probabilities = tf.nn.softmax(output) if has_logits else output
+    if not flip:
+        return probabilities
+    return (probabilities + compute_probabilities(model, tf.reverse(images, axis=[2]), has_logits)) / 2
 
 
 def predict_probabilities(model: keras.Model, images: Images, info: DatasetInfo) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ LABELS = np.array([0, 1, 2, 9], dtype=np.uint8)  # three of four right
 
 
 def score() -> Scores:
-    return PROBABILITIES, LABELS
+    return Scores(PROBABILITIES, LABELS)
 
 
 def never() -> Scores:
@@ -70,6 +70,16 @@ def test_an_opening_is_recorded_with_its_predictions(session: Session) -> None:
     np.testing.assert_array_equal(opening.probabilities, PROBABILITIES)
     np.testing.assert_array_equal(opening.labels, LABELS)
     assert (opening.probabilities.dtype, opening.labels.dtype) == (np.dtype(np.float32), np.dtype(np.uint8))
+
+
+def test_answers_to_mirror_images_are_recorded_too(session: Session) -> None:
+    """The mean of both is what an exported model answers: here it corrects the one wrong answer."""
+    mirrored = np.eye(10, dtype=np.float32)[[0, 1, 2, 9]] * 3
+    opening = session.openings.open(7, WEIGHTS, "winner", lambda: Scores(PROBABILITIES, LABELS, mirrored))
+    assert (opening.accuracy, opening.scores.flip_accuracy) == (0.75, 1.0)
+    assert opening.scores.averaged is not None
+    np.testing.assert_array_equal(opening.scores.averaged, (PROBABILITIES + mirrored) / 2)
+    assert session.openings.open(7, "b" * 64, "winner", score).scores.flip_accuracy is None
 
 
 def test_a_second_opening_is_replayed(session: Session, new_session: Sessions) -> None:
@@ -125,7 +135,8 @@ def test_one_that_lost_its_reservation_records_nothing(session: Session) -> None
     def slept() -> Scores:
         with session.storage.write() as connection:
             connection.execute(update(openings).values(opener=json.dumps({**asdict(Process.current()), "token": "x"})))
-        session.openings._record(WEIGHTS, reservation(session), PROBABILITIES, PROBABILITIES.argmax(axis=1))
+        all_right = Scores(PROBABILITIES, PROBABILITIES.argmax(axis=1).astype(np.uint8))
+        session.openings._record(WEIGHTS, reservation(session), all_right)
         return score()
 
     assert session.openings.open(1, WEIGHTS, "winner", slept).accuracy == 1.0

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from rung_study import run_next
 from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell, ladder_objective, ladder_spec
 
+from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.notes import describe_study
@@ -34,7 +35,7 @@ def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int)
     finish_cell(session, claim, trial_id)
     labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
     answers = np.where(labels == 1, wrong_class, labels)
-    session.openings.open(trial_id, sha256, "winner", lambda: (np.eye(10, dtype=np.float32)[answers], labels))
+    session.openings.open(trial_id, sha256, "winner", lambda: Scores(np.eye(10, dtype=np.float32)[answers], labels))
     return sha256
 
 

@@ -24,6 +24,7 @@ from fmnist_optuna.data import fashion_mnist
 from fmnist_optuna.data.fashion_mnist import read_arrays, verify_files
 from fmnist_optuna.data.idx import IdxFile
 from fmnist_optuna.errors import DataError, MismatchError
+from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.ledger.tables import predictions
 from fmnist_optuna.study.session import Session
 
@@ -214,6 +215,7 @@ BLOBS: dict[str, Callable[[Path], bytes | None]] = {
     "nothing": lambda _: None,
     "labels of other images": lambda _: pack(probabilities=PROBABILITIES, labels=LABELS[:1]),
     "other numbers": lambda _: pack(probabilities=PROBABILITIES.astype(complex), labels=LABELS),
+    "other mirrored": lambda _: pack(probabilities=PROBABILITIES, labels=LABELS, mirrored=PROBABILITIES[:1]),
     "one row": lambda _: pack(probabilities=PROBABILITIES[0], labels=np.zeros(10, np.uint8)),
 }
 
@@ -224,7 +226,7 @@ def test_forged_recorded_predictions_are_refused_unexecuted(
     name: str, session: Session, payload: bytes, marker: Path
 ) -> None:
     """`MismatchError` by the hash of the weights, and no payload runs; nothing advises to unpickle it."""
-    session.openings.open(1, WEIGHTS, "winner", lambda: (PROBABILITIES, LABELS))
+    session.openings.open(1, WEIGHTS, "winner", lambda: Scores(PROBABILITIES, LABELS))
     with session.storage.write() as connection:
         blob = BLOBS[name](marker)
         connection.execute(delete(predictions) if blob is None else update(predictions).values(predictions=blob))

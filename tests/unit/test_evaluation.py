@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
-from fmnist_optuna.ledger.openings import Opening
+from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.results.evaluation import summarize, wilson_interval
 
 
@@ -32,7 +32,7 @@ def test_summary_of_a_known_opening() -> None:
     """Recall is the share of a class that was found, precision the share of its answers that are right; NaN of none."""
     labels = np.array([0, 0, 0, 1, 2], np.uint8)
     answers = [0, 0, 1, 1, 1]
-    opening = Opening(1, "", "winner", 3 / 5, 0.0, np.eye(10, dtype=np.float32)[answers], labels)
+    opening = Opening(1, "", "winner", 3 / 5, 0.0, Scores(np.eye(10, dtype=np.float32)[answers], labels))
     summary = summarize(opening, FASHION_MNIST.class_names)
     assert (summary.accuracy, summary.n_images, summary.interval) == (3 / 5, 5, wilson_interval(3, 5))
     first, second, third, fourth = summary.classes[:4]
