@@ -40,8 +40,10 @@ MEANINGS = {
     "momentum, take its place with the learning rate that it was compiled with.",
     "training.momentum": "Of `sgd`.",
     "training.schedule": "Of the learning rate over the steps of all `max_epochs`: it stays, falls as a cosine, or "
-    "in a straight line (`one-cycle`).",
-    "training.warmup_epochs": "Epochs, or a part of one, in which the learning rate first rises in a straight line.",
+    "rises and falls in straight lines (`one-cycle`). Late epochs then gain the most: take a `patience` of "
+    '`max_epochs`, and `pruner.name = "none"` unless you know that early epochs tell the cells apart.',
+    "training.warmup_epochs": "Epochs, or a part of one, in which the learning rate first rises in a straight line; "
+    "with 0 `one-cycle` rises for a quarter of `max_epochs`.",
     "training.learning_rate_floor": "Share of the highest rate that a schedule ends with.",
     "training.weight_decay": "Decoupled, as in AdamW: for a learning rate of 1, the share of each entry of a matrix or "
     "kernel that a step takes away. Biases and normalisations are left alone.",
@@ -50,8 +52,8 @@ MEANINGS = {
     "training.ema": "A running average of the weights is validated and kept in their place; this is what it keeps of "
     "itself at each update, such as `0.999`. 0 is no average.",
     "training.ema_after": "Whether each step or each epoch updates the average.",
-    "augment.horizontal_flip": "Mirrors images: each at `random`, or `alternating`, so that any two epochs show both "
-    "forms of each.",
+    "augment.horizontal_flip": "Mirrors images: each at `random`, or `alternating`, so that any two epochs in a row "
+    "show both forms of each.",
     "augment.shift": "Moves each image by up to so many pixels, up or down and left or right; beyond it is black.",
     "augment.erase": "Blackens a square with sides of so many pixels somewhere in each image.",
     "augment.mixup": "Mixes each image with another of its batch, and their losses with the same shares, drawn from a "

@@ -29,14 +29,12 @@ def write_models(
     """Write a model with stored weights into a folder: a SavedModel, a `.keras` file, or both.
 
     The SavedModel's one endpoint is `serve`, also its `serving_default`: `image` (n, *image_shape) to `probabilities`
-    float32 (n, n_classes), `class_id` int64 (n,) and `label` strings (n,), for any n.
+    float32 (n, n_classes), averaged over an image and its mirror image where the study says so, `class_id` int64 (n,)
+    and `label` strings (n,), for any n.
 
     Args:
         formats: "savedmodel" and "keras".
         n_test_images: Of the study's data.
-
-    Where the study asks for it, the SavedModel averages over an image and its mirror image; the `.keras` file is the
-    model itself.
 
     Returns:
         Whether the `.keras` model ends in logits (a SavedModel always answers with probabilities), and how many test

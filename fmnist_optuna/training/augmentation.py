@@ -81,7 +81,7 @@ class Augmentation:
     def _draw_flips(self, n_images: int, seed: int, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
         """Whether each image is mirrored, 0 or 1.
 
-        The alternating way, of Jordan 2024, arXiv:2404.00498, shows every image in both forms in any two epochs.
+        The alternating way, of Jordan 2024, arXiv:2404.00498, shows both forms of an image in any two epochs in a row.
         """
         match self.options.horizontal_flip:
             case "random":

@@ -1,5 +1,6 @@
 """A small convolutional classifier, after the nets of Jordan 2024 (arXiv:2404.00498) for pictures in colour."""
 
+from itertools import chain
 from typing import Literal
 
 import keras
@@ -10,6 +11,7 @@ from fmnist_optuna.training.built_in import compile_classifier
 from fmnist_optuna.training.pictures_in import adapt_by, picture_layers, standardise, whiten, whitening_layer
 
 Activation = Literal["relu", "gelu", "silu"]
+SMALLEST_SIDE = 9  # pixels, of which three poolings leave one
 WHITENED = 2  # pixels, the side of the patches that are whitened
 
 
@@ -31,18 +33,18 @@ def create_conv(
 
     Args:
         learning_rate: Of Adam, > 0.
-        width_1, width_2, width_3: Filters of the three groups, >= 1.
+        width_1, width_2, width_3: Filters of the groups.
         dropout_rate: Share of the last features dropped in training, 0 <= rate < 1.
         activation: After each batch normalisation.
         logit_scale: Factor of what the softmax is put on, > 0.
-        dataset: Gives the shape and the range of the images, at least 20 x 20 pixels, and the number of classes.
+        dataset: Gives the shape and the range of the images, at least 9 x 9 pixels, and the number of classes.
 
     Returns:
         A compiled model from images to float32 probabilities (n, n_classes).
     """
-    layers = [*picture_layers(dataset), whitening_layer(WHITENED, dataset), keras.layers.Activation(activation)]
-    for width in (width_1, width_2, width_3):
-        layers += _group(width, activation)
+    layers = [*picture_layers(dataset, SMALLEST_SIDE), whitening_layer(WHITENED, dataset)]
+    layers.append(keras.layers.Activation(activation))
+    layers += chain(*(_group(width, activation) for width in (width_1, width_2, width_3)))
     layers += [
         keras.layers.GlobalMaxPooling2D(),
         keras.layers.Dropout(dropout_rate),

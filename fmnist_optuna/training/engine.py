@@ -99,6 +99,7 @@ class TrainingPass:
                 f"on, as an epoch is one graph, but they were changed before epoch {epoch + 1}; change them in "
                 "on_train_begin."
             )
+        self._step.check_rate(epoch)
         order = np.random.default_rng([seed, epoch]).permutation(self._n_images).astype(np.int32)
         drawn = {name: tf.constant(values) for name, values in self._step.draw(seed, epoch).items()}
         n_steps = self._step.n_steps

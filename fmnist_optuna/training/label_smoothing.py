@@ -11,6 +11,7 @@ from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.probabilities import takes_logits
 
 CROSS_ENTROPY = "sparse_categorical_crossentropy"
+MEANS = ("sum_over_batch_size", "mean")
 
 
 def smoothing_of(model: keras.Model, options: Options) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
@@ -25,11 +26,11 @@ def smoothing_of(model: keras.Model, options: Options) -> Callable[[tf.Tensor, t
     """
     if not options.label_smoothing:
         return None
-    if has_own_loss(model) or not _is_cross_entropy(model.loss):
-        came = "a compute_loss of its own" if has_own_loss(model) else f"the loss {model.loss}"
+    came = "a compute_loss of its own" if has_own_loss(model) else _describe_other(model)
+    if came is not None:
         raise SpecError(
-            f"training.label_smoothing must go with the loss {CROSS_ENTROPY}, but the architecture has {came}; smooth "
-            "the labels there, or leave it out."
+            f"training.label_smoothing must go with the mean of the loss {CROSS_ENTROPY}, but the architecture has "
+            f"{came}; smooth the labels there, or leave it out."
         )
     has_logits = takes_logits(model.loss) is True
 
@@ -41,9 +42,18 @@ def smoothing_of(model: keras.Model, options: Options) -> Callable[[tf.Tensor, t
     return add
 
 
-def _is_cross_entropy(loss: object) -> bool:
-    kinds = keras.losses.SparseCategoricalCrossentropy, keras.losses.sparse_categorical_crossentropy
-    return loss == CROSS_ENTROPY or isinstance(loss, kinds[0]) or loss is kinds[1]
+def _describe_other(model: keras.Model) -> str | None:
+    """What the loss of a model is, if it is not the plain mean of the cross-entropy of integer labels."""
+    loss, kind = model.loss, keras.losses.SparseCategoricalCrossentropy
+    if getattr(model._compile_loss, "_user_loss_weights", None) is not None:
+        return "loss_weights"
+    if loss == CROSS_ENTROPY or loss is keras.losses.sparse_categorical_crossentropy:
+        return None
+    if type(loss) is kind and loss.reduction in MEANS and loss.ignore_class is None:
+        return None
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    options = f" with reduction {loss.reduction} and ignore_class {loss.ignore_class}" if type(loss) is kind else ""
+    return f"the loss {name}{options}"
 
 
 def _logits_of(output: tf.Tensor, has_logits: bool) -> tf.Tensor:

@@ -251,9 +251,9 @@ class Training:
         self._logs = {"loss": trained.loss, "accuracy": trained.accuracy, **self._metrics.read_own()}
         with contextlib.nullcontext() if self._averages is None else self._averages.in_place():
             validated, val_logs = self._validate()
-        seconds = time.perf_counter() - began
-        self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
-        self._callbacks.on_epoch_end(number, self._logs)
+            seconds = time.perf_counter() - began
+            self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
+            self._callbacks.on_epoch_end(number, self._logs)
         self.epochs.append(Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds))
 
     def _validate(self) -> tuple[Score, dict[str, float]]:

@@ -9,6 +9,13 @@ from fmnist_optuna.spec.options import Options
 from fmnist_optuna.training.contract import optimizers_of
 from fmnist_optuna.training.schedule import is_scheduled
 
+# What another optimizer in the place of the compiled one would not have.
+OF_THE_COMPILED = (
+    *("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps", "use_ema"),
+    "loss_scale_factor",
+)
+KEPT = ("bias", "gamma", "beta", "scale")  # variables that are not decayed, whatever their shape
+
 
 def set_optimizer(model: keras.Model, options: Options) -> None:
     """Give a model that was just built the optimizer that its training asks for.
@@ -16,6 +23,11 @@ def set_optimizer(model: keras.Model, options: Options) -> None:
     Raises:
         SpecError: What the architecture compiled says otherwise already.
     """
+    if options.ema and any(getattr(each, "use_ema", False) for each in optimizers_of(model.optimizer)):
+        raise SpecError(
+            "training.ema must be the only average of the weights, but the architecture compiles "
+            f"{type(innermost(model.optimizer)).__name__} with use_ema; leave one of the two out."
+        )
     if options.optimizer != "compiled":
         model.optimizer = _replace(model.optimizer, options)
     if options.weight_decay:
@@ -45,7 +57,7 @@ def rate_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     Raises:
         SpecError: It has a schedule of its own, or a function.
     """
-    rate: keras.Variable | object = getattr(_innermost(optimizer), "_learning_rate", None)
+    rate: keras.Variable | object = getattr(innermost(optimizer), "_learning_rate", None)
     if not isinstance(rate, keras.Variable):
         raise SpecError(
             "training.schedule, training.warmup_epochs and training.optimizer need a learning rate that is a number, "
@@ -56,6 +68,13 @@ def rate_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
 def _replace(compiled: keras.optimizers.Optimizer, options: Options) -> keras.optimizers.Optimizer:
     """An optimizer with the learning rate of the one that was compiled, and scaling the loss where that does."""
+    inner = innermost(compiled)
+    if further := [f"{name}={value}" for name in OF_THE_COMPILED if (value := getattr(inner, name, None))]:
+        raise SpecError(
+            f'training.optimizer = "{options.optimizer}" must take the place of one that has a learning rate only, but '
+            f"the architecture compiles {type(inner).__name__} with {', '.join(further)}, which would be lost; leave "
+            "it out there, or compile the other optimizer."
+        )
     rate = float(rate_variable(compiled).numpy())
     replaced: keras.optimizers.Optimizer = (
         keras.optimizers.Adam(rate)
@@ -63,22 +82,23 @@ def _replace(compiled: keras.optimizers.Optimizer, options: Options) -> keras.op
         else keras.optimizers.SGD(rate, momentum=float(options.momentum), nesterov=options.momentum > 0)
     )
     if isinstance(compiled, keras.optimizers.LossScaleOptimizer):
-        replaced = keras.optimizers.LossScaleOptimizer(replaced)
+        scale, steps = compiled.initial_scale, compiled.dynamic_growth_steps
+        replaced = keras.optimizers.LossScaleOptimizer(replaced, initial_scale=scale, dynamic_growth_steps=steps)
     return replaced
 
 
 def _decay_weights(model: keras.Model, weight_decay: float) -> None:
-    """Let each step take a share of every matrix and kernel; biases and the vectors of normalisations keep theirs."""
-    optimizer = _innermost(model.optimizer)
+    """Let each step take a share of every matrix and kernel; biases and normalisations keep theirs."""
+    optimizer = innermost(model.optimizer)
     if optimizer.weight_decay is not None:
         raise SpecError(
             f"training.weight_decay must be left out, or {type(optimizer).__name__} be compiled without one, but the "
             f"architecture compiles it with weight_decay={optimizer.weight_decay}."
         )
     optimizer.weight_decay = weight_decay
-    vectors = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+    kept = [each for each in model.trainable_variables if len(each.shape) < 2 or each.name in KEPT]
     try:
-        optimizer.exclude_from_weight_decay(var_list=vectors)
+        optimizer.exclude_from_weight_decay(var_list=kept)
     except ValueError as error:  # its state was made already
         raise SpecError(
             "training.weight_decay must be told to an optimizer before its first step, but the architecture has built "
@@ -86,7 +106,16 @@ def _decay_weights(model: keras.Model, weight_decay: float) -> None:
         ) from error
 
 
-def _innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """The one that takes the steps."""
-    *_, inner = optimizers_of(optimizer)
-    return inner
+def innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The one that takes the steps.
+
+    Raises:
+        SpecError: There are several.
+    """
+    chain = list(optimizers_of(optimizer))
+    if any(isinstance(each, keras.optimizers.MultiOptimizer) for each in chain):
+        raise SpecError(
+            "training.optimizer, schedule, warmup_epochs and weight_decay are for one optimizer, but the architecture "
+            "compiles a MultiOptimizer; give these to its parts there."
+        )
+    return chain[-1]

@@ -4,7 +4,8 @@ Both depend on the training images. A model tells its training so by `adapt_to`,
 the first epoch; what it sets are weights, so a stored model has them.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -17,14 +18,22 @@ from fmnist_optuna.training.built_in import scaling_layers
 STANDARDISATION, WHITENING = "standardisation", "whitening"
 SMALLEST_VARIANCE = 1e-7  # added to that of pixels from 0 to 1
 SMALLEST_EIGENVALUE = 5e-4  # added to those of patches of standardised pixels
-CHUNK = 5_000  # images at a time, and all that whitening looks at
+N_WHITENED = 5_000  # images whose patches are whitened
+CHUNK_BYTES = 16 * 2**20  # of pictures that are looked at together, as float64; their patches take a few times as much
+
+Pictures = NDArray[np.float64]
 
 
-def picture_layers(dataset: DatasetInfo) -> list[keras.layers.Layer]:
+def picture_layers(dataset: DatasetInfo, smallest_side: int = 1) -> list[keras.layers.Layer]:
     """From images of a data set to float pictures (n, height, width, channels), standardised.
 
     The last layer is a batch normalisation that is never trained: `standardise` gives it mean and variance.
+
+    Args:
+        smallest_side: Pixels that the height and the width must have.
     """
+    if min(dataset.image_shape[:2]) < smallest_side:
+        raise ValueError(f"pictures must have at least {smallest_side} x {smallest_side} pixels")
     return [
         keras.Input(dataset.image_shape, dtype=dataset.dtype),
         *scaling_layers(dataset),
@@ -49,15 +58,10 @@ def whitening_layer(size: int, dataset: DatasetInfo) -> keras.layers.Layer:
 
 def standardise(model: keras.Model, images: tf.Tensor) -> None:
     """Let pictures have mean 0 and variance 1 in every channel, over the training images."""
-    moments = [
-        (pictures.mean(axis=(0, 1, 2)), np.square(pictures).mean(axis=(0, 1, 2)), len(pictures))
-        for pictures in _inputs_of(model, STANDARDISATION, images)
-    ]
-    means, squares, counts = map(np.stack, zip(*moments, strict=True))
-    mean, square = (np.average(each, axis=0, weights=counts) for each in (means, squares))
     layer = model.get_layer(STANDARDISATION)
+    mean, covariance = _moments(_inputs_of(model, STANDARDISATION, images), 1)
     layer.moving_mean.assign(mean)
-    layer.moving_variance.assign(square - np.square(mean))
+    layer.moving_variance.assign(covariance.diagonal())
 
 
 def whiten(model: keras.Model, images: tf.Tensor) -> None:
@@ -67,20 +71,30 @@ def whiten(model: keras.Model, images: tf.Tensor) -> None:
     """
     kernel = model.get_layer(WHITENING).kernel
     size, _, n_channels, n_filters = kernel.shape
-    pictures = next(_inputs_of(model, WHITENING, images))
-    windows = np.lib.stride_tricks.sliding_window_view(pictures, (size, size), axis=(1, 2))
-    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * n_channels)
-    variances, vectors = np.linalg.eigh(np.cov(patches, rowvar=False))
+    _, covariance = _moments(_inputs_of(model, WHITENING, images[:N_WHITENED]), size)
+    variances, vectors = np.linalg.eigh(covariance)
     filters = (vectors / np.sqrt(variances + SMALLEST_EIGENVALUE)).T
     both = np.concatenate([filters, -filters]).reshape(n_filters, size, size, n_channels)
     kernel.assign(both.transpose(1, 2, 3, 0))
 
 
-def _inputs_of(model: keras.Model, name: str, images: tf.Tensor) -> Iterator[NDArray[np.float64]]:
-    """What a layer is given for the images, (n, height, width, channels), so many at a time."""
+def _moments(pictures: Iterable[Pictures], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and covariance of all patches of size x size pixels, their entries in the order row, column, channel."""
+    n, total, products = 0, np.zeros(1), np.zeros((1, 1))
+    for some in pictures:
+        windows = np.lib.stride_tricks.sliding_window_view(some, (size, size), axis=(1, 2))
+        patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * some.shape[3])
+        n, total, products = n + len(patches), total + patches.sum(axis=0), products + patches.T @ patches
+    mean = total / n
+    return mean, products / n - np.outer(mean, mean)
+
+
+def _inputs_of(model: keras.Model, name: str, images: tf.Tensor) -> Iterator[Pictures]:
+    """What a layer is given for the images, (n, height, width, channels), so many at a time as CHUNK_BYTES allows."""
     front = keras.Model(model.inputs[0], model.get_layer(name).input)
-    for begin in range(0, int(images.shape[0]), CHUNK):
-        yield np.asarray(front(images[begin : begin + CHUNK], training=False), np.float64)
+    n_at_once = max(1, CHUNK_BYTES // (8 * math.prod(front.output_shape[1:])))
+    for begin in range(0, int(images.shape[0]), n_at_once):
+        yield np.asarray(front(images[begin : begin + n_at_once], training=False), np.float64)
 
 
 def adapt_by(model: keras.Model, *steps: Callable[[keras.Model, tf.Tensor], None]) -> keras.Model:

@@ -20,6 +20,7 @@ from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_points, trial_seed
+from fmnist_optuna.spec.options import OPTION_TYPES
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
@@ -29,6 +30,7 @@ from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.step import TrainingStep
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error
@@ -97,6 +99,7 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
     try:
         _check_loss(build_cell(code, cell.params, seed), code, data)
         _make_callbacks(code, cell.params)
+        _try_options(code, seed, data)
         if not code.is_users:  # what the product's own architecture does is known: its values alone are tried
             try_values(code, cell.params, seed, data, batch_size, _rule(code, cell.params))
             return
@@ -107,6 +110,24 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
             check_pause(code, params, seed, data)
             code.end()
     finally:
+        code.end()
+
+
+def _try_options(code: UserCode, seed: int, data: ResidentData) -> None:
+    """What the options in a grid ask of model and images, each number at its largest, each choice once.
+
+    Raises:
+        SpecError: The cells that have one of them could not be trained.
+    """
+    named = {name: code.spec.grid[name] for name in code.spec.grid.keys() & OPTION_TYPES.keys()}
+    largest = {
+        name: max(value for value in values if not isinstance(value, str))
+        for name, values in named.items()
+        if not code.architecture.takes(name) and not isinstance(OPTION_TYPES[name], tuple)
+    }
+    for params in cells_of_each_choice(code.spec) if named else ():
+        options = code.spec.options_of({**params, **largest}, code.architecture.parameters)
+        TrainingStep(build_cell(code, params, seed), data, options, code.spec.training.max_epochs, 1)
         code.end()
 
 

@@ -6,14 +6,16 @@ It is the step of Keras' own `train_step`, with what the options of the study ad
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
 from fmnist_optuna.training.augmentation import SHARES, AugmentedImages, Drawn, mix, partners
 from fmnist_optuna.training.averages import AveragedWeights
 from fmnist_optuna.training.label_smoothing import smoothing_of
 from fmnist_optuna.training.loss import bind_loss
-from fmnist_optuna.training.optimizer import rate_variable, set_optimizer
+from fmnist_optuna.training.optimizer import innermost, rate_variable, set_optimizer
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.schedule import is_scheduled, learning_rates
 
@@ -62,6 +64,27 @@ class TrainingStep:
         if self._rate is not None:
             drawn[RATES] = self._peak * learning_rates(self._options, epoch, self.n_steps, self._max_epochs)
         return drawn
+
+    def check_rate(self, epoch: int) -> None:
+        """Refuse a learning rate that somebody else has set, as the schedule would overrule it.
+
+        Args:
+            epoch: 0-based, the one that comes.
+
+        Raises:
+            SpecError: A callback did.
+        """
+        if self._rate is None:
+            return
+        left = self._peak
+        if epoch:
+            left *= float(learning_rates(self._options, epoch - 1, self.n_steps, self._max_epochs)[-1])
+        is_same = getattr(innermost(self._model.optimizer), "_learning_rate", None) is self._rate
+        if not is_same or not np.isclose(self._rate.numpy(), left, rtol=1e-5, atol=0):
+            raise SpecError(
+                "training.callbacks must leave the learning rate to training.schedule and training.warmup_epochs, but "
+                f"one set it before epoch {epoch + 1}; leave one of the two out."
+            )
 
     def __call__(
         self, rows: tf.Tensor, number: tf.Tensor, drawn: Mapping[str, tf.Tensor]

@@ -93,7 +93,7 @@ def test_every_shift_and_square_is_drawn() -> None:
 
 
 def test_alternating_flips_show_both_forms() -> None:
-    """In any two epochs each image comes as it is and mirrored; about half of them begin mirrored."""
+    """In two epochs in a row each image comes as it is and mirrored; about half of them begin mirrored."""
     options = Options(horizontal_flip="alternating")
     augmentation = AugmentedImages.of(options, INFO, tf.constant(draw_images(INFO))).augmentation
     flips = [augmentation.draw(N_IMAGES, 1, 5, epoch)[MOVES][:, 2] for epoch in range(3)]

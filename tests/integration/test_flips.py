@@ -1,4 +1,4 @@
-"""A study that trains with options, confirms, and answers by an image and its mirror image: from its file to a model."""
+"""A study that trains with options, is confirmed, and answers by an image and its mirror image: file to model."""
 
 from pathlib import Path
 

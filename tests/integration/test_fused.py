@@ -1,4 +1,4 @@
-"""FusedAdam: the update rule of keras.optimizers.Adam, whatever options go through the base class."""
+"""FusedAdam and FusedSGD: the update rules of Keras' own, whatever options go through the base class."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.fused import FusedAdam, fuse
+from fmnist_optuna.training.fused import FusedAdam, FusedSGD, fuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,12 +75,14 @@ def run_steps(model: keras.Model, garments: Splits, n_steps: int) -> list[tuple[
 
 def assert_same_steps(
     make_net: Callable[[keras.optimizers.Optimizer], keras.Model],
-    make_adam: Callable[[], keras.optimizers.Adam],
+    make_optimizer: Callable[[], keras.optimizers.Optimizer],
     garments: Splits,
     n_steps: int,
 ) -> None:
-    stock, own = make_net(make_adam()), make_net(fuse(make_adam()))
-    assert (type(stock.optimizer), type(own.optimizer)) == (keras.optimizers.Adam, FusedAdam)
+    stock, own = make_net(make_optimizer()), make_net(fuse(make_optimizer()))
+    assert (
+        type(own.optimizer) is {keras.optimizers.Adam: FusedAdam, keras.optimizers.SGD: FusedSGD}[type(stock.optimizer)]
+    )
     for (path, expected), (_, found) in zip(
         run_steps(stock, garments, n_steps), run_steps(own, garments, n_steps), strict=True
     ):
@@ -111,6 +113,30 @@ def test_hundred_steps_equal_keras_adam(garments: Splits) -> None:
 def test_options_of_the_base_class_pass_through(garments: Splits, options: dict[str, Any]) -> None:
     """Schedule, weight decay, clipping, moving average and accumulation act as with Keras' Adam."""
     assert_same_steps(dense_net, lambda: keras.optimizers.Adam(**{"learning_rate": 0.003, **options}), garments, 20)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nesterov": True},
+        {"weight_decay": 0.05},
+        {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7},
+        {"gradient_accumulation_steps": 3, "clipnorm": 0.05},
+        {"learning_rate": OwnSchedule()},
+    ],
+    ids=["plain", "nesterov", "decay", "ema", "accumulate", "schedule"],
+)
+def test_sgd_with_momentum_is_that_of_keras(garments: Splits, options: dict[str, Any]) -> None:
+    """Weights, momenta and the step count, after 20 steps."""
+    given = {"learning_rate": 0.03, "momentum": 0.9, **options}
+    assert_same_steps(dense_net, lambda: keras.optimizers.SGD(**given), garments, 20)
+    assert_same_steps(embedding_net, lambda: keras.optimizers.SGD(**given), garments, 3)
+
+
+def test_sgd_without_momentum_stays_as_it_is() -> None:
+    """It has no momentum for the kernel to keep."""
+    assert type(fuse(keras.optimizers.SGD(0.1))) is keras.optimizers.SGD
 
 
 def test_sparse_gradients_equal_keras_adam(garments: Splits) -> None:

@@ -9,13 +9,19 @@ import pytest
 import tensorflow as tf
 from one_training import train
 
+from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
+from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.averages import AveragedWeights
+from fmnist_optuna.training.cell_training import train_cell
 from fmnist_optuna.training.engine import TrainingPass
 from fmnist_optuna.training.loop import Training
+from fmnist_optuna.training.rehearsal import few_garments as few_garments_drawn
+from fmnist_optuna.training.rehearsal import rehearse
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.schedule import learning_rates
+from fmnist_optuna.training.user_code import UserCode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,11 +93,10 @@ def test_smoothing_leaves_the_validation_loss(few_garments: ResidentData) -> Non
 
 def test_decay_is_keras_own_but_for_vectors(few_garments: ResidentData) -> None:
     """Decoupled, of the two kernels; biases and what batch normalisation scales by stay out."""
-    adam = keras.optimizers.Adam(0.001, weight_decay=2.0)
+    adam = keras.optimizers.Adam(0.001, weight_decay=1.0)
     adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     ours = run(make_net(keras.optimizers.Adam(0.001)), few_garments, weight_decay=1.0)
     plain = run(make_net(keras.optimizers.Adam(0.001)), few_garments)
-    adam.weight_decay = 1.0
     assert_same_weights(ours, run_by_keras(make_net(adam), few_garments))
     assert np.abs(ours.get_weights()[0]).sum() < 0.99 * np.abs(plain.get_weights()[0]).sum()
 
@@ -167,25 +172,39 @@ def test_averages_are_those_of_the_rule(few_garments: ResidentData) -> None:
         np.testing.assert_array_equal(found, weight)
 
 
+class Watch(keras.callbacks.Callback):
+    """Keeps the weights that the model has at three moments of every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, list[list[Any]]] = {"begin": [], "validated": [], "end": []}
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.seen["begin"].append(self.model.get_weights())
+
+    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
+        self.seen["validated"].append(self.model.get_weights())
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.seen["end"].append(self.model.get_weights())
+
+
+def are_equal(first: list[Any], second: list[Any]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
 @pytest.mark.parametrize("after", ["step", "epoch"])
 def test_averages_are_validated_and_kept(few_garments: ResidentData, after: str) -> None:
-    """The score is that of the averages, and so are the weights at the end; training goes on with its own."""
-    seen: list[list[Any]] = []
-
-    class Watch(keras.callbacks.Callback):
-        def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
-            seen.append(self.model.get_weights())
-
-        def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-            seen.append(self.model.get_weights())
-
+    """Callbacks at an epoch's end see them, and so does whoever restores the best; training goes on with its own."""
     model, options = make_net(), Options.model_validate({"ema": 0.9, "ema_after": after})
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "max_epochs": 2, "patience": 2, "seed": SEED}
-    result = train(model, few_garments, options=options, callbacks=[Watch()], **settings)
-    averaged, own = seen[2 * result.best_epoch], seen[2 * result.best_epoch + 1]
-    for weight, average in zip(model.get_weights(), averaged, strict=True):
-        np.testing.assert_array_equal(weight, average)
-    assert any(not np.array_equal(one, other) for one, other in zip(averaged, own, strict=True))
+    watch = Watch()
+    stopping = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=2, restore_best_weights=True)
+    result = train(model, few_garments, options=options, callbacks=[stopping, watch], **settings)
+    averaged, ended, begun = (watch.seen[moment] for moment in ("validated", "end", "begin"))
+    assert are_equal(model.get_weights(), averaged[result.best_epoch])
+    assert [are_equal(*pair) for pair in zip(averaged, ended, strict=True)] == [True, True]
+    assert not are_equal(begun[1], averaged[0])
     hits = np.argmax(model(few_garments.validation_images).numpy(), axis=1) == few_garments.validation_labels.numpy()
     assert result.val_accuracy == pytest.approx(hits.mean(), abs=1e-3)
     plain = train(make_net(), few_garments, **settings)
@@ -197,18 +216,52 @@ class OwnLoss(keras.Sequential):
         return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, y_pred))
 
 
+SMOOTH = {"label_smoothing": 0.1}
+
+
+def make_two() -> keras.optimizers.Optimizer:
+    parts = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.003), {".*kernel": keras.optimizers.SGD(0.01)})
+    both: keras.optimizers.Optimizer = keras.optimizers.MultiOptimizer(parts)
+    return both
+
+
 @pytest.mark.parametrize(
     ("optimizer", "loss", "options", "words"),
     [
-        ("adam", "kl_divergence", {"label_smoothing": 0.1}, "label_smoothing must go with the loss sparse_categorical"),
+        (
+            "adam",
+            "kl_divergence",
+            {"label_smoothing": 0.1},
+            "go with the mean of the loss sparse_categorical_crossentropy",
+        ),
+        (
+            "adam",
+            keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
+            {"label_smoothing": 0.1},
+            "reduction sum",
+        ),
+        (lambda: keras.optimizers.Adam(use_ema=True), None, {"ema": 0.9}, "ema must be the only average"),
+        (lambda: keras.optimizers.Adam(clipnorm=1.0), None, {"optimizer": "sgd"}, "compiles Adam with clipnorm=1.0"),
+        (make_two, None, {"schedule": "cosine"}, "compiles a MultiOptimizer"),
+        (make_two, None, {"weight_decay": 0.1}, "compiles a MultiOptimizer"),
         (keras.optimizers.AdamW, None, {"weight_decay": 0.1}, "weight_decay must be left out, or AdamW be compiled"),
         (lambda: keras.optimizers.Adam(Scheduled([0.1])), None, {"schedule": "cosine"}, "compiles with Scheduled"),
         (lambda: keras.optimizers.Adam(Scheduled([0.1])), None, {"optimizer": "sgd"}, "compiles with Scheduled"),
     ],
-    ids=["loss", "two decays", "two schedules", "no rate"],
+    ids=[
+        "loss",
+        "sum",
+        "two averages",
+        "clipped",
+        "two rates",
+        "two optimizers",
+        "two decays",
+        "two schedules",
+        "no rate",
+    ],
 )
 def test_what_the_architecture_says_otherwise_is_refused(
-    few_garments: ResidentData, optimizer: Any, loss: str | None, options: dict[str, Any], words: str
+    few_garments: ResidentData, optimizer: Any, loss: Any, options: dict[str, Any], words: str
 ) -> None:
     """Two meanings of one thing are an error that names both."""
     made = optimizer if isinstance(optimizer, str) else optimizer()
@@ -232,3 +285,79 @@ def test_callbacks_leave_the_rate_to_the_schedule(few_garments: ResidentData) ->
     callbacks = [keras.callbacks.ReduceLROnPlateau()]
     with pytest.raises(SpecError, match=r"leave the learning rate to training\.schedule .* ReduceLROnPlateau"):
         Training(make_net(), few_garments, options=options, callbacks=callbacks, **settings)
+
+
+class SetRate(keras.callbacks.Callback):
+    """Sets a rate of its own before an epoch."""
+
+    def __init__(self, epoch: int, rate: Any) -> None:
+        super().__init__()
+        self._epoch, self._rate = epoch, rate
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        if epoch == self._epoch:
+            self.model.optimizer.learning_rate = self._rate
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_rate_of_a_callbacks_own_is_refused_too(few_garments: ResidentData, epoch: int) -> None:
+    """The schedule would overrule it without a word."""
+    settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "max_epochs": 2, "patience": 2, "seed": SEED}
+    callbacks = [SetRate(epoch, 0.5)]
+    training = Training(make_net(), few_garments, options=Options(schedule="cosine"), callbacks=callbacks, **settings)
+    with pytest.raises(SpecError, match=rf"leave the learning rate to .* before epoch {epoch + 1};"):
+        training.run()
+
+
+def test_biases_with_two_axes_are_not_decayed(few_garments: ResidentData) -> None:
+    """Those of attention have the shape (heads, width)."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((28, 28), dtype="uint8")
+    values = keras.layers.Rescaling(1 / 255)(images)
+    values = keras.layers.MultiHeadAttention(2, 4)(values, values)
+    model = keras.Model(images, keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(values)))
+    model.compile(keras.optimizers.Adam(0.001), "sparse_categorical_crossentropy")
+    TrainingPass(model, few_garments, BATCH_SIZE, Options(weight_decay=0.1))
+    decayed = {each.name for each in model.trainable_variables if model.optimizer._use_weight_decay(each.value)}
+    assert decayed == {"kernel"}
+
+
+DENSE: dict[str, dict[str, Any]] = {
+    "grid": {"hidden_size": [8], "dropout_rate": [0.0], "learning_rate": [0.01]},
+    "training": {"max_epochs": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("tables", "params"),
+    [
+        ({"training": {"max_epochs": 1, "weight_decay": 0.5}}, {}),
+        ({"augment": {"shift": 3}}, {}),
+        ({}, {"ema": 0.99}),
+        ({}, {"optimizer": "sgd"}),
+    ],
+    ids=["training", "augment", "grid", "optimizer"],
+)
+def test_a_cell_is_trained_with_its_options(
+    few_garments: ResidentData, tables: dict[str, Any], params: dict[str, Any]
+) -> None:
+    """From the study file or from the grid: the weights are others than without, and the same again."""
+    weights = []
+    point = {"hidden_size": 8, "dropout_rate": 0.0, "learning_rate": 0.01}
+    for given, more in (({}, {}), (tables, params), (tables, params)):
+        code = UserCode(parse_spec({"name": "options", **DENSE, **given}, "options"), FASHION_MNIST)
+        model, _ = train_cell(code, {**point, **more}, 1, few_garments, [])
+        weights.append(model.get_weights())
+        code.end()
+    assert not are_equal(weights[0], weights[1])
+    assert are_equal(weights[1], weights[2])
+
+
+@pytest.mark.parametrize(("name", "values"), [("shift", [0, 40]), ("erase", [0, 64])])
+def test_a_value_that_fails_its_cells_fails_before_the_study(name: str, values: list[int]) -> None:
+    """The smallest cell would do; what the others ask for is tried as well."""
+    grid = {**DENSE["grid"], name: values}
+    code = UserCode(parse_spec({"name": "options", **DENSE, "grid": grid}, "options"), FASHION_MNIST)
+    code.bind()
+    with pytest.raises(SpecError, match=rf"{name} must be at most \d+ for images of 28 x 28 pixels"):
+        rehearse(code, *few_garments_drawn())

@@ -39,6 +39,11 @@ def test_one_cycle_rises_and_falls_straight() -> None:
     np.testing.assert_allclose(rates, [*up, *down], rtol=1e-6)
 
 
+def test_one_cycle_rises_for_a_quarter_by_default() -> None:
+    """One epoch of four."""
+    assert all_rates(schedule="one-cycle") == all_rates(schedule="one-cycle", warmup_epochs=1)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
 def test_a_warm_up_may_take_parts_of_an_epoch(schedule: str) -> None:
     """Half an epoch is two and a half steps; the peak comes right after it."""
