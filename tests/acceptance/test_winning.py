@@ -185,6 +185,7 @@ def alone(won: Won, images: Path, tmp_path_factory: pytest.TempPathFactory) -> A
     return Alone(folder, json.loads(labels), cli)
 
 
+@pytest.mark.more
 def test_tensorflow_alone_gives_the_answers_of_predict(won: Won, images: Path, alone: Alone) -> None:
     """A process that cannot import the project reads the same label for each of ten images."""
     predicted = won.shell("predict", won.model, images / "ten.npy", "--json")
@@ -206,6 +207,7 @@ def test_the_model_loads_where_the_project_is_not_installed(won: Won, images: Pa
     assert len(json.loads(done.stdout)) == 10
 
 
+@pytest.mark.more
 def test_saved_model_cli_shows_and_runs_it(alone: Alone) -> None:
     """TensorFlow's own command names the image that goes in and what comes out."""
     for words in ("DT_UINT8", "(-1, 28, 28)", "probabilities", "(-1, 10)", "class_id", "label"):
@@ -342,6 +344,7 @@ def test_bad_input_is_refused_in_one_line(refused: dict[str, Answer], case: str)
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.more
 def test_a_model_of_something_else_is_refused(alone: Alone, images: Path) -> None:
     """A SavedModel with another signature."""
     answer = Shell(alone.folder)("predict", "other", images / "photo.jpg")

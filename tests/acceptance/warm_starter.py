@@ -49,8 +49,9 @@ def clean_environment(folder: Path) -> dict[str, str]:
 
 
 def environment_of_warm() -> dict[str, str]:
-    """That of the tests; but commands keep what they compile of the project, whatever the tests do with their own."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """That of the tests; but commands keep what they compile of the project, and hash strings as a fresh one would."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONHASHSEED": "0"}
 
 
 def environment_of_children() -> dict[str, str]:

@@ -102,6 +102,7 @@ def test_run_warns_of_what_no_seed_changes(
     ]
 
 
+@pytest.mark.more
 def test_confirmation_from_equal_weights_is_refused(make_module: MakeModule, sqlite_url: str, garments: Splits) -> None:
     """`confirm` says so before it makes a study or trains anything."""
     spec = make_spec(make_module("user_fixed", SEEDS), kind=["fixed"])

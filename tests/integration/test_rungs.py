@@ -148,6 +148,7 @@ def test_one_worker_ends_a_study_with_rungs(session: Session) -> None:
         assert cell.state is State.PRUNED or cell.val_accuracy == max(ladder_curve(cell.params))
 
 
+@pytest.mark.more
 @ON_SQLITE
 def test_the_same_cells_are_cut_by_any_number_of_workers(storage_url: str, new_session: Sessions) -> None:
     """One process or three: those that the rule cuts where every cell has come to each rung."""

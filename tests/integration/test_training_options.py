@@ -71,7 +71,7 @@ def assert_same_weights(found: keras.Model, expected: keras.Model) -> None:
         np.testing.assert_allclose(weight, other, rtol=0, atol=TOLERANCE * max(1.0, np.abs(other).max()))
 
 
-@pytest.mark.parametrize("head", ["softmax", None])
+@pytest.mark.parametrize("head", ["softmax", pytest.param(None, marks=pytest.mark.more)])
 def test_smoothed_labels_are_those_of_keras(few_garments: ResidentData, head: str | None) -> None:
     """Integer labels here, one-hot ones with CategoricalCrossentropy(label_smoothing) there; the same weights."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=head is None)
@@ -101,7 +101,7 @@ def test_decay_is_keras_own_but_for_vectors(few_garments: ResidentData) -> None:
     assert np.abs(ours.get_weights()[0]).sum() < 0.99 * np.abs(plain.get_weights()[0]).sum()
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
+@pytest.mark.parametrize("momentum", [0.9, pytest.param(0.0, marks=pytest.mark.more)])
 def test_sgd_takes_the_compiled_rate(few_garments: ResidentData, momentum: float) -> None:
     """With Nesterov's momentum; the architecture's optimizer gives its learning rate."""
     ours = run(make_net(keras.optimizers.Adam(0.02)), few_garments, optimizer="sgd", momentum=momentum)
@@ -120,7 +120,7 @@ class Scheduled(keras.optimizers.schedules.LearningRateSchedule):
         return self._rates[tf.cast(step, tf.int32)]
 
 
-@pytest.mark.parametrize("name", ["cosine", "one-cycle"])
+@pytest.mark.parametrize("name", ["cosine", pytest.param("one-cycle", marks=pytest.mark.more)])
 def test_every_step_has_the_rate_of_its_schedule(few_garments: ResidentData, name: str) -> None:
     """The same weights as with an optimizer of Keras' that is given the rates as its own schedule."""
     given: dict[str, Any] = {"schedule": name, "warmup_epochs": 0.25, "learning_rate_floor": 0.01}
@@ -193,7 +193,7 @@ def are_equal(first: list[Any], second: list[Any]) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("after", ["step", "epoch"])
+@pytest.mark.parametrize("after", ["step", pytest.param("epoch", marks=pytest.mark.more)])
 def test_averages_are_validated_and_kept(few_garments: ResidentData, after: str) -> None:
     """Callbacks at an epoch's end see them, and so does whoever restores the best; training goes on with its own."""
     model, options = make_net(), Options.model_validate({"ema": 0.9, "ema_after": after})

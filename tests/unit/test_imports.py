@@ -311,6 +311,7 @@ def test_running_a_study_does_not_load_tensorflow_here(fresh: Fresh) -> None:
     assert not fresh.packages("running") & KERAS
 
 
+@pytest.mark.more
 def test_the_unit_tests_do_not_load_tensorflow(fresh: Fresh) -> None:
     """The whole folder stays a matter of seconds: importing every module of it loads no Keras."""
     assert not fresh.packages("the unit tests") & KERAS
