@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.log import log_event
@@ -112,6 +112,8 @@ def is_outage(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if isinstance(error, PendingRollbackError):  # Optuna tries some queries once more on the connection that broke
+        return error.__context__ is not None and is_outage(error.__context__)
     if isinstance(error, OSError):
         return error.errno in FULL_DISK
     if type(error).__name__ == "StorageInternalError":  # Optuna's wrapper; named so that Optuna need not be imported

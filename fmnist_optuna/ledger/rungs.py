@@ -58,7 +58,8 @@ class Rungs(StudyPart):
             absent = self._racing(connection) & set(given_up) - field.standings.keys()
             decision = rule.decide(field.standings, field.finished_scores)
             # On Postgres a cell that was given up may have been parked since the values were read: it is decided alone.
-            parked = [cell_id for cell_id in self._parked(connection, rung) if cell_id in field.standings]
+            late = set(given_up) - field.standings.keys()
+            parked = [cell_id for cell_id in self._parked(connection, rung) if cell_id not in late]
             return self._apply(connection, rung, decision, parked, sorted(absent))
 
     @retrying

@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 import pytest
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+    ProgrammingError,
+)
 
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger import outages as retry
@@ -137,6 +144,13 @@ def wrapped(cause: Exception | None) -> StorageInternalError:
     return error
 
 
+def pending(before: Exception) -> PendingRollbackError:
+    """A second try on a connection whose transaction has failed."""
+    error = PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
+    error.__context__ = before
+    return error
+
+
 def lost_connection() -> DBAPIError:
     return DBAPIError("SELECT", {}, Exception("x"), connection_invalidated=True)
 
@@ -149,6 +163,8 @@ def lost_connection() -> DBAPIError:
         (lost_connection(), True),
         (wrapped(gone()), True),
         (wrapped(None), True),
+        (wrapped(pending(gone())), True),
+        (wrapped(pending(IntegrityError("INSERT", {}, Exception("unique")))), False),
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EDQUOT, "Quota exceeded"), True),
         (OSError(errno.EACCES, "Permission denied"), False),
