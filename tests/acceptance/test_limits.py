@@ -104,7 +104,9 @@ name = "{pruner}"
 
 
 @pytest.mark.more
-@pytest.mark.parametrize(("pruner", "n_workers"), [("none", 1), ("ladder", 1), ("ladder", 2)])
+@pytest.mark.parametrize(
+    ("pruner", "n_workers"), [("none", 1), pytest.param("ladder", 1, marks=pytest.mark.slow), ("ladder", 2)]
+)
 def test_a_run_gives_up_the_cell_and_not_the_study(shell: Shell, pruner: str, n_workers: int) -> None:
     """Six cells say too little to blame one: the five others end with a winner, and it still waits; exit status 6."""
     shell.write("killer.py", KILLER)
