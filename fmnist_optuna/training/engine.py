@@ -138,7 +138,7 @@ class TrainingPass:
 
         def take(order: tf.Tensor, drawn: Mapping[str, tf.Tensor], begin: tf.Tensor, size: int) -> Sums:
             rows = tf.ensure_shape(order[begin : begin + size], [size])
-            loss, output, labels = self._step(rows, begin // self._batch_size, drawn)
+            loss, output, labels = self._step(rows, lambda: begin // self._batch_size, drawn)
             return _sum_of(loss, size), _count_hits(output, labels)
 
         drawn_specs = {

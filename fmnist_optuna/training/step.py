@@ -3,7 +3,7 @@
 It is the step of Keras' own `train_step`, with what the options of the study add: nothing where they say nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -87,13 +87,13 @@ class TrainingStep:
             )
 
     def __call__(
-        self, rows: tf.Tensor, number: tf.Tensor, drawn: Mapping[str, tf.Tensor]
+        self, rows: tf.Tensor, number: Callable[[], tf.Tensor], drawn: Mapping[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Take one step.
 
         Args:
             rows: Places of the batch's images in the data, int32 (batch,).
-            number: Of the step in its epoch, int32 scalar, 0-based.
+            number: Gives that of the step in its epoch, int32 scalar, 0-based, where it is asked for.
             drawn: For the epoch.
 
         Returns:
@@ -102,9 +102,9 @@ class TrainingStep:
         """
         model = self._model
         if self._rate is not None:
-            self._rate.assign(drawn[RATES][number])
+            self._rate.assign(drawn[RATES][number()])
         images, labels = self._images.take(rows, drawn), tf.gather(self._labels, rows)
-        share = drawn[SHARES][number] if SHARES in drawn else None
+        share = drawn[SHARES][number()] if SHARES in drawn else None
         if share is not None:
             images = mix(images, share)
         with tf.GradientTape() as tape:
