@@ -131,6 +131,7 @@ def test_a_storage_at_work_is_not_upgraded(old: Shell) -> None:
     connection.close()
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("old", ["2"], indirect=True)  # that of version 1 has none
 def test_a_study_that_was_half_done_goes_on(old: Shell) -> None:
     """`run` upgrades by itself, heals the cell of the worker that was killed, and trains what is left.

@@ -140,6 +140,7 @@ def test_an_opened_study_is_the_same(study: Study, url: str) -> None:
         open_study("other", storage=url)
 
 
+@pytest.mark.more
 def test_the_digits_are_exported_and_loaded(study: Study, one_thread: None, tmp_path: Path) -> None:
     """The loaded model takes images as the function gives them, names them, and refuses others; its card says which."""
     from sklearn.datasets import load_digits

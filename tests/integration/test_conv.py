@@ -16,7 +16,7 @@ from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.resnet import create_resnet
 from fmnist_optuna.training.weights import hash_weights, load_weights, save_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 COLOURS = DatasetInfo("colours", (28, 28, 3), "float32", (-1, 1), ("a", "b", "c"))
 SMALL: dict[str, Any] = {"conv": {"width_1": 4, "width_2": 4, "width_3": 8}, "resnet": {"width": 2, "n_blocks": 1}}

@@ -191,6 +191,7 @@ def test_what_waits_in_memory_goes_before_the_process(
     assert crowded.in_memory() == []
 
 
+@pytest.mark.more
 def test_a_trial_of_another_machine_is_begun_anew(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +254,7 @@ def shrinks(trial):
 """
 
 
+@pytest.mark.more
 @pytest.mark.usefixtures("settings_set_back")
 def test_a_trial_that_went_on_is_reproduced(
     tmp_path: Path,
@@ -312,6 +314,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     assert ("checkpoint_not_used" in caplog.text) == (state != "whole")
 
 
+@pytest.mark.more
 def test_rungs_change_no_number(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -338,6 +341,7 @@ def test_rungs_change_no_number(
         assert sentence.startswith(f"cut at epoch {cell.cut_at}: ")
 
 
+@pytest.mark.more
 def test_trainings_that_were_cut_leave_the_memory(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -297,6 +297,7 @@ def train_dense(widths: list[int]) -> list[tuple[str, list[str], list[float]]]:
     return results
 
 
+@pytest.mark.more
 def test_built_in_cells_do_not_depend_on_the_order(clearings: list[object]) -> None:
     """Although what TensorFlow has compiled stays: names, weights and curves are those of a fresh process."""
     alone = Call(train_dense, [5], doing="training")

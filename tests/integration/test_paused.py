@@ -389,6 +389,7 @@ def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
         rehearse(code, *few_garments(), pauses=True)
 
 
+@pytest.mark.more
 def test_a_pause_is_tried_with_every_choice(make_module: MakeModule) -> None:
     """Not only with the first, which may be the one that draws nothing."""
     code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["good", "noise"]), FASHION_MNIST)

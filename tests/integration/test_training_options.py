@@ -331,12 +331,11 @@ DENSE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("tables", "params"),
     [
-        ({"training": {"max_epochs": 1, "weight_decay": 0.5}}, {}),
-        ({"augment": {"shift": 3}}, {}),
-        ({}, {"ema": 0.99}),
-        ({}, {"optimizer": "sgd"}),
+        pytest.param({"training": {"max_epochs": 1, "weight_decay": 0.5}}, {}, id="training"),
+        pytest.param({"augment": {"shift": 3}}, {}, id="augment", marks=pytest.mark.more),
+        pytest.param({}, {"ema": 0.99}, id="grid"),
+        pytest.param({}, {"optimizer": "sgd"}, id="optimizer", marks=pytest.mark.more),
     ],
-    ids=["training", "augment", "grid", "optimizer"],
 )
 def test_a_cell_is_trained_with_its_options(
     few_garments: ResidentData, tables: dict[str, Any], params: dict[str, Any]
