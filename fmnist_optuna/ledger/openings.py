@@ -49,7 +49,8 @@ class Scores:
     @property
     def flip_accuracy(self) -> float | None:
         """The accuracy of these means."""
-        return None if self.averaged is None else _accuracy(self.averaged, self.labels)
+        averaged = self.averaged
+        return None if averaged is None else _accuracy(averaged, self.labels)
 
 
 def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
