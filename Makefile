@@ -36,7 +36,7 @@ test-matrix: $(READY)    ## what people bring, trained here and by stock fit, an
 	  tests/integration/test_checkpoint.py
 
 test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
-	$(BIN)/python -m pytest -m slow tests/containers --durations=5
+	FMNIST_TEST_IMAGE_NEEDED=1 $(BIN)/python -m pytest -m slow tests/containers --durations=5
 
 test-wheel: $(READY)     ## the built wheel, installed into an environment of its own where the source is not; two minutes
 	tests/wheel/run $(BIN)/python
