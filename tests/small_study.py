@@ -112,6 +112,12 @@ def read_cell(storage: Storage, cell_id: str) -> Row[Any]:
         return connection.execute(select(cells).where(cells.c.cell_id == cell_id)).one()
 
 
+def cell_after(session: Session, claim: Claim) -> tuple[Any, ...]:
+    """State, result, value, failures, lost and error of the cell of a claim."""
+    row = read_cell(session.storage, claim.cell_id)
+    return (row.state, row.result, row.value, row.failures, row.lost, row.error)
+
+
 def set_cell(storage: Storage, cell_id: str, **values: Any) -> None:
     """Write into the row of a cell behind the ledger's back."""
     with storage.write() as connection:
