@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.trials import Outcome
@@ -21,7 +21,7 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import cells
+from fmnist_optuna.ledger.tables import cells, metadata
 from fmnist_optuna.search.cell import Grid, Params, make_points
 from fmnist_optuna.search.ladder import stand_at
 from fmnist_optuna.search.metric import Epoch
@@ -110,6 +110,21 @@ def read_cell(storage: Storage, cell_id: str) -> Row[Any]:
     """The row of a cell."""
     with storage.read() as connection:
         return connection.execute(select(cells).where(cells.c.cell_id == cell_id)).one()
+
+
+def cell_after(session: Session, claim: Claim) -> tuple[Any, ...]:
+    """State, result, value, failures, lost and error of the cell of a claim."""
+    row = read_cell(session.storage, claim.cell_id)
+    return (row.state, row.result, row.value, row.failures, row.lost, row.error)
+
+
+def n_rows(storage: Storage) -> dict[str, int]:
+    """Number of rows of each of our tables."""
+    with storage.read() as connection:
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+        }
 
 
 def set_cell(storage: Storage, cell_id: str, **values: Any) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.bridge.attributes import read_attempt
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.options import StorageOptions
@@ -26,10 +27,13 @@ from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights
+from fmnist_optuna.work.attempt import run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.objective import KerasObjective
 
 MAX_EPOCHS = 4
+SEVERAL: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.001, 0.0001]}
+LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0, "keep": 1}
 
 
 def make_spec(grid: Grid, training: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
@@ -73,8 +77,32 @@ def run_worker(session: Session, data: ResidentData, leave: LeaveRequest | None 
     return end
 
 
+def begin_one(session: Session, objective: KerasObjective) -> str:
+    """Train the next cell to its first rung and park it; returns its cell_id."""
+    claim = session.ledger.claim(session.name, session.record.generation)
+    assert claim is not None
+    run_attempt(session, claim, objective, lambda: False, session.record.generation)
+    return claim.cell_id
+
+
 def all_trials(session: Session) -> list[FrozenTrial]:
     return session.optuna_storage.get_all_trials(session.record.study_id)
+
+
+def results(session: Session) -> list[tuple[Any, ...]]:
+    """Of each finished trial its parameters, weights, value and curve, in an order that does not depend on claims."""
+    found = [
+        (
+            sorted(trial.params.items()),
+            trial.user_attrs.get("weights_sha256"),
+            trial.value,
+            [(epoch.train_loss, epoch.val_accuracy) for epoch in session.history.curve(trial_id_of(trial))],
+            trial.intermediate_values,
+        )
+        for trial in all_trials(session)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+    return sorted(found, key=lambda result: str(result[0]))
 
 
 def artifacts(session: Session) -> list[Path]:

@@ -8,15 +8,22 @@ Environment:
     CI: A missing folder fails those tests instead.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from shell import SMOKE, Answer, FinishedStudy, Shell
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 
 @pytest.fixture
@@ -56,6 +63,15 @@ def smoke_copy(smoke: FinishedStudy, tmp_path: Path) -> Shell:
     """A folder of the test's own with the finished smoke study."""
     shutil.copytree(smoke.shell.folder, tmp_path / "copy")
     return Shell(tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def awkward_url(postgres_server: str) -> Iterator[URL]:
+    """URL of a database of its own whose owner has the awkward password."""
+    from awkward_password import awkward_database
+
+    with awkward_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -86,6 +86,20 @@ def few_garments(one_thread: None, garments: Splits) -> ResidentData:
     )
 
 
+@pytest.fixture(scope="session")
+def handful(one_thread: None, garments: Splits) -> ResidentData:
+    """300 garments for training and 100 for validation as tensors."""
+    from fmnist_optuna.training.resident_data import ResidentData
+
+    return ResidentData.from_arrays(
+        FASHION_MNIST,
+        garments.train_images[:300],
+        garments.train_labels[:300],
+        garments.validation_images[:100],
+        garments.validation_labels[:100],
+    )
+
+
 @pytest.fixture
 def make_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
     """Writes a user's module of a given name and source where Python finds it; returns the name."""

@@ -1,4 +1,4 @@
-"""Trainings that go on after a stop, a kill, a damaged checkpoint, and from rung to rung, as if without a pause."""
+"""Trainings that go on after a stop, a kill, a damaged checkpoint or on another machine, as if without a pause."""
 
 import errno
 import logging
@@ -10,31 +10,37 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from small_study import read_cell
-from trained_studies import MAX_EPOCHS, all_trials, make_spec, open_study, run_worker
+from trained_studies import (
+    LADDER,
+    MAX_EPOCHS,
+    SEVERAL,
+    all_trials,
+    begin_one,
+    make_spec,
+    open_study,
+    results,
+    run_worker,
+)
 from users_modules import MakeModule
 
 from fmnist_optuna.artifacts.checkpoints import Checkpoints
-from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.ledger.records import TrialAttributes
-from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results import reproduction
 from fmnist_optuna.search.cell import Grid, Params
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.cuts import explain_cut, verify_study
+from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training import array_file
 from fmnist_optuna.training.cell_training import train_cell
-from fmnist_optuna.training.loop import Training
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.work import attempt as attempt_module
 from fmnist_optuna.work import objective as objective_module
-from fmnist_optuna.work.attempt import run_attempt
 from fmnist_optuna.work.environment import read_environment
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.objective import KerasObjective
@@ -43,8 +49,6 @@ from fmnist_optuna.work.running_trial import RunningTrial
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ONE: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.01]}
-SEVERAL: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.03, 0.001, 0.0001]}
-LADDER = {"name": "ladder", "first_rung": 1, "margin": 0.0, "keep": 1}
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +57,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, garments: Splits, few_
     session = open_study(tmp_path_factory.mktemp("undisturbed"), make_spec(ONE), garments.fingerprint)
     assert run_worker(session, few_garments) is WorkerEnd.DONE
     return session
-
-
-def results(session: Session) -> list[tuple[Any, ...]]:
-    """Of each finished trial its parameters, weights, value and curve, in an order that does not depend on claims."""
-    found = [
-        (
-            sorted(trial.params.items()),
-            trial.user_attrs.get("weights_sha256"),
-            trial.value,
-            [(epoch.train_loss, epoch.val_accuracy) for epoch in session.history.curve(trial_id_of(trial))],
-            trial.intermediate_values,
-        )
-        for trial in all_trials(session)
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    ]
-    return sorted(found, key=lambda result: str(result[0]))
 
 
 def checkpoint_files(session: Session) -> list[Path]:
@@ -148,14 +136,6 @@ def die_in(session: Session, few_garments: ResidentData, monkeypatch: pytest.Mon
         assert session.recovery.requeue(cell, TrialAttributes(reason="killed", exit_code=-9))
 
 
-def begin_one(session: Session, objective: KerasObjective) -> str:
-    """Train the next cell to its first rung and park it; returns its cell_id."""
-    claim = session.ledger.claim(session.name, session.record.generation)
-    assert claim is not None
-    run_attempt(session, claim, objective, lambda: False, session.record.generation)
-    return claim.cell_id
-
-
 def test_an_older_training_in_memory_is_not_used(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, undisturbed: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,25 +150,6 @@ def test_an_older_training_in_memory_is_not_used(
     assert work(session, objective, LeaveRequest(), generation, in_memory=objective.in_memory) is WorkerEnd.DONE
     assert trained == [3]
     assert results(session) == results(undisturbed)
-
-
-def test_what_waits_in_memory_goes_before_the_process(
-    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that grew past its limit lets its paused trainings go; one that has no room begins without any."""
-    session = open_study(tmp_path, make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    size = 0
-    monkeypatch.setattr(objective_module, "_read_size", lambda: size)
-    objective = KerasObjective(session, few_garments, memory_limit_bytes=2**40)
-    cell_id = begin_one(session, objective)
-    assert objective.in_memory() == [cell_id]
-    size = 2**41
-    begin_one(session, objective)
-    assert objective.in_memory() == []
-    size = 0
-    crowded = KerasObjective(session, few_garments, memory_limit_bytes=1)
-    begin_one(session, crowded)
-    assert crowded.in_memory() == []
 
 
 @pytest.mark.more
@@ -314,72 +275,6 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     assert ("checkpoint_not_used" in caplog.text) == (state != "whole")
 
 
-@pytest.mark.more
-def test_rungs_change_no_number(
-    tmp_path: Path, garments: Splits, few_garments: ResidentData, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each cell has the curve that it has without a pruner, up to where it was cut, whoever keeps it meanwhile."""
-    whole = open_study(tmp_path / "whole", make_spec(SEVERAL), garments.fingerprint)
-    run_worker(whole, few_garments)
-    full = {str(params): (weights, value, curve) for params, weights, value, curve, _ in results(whole)}
-    session = open_study(tmp_path / "rungs", make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    with caplog.at_level(logging.INFO):
-        assert run_worker(session, few_garments) is WorkerEnd.DONE
-    assert (verify_study(session).ok, verify_study(session).problems) == (True, ())
-    goes_on = [vars(record) for record in caplog.records if vars(record).get("event") == "trial_goes_on"]
-    assert {each["origin"] for each in goes_on} == {"memory"}
-    cut = [cell for cell in session.history.cells() if cell.state is State.PRUNED]
-    assert 0 < len(cut) < len(full)
-    for params, weights, value, curve, _ in results(session):
-        expected = full[str(params)]
-        is_whole = len(curve) == MAX_EPOCHS
-        assert curve == expected[2][: len(curve)]
-        assert not is_whole or (weights, value) == expected[:2]
-    for cell in cut:
-        sentence = explain_cut(session, cell.trial_id or 0)
-        assert sentence is not None
-        assert sentence.startswith(f"cut at epoch {cell.cut_at}: ")
-
-
-@pytest.mark.more
-def test_trainings_that_were_cut_leave_the_memory(
-    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a cell trains, no other is in memory but those that may go on from where they were paused."""
-    session = open_study(tmp_path, make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    objective = KerasObjective(session, few_garments)
-    train, kept = objective._run, []
-
-    def run(*arguments: Any) -> Any:
-        racing = {cell.cell_id for cell in session.history.cells() if cell.cut_at is None}
-        kept.append((set(objective.in_memory()) & racing, set(objective.in_memory()) - racing))
-        return train(*arguments)
-
-    monkeypatch.setattr(objective, "_run", run)
-    generation = session.record.generation
-    assert work(session, objective, LeaveRequest(), generation, in_memory=objective.in_memory) is WorkerEnd.DONE
-    assert any(racing for racing, _ in kept)
-    assert not any(cut for _, cut in kept)
-    assert len(kept) > len(SEVERAL["learning_rate"])  # somebody trained after the first decision
-
-
-def test_each_training_that_was_cut_is_ended_once(
-    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the worker that has it in memory, those of the last decision when it ends; the whole ones are finished."""
-    session = open_study(tmp_path, make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    end, n_epochs = Training.end, []
-
-    def ended(training: Training) -> None:
-        n_epochs.append(training.n_epochs)
-        end(training)
-
-    monkeypatch.setattr(Training, "end", ended)
-    assert run_worker(session, few_garments) is WorkerEnd.DONE
-    assert any(cell.cut_at for cell in session.history.cells())
-    assert sorted(n_epochs) == sorted(cell.cut_at or MAX_EPOCHS for cell in session.history.cells())
-
-
 REMOVED = {
     "before its folder is made": (objective_module, "_save_checkpoint"),
     "before it is written": (CellTraining, "save"),
@@ -419,17 +314,3 @@ def test_a_checkpoint_meets_the_removal_of_its_folder(
     if how == "the folder":
         assert end is WorkerEnd.DONE
         assert [trial.state for trial in all_trials(session)] == [TrialState.COMPLETE]
-
-
-@pytest.mark.more
-def test_a_cell_goes_on_in_another_process(
-    tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With nothing in memory, every leg begins from its checkpoint; the results are the same."""
-    first = open_study(tmp_path / "memory", make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    run_worker(first, few_garments)
-    second = open_study(tmp_path / "files", make_spec(SEVERAL, pruner=LADDER), garments.fingerprint)
-    monkeypatch.setattr("fmnist_optuna.training.paused.N_AT_MOST", 0)
-    monkeypatch.setattr("fmnist_optuna.training.paused.PausedTrainings.keep", lambda self, _, cell: cell.close())
-    run_worker(second, few_garments)
-    assert results(first) == results(second)

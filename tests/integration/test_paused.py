@@ -11,15 +11,11 @@ import pytest
 from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
-from fmnist_optuna.data.split import Splits
-from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.cell_training import begin_cell, go_on_with_cell, train_cell
 from fmnist_optuna.training.checkpoint import Identity
 from fmnist_optuna.training.loop import TrainingResult
-from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.paused import BYTES_OF_GRAPHS, PausedTrainings
-from fmnist_optuna.training.rehearsal import cells_of_each_choice, few_garments, rehearse
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
@@ -69,40 +65,6 @@ def counts():
 """
 )
 
-CHECKED = (
-    PLAIN
-    + """
-import tensorflow as tf
-count = 0
-class Noise(keras.layers.Layer):
-    def call(self, x, training=False):
-        return x + 0.1 * tf.random.normal(tf.shape(x)) if training else x
-class KerasNoise(keras.layers.Layer):
-    def call(self, x, training=False):
-        return x + 0.1 * keras.random.normal(tf.shape(x)) if training else x
-class Module(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        global count
-        count += 1
-        self.model.trainable_variables[0].assign(self.model.trainable_variables[0].numpy() * (1 + count))
-class Opens(keras.callbacks.Callback):
-    def on_train_begin(self, logs=None):
-        self.file = open(__file__)
-class Later(keras.callbacks.Callback):
-    compare = None
-    def __init__(self):
-        super().__init__()
-        self.chosen = None
-    def on_epoch_end(self, epoch, logs=None):
-        self.chosen = self.chosen or (lambda a, b: a < b)
-nets = {"good": KerasNoise, "noise": Noise}
-def net(kind):
-    return compiled(nets[kind](), head())
-def module(): return Module()
-def opens(): return Opens()
-def later(): return Later()
-"""
-)
 
 DENSE = {
     "name": "dense",
@@ -121,17 +83,6 @@ class Watcher(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.seen.append((epoch, (logs or {})["val_accuracy"]))
-
-
-@pytest.fixture(scope="module")
-def data(garments: Splits) -> ResidentData:
-    return ResidentData.from_arrays(
-        FASHION_MNIST,
-        garments.train_images[:300],
-        garments.train_labels[:300],
-        garments.validation_images[:100],
-        garments.validation_labels[:100],
-    )
 
 
 @pytest.fixture
@@ -159,16 +110,16 @@ def outcome(model: keras.Model, result: TrainingResult) -> tuple[list[bytes], li
 
 
 @pytest.mark.more
-def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, data: ResidentData) -> None:
+def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, handful: ResidentData) -> None:
     """After others began, with its own modules, settings, patches of Keras, environment and random states."""
     spec = make_spec(make_module("users_state", STATEFUL), ("counts",), width=[4, 5])
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"max_epochs": 4})})
     code = UserCode(spec, FASHION_MNIST)
-    expected = {width: outcome(*train_cell(code, {"width": width}, width, data, [])) for width in (4, 5)}
+    expected = {width: outcome(*train_cell(code, {"width": width}, width, handful, [])) for width in (4, 5)}
     paused = PausedTrainings(code)
     for until in (1, 2):
         for width in (4, 5):
-            cell = go_on_with_cell(code, {"width": width}, data, [], identity(str(width), width), paused=paused)
+            cell = go_on_with_cell(code, {"width": width}, handful, [], identity(str(width), width), paused=paused)
             cell.run(until)
             paused.keep(str(width), cell)
             code.end()
@@ -177,11 +128,11 @@ def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, data: Resi
 
 
 @pytest.mark.parametrize("way", ["memory", "checkpoint", pytest.param("start", marks=pytest.mark.more)])
-def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, data: ResidentData, tmp_path: Path) -> None:
+def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, handful: ResidentData, tmp_path: Path) -> None:
     """From memory, else from its checkpoint, else from the start: the same result, seen by the new watcher."""
-    expected = outcome(*train_cell(dense, PARAMS, 1, data, []))
+    expected = outcome(*train_cell(dense, PARAMS, 1, handful, []))
     paused, checkpoint = PausedTrainings(dense), tmp_path / "checkpoint"
-    first = begin_cell(dense, PARAMS, 1, data, [Watcher()])
+    first = begin_cell(dense, PARAMS, 1, handful, [Watcher()])
     first.run(2)
     if way == "checkpoint":
         first.save(checkpoint, identity("a"))
@@ -189,10 +140,10 @@ def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, data: R
         paused.keep("a", first)
     else:
         first.close()
-    train_cell(dense, PARAMS, 2, data, [])
+    train_cell(dense, PARAMS, 2, handful, [])
     watcher = Watcher()
     cell = go_on_with_cell(
-        dense, PARAMS, data, [watcher], identity("a"), n_epochs=2, paused=paused, checkpoint=checkpoint
+        dense, PARAMS, handful, [watcher], identity("a"), n_epochs=2, paused=paused, checkpoint=checkpoint
     )
     assert (cell.origin, cell.unusable, cell.n_epochs) == (way, None, 0 if way == "start" else 2)
     assert ended(cell) == expected
@@ -201,30 +152,30 @@ def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, data: R
 
 @pytest.mark.parametrize("damage", ["damaged", pytest.param("another model", marks=pytest.mark.more)])
 def test_a_useless_checkpoint_means_from_the_start(
-    damage: str, dense: UserCode, data: ResidentData, tmp_path: Path
+    damage: str, dense: UserCode, handful: ResidentData, tmp_path: Path
 ) -> None:
     """With the reason; the result is that of a training without a pause."""
     checkpoint = tmp_path / "checkpoint"
-    first = begin_cell(dense, {**PARAMS, "hidden_size": 9}, 1, data, [])
+    first = begin_cell(dense, {**PARAMS, "hidden_size": 9}, 1, handful, [])
     first.run(1)
     first.save(checkpoint, identity("a"))
     first.close()
     if damage == "damaged":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    cell = go_on_with_cell(dense, PARAMS, data, [], identity("a"), checkpoint=checkpoint)
+    cell = go_on_with_cell(dense, PARAMS, handful, [], identity("a"), checkpoint=checkpoint)
     assert cell.origin == "start"
     assert cell.unusable in ("is damaged", "is of another model")
     assert damage in cell.unusable
-    assert ended(cell) == outcome(*train_cell(dense, PARAMS, 1, data, []))
+    assert ended(cell) == outcome(*train_cell(dense, PARAMS, 1, handful, []))
 
 
 @pytest.mark.more
-def test_memory_keeps_a_bounded_number(dense: UserCode, data: ResidentData) -> None:
+def test_memory_keeps_a_bounded_number(dense: UserCode, handful: ResidentData) -> None:
     """The least recently kept goes first, by number and by bytes; its model and its folder are gone."""
     paused = PausedTrainings(dense, n_at_most=2)
     models, folders = {}, {}
     for name in ("a", "b", "a", "c"):
-        cell = paused.take(name, []) or begin_cell(dense, PARAMS, 1, data, [])
+        cell = paused.take(name, []) or begin_cell(dense, PARAMS, 1, handful, [])
         cell.run(1)
         models[name], folders[name] = weakref.ref(cell.model), cell.folder
         n_bytes = cell.n_bytes
@@ -244,49 +195,51 @@ def test_memory_keeps_a_bounded_number(dense: UserCode, data: ResidentData) -> N
 
 @pytest.mark.parametrize(("in_memory", "in_file"), [(1, 3), (3, 1)])
 def test_the_further_of_memory_and_checkpoint_goes_on(
-    in_memory: int, in_file: int, dense: UserCode, data: ResidentData, tmp_path: Path
+    in_memory: int, in_file: int, dense: UserCode, handful: ResidentData, tmp_path: Path
 ) -> None:
     """Where nothing else says how far the cell is: another process may have gone on with it, and have been killed."""
-    expected = outcome(*train_cell(dense, PARAMS, 1, data, []))
+    expected = outcome(*train_cell(dense, PARAMS, 1, handful, []))
     paused, checkpoint = PausedTrainings(dense), tmp_path / "checkpoint"
     for n_epochs in (in_memory, in_file):
-        cell = begin_cell(dense, PARAMS, 1, data, [])
+        cell = begin_cell(dense, PARAMS, 1, handful, [])
         cell.run(n_epochs)
         if n_epochs == in_memory:
             paused.keep("a", cell)
         else:
             cell.save(checkpoint, identity("a"))
             cell.close()
-    cell = go_on_with_cell(dense, PARAMS, data, [], identity("a"), paused=paused, checkpoint=checkpoint)
+    cell = go_on_with_cell(dense, PARAMS, handful, [], identity("a"), paused=paused, checkpoint=checkpoint)
     assert (cell.origin, cell.n_epochs) == ("memory" if in_memory > in_file else "checkpoint", 3)
     assert "a" not in paused
     assert ended(cell) == expected
 
 
-def test_a_checkpoint_that_cannot_be_read_costs_only_time(dense: UserCode, data: ResidentData, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_read_costs_only_time(
+    dense: UserCode, handful: ResidentData, tmp_path: Path
+) -> None:
     """The training begins at its start and says what the system said; root may read any file, but no folder as one."""
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "file").touch()
     reasons = {"checkpoint": "cannot be read: Is a directory", "file/checkpoint": "cannot be read: Not a directory"}
     for name, reason in reasons.items():
-        cell = go_on_with_cell(dense, PARAMS, data, [], identity("a"), checkpoint=tmp_path / name)
+        cell = go_on_with_cell(dense, PARAMS, handful, [], identity("a"), checkpoint=tmp_path / name)
         cell.close()
         assert (cell.origin, cell.n_epochs, cell.unusable) == ("start", 0, reason)
 
 
-def test_the_best_weights_count_as_memory(dense: UserCode, data: ResidentData) -> None:
+def test_the_best_weights_count_as_memory(dense: UserCode, handful: ResidentData) -> None:
     """A training has its weights, Adam's two values for each, and those of its best epoch."""
-    cell = begin_cell(dense, PARAMS, 1, data, [])
+    cell = begin_cell(dense, PARAMS, 1, handful, [])
     cell.run(1)
     n_bytes = sum(weights.nbytes for weights in cell.model.get_weights())
     assert 4 * n_bytes <= cell.n_bytes < 5 * n_bytes
     cell.close()
 
 
-def test_memory_is_not_used_when_others_went_on(dense: UserCode, data: ResidentData) -> None:
+def test_memory_is_not_used_when_others_went_on(dense: UserCode, handful: ResidentData) -> None:
     """A training that another process has taken further is dropped."""
     paused = PausedTrainings(dense)
-    cell = begin_cell(dense, PARAMS, 1, data, [])
+    cell = begin_cell(dense, PARAMS, 1, handful, [])
     cell.run(1)
     paused.keep("a", cell)
     assert paused.take("a", [], n_epochs=2) is None
@@ -319,7 +272,7 @@ def callbacks(params, folder):
 
 
 def test_a_training_that_was_cut_is_ended(
-    make_module: MakeModule, data: ResidentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    make_module: MakeModule, handful: ResidentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """Once, in its own surroundings, whatever its callback raises; not where it went on elsewhere, or may go on."""
@@ -327,7 +280,7 @@ def test_a_training_that_was_cut_is_ended(
     code = UserCode(make_spec(make_module("users_ends", ENDING), ("callbacks",), width=[4, 5, 6, 7]), FASHION_MNIST)
     paused, folders = PausedTrainings(code), []
     for width in (4, 5, 6, 7):
-        cell = begin_cell(code, {"width": width}, width, data, [])
+        cell = begin_cell(code, {"width": width}, width, handful, [])
         cell.run(1)
         folders.append(cell.folder)
         paused.keep(str(width), cell)
@@ -342,69 +295,3 @@ def test_a_training_that_was_cut_is_ended(
     assert [record.message for record in caplog.records if "no luck" in record.message] != []
     assert keras.config.dtype_policy().name == "mixed_bfloat16"  # of the module that was imported, not a trial's
     paused.drop_all()
-
-
-@pytest.mark.parametrize(
-    ("kind", "callbacks", "words"),
-    [
-        ("noise", (), "is another then; draw random numbers by keras.random"),
-        pytest.param("good", ("module",), "is another then", marks=pytest.mark.more),
-        (
-            "good",
-            ("opens",),
-            "but file of Opens holds a TextIOWrapper; use the pruner median (--pruner median), which pauses none.",
-        ),
-        pytest.param(
-            "good",
-            ("later",),
-            "but its checkpoint is of other callbacks; use the pruner median (--pruner median), which pauses none.",
-            marks=pytest.mark.more,
-        ),
-    ],
-)
-def test_what_cannot_be_paused_is_found(
-    make_module: MakeModule, kind: str, callbacks: tuple[str, ...], words: str, data: ResidentData
-) -> None:
-    """A cell that goes on otherwise than without a pause, or cannot be stored, is refused in one line."""
-    code = UserCode(make_spec(make_module("users_paused", CHECKED), callbacks, kind=[kind]), FASHION_MNIST)
-    with pytest.raises(SpecError) as error:
-        check_pause(code, {"kind": kind}, 1, data)
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_what_can_be_paused_is_let_through(make_module: MakeModule, data: ResidentData) -> None:
-    """Also where a layer draws from Keras' global generator."""
-    code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["good"]), FASHION_MNIST)
-    check_pause(code, {"kind": "good"}, 1, data)
-
-
-@pytest.mark.more
-def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
-    """A study that pauses nothing may draw as it likes."""
-    code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["noise"]), FASHION_MNIST)
-    code.bind()
-    rehearse(code, *few_garments())
-    with pytest.raises(SpecError, match=r"use the pruner median \(--pruner median\), which pauses none"):
-        rehearse(code, *few_garments(), pauses=True)
-
-
-@pytest.mark.more
-def test_a_pause_is_tried_with_every_choice(make_module: MakeModule) -> None:
-    """Not only with the first, which may be the one that draws nothing."""
-    code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["good", "noise"]), FASHION_MNIST)
-    code.bind()
-    with pytest.raises(SpecError, match=r"with kind noise, but .* is another then"):
-        rehearse(code, *few_garments(), pauses=True)
-
-
-def test_each_choice_is_in_one_of_few_cells() -> None:
-    """As many as the longest list has; numbers are the smallest, and a choice is missed by none."""
-    spec = make_spec("users_paused", kind=["a", "b", "c"], units=[8, 4], flips=[True, False])
-    smallest = {"kind": "a", "units": 4, "flips": False}
-    assert cells_of_each_choice(spec) == [
-        smallest,
-        {**smallest, "kind": "b", "flips": True},
-        {**smallest, "kind": "c"},
-    ]
-    assert len(cells_of_each_choice(make_spec("users_paused", units=[8, 4]))) == 1

@@ -1,15 +1,9 @@
 """Healing: which cells are taken from their holders, what becomes of them, and which trials are swept."""
 
-import os
-import signal
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import optuna
-import psutil
 import pytest
 from optuna.trial import TrialState
 from small_study import (
@@ -17,6 +11,7 @@ from small_study import (
     ON_SQLITE,
     POSTGRES_MORE,
     begin_trial,
+    cell_after,
     claim_cell,
     create_trial,
     expire,
@@ -27,13 +22,10 @@ from small_study import (
     read_cell,
     set_cell,
 )
-from sqlalchemy import event, insert, update
+from sqlalchemy import event
 
 from fmnist_optuna.bridge.trials import fail_trial
-from fmnist_optuna.errors import StorageError
-from fmnist_optuna.ledger.holders import Process, host_identity
 from fmnist_optuna.ledger.records import Claim, HeldCell, Timing, TrialAttributes
-from fmnist_optuna.ledger.tables import workers
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
 
@@ -68,19 +60,14 @@ def prepare(session: Session, claim: Claim, state: str) -> None:
 
 
 def expected(state: str) -> tuple[str, str | None, float | None, int, int, str | None]:
-    """State, result, value, lost, failures and error of the cell after it was requeued as lost."""
-    lost = ("waiting", None, None, 1, 0, None)
+    """State, result, value, failures, lost and error of the cell after it was requeued as lost."""
+    lost = ("waiting", None, None, 0, 1, None)
     return {
         "complete": ("done", "COMPLETE", 0.75, 0, 0, None),
         "pruned": ("done", "PRUNED", 0.25, 0, 0, None),
-        "failed": ("waiting", None, None, 0, 1, "ValueError: bad"),
+        "failed": ("waiting", None, None, 1, 0, "ValueError: bad"),
         "stopped": ("waiting", None, None, 0, 0, None),
     }.get(state, lost)
-
-
-def found(session: Session, claim: Claim) -> tuple[Any, ...]:
-    row = read_cell(session.storage, claim.cell_id)
-    return (row.state, row.result, row.value, row.lost, row.failures, row.error)
 
 
 # Requeue
@@ -92,7 +79,7 @@ def test_a_requeued_cell_becomes_what_its_trial_says(session: Session, state: st
     claim = claim_cell(session)
     prepare(session, claim, state)
     assert session.recovery.requeue(held(session, claim), LOST)
-    assert found(session, claim) == expected(state)
+    assert cell_after(session, claim) == expected(state)
 
 
 def test_a_running_trial_is_failed_before_its_cell_waits(session: Session) -> None:
@@ -121,7 +108,7 @@ def test_an_error_seen_by_the_supervisor_counts_for_the_cell(session: Session) -
     begin_trial(session, claim)
     loss = TrialAttributes(reason="limit", error="took longer than 60 s")
     assert session.recovery.requeue_worker(session.name, loss) == [claim.cell_id]
-    assert found(session, claim) == ("waiting", None, None, 0, 1, "took longer than 60 s")
+    assert cell_after(session, claim) == ("waiting", None, None, 1, 0, "took longer than 60 s")
 
 
 @ON_SQLITE
@@ -177,7 +164,7 @@ def test_a_requeue_may_die_before_any_statement(new_session: Sessions, state: st
         killer.arm(None)
         if read_cell(session.storage, claim.cell_id).state == "running":
             assert healer.recovery.requeue(held(session, claim), LOST)
-        assert found(session, claim) == expected(state), f"died before statement {n_statements}"
+        assert cell_after(session, claim) == expected(state), f"died before statement {n_statements}"
         set_cell(session.storage, claim.cell_id, position=10_000)  # the next round has a cell of its own
         if is_over:
             break
@@ -230,88 +217,6 @@ def test_finished_trials_are_not_swept(session: Session) -> None:
     assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
 
 
-# Dead holders
-
-
-@pytest.fixture
-def holder() -> Iterator[subprocess.Popen[bytes]]:
-    """A real process that plays a worker."""
-    process = subprocess.Popen(["sleep", "60"])
-    yield process
-    process.kill()
-    process.wait()
-
-
-def register(session: Session, name: str, pid: int, started: float, host_id: str = "") -> None:
-    """Enter a process on the list of workers, as it would itself."""
-    with session.storage.write() as connection:
-        connection.execute(
-            insert(workers).values(
-                worker_id=name,
-                study_id=session.record.study_id,
-                host="host",
-                host_id=host_id or host_identity(),
-                pid=pid,
-                pid_started=started,
-                version="0",
-                started=session.storage.now,
-                last_seen=session.storage.now,
-            )
-        )
-
-
-def test_a_cell_whose_holder_was_killed_here_waits_at_once(session: Session, holder: subprocess.Popen[bytes]) -> None:
-    """Long before its lease ends; while the holder lives, its cell is its own."""
-    register(session, "holder", holder.pid, process_of(holder).started)
-    claim = session.ledger.claim("holder", session.record.generation)
-    assert claim is not None
-    begin_trial(session, claim)
-    assert session.recovery.requeue_dead() == []
-    os.kill(holder.pid, signal.SIGKILL)
-    wait_for_zombie(holder.pid)
-    assert session.recovery.requeue_dead() == ["holder"]  # a zombie is dead, though nobody has reaped it
-    assert found(session, claim) == expected("running")
-
-
-def process_of(child: subprocess.Popen[bytes]) -> Process:
-    found = Process.of(child.pid)
-    assert found is not None
-    return found
-
-
-def wait_for_zombie(pid: int) -> None:
-    deadline = time.monotonic() + 10
-    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-@ON_SQLITE
-def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[bytes]) -> None:
-    """Its pid is gone."""
-    process = process_of(holder)
-    assert not process.is_dead()
-    holder.kill()
-    holder.wait()
-    assert process.is_dead()
-
-
-@ON_SQLITE
-def test_a_pid_that_was_used_again_is_another_process(session: Session, holder: subprocess.Popen[bytes]) -> None:
-    """The holder began at another time, so it is dead."""
-    register(session, "holder", holder.pid, process_of(holder).started - 60.0)
-    assert session.ledger.claim("holder", session.record.generation)
-    assert session.recovery.requeue_dead() == ["holder"]
-
-
-@ON_SQLITE
-def test_nothing_is_known_of_a_process_on_another_host(session: Session) -> None:
-    """Its pid means nothing here: only its lease tells."""
-    register(session, "holder", 2**22 + 1, 0.0, host_id="another boot/pid:[1]")
-    assert session.ledger.claim("holder", session.record.generation)
-    assert session.recovery.requeue_dead() == []
-
-
 # Leases
 
 SHORT = Timing(lease_seconds=30.0, renewal_seconds=0.15, poll_seconds=0.02, stall_seconds=60.0)
@@ -329,7 +234,7 @@ def test_a_lease_expires_after_two_looks_at_the_same(new_session: Sessions) -> N
         time.sleep(0.05)
     assert (first, len(requeued)) == ([], 1)
     assert time.monotonic() - began >= 0.25
-    assert found(session, claim) == expected("no trial")
+    assert cell_after(session, claim) == expected("no trial")
 
 
 @ON_SQLITE
@@ -361,51 +266,7 @@ def test_a_cell_of_a_dead_healer_is_taken_over_again(new_session: Sessions) -> N
     while not session.recovery.requeue_dead():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert found(session, claim) == expected("running")
-
-
-# Presence
-
-
-def test_a_second_host_may_not_use_an_sqlite_file(session: Session) -> None:
-    """Its locks do not hold across machines; Postgres is for several."""
-    register(session, "far", 1, 0.0, host_id="another boot/pid:[1]")
-    if session.storage.is_sqlite:
-        with pytest.raises(StorageError, match="SQLite must be used from one host, but a worker on host uses"):
-            session.presence.register("near", fresh_seconds=60.0)
-    else:
-        session.presence.register("near", fresh_seconds=60.0)
-        assert set(session.presence.processes()) == {"far", "near"}
-
-
-def test_a_host_that_has_not_been_seen_for_long_is_gone(session: Session) -> None:
-    """A file that was copied here brings old workers with it."""
-    register(session, "far", 1, 0.0, host_id="another boot/pid:[1]")
-    with session.storage.write() as connection:
-        connection.execute(update(workers).values(last_seen=session.storage.now - 61.0))
-    session.presence.register("near", fresh_seconds=60.0)
-    assert set(session.presence.processes()) == {"near"}
-
-
-def test_a_reboot_is_no_second_host(session: Session) -> None:
-    """The same host under another boot: its workers are dead, however lately they were seen."""
-    register(session, "before", 1, 0.0, host_id="another boot/pid:[1]")
-    with session.storage.write() as connection:
-        connection.execute(update(workers).values(host=socket.gethostname()))
-    session.presence.register("after", fresh_seconds=60.0)
-    assert "after" in session.presence.processes()
-
-
-def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
-    """As this very process; registering again is no second row."""
-    for _ in range(2):
-        session.presence.register("near", fresh_seconds=60.0)
-    assert session.presence.processes() == {"near": Process.current()}
-    assert not Process.current().is_dead()
-    (row,) = session.history.workers()
-    assert (row.worker_id, row.pid) == ("near", os.getpid())
-    session.presence.leave("near")
-    assert session.presence.processes() == {}
+    assert cell_after(session, claim) == expected("running")
 
 
 @ON_SQLITE

@@ -1,0 +1,143 @@
+"""The list of workers: who is on it, which of them are dead, and from which hosts they may come."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from small_study import ON_SQLITE, begin_trial, cell_after
+from sqlalchemy import insert, update
+
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger.holders import Process, host_identity
+from fmnist_optuna.ledger.tables import workers
+from fmnist_optuna.study.session import Session
+
+# Dead holders
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[bytes]]:
+    """A real process that plays a worker."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def register(session: Session, name: str, pid: int, started: float, host_id: str = "") -> None:
+    """Enter a process on the list of workers, as it would itself."""
+    with session.storage.write() as connection:
+        connection.execute(
+            insert(workers).values(
+                worker_id=name,
+                study_id=session.record.study_id,
+                host="host",
+                host_id=host_id or host_identity(),
+                pid=pid,
+                pid_started=started,
+                version="0",
+                started=session.storage.now,
+                last_seen=session.storage.now,
+            )
+        )
+
+
+def test_a_cell_whose_holder_was_killed_here_waits_at_once(session: Session, holder: subprocess.Popen[bytes]) -> None:
+    """Long before its lease ends; while the holder lives, its cell is its own."""
+    register(session, "holder", holder.pid, process_of(holder).started)
+    claim = session.ledger.claim("holder", session.record.generation)
+    assert claim is not None
+    begin_trial(session, claim)
+    assert session.recovery.requeue_dead() == []
+    os.kill(holder.pid, signal.SIGKILL)
+    wait_for_zombie(holder.pid)
+    assert session.recovery.requeue_dead() == ["holder"]  # a zombie is dead, though nobody has reaped it
+    assert cell_after(session, claim) == ("waiting", None, None, 0, 1, None)
+
+
+def process_of(child: subprocess.Popen[bytes]) -> Process:
+    found = Process.of(child.pid)
+    assert found is not None
+    return found
+
+
+def wait_for_zombie(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@ON_SQLITE
+def test_a_reaped_holder_is_dead(session: Session, holder: subprocess.Popen[bytes]) -> None:
+    """Its pid is gone."""
+    process = process_of(holder)
+    assert not process.is_dead()
+    holder.kill()
+    holder.wait()
+    assert process.is_dead()
+
+
+@ON_SQLITE
+def test_a_pid_that_was_used_again_is_another_process(session: Session, holder: subprocess.Popen[bytes]) -> None:
+    """The holder began at another time, so it is dead."""
+    register(session, "holder", holder.pid, process_of(holder).started - 60.0)
+    assert session.ledger.claim("holder", session.record.generation)
+    assert session.recovery.requeue_dead() == ["holder"]
+
+
+@ON_SQLITE
+def test_nothing_is_known_of_a_process_on_another_host(session: Session) -> None:
+    """Its pid means nothing here: only its lease tells."""
+    register(session, "holder", 2**22 + 1, 0.0, host_id="another boot/pid:[1]")
+    assert session.ledger.claim("holder", session.record.generation)
+    assert session.recovery.requeue_dead() == []
+
+
+# Presence
+
+
+def test_a_second_host_may_not_use_an_sqlite_file(session: Session) -> None:
+    """Its locks do not hold across machines; Postgres is for several."""
+    register(session, "far", 1, 0.0, host_id="another boot/pid:[1]")
+    if session.storage.is_sqlite:
+        with pytest.raises(StorageError, match="SQLite must be used from one host, but a worker on host uses"):
+            session.presence.register("near", fresh_seconds=60.0)
+    else:
+        session.presence.register("near", fresh_seconds=60.0)
+        assert set(session.presence.processes()) == {"far", "near"}
+
+
+def test_a_host_that_has_not_been_seen_for_long_is_gone(session: Session) -> None:
+    """A file that was copied here brings old workers with it."""
+    register(session, "far", 1, 0.0, host_id="another boot/pid:[1]")
+    with session.storage.write() as connection:
+        connection.execute(update(workers).values(last_seen=session.storage.now - 61.0))
+    session.presence.register("near", fresh_seconds=60.0)
+    assert set(session.presence.processes()) == {"near"}
+
+
+def test_a_reboot_is_no_second_host(session: Session) -> None:
+    """The same host under another boot: its workers are dead, however lately they were seen."""
+    register(session, "before", 1, 0.0, host_id="another boot/pid:[1]")
+    with session.storage.write() as connection:
+        connection.execute(update(workers).values(host=socket.gethostname()))
+    session.presence.register("after", fresh_seconds=60.0)
+    assert "after" in session.presence.processes()
+
+
+def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
+    """As this very process; registering again is no second row."""
+    for _ in range(2):
+        session.presence.register("near", fresh_seconds=60.0)
+    assert session.presence.processes() == {"near": Process.current()}
+    assert not Process.current().is_dead()
+    (row,) = session.history.workers()
+    assert (row.worker_id, row.pid) == ("near", os.getpid())
+    session.presence.leave("near")
+    assert session.presence.processes() == {}

@@ -1,0 +1,158 @@
+"""A worker's loop with stub objectives: when it works, waits, sweeps and leaves; and four of them on one grid."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+import optuna
+import pytest
+from one_attempt import boom, requeue_all
+from optuna.samplers import GridSampler
+from optuna.trial import TrialState
+from small_study import (
+    GRID,
+    LOST,
+    N_CELLS,
+    ON_SQLITE,
+    begin_trial,
+    claim_cell,
+    in_processes,
+    make_spec,
+    open_session,
+    stub_objective,
+    value_of,
+)
+
+from fmnist_optuna.search.cell import Grid, make_points
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import raise_generation
+from fmnist_optuna.study.verification import verify
+from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
+
+Sessions = Callable[..., Session]
+
+
+def test_a_worker_works_until_nothing_is_left(session: Session) -> None:
+    """Every cell, then it leaves the list of workers."""
+    session.presence.register("worker", fresh_seconds=60.0)
+    assert work(session, stub_objective, LeaveRequest(), session.record.generation) is WorkerEnd.DONE
+    assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
+    assert session.presence.processes() == {}
+
+
+def test_a_worker_waits_for_the_cell_of_another(session: Session, new_session: Sessions) -> None:
+    """It does not leave while anything runs: the other may die."""
+    other = new_session("other")
+    claim = claim_cell(other)
+    trial_id = begin_trial(other, claim)
+    ends: list[WorkerEnd] = []
+    thread = threading.Thread(
+        target=lambda: ends.append(work(session, stub_objective, LeaveRequest(), session.record.generation))
+    )
+    thread.start()
+    deadline = time.monotonic() + 20.0
+    while other.history.counts().done < N_CELLS - 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert thread.is_alive()
+    other.recovery.requeue_worker("other", LOST)
+    thread.join(20.0)
+    assert ends == [WorkerEnd.DONE]
+    assert other.optuna_storage.get_trial(trial_id).state == TrialState.FAIL
+    assert verify(other.storage, other.optuna_storage, other.record.study_id).ok
+
+
+@ON_SQLITE
+def test_a_worker_sweeps_before_it_leaves(session: Session, new_session: Sessions) -> None:
+    """A trial that somebody created and never bound is failed by the last one."""
+    other = new_session("other")
+    claim = claim_cell(other)
+    begin_trial(other, claim)
+    requeue_all(session)
+    from small_study import create_trial
+
+    orphan, _ = create_trial(other, claim)
+    assert work(session, stub_objective, LeaveRequest(), session.record.generation) is WorkerEnd.DONE
+    assert session.optuna_storage.get_trial(orphan).state == TrialState.FAIL
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("by", ["stop", "leave"])
+def test_a_worker_that_is_told_to_leave_leaves(session: Session, by: str) -> None:
+    """At once, with no cell in its hands."""
+    leave, generation = LeaveRequest(), session.record.generation
+    if by == "stop":
+        raise_generation(session.storage, session.record.study_id)
+    else:
+        leave.set()
+    assert work(session, boom, leave, generation) is WorkerEnd.STOPPED
+    assert session.history.counts().waiting == N_CELLS
+
+
+@ON_SQLITE
+def test_a_worker_rests_while_another_is_claiming_the_last_cell(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres skips a row that is locked: its cell waits, and yet nobody gets it. Ten looks a second, no more."""
+    leave, looks = LeaveRequest(), []
+
+    def claim(*_: object) -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 4:
+            leave.set()
+
+    monkeypatch.setattr(session.ledger, "claim", claim)
+    assert work(session, boom, leave, session.record.generation) is WorkerEnd.STOPPED
+    assert min(later - earlier for earlier, later in itertools.pairwise(looks)) >= WAIT_SLICE_SECONDS
+
+
+@ON_SQLITE
+def test_a_worker_that_grew_too_large_leaves_between_cells(session: Session) -> None:
+    """Its place is taken by a fresh process; the finished cell is done."""
+    end = work(session, stub_objective, LeaveRequest(), session.record.generation, memory_limit_bytes=1)
+    assert end is WorkerEnd.RECYCLED
+    counts = session.history.counts()
+    assert (counts.waiting, counts.running, counts.done, counts.failed) == (N_CELLS - 1, 0, 1, 0)
+
+
+WIDE: Grid = {"hidden_size": [16, 32, 64, 128], "dropout_rate": [0.0, 0.25, 0.5]}
+
+
+def work_on(number: int, url: str, generation: int) -> str:
+    """Body of a worker process."""
+    session = open_session(url, f"w{number}")
+    session.presence.register(f"w{number}", fresh_seconds=60.0)
+    return work(session, stub_objective, LeaveRequest(), generation).value
+
+
+def test_four_processes_finish_a_grid_and_stock_optuna_reads_it(storage_url: str, new_session: Sessions) -> None:
+    """Each of the 12 cells once; GridSampler finds the grid exhausted and the same best trial."""
+    session = new_session("reader", spec=make_spec(WIDE))
+    ends = in_processes(4, work_on, storage_url, session.record.generation)
+    assert ends == ["done"] * 4
+    found = verify(session.storage, session.optuna_storage, session.record.study_id)
+    assert (found.ok, found.n_results) == (True, len(make_points(WIDE)))
+    sampler = GridSampler(WIDE)
+    study = optuna.load_study(study_name=session.record.name, storage=storage_url, sampler=sampler)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
+    assert sampler.is_exhausted(study)
+    best = session.history.best()
+    assert best is not None
+    assert (study.best_trial.number, study.best_value, study.best_params) == (
+        best.trial_number,
+        best.val_accuracy,
+        best.params,
+    )
+    assert best.params == {"hidden_size": 128, "dropout_rate": 0.5}
+    assert {(type(t.params["hidden_size"]), type(t.params["dropout_rate"])) for t in study.trials} == {(int, float)}
+    assert {trial.value for trial in study.trials} == {value_of(cell.params) for cell in make_points(WIDE)}
+
+
+def test_stock_optuna_adds_nothing_to_a_finished_study(session: Session, storage_url: str) -> None:
+    """`optimize` with the same grid stops after the trial that finds it exhausted, which counts for nothing."""
+    work(session, stub_objective, LeaveRequest(), session.record.generation)
+    study = optuna.load_study(study_name=session.record.name, storage=storage_url, sampler=GridSampler(GRID))
+    study.optimize(lambda trial: 0.0, n_trials=1)
+    found = verify(session.storage, session.optuna_storage, session.record.study_id)
+    assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, 1)
