@@ -38,7 +38,8 @@ def make_model(net: str) -> "keras.Model":
         return create_model(256, 0.2, RATE)
     if net == "dense 1024 x 3":
         return create_model(1024, 0.1, RATE, n_hidden_layers=3, batch_norm=True)
-    return create_conv(RATE, *(int(width) for width in net.split()[1:]))
+    width_1, width_2, width_3 = (int(width) for width in net.split()[1:])
+    return create_conv(RATE, width_1, width_2, width_3)
 
 
 def train(net: str, n_threads: int, n_images: int) -> None:

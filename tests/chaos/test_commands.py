@@ -185,16 +185,19 @@ def test_a_worker_outlives_the_forkserver_unless_frozen(database: str, new_site:
     prove(site, tally, kills=1, stalls=1)
 
 
+# Breaks a training, but not the one by which the study is tried out before it is stored.
 CRASH = """\
 import os
 import signal
+from pathlib import Path
 
 import keras
 
 
 class Crash(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        os.kill(os.getpid(), signal.SIGSEGV)
+        if Path("studies").exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def make():
@@ -209,7 +212,6 @@ from pathlib import Path
 from fmnist_optuna.training.dense import create_model
 
 if Path("broken").exists():
-    print("the driver is broken", flush=True)
     os.kill(os.getpid(), signal.SIGSEGV)
 """
 
@@ -229,7 +231,7 @@ def test_a_cell_that_crashes_its_worker_fails_after_three(new_site: Sites) -> No
 
 @pytest.mark.slow
 def test_a_run_gives_up_when_no_worker_comes_as_far_as_a_cell(new_site: Sites) -> None:
-    """Seven deaths in a row, after ever longer pauses: exit 1 with the last one's last words."""
+    """Seven deaths in a row, after ever longer pauses: exit 1 with the line in which the last one crashed."""
     site = new_site("sqlite", n_cells=1)
     site.shell.write("broken.py", BROKEN)
     study = site.shell.folder / "study.toml"
@@ -240,5 +242,5 @@ def test_a_run_gives_up_when_no_worker_comes_as_far_as_a_cell(new_site: Sites) -
         kill(*site.holders())
         answer = run.wait()
         assert (answer.code, len(answer.errors)) == (1, 1), answer.stderr
-        assert "the driver is broken" in answer.errors[0]
+        assert "Segmentation fault (broken.py, line " in answer.errors[0]
         assert_gone(run)
