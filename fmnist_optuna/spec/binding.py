@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
-from fmnist_optuna.spec.options import OPTION_TYPES, AugmentSpec
+from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
 from fmnist_optuna.spec.reading import check_option
 from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec, Value
 
@@ -37,6 +37,11 @@ def bind_parameters(
         raise SpecError(
             f"study {spec.name}: {', '.join(missing)} must be given in [grid] or [model], "
             f"as {spec.model.architecture} has no default for it."
+        )
+    if not spec.training.teacher and (idle := sorted(OF_TEACHER & spec.grid.keys() - parameters.keys())):
+        raise SpecError(
+            f"study {spec.name}: grid.{idle[0]} must go with a training.teacher, but the study has none; name the study "
+            "to learn from, or remove the key."
         )
     grid = {
         name: tuple(_coerce(f"study {spec.name}: grid.{name}", value, known[name]) for value in values)
