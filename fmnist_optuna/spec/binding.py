@@ -38,11 +38,6 @@ def bind_parameters(
             f"study {spec.name}: {', '.join(missing)} must be given in [grid] or [model], "
             f"as {spec.model.architecture} has no default for it."
         )
-    if not spec.training.teacher and (idle := sorted(OF_TEACHER & spec.grid.keys() - parameters.keys())):
-        raise SpecError(
-            f"study {spec.name}: grid.{idle[0]} must go with a training.teacher, but the study has none; name the study "
-            "to learn from, or remove the key."
-        )
     grid = {
         name: tuple(_coerce(f"study {spec.name}: grid.{name}", value, known[name]) for value in values)
         for name, values in spec.grid.items()
@@ -62,6 +57,11 @@ def _check_name(
     spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
 ) -> None:
     architecture = spec.model.architecture
+    if place == "grid" and name in OF_TEACHER - parameters.keys() and not spec.training.teacher:
+        raise SpecError(
+            f"study {spec.name}: grid.{name} must go with a training.teacher, but the study has none; name the study "
+            "to learn from, or remove the key."
+        )
     if name in parameters or (place == "grid" and (name in OF_TRAINING or name in OPTION_TYPES)):
         return
     accepted = ", ".join(sorted(parameters)) or "none"

@@ -1,6 +1,5 @@
 """What a teacher's answers add to the loss of a batch (Hinton, Vinyals, Dean 2015, arXiv:1503.02531)."""
 
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -60,4 +59,5 @@ class Teaching:
 def soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """softmax(log(probabilities) / temperature), (n, n_classes), each row of sum 1."""
     powers = probabilities.astype(np.float64) ** (1 / temperature)
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    softened: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return softened
