@@ -124,7 +124,7 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
 def _teacher(teacher: Teacher | None) -> str:
     if teacher is None:
         return ""
-    return f"| learned from | the labels, and the answers to the training images of study {_in_table(teacher.describe())} |\n"
+    return f"| learned from | the labels, and the answers of study {_in_table(teacher.describe())} |\n"
 
 
 def _how_it_answers(facts: Facts) -> str:

@@ -80,7 +80,7 @@ def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
     teacher = Teacher(
         study=session.record.name,
         trial=attempt.number,
-        params=dict(attempt.params),
+        params=attempt.params,
         n_seeds=len(runs) if of is confirming else 0,
         has_flips=flip,
         artifact=str(uuid.uuid4()),

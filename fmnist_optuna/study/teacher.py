@@ -1,5 +1,6 @@
 """Whose answers a study learns from: decided when it is made, and the same for all of its trainings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import StrictBool, StrictInt, StrictStr
@@ -25,7 +26,7 @@ class Teacher(Table):
 
     study: StrictStr
     trial: StrictInt
-    params: dict[str, Value]
+    params: Mapping[str, Value]
     n_seeds: StrictInt
     has_flips: StrictBool
     artifact: StrictStr
