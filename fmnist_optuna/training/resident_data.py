@@ -7,6 +7,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
+from fmnist_optuna.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,16 @@ class ResidentData:
 
         Args:
             soft_labels: Probabilities (n, n_classes): of the training images, and of any behind them.
+
+        Raises:
+            MismatchError: There are none of some images.
         """
-        return replace(self, soft_labels=tf.constant(soft_labels[: self.train_images.shape[0]]))
+        n_images = int(self.train_images.shape[0])
+        if len(soft_labels) < n_images:
+            raise MismatchError(
+                f"Soft labels must be of all {n_images:,} training images, but are of {len(soft_labels):,}."
+            )
+        return replace(self, soft_labels=tf.constant(soft_labels[:n_images]))
 
 
 def _as_tensor(images: Images) -> tf.Tensor:

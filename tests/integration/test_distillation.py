@@ -11,7 +11,7 @@ import tensorflow as tf
 from one_training import train
 from rehearsing import prepare_spec
 
-from fmnist_optuna.errors import SpecError
+from fmnist_optuna.errors import MismatchError, SpecError
 from fmnist_optuna.spec.options import Options
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.cell_training import begin_cell, go_on_with_cell, train_cell
@@ -179,6 +179,15 @@ def test_a_training_that_was_stored_goes_on_to_the_same_bits(taught: ResidentDat
     assert [each.train_loss for each in again.epochs] == [each.train_loss for each in result.epochs]
     for one, other in zip(straight.get_weights(), cell.model.get_weights(), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+def test_no_training_with_a_teacher_does_without_its_answers(few_garments: ResidentData) -> None:
+    """Nor with those to some of the images."""
+    code = UserCode(parse_spec(STUDENT, "test"), few_garments.info)
+    with pytest.raises(MismatchError, match="that learns from teacher must have its answers, but was given none"):
+        begin_cell(code, DENSE, SEED, few_garments, [])
+    with pytest.raises(MismatchError, match=r"must be of all 1,003 training images, but are of 1,000\."):
+        few_garments.with_soft_labels(np.full((1_000, 10), 0.1, np.float32))
 
 
 OWN = """
