@@ -36,8 +36,8 @@ MEANINGS = {
     "training.checkpoint_seconds": "After so many seconds, at an epoch's end, a training is kept, so that another "
     "attempt goes on from there. It changes no number, so it may differ between runs: workers that begin later have "
     "that of the newest `run` or `init`.",
-    "training.teacher": "Another finished study of the same storage and `[data]`, whose winner's answers are learnt from "
-    "beside the labels ([more](#learning-from-another-study)). Empty for none.",
+    "training.teacher": "Another finished study of the same storage and `[data]`, whose winner's answers are learnt "
+    "from beside the labels ([more](#learning-from-another-study)). Empty for none.",
     "training.optimizer": "`compiled` is the one that the architecture compiles; `adam`, or `sgd` with Nesterov's "
     "momentum, take its place with the learning rate that it was compiled with.",
     "training.momentum": "Of `sgd`.",
