@@ -36,6 +36,8 @@ MEANINGS = {
     "training.checkpoint_seconds": "After so many seconds, at an epoch's end, a training is kept, so that another "
     "attempt goes on from there. It changes no number, so it may differ between runs: workers that begin later have "
     "that of the newest `run` or `init`.",
+    "training.teacher": "Another finished study of the same storage and `[data]`, whose winner's answers are learnt "
+    "from beside the labels ([more](#learning-from-another-study)). Empty for none.",
     "training.optimizer": "`compiled` is the one that the architecture compiles; `adam`, or `sgd` with Nesterov's "
     "momentum, take its place with the learning rate that it was compiled with.",
     "training.momentum": "Of `sgd`.",
@@ -52,6 +54,9 @@ MEANINGS = {
     "training.ema": "A running average of the weights is validated and kept in their place; this is what it keeps of "
     "itself at each update, such as `0.999`. 0 is no average.",
     "training.ema_after": "Whether each step or each epoch updates the average.",
+    "training.teacher_weight": "Share of the loss that the teacher's answers have; the labels have the rest.",
+    "training.teacher_temperature": "What logits are divided by before answers are compared: more makes the teacher's "
+    "smaller probabilities count.",
     "augment.horizontal_flip": "Mirrors images: each at `random`, or `alternating`, so that any two epochs in a row "
     "show both forms of each.",
     "augment.shift": "Moves each image by up to so many pixels, up or down and left or right; beyond it is black.",

@@ -22,6 +22,7 @@ from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.teacher import Lesson
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.resident_data import ResidentData
@@ -58,12 +59,12 @@ def empty_database() -> bytes:
         return Path(folder, "studies.db").read_bytes()
 
 
-def open_study(folder: Path, spec: StudySpec, fingerprint: str) -> Session:
+def open_study(folder: Path, spec: StudySpec, fingerprint: str, lesson: Lesson | None = None) -> Session:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "studies.db").exists():
         (folder / "studies.db").write_bytes(empty_database())
     storage = create_storage(StorageOptions(f"sqlite:///{folder}/studies.db"))
-    record, _ = create_or_join(storage, UserCode(spec, FASHION_MNIST).bind(), fingerprint)
+    record, _ = create_or_join(storage, UserCode(spec, FASHION_MNIST).bind(), fingerprint, lesson=lesson)
     session = Session(storage, record, "worker-1")
     session.presence.register("worker-1", fresh_seconds=60.0)
     return session

@@ -1,6 +1,7 @@
 """The artifacts of trials and studies: which files of the folder are whose, as Optuna notes it."""
 
 import contextlib
+import io
 import json
 import logging
 import mimetypes
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.artifacts.written import files_in
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
@@ -26,6 +28,7 @@ from fmnist_optuna.log import log_event
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "trial.weights.h5"  # Keras' own suffix
+SOFT_LABELS_FILE = "soft-labels.npy"
 FOLDER = "folder"  # names of what callbacks wrote begin with it, so that none is taken for the weights
 
 
@@ -50,10 +53,28 @@ def store_folder(storage: Storage, trial: Trial, written: Path) -> None:
             kind, encoding = mimetypes.guess_type(name)
             meta = ArtifactMeta(str(uuid.uuid4()), name, kind or DEFAULT_MIME_TYPE, encoding)
             # As upload_artifact does it, which knows a file by the last part of its path only.
-            key = ARTIFACTS_ATTR_PREFIX + meta.artifact_id
-            trial.storage.set_trial_system_attr(trial_id_of(trial), key, json.dumps(asdict(meta)))
+            trial.storage.set_trial_system_attr(trial_id_of(trial), *_note_of(meta))
             with file.open("rb") as content:
                 store.write(meta.artifact_id, content)
+
+
+@retrying
+def store_soft_labels(storage: Storage, study_id: int, artifact: str, content: bytes) -> None:
+    """Make what a study learns from durable, an artifact of the study itself; after an outage the same one again."""
+    meta = ArtifactMeta(artifact, SOFT_LABELS_FILE, DEFAULT_MIME_TYPE, None)
+    open_optuna(storage).set_study_system_attr(study_id, *_note_of(meta))
+    DurableStore(storage.artifacts).write(artifact, io.BytesIO(content))
+
+
+def _note_of(meta: ArtifactMeta) -> tuple[str, str]:
+    """The attribute by which Optuna knows an artifact: name and value."""
+    return ARTIFACTS_ATTR_PREFIX + meta.artifact_id, json.dumps(asdict(meta))
+
+
+def remove_artifact(folder: Path, artifact: str) -> None:
+    """Remove one artifact, if it is there."""
+    with contextlib.suppress(ArtifactNotFound):
+        DurableStore(folder).remove(artifact)
 
 
 def kept_files(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> dict[str, Path]:
@@ -88,10 +109,8 @@ def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path
 
 def remove_artifacts(folder: Path, storage: BaseStorage, owner: FrozenTrial | Study) -> None:
     """Remove every artifact of a trial, or of a study itself; what a name outside the folder stands for is left."""
-    store = DurableStore(folder)
     for meta in get_all_artifact_meta(owner, storage=storage):
         try:
-            with contextlib.suppress(ArtifactNotFound):
-                store.remove(meta.artifact_id)
+            remove_artifact(folder, meta.artifact_id)
         except MismatchError as error:
             log_event(logger, logging.WARNING, "artifact_not_removed", file=meta.filename, error=str(error))

@@ -40,6 +40,11 @@ def data_answer(record: StudyRecord) -> Answer:
     return {"source": record.data_source, "fingerprint": record.data_fingerprint}
 
 
+def teacher_answer(record: StudyRecord) -> Answer | None:
+    """Whose answers a study learns from; None for nobody's."""
+    return None if record.teacher is None else record.teacher.to_content()
+
+
 def counts_answer(counts: CellCounts) -> Answer:
     """Cells by state."""
     return vars(counts)
@@ -114,6 +119,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "test_accuracy_with_flip": None if evaluation is None else evaluation.flip_accuracy,
         "epochs": winner.n_epochs,
         "data": data_answer(record),
+        "teacher": teacher_answer(record),
         "confirmed": None if winner.confirmation is None else winner.confirmation.figures(),
         "classes": None
         if evaluation is None
@@ -215,6 +221,7 @@ def details_answer(details: TrialDetails) -> Answer:
         "legs": [{"from_epoch": leg.n_epochs + 1, "worker": leg.worker} for leg in attempt.legs],
         "log": None if details.log is None else str(details.log),
         "code": attempt.attributes.code,
+        "teacher": teacher_answer(details.record),
         "files": {name: str(path) for name, path in details.files.items()},
         "curve": [{name: _json_number(number) for name, number in vars(epoch).items()} for epoch in attempt.epochs],
     }

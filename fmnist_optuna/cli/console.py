@@ -31,6 +31,11 @@ def describe_study(record: "StudyRecord") -> str:
     return f"{record.name} ({record.info.warning})" if record.info.is_demo else record.name
 
 
+def describe_teacher(record: "StudyRecord") -> list[str]:
+    """The line that qualifies the numbers of a study which learns from another; none without a teacher."""
+    return [] if record.teacher is None else [f"  learned from {record.teacher.describe()}"]
+
+
 def make_table(*columns: str, right: Sequence[str] = (), gap: int = 2) -> Table:
     """An empty table without lines.
 

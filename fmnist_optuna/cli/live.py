@@ -71,6 +71,8 @@ class StudyObserver(Observer):
         self.line(
             f"study {describe_study(record)} {verb}: {describe_counts(counts)}; data {record.data_fingerprint[:12]}"
         )
+        if record.teacher is not None:
+            self.line(f"it learns from {record.teacher.describe()}")
         self._results = NewResults(session.history, since=session.history.last_finished_at())
         self._results.read()  # these were there before
         self._read_decisions(session)

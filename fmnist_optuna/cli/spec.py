@@ -40,12 +40,15 @@ seed = 0
 checkpoint_seconds = 60  # after so long, at an epoch's end, a training is kept: a later attempt goes on from there
 callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may
 #                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
+teacher = ""             # another finished study, whose winner's answers are learnt from beside the labels
 # Each of these, and of [augment], may be a parameter of [grid] as well; as written they do nothing.
 optimizer = "compiled"   # "adam" and "sgd" (Nesterov, with `momentum`) take the place of what the architecture compiles
 schedule = "constant"    # or "cosine", "one-cycle", to learning_rate_floor after warmup_epochs
 weight_decay = 0.0       # decoupled; of matrices and kernels
 label_smoothing = 0.0
 ema = 0.0                # a running average of the weights is validated and kept, such as 0.999
+# teacher_weight = 0.9   # with a teacher: the share of its answers in the loss
+# teacher_temperature = 1.0
 
 [augment]                # of training images alone, inside of the compiled epoch
 horizontal_flip = "none" # or "random", "alternating"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import bar, describe_study, find_bar_ends, make_table, out
+from fmnist_optuna.cli.console import bar, describe_study, describe_teacher, find_bar_ends, make_table, out
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_params, format_percent, format_value
@@ -81,6 +81,8 @@ def print_details(details: TrialDetails) -> None:
     out.print(f"  {format_params(attempt.params)}")
     epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
     out.print(f"  val accuracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
+    for line in describe_teacher(details.record):
+        out.print(line, soft_wrap=True)
     _print_origin(attempt)
     if details.cut is not None:
         out.print(f"  {details.cut}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import describe_study, make_table, out
+from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out
 from fmnist_optuna.wording import count, format_interval, format_params, format_percent, format_points, format_value
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     """The winner, its scores and its classes."""
     out.print(f"Winner of {describe_study(record)}: trial {winner.trial}")
     out.print(f"  {format_params(winner.params)}")
+    for line in describe_teacher(record):
+        out.print(line, soft_wrap=True)
     how = "best of" if winner.confirmation is None else "confirmed;"
     among = f"{how} {count(counts.complete, 'complete cell')}, {counts.pruned} pruned"
     if counts.cut:
@@ -74,6 +76,8 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     out.print()
     out.print(f"* Chosen: trial {winner.trial}, the smallest model within one standard error of the best")
     out.print(f"  {format_params(winner.params)}")
+    for line in describe_teacher(record):
+        out.print(line, soft_wrap=True)
     print_confirmed(confirmation)
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"

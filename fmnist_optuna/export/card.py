@@ -14,6 +14,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.export.facts import Facts
 from fmnist_optuna.results.confirmation import Confirmation, Sample
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
+from fmnist_optuna.study.teacher import Teacher
 from fmnist_optuna.wording import format_interval, format_percent, format_points
 
 TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
@@ -34,7 +35,7 @@ hyperparameters.
 |---|---|
 | architecture | {architecture} |
 | parameters | {params} |
-| input | `image`: {form}, {black:g} (black) to {white:g} (white){light_on_dark}, any n |
+{teacher}| input | `image`: {form}, {black:g} (black) to {white:g} (white){light_on_dark}, any n |
 | answers | {answers} |
 | output | `probabilities`: float32 (n, {n_classes}); `class_id`: int64 (n,); `label`: string (n,) |
 | weights, SHA-256 | `{weights_sha256}` |
@@ -97,6 +98,7 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
         **_describe_data(facts.info),
         architecture=_pairs(facts.architecture),
         params=_pairs(facts.attempt.params),
+        teacher=_teacher(facts.record.teacher),
         weights_sha256=facts.weights_sha256,
         fingerprint=facts.record.data_fingerprint,
         chosen=_how_chosen(facts),
@@ -117,6 +119,12 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
         seeds_note=" and about one seed" if facts.confirmation is None else "",
     )
     file.write_text(card, encoding="utf-8")
+
+
+def _teacher(teacher: Teacher | None) -> str:
+    if teacher is None:
+        return ""
+    return f"| learned from | the labels, and the answers of study {_in_table(teacher.describe())} |\n"
 
 
 def _how_it_answers(facts: Facts) -> str:

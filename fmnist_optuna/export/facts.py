@@ -79,6 +79,7 @@ class Facts:
             "architecture": self.architecture,
             "synthetic": self.info.is_demo,
             "data": {"source": self.record.data_source, "fingerprint": self.record.data_fingerprint},
+            "teacher": None if self.record.teacher is None else self.record.teacher.to_content(),
             "val_accuracy": self.attempt.val_accuracy,
             "test_accuracy": self.evaluation.accuracy,
             "test_interval": list(self.evaluation.interval),

@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
@@ -57,6 +57,7 @@ studies = Table(
     Column("data_fingerprint", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("data_info", Text),  # JSON of what the user's own data is; NULL for a built-in source
+    Column("teacher", Text),  # JSON of whose answers it learns from, and where they are; NULL for none
 )
 
 

@@ -91,6 +91,8 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
+    if record.teacher is not None:
+        lines += [f"Learned from {record.teacher.describe()}.", ""]
     if climb is not None:
         lines += _describe_rungs(climb)
     if winner is not None:

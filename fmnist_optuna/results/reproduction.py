@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.artifacts.soft_labels import SoftLabels
 from fmnist_optuna.data.sharing import NAMES
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.states import State
@@ -86,7 +87,7 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     repeated, sha256, present, code_lines = Call(
         _train_again,
         *(record.spec, attempt.params, number if told is None else told, seed, len(recorded)),
-        *(find_place(record, data_dir), find_recorded_code(session, attempt)),
+        *(find_place(record, data_dir), find_recorded_code(session, attempt), session.soft_labels),
         doing="training the trial again",
     ).result()
     is_complete = attempt.state is State.COMPLETE
@@ -114,6 +115,7 @@ def _train_again(
     n_epochs: int,
     place: DataPlace,
     code: CodeRecord | None,
+    soft_labels: SoftLabels | None,
 ) -> tuple[Sequence[Epoch], str, Mapping[str, Json], list[str]]:
     """In a process of its own: the epochs, the hash of the kept weights, the environment, and how the code differs.
 
@@ -131,6 +133,7 @@ def _train_again(
 
     splits = place.load()
     data = ResidentData.from_arrays(splits.info, **{name: getattr(splits, name) for name in NAMES})
+    data = data if soft_labels is None else data.with_soft_labels(soft_labels.load())
 
     offered = offer_code(UserCode(spec, splits.info), params if code is None else code.cell)
     code_lines = [] if code is None else code_differences(code, offered.code)

@@ -1,14 +1,18 @@
-"""Scores stored weights on the test images. Imports TensorFlow, so it runs in a process of its own.
+"""Scores stored weights on the test images, or takes their answers to others.
+
+It imports TensorFlow, so it runs in a process of its own.
 
 First the weights are scored on the validation images, as their training did in the end: the test set is opened only for
 a model that still is the one that was recorded.
 """
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError
@@ -39,12 +43,45 @@ def score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> S
         DataError: The data is not there.
     """
     splits = place.load()
-    model = build_recorded(spec, splits.info, stored.params, stored.seed)
-    load_weights(model, stored.path, stored.sha256)
-    _check_val_accuracy(model, splits, stored, spec.model.architecture)
+    model = _load_scored(spec, stored, splits)
     images, info = splits.test_images, splits.info
     mirrored = predict_probabilities(model, images[:, :, ::-1], info) if spec.confirm.flip else None
     return Scores(predict_probabilities(model, images, info), splits.test_labels, mirrored)
+
+
+def answer_images(
+    spec: StudySpec, weights: Sequence[StoredWeights], place: DataPlace, flip: bool
+) -> NDArray[np.float32]:
+    """What sets of weights answer to training and validation images, averaged over the sets, in the order of the split.
+
+    Args:
+        spec: Of the study that all of them are of.
+        flip: Whether each answer is the mean of those to an image and to its mirror image.
+
+    Returns:
+        Probabilities (n_train + n_validation, n_classes).
+
+    Raises:
+        MismatchError: As in `score_weights`.
+        DataError: The data is not there.
+    """
+    splits = place.load()
+    parts, info = (splits.train_images, splits.validation_images), splits.info
+    forms = (slice(None), slice(None, None, -1)) if flip else (slice(None),)
+    total = np.zeros((sum(map(len, parts)), info.n_classes))
+    for stored in weights:
+        model = _load_scored(spec, stored, splits)
+        for form in forms:
+            total += np.concatenate([predict_probabilities(model, images[:, :, form], info) for images in parts])
+    return (total / (len(weights) * len(forms))).astype(np.float32)
+
+
+def _load_scored(spec: StudySpec, stored: StoredWeights, splits: Splits) -> keras.Model:
+    """The model with its stored weights, which score their recorded val_accuracy once more."""
+    model = build_recorded(spec, splits.info, stored.params, stored.seed)
+    load_weights(model, stored.path, stored.sha256)
+    _check_val_accuracy(model, splits, stored, spec.model.architecture)
+    return model
 
 
 def _check_val_accuracy(model: keras.Model, splits: Splits, stored: StoredWeights, architecture: str) -> None:

@@ -1,7 +1,7 @@
 """What comes before the training: data decided, model checked, study made or joined, cells seeded."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,13 @@ from fmnist_optuna.processes.children import Call, warm_up
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.running.loading import load_creation
 from fmnist_optuna.running.options import RunOptions
+from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import DataSpec, StudySpec
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
+from fmnist_optuna.study.teacher import Lesson
 from fmnist_optuna.work.environment import warn_of_environment
 from fmnist_optuna.work.fresh_seeds import find_warnings_in_child
 from fmnist_optuna.work.own_data import check_same, load_own, load_own_again
@@ -65,6 +67,7 @@ def prepare_study(
 
     Raises:
         SpecError: The architecture or a callback is wrong.
+        NotFoundError, UsageError: The teacher is not there, or nobody can learn from it.
         DataError: The data is missing or corrupt, or the function of the user's own that gives it fails.
         MismatchError: The study exists with other data from the same source.
         StorageError: The storage is unreachable or not writable.
@@ -83,11 +86,16 @@ def prepare_study(
     bound, code = prepare_in_child(spec, splits.info, splits.folder).result()
     again()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
+    lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
-    prepared = join(storage, bound, code, splits, data)
-    for event, reason in ({} if warnings is None else warnings.result()).items():
-        log_event(logger, logging.WARNING, event, study=bound.name, reason=reason)
+    prepared = join(storage, bound, code, splits, data, lesson)
+    _warn(bound.name, {} if warnings is None else warnings.result())
     return replace(prepared, shared_data=shared)
+
+
+def _warn(name: str, reasons: Mapping[str, str]) -> None:
+    for event, reason in reasons.items():
+        log_event(logger, logging.WARNING, event, study=name, reason=reason)
 
 
 def check_study(spec: StudySpec) -> StudySpec:
@@ -138,10 +146,17 @@ def decide_data(spec: StudySpec, data: ResolvedData) -> StudySpec:
     )
 
 
-def join(storage: Storage, spec: StudySpec, code: OfferedCode, splits: Splits, data: ResolvedData) -> PreparedStudy:
+def join(
+    storage: Storage,
+    spec: StudySpec,
+    code: OfferedCode,
+    splits: Splits,
+    data: ResolvedData,
+    lesson: Lesson | None = None,
+) -> PreparedStudy:
     """Create or join the study in an open storage."""
     code = _of_the_same_cell(storage, spec, splits.info, code)
-    record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info)
+    record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info, lesson=lesson)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     return PreparedStudy(Session(storage, record, "supervisor"), data, n_new, None, _known(spec, code))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
-from fmnist_optuna.spec.options import OPTION_TYPES, AugmentSpec
+from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
 from fmnist_optuna.spec.reading import check_option
 from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec, Value
 
@@ -57,6 +57,11 @@ def _check_name(
     spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
 ) -> None:
     architecture = spec.model.architecture
+    if place == "grid" and name in OF_TEACHER - parameters.keys() and not spec.training.teacher:
+        raise SpecError(
+            f"study {spec.name}: grid.{name} must go with a training.teacher, but the study has none; name the study "
+            "to learn from, or remove the key."
+        )
     if name in parameters or (place == "grid" and (name in OF_TRAINING or name in OPTION_TYPES)):
         return
     accepted = ", ".join(sorted(parameters)) or "none"

@@ -30,6 +30,8 @@ class TrainingOptions(Table):
     label_smoothing: StrictFloat = Field(default=0.0, ge=0, le=0.9)
     ema: StrictFloat = Field(default=0.0, ge=0, le=0.999999)
     ema_after: Literal["step", "epoch"] = "step"
+    teacher_weight: StrictFloat = Field(default=0.9, ge=0, le=1)
+    teacher_temperature: StrictFloat = Field(default=1.0, ge=0.1, le=100)
 
 
 class AugmentSpec(Table):
@@ -54,6 +56,8 @@ class Options(AugmentSpec, TrainingOptions):
         label_smoothing: Share of a label that is spread evenly over all classes, 0..0.9.
         ema: What the running average of the weights keeps of itself at each update, 0 <= share < 1; 0 for no average.
         ema_after: What an update of the average comes after.
+        teacher_weight: Share of the loss that a teacher's answers have, 0..1; the labels have the rest.
+        teacher_temperature: What logits are divided by before a student's answers are compared with its teacher's.
         horizontal_flip: Of each image at random, or "alternating": at random in the first epoch, and from then on the
             other way round in every epoch than in the one before.
         shift: Largest number of pixels by which an image is moved, up or down and left or right.
@@ -63,6 +67,7 @@ class Options(AugmentSpec, TrainingOptions):
 
 
 PLAIN = Options()
+OF_TEACHER = frozenset({"teacher_weight", "teacher_temperature"})  # which say nothing without one
 # Declared type of each, as of an architecture's parameters: a type, or the values that it may have.
 OPTION_TYPES: Mapping[str, type | tuple[str, ...]] = {
     name: get_args(field.annotation) or type(field.default) for name, field in Options.model_fields.items()

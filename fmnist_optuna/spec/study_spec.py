@@ -34,18 +34,20 @@ from fmnist_optuna.search.cell import (
     canonical_json,
 )
 from fmnist_optuna.search.ladder import LadderRule
-from fmnist_optuna.spec.options import AugmentSpec, Options, Table, TrainingOptions, read_options
+from fmnist_optuna.spec.options import OF_TEACHER, AugmentSpec, Options, Table, TrainingOptions, read_options
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 CONFIRMATION_SUFFIX = "/confirm"  # of the name of a study that confirms another; names that users give have no slash
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX})?$"
+TEACHER_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 ARCHITECTURE_PATTERN = r"^(dense|conv|resnet|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"
 SOURCE_PATTERN = r"^(auto|fashion-mnist|synthetic|[\w.]+:\w+)$"
 PATTERN_RULES = {
     NAME_PATTERN: "must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit",
+    TEACHER_PATTERN: "must be the name of a study, or empty",
     ARCHITECTURE_PATTERN: 'must be "dense", "conv", "resnet" or "package.module:function"',
     CALLBACK_PATTERN: 'must be "package.module:function"',
     SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic" or "package.module:function"',
@@ -101,10 +103,23 @@ class TrainingRun(Table):
     seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
     callbacks: tuple[Annotated[StrictStr, Field(pattern=CALLBACK_PATTERN)], ...] = ()
     checkpoint_seconds: StrictInt = Field(default=60, ge=1, le=MAX_INTEGER)
+    teacher: StrictStr = Field(default="", pattern=TEACHER_PATTERN)
 
 
 class TrainingSpec(TrainingOptions, TrainingRun):
     """The whole of [training]: what only the study has, then what a cell may have too."""
+
+    @model_validator(mode="after")
+    def _has_a_teacher_to_weigh(self) -> "TrainingSpec":
+        if not self.teacher and (idle := sorted(self.model_fields_set & OF_TEACHER)):
+            raise ValueError(f"must name a teacher where it has {', '.join(idle)}, but names none")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_no_teacher_needs(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A study without a teacher is what it was before there were any."""
+        left_out = frozenset() if self.teacher else {"teacher", *OF_TEACHER}
+        return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 
 class PrunerSpec(Table):
@@ -178,6 +193,12 @@ class StudySpec(Table):
                 _check_values(name, (value,))
             except ValueError as error:
                 raise ValueError(f"model.{error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _learns_from_another(self) -> "StudySpec":
+        if self.training.teacher == self.name:
+            raise ValueError(f"training.teacher must be another study, but {self.name} is this one")
         return self
 
     @property

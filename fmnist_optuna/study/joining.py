@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import check_distribution_compatibility
 from sqlalchemy import Connection, or_, select, update
 
+from fmnist_optuna.bridge.artifacts import remove_artifact, store_soft_labels
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.ranges import store_ranges
 from fmnist_optuna.bridge.storage import open_optuna
@@ -31,6 +32,7 @@ from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import CONFIRMATION, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.studies import find_study_or_none
+from fmnist_optuna.study.teacher import Lesson, Teacher
 
 N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
 
@@ -43,6 +45,7 @@ def create_or_join(
     code: OfferedCode | None = None,
     parent: StudyRecord | None = None,
     info: DatasetInfo | None = None,
+    lesson: Lesson | None = None,
 ) -> tuple[StudyRecord, int]:
     """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
 
@@ -51,8 +54,9 @@ def create_or_join(
         data_fingerprint: Of the data that this machine will train on.
         points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
         code: What is to train; None where nothing of the user's does.
-        parent: The study that it confirms; None for a search.
+        parent: The study that it confirms, whose teacher is its own; None for a search.
         info: Of the data; None for that of the built-in source.
+        lesson: Of a study with a teacher; one that is there keeps what it has.
 
     Returns:
         The study as it is now and the number of new cells.
@@ -64,9 +68,14 @@ def create_or_join(
     # Before the locked transaction.
     ordered = ordered_points(spec) if points is None else [make_point(params) for params in points]
     study_id = _create_in_optuna(storage, spec)
-    ledger = Ledger(storage, study_id)
-    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source])
-    return _seed(ledger, spec, ordered, data, code, parent)
+    if lesson is not None:
+        store_soft_labels(storage, study_id, lesson.teacher.artifact, lesson.content)
+    teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
+    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher)
+    record, n_new = _seed(Ledger(storage, study_id), spec, ordered, data, code, parent)
+    if lesson is not None and record.teacher != teacher:  # another process has made the study meanwhile
+        remove_artifact(storage.artifacts, lesson.teacher.artifact)
+    return record, n_new
 
 
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
@@ -131,6 +140,7 @@ def _insert_row(
         "data_fingerprint": data.fingerprint,
         "data_info": None if spec.data.source in BUILT_IN else json.dumps(data.info.to_content()),
         "created_at": ledger.storage.now,
+        "teacher": None if data.teacher is None else data.teacher.model_dump_json(),
     }
     connection.execute(insert_or_ignore(ledger.storage, studies).values(**values))
 
@@ -181,10 +191,11 @@ def ordered_points(spec: StudySpec) -> list[Point]:
 
 @dataclass(frozen=True)
 class _OfferedData:
-    """What the source of a specification gives on this machine."""
+    """What the source of a specification gives on this machine, and whose answers come with it to a new study."""
 
     fingerprint: str
     info: DatasetInfo
+    teacher: Teacher | None
 
 
 def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:

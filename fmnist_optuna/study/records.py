@@ -13,6 +13,7 @@ from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.teacher import Teacher
 from fmnist_optuna.wording import reason_of
 
 SEARCH, CONFIRMATION = "search", "confirmation"  # kinds of a study
@@ -32,6 +33,7 @@ class StudyRecord:
         created_at: Seconds since 1970 UTC.
         kind: "search", or "confirmation" of another study.
         parent_id: The study that it confirms; None for a search.
+        teacher: Whose answers it learns from; None for nobody's.
     """
 
     study_id: int
@@ -45,6 +47,7 @@ class StudyRecord:
     created_at: float
     kind: str = SEARCH
     parent_id: int | None = None
+    teacher: Teacher | None = None
 
     @property
     def is_confirmation(self) -> bool:
@@ -106,6 +109,7 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
             created_at=row.created_at,
             kind=row.kind,
             parent_id=row.parent_id,
+            teacher=_read_teacher(row, spec),
         )
     except json.JSONDecodeError as error:
         reason = f"its specification or its grids are no JSON ({error})"
@@ -121,6 +125,15 @@ def _read_info(row: StoredRow) -> DatasetInfo:
     if not isinstance(row.data_info, str):
         raise ValueError(f"its data_info is {row.data_info!r:.80}")
     return DatasetInfo.from_content(json.loads(row.data_info))
+
+
+def _read_teacher(row: StoredRow, spec: StudySpec) -> Teacher | None:
+    """What is stored of the teacher that the specification names."""
+    if not spec.training.teacher:
+        return None
+    if not isinstance(row.teacher, str):
+        raise ValueError(f"its teacher is {row.teacher!r:.80}")
+    return Teacher.model_validate_json(row.teacher)
 
 
 def _check_columns(row: StoredRow, spec: StudySpec) -> None:

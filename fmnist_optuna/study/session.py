@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.artifacts.checkpoints import Checkpoints
+from fmnist_optuna.artifacts.soft_labels import SoftLabels
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
@@ -86,6 +87,22 @@ class Session:
     def checkpoints(self) -> Checkpoints:
         """Where trainings that go on later are kept."""
         return Checkpoints(self.storage.artifacts, self.record.study_id)
+
+    @property
+    def soft_labels(self) -> SoftLabels | None:
+        """The answers that the study learns from; None where it has no teacher.
+
+        Raises:
+            MismatchError: Their name leads out of the folder of the artifacts.
+        """
+        from fmnist_optuna.artifacts.folder import DurableStore  # loads Optuna
+
+        teacher = self.record.teacher
+        return (
+            None
+            if teacher is None
+            else SoftLabels(DurableStore(self.storage.artifacts).find(teacher.artifact), teacher.sha256)
+        )
 
     @cached_property
     def rungs(self) -> Rungs:

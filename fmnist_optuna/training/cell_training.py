@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import build_model
@@ -181,6 +182,8 @@ def _make_training(
     arguments: CallbackArguments,
 ) -> Training:
     settings = code.spec.training
+    if settings.teacher and data.soft_labels is None:
+        raise MismatchError(f"A cell that learns from {settings.teacher} must have its answers, but was given none.")
     model = build_cell(code, params, seed)
     with USER_MODULES.watching():
         code.set_seeds(seed)  # whatever the user's function made of it

@@ -96,6 +96,8 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
     seed = trial_seed(code.spec.training.seed, cell.cell_id)
     batch_size = int(cell.params.get(BATCH_SIZE, code.spec.training.batch_size))
     data = _split(code.info, images, labels, batch_size)
+    if code.spec.training.teacher:
+        data = _with_any_teacher(data, code.info.n_classes)
     try:
         _check_loss(build_cell(code, cell.params, seed), code, data)
         _make_callbacks(code, cell.params)
@@ -137,6 +139,12 @@ def _split(info: DatasetInfo, images: Images, labels: Labels, batch_size: int) -
     n_train = max(info.n_classes, min(2 * batch_size + max(1, batch_size // 2), N_TRAIN_AT_MOST))
     train = slice(n_validation, n_validation + n_train)
     return ResidentData.from_arrays(info, images[train], labels[train], images[:n_validation], labels[:n_validation])
+
+
+def _with_any_teacher(data: ResidentData, n_classes: int) -> ResidentData:
+    """With answers of a teacher that knows nothing: the real one may not be at hand."""
+    n_images = int(data.train_images.shape[0])
+    return data.with_soft_labels(np.full((n_images, n_classes), 1 / n_classes, np.float32))
 
 
 def _make_callbacks(code: UserCode, params: Params) -> None:

@@ -1,11 +1,13 @@
 """Training and validation images that stay in memory as tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
+from fmnist_optuna.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class ResidentData:
 
     Args:
         info: What they are.
+        soft_labels: A teacher's probabilities of the training images, float32 (n, n_classes); None without a teacher.
     """
 
     info: DatasetInfo
@@ -21,6 +24,7 @@ class ResidentData:
     train_labels: tf.Tensor
     validation_images: tf.Tensor
     validation_labels: tf.Tensor
+    soft_labels: tf.Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -39,6 +43,22 @@ class ResidentData:
             _as_tensor(validation_images),
             tf.constant(validation_labels.astype(np.int32)),
         )
+
+    def with_soft_labels(self, soft_labels: NDArray[np.float32]) -> "ResidentData":
+        """The same with what a teacher says of the training images.
+
+        Args:
+            soft_labels: Probabilities (n, n_classes): of the training images, and of any behind them.
+
+        Raises:
+            MismatchError: There are none of some images.
+        """
+        n_images = int(self.train_images.shape[0])
+        if len(soft_labels) < n_images:
+            raise MismatchError(
+                f"Soft labels must be of all {n_images:,} training images, but are of {len(soft_labels):,}."
+            )
+        return replace(self, soft_labels=tf.constant(soft_labels[:n_images]))
 
 
 def _as_tensor(images: Images) -> tf.Tensor:

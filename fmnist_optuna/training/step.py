@@ -13,6 +13,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
 from fmnist_optuna.training.augmentation import SHARES, AugmentedImages, Drawn, mix, partners
 from fmnist_optuna.training.averages import AveragedWeights
+from fmnist_optuna.training.distillation import Teaching
 from fmnist_optuna.training.label_smoothing import smoothing_of
 from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.optimizer import innermost, rate_variable, set_optimizer
@@ -50,7 +51,9 @@ class TrainingStep:
         self._images, self._labels = AugmentedImages.of(options, data.info, data.train_images), data.train_labels
         self._rate = rate_variable(model.optimizer) if is_scheduled(options) else None
         self._peak = 0.0 if self._rate is None else float(self._rate.numpy())
-        self._smoothing = smoothing_of(model, options)
+        self._teaching = Teaching.of(model, data, options)
+        weight_of_labels = 1.0 if self._teaching is None else 1 - options.teacher_weight
+        self._smoothing = smoothing_of(model, options, weight_of_labels)
         model.optimizer.build(model.trainable_variables)
 
     def draw(self, seed: int, epoch: int) -> Drawn:
@@ -109,7 +112,7 @@ class TrainingStep:
             images = mix(images, share)
         with tf.GradientTape() as tape:
             output = forward(model, images, training=True)
-            loss = self._loss(images, labels, output, share)
+            loss = self._loss(images, labels, rows, output, share)
             scaled = model.optimizer.scale_loss(loss)
         weights = model.trainable_weights
         model.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
@@ -117,16 +120,23 @@ class TrainingStep:
             self.averages.update()
         return loss, output, labels
 
-    def _loss(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, share: tf.Tensor | None) -> tf.Tensor:
-        loss = self._loss_of(images, labels, output)
+    def _loss(
+        self, images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, output: tf.Tensor, share: tf.Tensor | None
+    ) -> tf.Tensor:
+        loss = self._loss_of(images, labels, rows, output)
         if share is None:
             return loss
         share = tf.cast(share, loss.dtype)
-        return share * loss + (1 - share) * self._loss_of(images, partners(labels), output)
+        return share * loss + (1 - share) * self._loss_of(images, partners(labels), partners(rows), output)
 
-    def _loss_of(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    def _loss_of(self, images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         loss = bind_loss(self._model)(images, labels, output, True)
-        return loss if self._smoothing is None else loss + tf.cast(self._smoothing(labels, output), loss.dtype)
+        if self._smoothing is not None:
+            loss += tf.cast(self._smoothing(labels, output), loss.dtype)
+        if self._teaching is not None:
+            targets = tf.gather(self._teaching.targets, rows)
+            loss += tf.cast(self._teaching.add(labels, targets, output), loss.dtype)
+        return loss
 
 
 def forward(model: keras.Model, images: tf.Tensor, training: bool) -> tf.Tensor:

@@ -18,6 +18,7 @@ from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_folder, store_wei
 from fmnist_optuna.bridge.attributes import read_told_number
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
@@ -62,7 +63,13 @@ class KerasObjective:
         self._memory_limit = math.inf if memory_limit_bytes is None else memory_limit_bytes
         room = SHARE_FOR_PAUSED * max(0.0, self._memory_limit - _read_size())
         self._paused = PausedTrainings(self._code, bytes_at_most=min(BYTES_AT_MOST, room))
-        trained_with = {"spec": record.spec.trained_part(), "data": record.data_fingerprint, "code": session.code}
+        trained_with: dict[str, Json] = {
+            "spec": record.spec.trained_part(),
+            "data": record.data_fingerprint,
+            "code": session.code,
+        }
+        if record.teacher is not None:
+            trained_with["soft_labels"] = record.teacher.sha256
         self._fingerprint = hashlib.sha256(canonical_json(trained_with).encode()).hexdigest()
 
     def in_memory(self) -> list[str]:

@@ -75,7 +75,10 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
         session = open_session(order)
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
         session = join_with_code(session, order.code)
-        objective = KerasObjective(session, load_resident(order, session.record), order.memory_limit_bytes)
+        data = load_resident(order, session.record)
+        if (soft_labels := session.soft_labels) is not None:
+            data = data.with_soft_labels(soft_labels.load())
+        objective = KerasObjective(session, data, order.memory_limit_bytes)
         end = work(session, objective, leave, order.generation, order.memory_limit_bytes, objective.in_memory)
         objective.let_go()
         return end

@@ -36,6 +36,7 @@ ADDED = {
         "ALTER TABLE fmnist_cells DROP COLUMN decision_id",
     ),
     6: ("ALTER TABLE fmnist_decisions DROP COLUMN absent",),
+    7: ("ALTER TABLE fmnist_studies DROP COLUMN teacher",),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.options import OPTION_TYPES, PLAIN
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -18,9 +19,9 @@ def read(text: str) -> StudySpec:
     return parse_spec(tomllib.loads(text), "study.toml")
 
 
-def bind(grid: str, parameters: dict[str, Any] = DENSE) -> StudySpec:
+def bind(grid: str, parameters: dict[str, Any] = DENSE, training: str = "") -> StudySpec:
     """A study whose grid has this beside one cell of the dense net."""
-    study = f"name = 'mine'\n[grid]\nhidden_size = [8]\ndropout_rate = [0]\nlearning_rate = [0.1]\n{grid}"
+    study = f"name = 'mine'\n[grid]\nhidden_size = [8]\ndropout_rate = [0]\nlearning_rate = [0.1]\n{grid}\n{training}"
     return bind_parameters(read(study), parameters, frozenset())
 
 
@@ -31,6 +32,16 @@ def test_a_study_without_options_has_none() -> None:
     assert not any((PLAIN.weight_decay, PLAIN.label_smoothing, PLAIN.ema, PLAIN.shift, PLAIN.erase, PLAIN.mixup))
 
 
+def test_a_study_without_a_teacher_is_what_it_was() -> None:
+    """What is stored of it and what its trainings are known by have no word of one."""
+    assert "teacher" not in StudySpec().model_dump_json()
+    taught = read("[training]\nteacher = 'other'")
+    assert read("[training]\nteacher = ''") == StudySpec()
+    lines = differences(StudySpec().trained_part(), taught.trained_part())
+    given = {"teacher": '"other"', "teacher_temperature": "1", "teacher_weight": "0.9"}
+    assert lines == [f"training.{key}: the study has nothing, this run {value}" for key, value in given.items()]
+
+
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
@@ -39,6 +50,13 @@ def test_a_study_without_options_has_none() -> None:
         ("[training]\nlabel_smoothing = 1", "training.label_smoothing must be at most 0.9, but got 1"),
         ("[training]\nema = 1.0", "training.ema must be at most 0.999999, but got 1.0"),
         ("[training]\noptimizer = 'lion'", "training.optimizer must be 'compiled', 'adam' or 'sgd'"),
+        ("[training]\nteacher = 'a/confirm'", "training.teacher must be the name of a study, or empty, but got 'a/con"),
+        ("name = 'mine'\n[training]\nteacher = 'mine'", "training.teacher must be another study, but mine is this one"),
+        (
+            "[training]\nteacher = 'a'\nteacher_temperature = 0",
+            "training.teacher_temperature must be at least 0.1, but got 0",
+        ),
+        ("[training]\nteacher_weight = 1", "training must name a teacher where it has teacher_weight, but names none"),
         ("[augment]\nshift = 1.5", "augment.shift must be an integer, but got 1.5"),
         ("[augment]\nhorizontal_flip = true", "augment.horizontal_flip must be 'none', 'random' or 'alternating'"),
         ("[augment]\nrotate = 5", "unknown key augment.rotate; known here: horizontal_flip, shift, erase, mixup"),
@@ -57,8 +75,8 @@ def test_a_grid_may_name_every_option() -> None:
     options = spec.options_of({"weight_decay": 0.2, "horizontal_flip": "random", "hidden_size": 8}, DENSE)
     assert (options.weight_decay, options.ema, options.horizontal_flip) == (0.2, 0.5, "random")
     for name, declared in OPTION_TYPES.items():
-        values = list(declared[-1:]) if isinstance(declared, tuple) else [0]
-        (value,) = bind(f"{name} = {values!r}").grid[name]
+        values = list(declared[-1:]) if isinstance(declared, tuple) else [1 if name == "teacher_temperature" else 0]
+        (value,) = bind(f"{name} = {values!r}", training="[training]\nteacher = 'other'").grid[name]
         assert type(value) is (str if isinstance(declared, tuple) else declared), name
 
 
@@ -71,6 +89,10 @@ def test_a_grid_may_name_every_option() -> None:
             "study mine: grid.schedule must be one of 'constant', 'cosine', 'one-cycle'",
         ),
         ("shift = [0.5]", "study mine: grid.shift must be int, but got 0.5"),
+        (
+            "teacher_weight = [0.5]",
+            "study mine: grid.teacher_weight must go with a training.teacher, but the study has",
+        ),
         ("weight_decays = [0.5]", "a grid may have batch_size and the options of [training] and [augment] as well"),
     ],
 )

@@ -38,8 +38,8 @@ def refusal(text: str) -> str:
         (
             "[training]\nepochs = 3",
             "unknown key training.epochs; known here: batch_size, max_epochs, patience, seed, callbacks, "
-            "checkpoint_seconds, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, weight_decay, "
-            "label_smoothing, ema, ema_after",
+            "checkpoint_seconds, teacher, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, "
+            "weight_decay, label_smoothing, ema, ema_after, teacher_weight, teacher_temperature",
         ),
         ("[data]\nsplit = 1", "unknown key data.split; known here: source, n_validation, split_seed"),
         ("[grid]", "grid must name at least one parameter, but is empty"),

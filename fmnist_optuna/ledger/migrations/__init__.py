@@ -13,6 +13,7 @@ from fmnist_optuna.ledger.migrations import (
     m0004_own_data,
     m0005_rungs,
     m0006_absent,
+    m0007_teacher,
 )
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
@@ -21,4 +22,5 @@ MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it 
     4: m0004_own_data.migrate,
     5: m0005_rungs.migrate,
     6: m0006_absent.migrate,
+    7: m0007_teacher.migrate,
 }

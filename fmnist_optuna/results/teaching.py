@@ -1,0 +1,95 @@
+"""What a study's winner says of the images that another study will train on: its answers, taken once."""
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_optuna.artifacts.soft_labels import hash_soft_labels, pack_soft_labels
+from fmnist_optuna.errors import NotFoundError, UsageError
+from fmnist_optuna.processes.children import Call
+from fmnist_optuna.results.changed_code import explained_by_code
+from fmnist_optuna.results.confirmation import find_confirmation, open_confirming
+from fmnist_optuna.results.evaluation import StoredWeights, find_weights
+from fmnist_optuna.results.winner import winning_attempt
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.teacher import Lesson, Teacher
+from fmnist_optuna.work.splits import DataPlace, find_place
+
+KEY = "training.teacher"
+
+
+def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
+    """Refuse a study that another one cannot learn from.
+
+    Args:
+        session: Of the teacher.
+        spec: Of the study that is to learn.
+        fingerprint: Of that study's data and split: with another one the teacher may have been trained on the images
+            that the student is validated on, or chosen by the student's own.
+
+    Raises:
+        UsageError: It is of other data, or not finished.
+        NotFoundError: No trial of it is complete.
+    """
+    record, counts = session.record, session.history.counts()
+    if record.data_fingerprint != fingerprint:
+        ours, theirs = spec.data, record.spec.data
+        raise UsageError(
+            f"{KEY} must be a study of the same images and the same split, {ours.source} with n_validation "
+            f"{ours.n_validation} and split_seed {ours.split_seed} (fingerprint {fingerprint[:12]}), but {record.name} "
+            f"has {theirs.source} with {theirs.n_validation} and {theirs.split_seed} (fingerprint "
+            f"{record.data_fingerprint[:12]}); give both studies one [data] table."
+        )
+    if not counts.is_over:
+        raise UsageError(
+            f"{KEY} must be a finished study, but {counts.waiting + counts.running + counts.parked} of {counts.total} "
+            f"cells of {record.name} are not done; `fmnist-optuna run` goes on with it."
+        )
+    if not counts.complete:
+        raise NotFoundError(f"{KEY} must have a winner, but no trial of {record.name} is complete.")
+
+
+def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
+    """Take the answers of a study's winner to all training and validation images, in a process of its own.
+
+    Where the study is confirmed, they are the mean of those of the chosen cell's seeds. The test images are not asked
+    about.
+
+    Args:
+        session: Of the teacher.
+        data_dir: Folder with the IDX files, or None for the search order.
+
+    Raises:
+        MismatchError: Stored weights are missing or altered, or do not score their recorded val_accuracy.
+        DataError: The data is not there.
+    """
+    confirmation, confirming = find_confirmation(session), open_confirming(session)
+    attempt = winning_attempt(session, confirmation)
+    runs, of = ([attempt], session)
+    if confirmation is not None and confirming is not None:
+        runs, of = list(confirmation.chosen.runs), confirming
+    weights, place = [find_weights(of, run) for run in runs], find_place(session.record, data_dir)
+    flip = session.record.spec.confirm.flip
+    with explained_by_code(of, runs[0]):
+        answers = Call(_answer, of.record.spec, weights, place, flip, doing="taking the teacher's answers").result()
+    content = pack_soft_labels(answers)
+    teacher = Teacher(
+        study=session.record.name,
+        trial=attempt.number,
+        params=attempt.params,
+        n_seeds=len(runs) if of is confirming else 0,
+        has_flips=flip,
+        artifact=str(uuid.uuid4()),
+        sha256=hash_soft_labels(content),
+    )
+    return Lesson(teacher, content)
+
+
+def _answer(spec: StudySpec, weights: Sequence[StoredWeights], place: DataPlace, flip: bool) -> NDArray[np.float32]:
+    from fmnist_optuna.results.scoring import answer_images  # loads TensorFlow
+
+    return answer_images(spec, weights, place, flip)
