@@ -36,6 +36,7 @@ learning_rate = [0.01, 0.001, 0.0001]
 batch_size = 32
 max_epochs = 30
 patience = 5             # epochs without a better val_accuracy before a trial stops
+keep_weights = "best"    # of the epoch with the best val_accuracy; "last": every trial goes to its end and keeps those
 seed = 0
 checkpoint_seconds = 60  # after so long, at an epoch's end, a training is kept: a later attempt goes on from there
 callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may

@@ -95,11 +95,15 @@ class ModelSpec(BaseModel):
 
 
 class TrainingRun(Table):
-    """One training: images a batch, cap on epochs, epochs without a better val_accuracy before it stops."""
+    """One training: images a batch, cap on epochs, epochs without a better val_accuracy before it stops.
+
+    With `keep_weights` = "last" it has no patience: it is trained to its last epoch, and keeps the weights of that.
+    """
 
     batch_size: StrictInt = Field(default=32, ge=1, le=MAX_INTEGER)
     max_epochs: StrictInt = Field(default=30, ge=1, le=100_000)
     patience: StrictInt = Field(default=5, ge=1, le=100_000)
+    keep_weights: Literal["best", "last"] = "best"
     seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
     callbacks: tuple[Annotated[StrictStr, Field(pattern=CALLBACK_PATTERN)], ...] = ()
     checkpoint_seconds: StrictInt = Field(default=60, ge=1, le=MAX_INTEGER)
@@ -116,9 +120,10 @@ class TrainingSpec(TrainingOptions, TrainingRun):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_what_no_teacher_needs(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """A study without a teacher is what it was before there were any."""
-        left_out = frozenset() if self.teacher else {"teacher", *OF_TEACHER}
+    def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A study without a teacher is what it was before there were any; so is one that keeps the best weights."""
+        left_out = set() if self.teacher else {"teacher", *OF_TEACHER}
+        left_out |= {"keep_weights"} if self.keep_weights == "best" else set()
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 

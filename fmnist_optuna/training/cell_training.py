@@ -195,6 +195,7 @@ def _make_training(
             patience=settings.patience,
             seed=seed,
             options=code.spec.options_of(params, code.architecture.parameters),
+            keep_weights=settings.keep_weights,
             callbacks=make_callbacks(code.callbacks, arguments),
             watchers=watchers,
         )

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import numpy as np
@@ -27,8 +28,8 @@ class TrainingResult:
 
     Args:
         epochs: One entry for each epoch that ran.
-        best_epoch: 0-based epoch with the best val_accuracy. The model holds its weights, unless a callback of the
-            user's put others there when the training ended.
+        best_epoch: 0-based epoch with the best val_accuracy, or the last one where its weights are kept. The model
+            holds its weights, unless a callback of the user's put others there when the training ended.
         val_accuracy: Of the weights that the model holds, 0..1.
         is_diverged: Whether a loss, or a weight that the model holds, became NaN or infinite.
     """
@@ -69,8 +70,11 @@ class BestWeights(keras.callbacks.Callback):
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Keep the weights if they are the best so far."""
         accuracy = (logs or {})["accuracy"]
-        if accuracy > self._best:
+        if self._is_better(accuracy):
             self._best, self.best_epoch, self._weights = accuracy, self._epoch, self.model.get_weights()
+
+    def _is_better(self, accuracy: float) -> bool:
+        return accuracy > self._best
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Stop the training when the patience is over."""
@@ -81,6 +85,16 @@ class BestWeights(keras.callbacks.Callback):
         """Put the best weights into the model."""
         if self._weights is not None:
             self.model.set_weights(self._weights)
+
+
+class LastWeights(BestWeights):
+    """Keeps the weights of the last epoch, however they score; as none is worse, it never stops.
+
+    A class of its own, so that a checkpoint of the one is none of the other.
+    """
+
+    def _is_better(self, accuracy: float) -> bool:
+        return True
 
 
 class Training:
@@ -96,6 +110,7 @@ class Training:
         patience: Epochs without a better val_accuracy before training stops, >= 1.
         seed: Of the shuffles, and of what is drawn for images; the model's own seeds are set before it is built.
         options: What a step does beside.
+        keep_weights: Of the epoch with the best val_accuracy, or of the last; then there is no patience.
         callbacks: Keras callbacks without batch hooks. `model.stop_training = True` ends the run after the epoch, and
             before an epoch it ends that one after its first step, validation and all, as in `fit`.
         watchers: Callbacks of the caller's, called before the others. They keep nothing that the training needs: a
@@ -119,13 +134,14 @@ class Training:
         patience: int,
         seed: int,
         options: Options = PLAIN,
+        keep_weights: Literal["best", "last"] = "best",
         callbacks: Sequence[keras.callbacks.Callback] = (),
         watchers: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         self._metrics = ModelMetrics(model, data.info.n_classes)
         check_averaging(model, callbacks)
         check_rates(options, callbacks)
-        self._best = BestWeights(patience)
+        self._best = LastWeights(patience) if keep_weights == "last" else BestWeights(patience)
         self._watchers = list(watchers)
         self._callbacks = keras.callbacks.CallbackList(
             [self._best, *check_monitors([*watchers, *callbacks], self._metrics.names())],

@@ -44,12 +44,16 @@ def skewed_labels() -> ResidentData:
 
 
 def run_answers(
-    classes: Sequence[int], data: ResidentData, patience: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+    classes: Sequence[int],
+    data: ResidentData,
+    patience: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
 ) -> tuple[TrainingResult, keras.Model]:
     """A run whose val_accuracy is classes[epoch] / 10."""
     model = make_net(optimizer=keras.optimizers.SGD(0.0))
     callbacks = [SetOutput(classes), *callbacks]
-    return run(model, data, max_epochs=len(classes), patience=patience, callbacks=callbacks), model
+    return run(model, data, max_epochs=len(classes), patience=patience, callbacks=callbacks, **settings), model
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,15 @@ def test_early_stopping(
     assert (result.best_epoch, result.val_accuracy) == (best_epoch, classes[best_epoch] / 10)
     assert int(np.argmax(model.layers[-1].get_weights()[1])) == classes[best_epoch]
     assert not result.is_diverged
+
+
+@pytest.mark.parametrize("classes", [(3, 2, 1, 2), (1, 4, 4), (2,)])
+def test_last_weights_know_no_patience(skewed_labels: ResidentData, classes: Sequence[int]) -> None:
+    """All epochs are trained, whatever they bring, and the weights of the last are kept and scored."""
+    result, model = run_answers(classes, skewed_labels, patience=1, keep_weights="last")
+    assert [epoch.val_accuracy for epoch in result.epochs] == [c / 10 for c in classes]
+    assert (result.best_epoch, result.val_accuracy) == (len(classes) - 1, classes[-1] / 10)
+    assert int(np.argmax(model.layers[-1].get_weights()[1])) == classes[-1]
 
 
 def test_val_accuracy_is_that_of_the_weights_kept(few_garments: ResidentData) -> None:

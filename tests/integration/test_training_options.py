@@ -211,6 +211,17 @@ def test_averages_are_validated_and_kept(few_garments: ResidentData, after: str)
     assert plain.epochs[1].train_loss == pytest.approx(result.epochs[1].train_loss, rel=1e-5)
 
 
+def test_last_averages_are_kept_where_the_last_weights_are(few_garments: ResidentData) -> None:
+    """With the statistics of batch normalisation that belong to them: they score what the last epoch did."""
+    model, watch = make_net(), Watch()
+    settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "max_epochs": 2, "patience": 1, "seed": SEED}
+    options = Options(ema=0.9)
+    result = train(model, few_garments, options=options, keep_weights="last", callbacks=[watch], **settings)
+    assert are_equal(model.get_weights(), watch.seen["validated"][-1])
+    assert not are_equal(model.get_weights(), watch.seen["validated"][0])
+    assert (result.best_epoch, result.val_accuracy) == (1, result.epochs[-1].val_accuracy)
+
+
 class OwnLoss(keras.Sequential):
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> Any:
         return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, y_pred))

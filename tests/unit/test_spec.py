@@ -37,7 +37,7 @@ def refusal(text: str) -> str:
         ("nmae = 'a'", "unknown key nmae; known here: name, data, model, grid, training, augment, pruner, confirm"),
         (
             "[training]\nepochs = 3",
-            "unknown key training.epochs; known here: batch_size, max_epochs, patience, seed, callbacks, "
+            "unknown key training.epochs; known here: batch_size, max_epochs, patience, keep_weights, seed, callbacks, "
             "checkpoint_seconds, teacher, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, "
             "weight_decay, label_smoothing, ema, ema_after, teacher_weight, teacher_temperature",
         ),
@@ -72,6 +72,7 @@ def refusal(text: str) -> str:
         ),
         ("name = ''", f"{NAME_RULE}, but got ''"),
         ("name = 'a/confirm'", f"{NAME_RULE}, but got 'a/confirm'"),
+        ("[training]\nkeep_weights = 'first'", "training.keep_weights must be 'best' or 'last', but got 'first'"),
         ("name = 3", "name must be a string, but got 3"),
         (
             "[data]\nsource = 'mnist'",
@@ -257,6 +258,15 @@ def test_the_digest_tells_specifications_apart(content: dict[str, Any], is_other
 def test_differences_name_every_key_that_counts(content: dict[str, Any], expected: list[str]) -> None:
     """Name, grid and confirmation may differ between runs of one study; the rest may not."""
     assert differences(StudySpec().fixed_part(), parse_spec(content, "test").fixed_part()) == expected
+
+
+def test_which_weights_are_kept_is_told_where_it_was_chosen() -> None:
+    """A study that keeps the best is what it was before there was a choice, to its digest and its trainings."""
+    plain, last = StudySpec(), parse_spec({"training": {"keep_weights": "last"}}, "test")
+    assert "keep_weights" not in plain.model_dump_json()
+    assert differences(plain.trained_part(), last.trained_part()) == [
+        'training.keep_weights: the study has nothing, this run "last"'
+    ]
 
 
 def test_another_pruner_differs_in_its_arguments() -> None:
