@@ -182,11 +182,12 @@ ARRAY = re.compile(r"numpy\.ndarray\[(?:[^][]|\[(?:[^][]|\[[^][]*\])*\])*\]")  #
 API_GIVEN = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
              "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo")  # fmt: skip
 API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Winner", "Evaluation", "ClassResult", "Verification",
-                "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "Export", "ExportedModel")  # fmt: skip
+                "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "Ensemble", "Export",
+                "ExportedModel")  # fmt: skip
 API_ERRORS = ("FmnistOptunaError", "UsageError", "SpecError", "JoinRefusedError", "NotFoundError", "DataError",
               "StorageError", "UnreadableStudyError", "MismatchError", "StoppedError", "WorkerFailedError")  # fmt: skip
 # Members of the others are for ourselves, for Optuna and for answers in JSON.
-WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation"}
+WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation", "AllData"}
 
 
 def _api() -> str:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from fmnist_optuna.export.folder import Export
     from fmnist_optuna.export.prediction import ExportedModel
     from fmnist_optuna.ledger.records import CellCounts, WorkerRow
+    from fmnist_optuna.results.all_data import AllData
     from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+    from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import ClassResult, Evaluation
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.metric import Epoch
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AllData",
     "Candidate",
     "CellCounts",
     "ClassResult",
@@ -47,6 +50,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DatasetInfo",
+    "Ensemble",
     "Epoch",
     "Evaluation",
     "Export",
@@ -77,6 +81,7 @@ __all__ = [
     "run_study",
 ]
 _MODULES = {
+    "AllData": "results.all_data",
     "Candidate": "results.confirmation",
     "CellCounts": "ledger.records",
     "ClassResult": "results.evaluation",
@@ -85,6 +90,7 @@ _MODULES = {
     "DataError": "errors",
     "Dataset": "data.dataset",
     "DatasetInfo": "data.dataset",
+    "Ensemble": "results.ensemble",
     "Epoch": "search.metric",
     "Evaluation": "results.evaluation",
     "Export": "export.folder",

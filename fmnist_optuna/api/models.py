@@ -17,6 +17,8 @@ def export_model(
     formats: Sequence[str] = ("savedmodel",),
     version: int | None = None,
     data_dir: str | Path | None = None,
+    all_data: bool = False,
+    ensemble: int | None = None,
 ) -> Export:
     """Write the stored weights of the winner as a model that other programs load; nothing is trained.
 
@@ -29,11 +31,14 @@ def export_model(
         formats: "savedmodel", "keras", or both.
         version: >= 1; None for the next.
         data_dir: As `run_study` has it.
+        all_data: Whether seeds that `confirm_study` trained on all data are taken: always the first.
+        ensemble: How many seeds answer together, by the mean of their probabilities, in a SavedModel alone: the first
+            so many of those that were confirmed, at least 2. None for one model.
 
     Raises:
-        NotFoundError: No such trial, or none is complete.
-        UsageError: The trial is not COMPLETE, there is no such format, or the version exists or is no version; or the
-            study is a confirmation.
+        NotFoundError: No such trial, none is complete, or the study was not confirmed or trained on all data.
+        UsageError: The trial is not COMPLETE, the format, version or number of seeds cannot be, or the study follows
+            from another.
         MismatchError: The weights are missing or altered, or the model gives other answers than the recorded ones.
         DataError: The data is missing or corrupt.
         StorageError: The storage cannot be reached, or `out` cannot be written.
@@ -43,7 +48,9 @@ def export_model(
         model = load_exported(export_model(study).folder)
     """
     return exporting.export_model(
-        study._session, Path(out), trial, formats, version, None if data_dir is None else Path(data_dir)
+        *(study._session, Path(out), trial, formats, version, None if data_dir is None else Path(data_dir)),
+        all_data=all_data,
+        ensemble=ensemble,
     )
 
 

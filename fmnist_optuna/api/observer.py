@@ -15,7 +15,7 @@ class Observer:
     """Is told what happens while cells are trained, in the thread that runs the study; override what is of interest."""
 
     def started(self, study: Study) -> None:
-        """The study is there and its cells are known."""
+        """The study is there and its cells are known; once more for another that follows in the same call."""
 
     def progressed(self, study: Study) -> None:
         """The workers are at it; called about twenty times a second, so that it must be quick."""

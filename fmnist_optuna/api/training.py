@@ -85,6 +85,7 @@ def confirm_study(
     *,
     n_cells: int | None = None,
     n_seeds: int | None = None,
+    all_data: bool = False,
     n_workers: int | None = None,
     data_dir: str | Path | None = None,
     timeout_seconds: float | None = None,
@@ -99,15 +100,18 @@ def confirm_study(
         study: Open and finished.
         n_cells: How many of the best, >= 1; None for what the study file says, 3.
         n_seeds: Seeds a cell, >= 2; None for what the study file says, 5.
+        all_data: Whether the chosen cell's seeds are then trained once more, on the validation images too:
+            `winner.all_data`. Without `n_cells` and `n_seeds` a finished confirmation is left as it is.
         n_workers: As `run_study` has it, as all that follow.
 
     Raises:
         NotFoundError: No trial of the study is complete, or the confirmation was deleted while it ran.
-        UsageError: The study is not finished, or is itself a confirmation; an argument is out of its range.
+        UsageError: The study is not finished, or follows from another; an argument is out of its range.
         SpecError: The model starts from the same weights whatever the seed.
         DataError: The data is missing or corrupt.
         StorageError: The storage cannot be reached or written.
-        JoinRefusedError: The model's code is not what the cells were trained with.
+        JoinRefusedError: The model's code is not what the cells were trained with; or another cell was trained on all
+            data before, for another number of epochs.
         MismatchError: Seeds failed, so that no cell can be chosen; the data is not that of the study; workers die of a
             seed again and again; or stored weights are missing or altered.
         StoppedError: The time was over, or somebody stopped the confirmation, before every seed was done.
@@ -119,7 +123,7 @@ def confirm_study(
     session = study._session
     options = _make_options(session.storage.options, n_workers, data_dir, timeout_seconds, accepts_code)
     with telling(told := Told(observer or Observer())):
-        return confirming.confirm_study(session, options, n_cells, n_seeds, told)
+        return confirming.confirm_study(session, options, n_cells, n_seeds, told, all_data=all_data)
 
 
 def _read(spec: StudySpec | Mapping[str, object] | str | Path) -> StudySpec:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.export.prediction import Prediction
     from fmnist_optuna.ledger.records import Attempt, CellCounts
+    from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.cell import ParamValue
@@ -62,6 +63,7 @@ def status_answer(session: Session) -> Answer:
         "study": record.name,
         "storage": session.storage.name,
         "data": data_answer(record),
+        "trained_on_validation": record.is_on_all_data,
         "cells": counts_answer(history.counts()),
         "workers": [
             {
@@ -73,7 +75,7 @@ def status_answer(session: Session) -> Answer:
             for worker in history.workers()
         ],
         "best": None
-        if best is None
+        if best is None or record.is_on_all_data
         else {
             "trial": best.trial_number,
             "params": best.params,
@@ -121,6 +123,8 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "data": data_answer(record),
         "teacher": teacher_answer(record),
         "confirmed": None if winner.confirmation is None else winner.confirmation.figures(),
+        "all_data": None if winner.all_data is None else winner.all_data.figures(),
+        "ensembles": [ensemble_answer(ensemble) for ensemble in winner.ensembles],
         "classes": None
         if evaluation is None
         else [
@@ -132,6 +136,18 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
             }
             for result in evaluation.classes
         ],
+    }
+
+
+def ensemble_answer(ensemble: Ensemble) -> Answer:
+    """Seeds that answered together, in `best --json`."""
+    evaluation = ensemble.evaluation
+    return {
+        "members": ensemble.n_members,
+        "all_data": ensemble.is_on_all_data,
+        "test_accuracy": evaluation.accuracy,
+        "test_interval": list(evaluation.interval),
+        "test_accuracy_with_flip": evaluation.flip_accuracy,
     }
 
 
@@ -196,9 +212,10 @@ def prediction_answer(prediction: Prediction, n_classes: int) -> Answer:
     }
 
 
-def trials_answer(attempts: list[Attempt]) -> Answer:
+def trials_answer(record: StudyRecord, attempts: list[Attempt]) -> Answer:
     """`trials --json`."""
-    return {"trials": [trial_answer(attempt) for attempt in attempts]}
+    trials = [trial_answer(attempt) for attempt in attempts]
+    return {"trained_on_validation": record.is_on_all_data, "trials": trials}
 
 
 def trial_answer(attempt: Attempt) -> Answer:
@@ -214,6 +231,7 @@ def details_answer(details: TrialDetails) -> Answer:
     attempt = details.attempt
     return {
         "study": details.record.name,
+        "trained_on_validation": details.record.is_on_all_data,
         **trial_answer(attempt),
         "seed": attempt.attributes.seed,
         "cut": details.cut,

@@ -25,6 +25,16 @@ from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError
 from fmnist_optuna.processes.cores import usable_cores
 
+Top = Annotated[
+    int | None, typer.Option("--top", min=1, show_default="study file's, 3", help="How many of the best cells.")
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=2, show_default="study file's, 5", help="Fresh seeds a cell.")
+]
+AllData = Annotated[
+    bool, typer.Option("--all-data", help="Then train the chosen cell's seeds on all training images, and test them.")
+]
+
 group = make_group()
 
 
@@ -32,12 +42,9 @@ group = make_group()
 def confirm(
     common: Common,
     study: StudyName = None,
-    top: Annotated[
-        int | None, typer.Option("--top", min=1, show_default="study file's, 3", help="How many of the best cells.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", min=2, show_default="study file's, 5", help="Fresh seeds a cell.")
-    ] = None,
+    top: Top = None,
+    seeds: Seeds = None,
+    all_data: AllData = False,
     workers: Workers = None,
     data_dir: DataDir = None,
     mirror: Mirrors = None,
@@ -46,6 +53,9 @@ def confirm(
     as_json: JsonFlag = False,
 ) -> None:
     """Train the best cells again over fresh seeds, and choose the smallest model that is as good as the best.
+
+    With --all-data its seeds are then trained once more, on the validation images too, for a number of epochs that is
+    fixed by then; a finished confirmation is left as it is, unless --top or --seeds is given.
 
     Ctrl-C stops cleanly and a second call goes on.
     """
@@ -61,12 +71,12 @@ def confirm(
         timeout_seconds=parse_limit(timeout, "--timeout"),
     )
     with make_observer(common) as observer:
-        confirmed = confirm_study(session, options, top, seeds, observer, caught_signals)
+        confirmed = confirm_study(session, options, top, seeds, observer, caught_signals, all_data)
     if as_json:
         print_json(confirmation_answer(session.record, confirmed))
     else:
         print_confirmation(session.record, confirmed)
-    say(f"\nNext: fmnist-optuna export {session.record.name}")
+    say(f"\nNext: fmnist-optuna export {session.record.name}{' --all-data' if all_data else ''}")
 
 
 @command(group, "reproduce")

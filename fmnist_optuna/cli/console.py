@@ -27,8 +27,15 @@ out = _Out(highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def describe_study(record: "StudyRecord") -> str:
-    """The study's name, and that of its data where it is for demonstration."""
-    return f"{record.name} ({record.info.warning})" if record.info.is_demo else record.name
+    """The study's name, with what must be known of its numbers: that they are of drawn images, or of images seen."""
+    seen = "validation images trained on" if record.is_on_all_data else ""
+    notes = [note for note in (record.info.warning if record.info.is_demo else "", seen) if note]
+    return f"{record.name} ({'; '.join(notes)})" if notes else record.name
+
+
+def name_accuracy(record: "StudyRecord") -> str:
+    """What the accuracy on validation images is called at the head of a column."""
+    return "seen acc" if record.is_on_all_data else "val acc"
 
 
 def describe_teacher(record: "StudyRecord") -> list[str]:

@@ -25,6 +25,13 @@ def export(
     format_: Annotated[
         str, typer.Option("--format", help="savedmodel, keras, or both with a comma between.")
     ] = "savedmodel",
+    all_data: Annotated[
+        bool, typer.Option("--all-data", help="The first of the seeds that `confirm --all-data` trained.")
+    ] = False,
+    ensemble: Annotated[
+        int | None,
+        typer.Option("--ensemble", min=2, metavar="K", help="The first K confirmed seeds, which answer together."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of all exports.")] = Path("models"),
     version: Annotated[
         int | None, typer.Option("--version", min=1, show_default="the next", help="Number of the version.")
@@ -42,7 +49,7 @@ def export(
 
     formats = [part.strip() for part in format_.split(",")]
     session = open_session(common, study)
-    exported = export_model(session, out, trial, formats, version, data_dir)
+    exported = export_model(session, out, trial, formats, version, data_dir, all_data, ensemble)
     if as_json:
         print_json({"folder": str(exported.folder), **exported.manifest})
     else:

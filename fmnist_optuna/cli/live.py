@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fmnist_optuna.cli.console import describe_study
+from fmnist_optuna.cli.console import describe_study, name_accuracy
 from fmnist_optuna.cli.options import Common
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.study_tables import (
@@ -62,7 +62,9 @@ class StudyObserver(Observer):
             self.look(self._session)
 
     def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
-        """Say which study, which data, how much there is to do."""
+        """Say which study, which data, how much there is to do; before that the rest of the study that it follows."""
+        if self._session is not None:
+            self.look(self._session)
         self._session = session
         record, counts = session.record, session.history.counts()
         if data.is_fallback:
@@ -98,10 +100,10 @@ class StudyObserver(Observer):
         events = [(each.decided_at, describe_decided(each)) for each in self._read_decisions(session)]
         if finished := [] if self._results is None else self._results.read():
             counts = session.history.counts()
-            n_before = counts.done - len(finished)
+            n_before, accuracy = counts.done - len(finished), f"{name_accuracy(session.record)}uracy"
             for offset, cell in enumerate(finished, start=1):
                 place = f"[{n_before + offset}/{counts.total}]"
-                events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell)}"))
+                events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell, accuracy)}"))
         for _, text in sorted(events, key=itemgetter(0)):
             self.line(text)
 
@@ -122,11 +124,15 @@ class StudyObserver(Observer):
         say(text, level)
 
 
-def describe_finished(cell: Cell) -> str:
-    """A finished cell in one line."""
+def describe_finished(cell: Cell, accuracy: str = "val accuracy") -> str:
+    """A finished cell in one line.
+
+    Args:
+        accuracy: What the accuracy on validation images is called.
+    """
     state = "cut" if cell.cut_at is not None and cell.state is State.PRUNED else cell.state
     return (
-        f"trial {cell.trial_number} {state}: val accuracy {format_percent(cell.val_accuracy)} "
+        f"trial {cell.trial_number} {state}: {accuracy} {format_percent(cell.val_accuracy)} "
         f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_params(cell.params)})"
     )
 
@@ -154,7 +160,8 @@ class LiveObserver(StudyObserver):
         """Draw the study as it is now, below a line for each rung decided since the last look."""
         for decided in self._read_decisions(session):
             self.line(describe_decided(decided))
-        self._view = self._view or StudyView(session)
+        if self._view is None or self._view.session is not session:  # a study that follows
+            self._view = StudyView(session)
         self._live.update(self._view.draw(), refresh=True)
 
     def line(self, text: str, level: int = logging.INFO) -> None:
@@ -166,7 +173,7 @@ class StudyView:
     """The study as a picture in text, drawn again and again: what `run` and `status` show."""
 
     def __init__(self, session: Session) -> None:
-        self._session, self._history = session, session.history
+        self.session, self._history = session, session.history
         self._title = describe_study(session.record)
         self._remaining = make_remaining_time(session)
 
@@ -187,7 +194,7 @@ class StudyView:
             leader = f"best so far: {score} by trial {best.trial_number} ({point})"
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
-            rows.append(running_table(self._history, running))
-        if (climb := read_climb(self._session)) and climb.steps:
+            rows.append(running_table(self._history, running, name_accuracy(self.session.record)))
+        if (climb := read_climb(self.session)) and climb.steps:
             rows += [rungs_table(climb), Text(describe_climb(climb))]
-        return Group(*rows, Text(leader))
+        return Group(*rows, *([] if self.session.record.is_on_all_data else [Text(leader)]))

@@ -53,7 +53,7 @@ def delete(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a study with its trials, curves, openings, weights and confirmation."""
+    """Remove a study with its trials, curves, openings, weights, and all that follows from it."""
     # These load SQLAlchemy and rich.
     from fmnist_optuna.cli.study_tables import describe_counts
     from fmnist_optuna.ledger.progress import History

@@ -37,11 +37,13 @@ def print_export(exported: Export) -> None:
     """Where the model is, what it scores, and that it was compared."""
     facts = exported.facts
     note = f" ({facts.info.name})" if facts.info.is_demo else ""
-    trial, name = facts.attempt.number, facts.record.name
-    out.print(f"Exported trial {trial} of {name}{note} to {exported.folder}", soft_wrap=True)
-    out.print(f"  {format_params(facts.attempt.params)}")
-    val, test = format_percent(facts.attempt.val_accuracy), format_percent(facts.evaluation.accuracy)
-    out.print(f"  accuracy  val {val}, test {test}")
+    name = facts.source.session.record.name
+    trials = [str(attempt.number) for attempt in facts.source.attempts]
+    what = f"an ensemble of trials {', '.join(trials)}" if facts.source.is_ensemble else f"trial {trials[0]}"
+    out.print(f"Exported {what} of {name}{note} to {exported.folder}", soft_wrap=True)
+    out.print(f"  {format_params(facts.source.params)}")
+    val = "" if facts.val_accuracy is None else f"val {format_percent(facts.val_accuracy)}, "
+    out.print(f"  accuracy  {val}test {format_percent(facts.evaluation.accuracy)}")
     if facts.parity is not None:
         out.print(
             f"  parity    {facts.parity.n_images:,} test images in a process with TensorFlow alone: every class as "

@@ -94,7 +94,7 @@ def trials(
 ) -> None:
     """List all attempts, the best first."""
     # These load Optuna, SQLAlchemy and rich.
-    from fmnist_optuna.cli.console import describe_study, out
+    from fmnist_optuna.cli.console import describe_study, name_accuracy, out
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
     from fmnist_optuna.study.attempts import list_attempts
@@ -104,14 +104,14 @@ def trials(
     session = open_session(common, study)
     attempts = list_attempts(session)
     if as_json:
-        print_json(trials_answer(attempts))
+        print_json(trials_answer(session.record, attempts))
     elif as_csv:
         _write_csv(attempts)
     else:
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(attempts)
+        print_trials(attempts, name_accuracy(session.record))
 
 
 def _write_csv(attempts: Sequence["Attempt"]) -> None:

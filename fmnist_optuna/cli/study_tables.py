@@ -32,14 +32,15 @@ def describe_counts(counts: CellCounts) -> str:
 
 def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCounts, float | None]]) -> None:
     """One row for each study, and below them a line for each that cannot be read."""
-    from fmnist_optuna.study.records import UnreadableStudy  # loads SQLAlchemy
+    from fmnist_optuna.study.records import StudyRecord, UnreadableStudy  # loads SQLAlchemy
 
     numbers = ("cells", "done", "failed", "best val acc")
     table = make_table("study", "data", *numbers, right=numbers)
     unreadable = [study for study, _, _ in studies if isinstance(study, UnreadableStudy)]
     for study, counts, best in studies:
         data = "unreadable" if isinstance(study, UnreadableStudy) else study.info.warning or study.data_source
-        table.add_row(study.name, data, str(counts.total), str(counts.done), str(counts.failed), format_percent(best))
+        score = "seen" if isinstance(study, StudyRecord) and study.is_on_all_data else format_percent(best)
+        table.add_row(study.name, data, str(counts.total), str(counts.done), str(counts.failed), score)
     out.print(table)
     for study in unreadable:
         how = f"use the version that made it, or: fmnist-optuna delete {study.name}"
@@ -88,9 +89,13 @@ def describe_checkpoints(use: DiskUse) -> str:
     return f"checkpoints: {count(use.n_files, 'file')}, {format_bytes(use.n_bytes)}"
 
 
-def running_table(history: History, cells: Sequence[Cell]) -> Table:
-    """One row for each running cell: what it trains, how far it is, its curve."""
-    table = make_table("worker", "cell", "epoch", "val acc", "curve", right=("epoch", "val acc"))
+def running_table(history: History, cells: Sequence[Cell], accuracy: str) -> Table:
+    """One row for each running cell: what it trains, how far it is, its curve.
+
+    Args:
+        accuracy: What the accuracy on validation images is called.
+    """
+    table = make_table("worker", "cell", "epoch", accuracy, "curve", right=("epoch", accuracy))
     curves = history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
     for cell in cells:
         values = [epoch.val_accuracy for epoch in curves.get(cell.trial_id or 0, ())]

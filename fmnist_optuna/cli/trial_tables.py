@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import bar, describe_study, describe_teacher, find_bar_ends, make_table, out
+from fmnist_optuna.cli.console import (
+    bar,
+    describe_study,
+    describe_teacher,
+    find_bar_ends,
+    make_table,
+    name_accuracy,
+    out,
+)
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_params, format_percent, format_value
 
 if TYPE_CHECKING:
@@ -16,14 +23,18 @@ if TYPE_CHECKING:
     from fmnist_optuna.search.metric import Epoch
 
 
-def print_trials(attempts: Sequence[Attempt]) -> None:
-    """The leaderboard: one row for each attempt, one column for each parameter; notes take the place of the bars."""
+def print_trials(attempts: Sequence[Attempt], accuracy: str) -> None:
+    """The leaderboard: one row for each attempt, one column for each parameter; notes take the place of the bars.
+
+    Args:
+        accuracy: What the accuracy on validation images is called.
+    """
     names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
-    right = ("trial", "val acc", "epochs", "seconds")
+    right = ("trial", accuracy, "epochs", "seconds")
     notes = [_note(attempt) for attempt in attempts]
     has_notes = any(notes)
     numbers = ("epochs", "seconds", "note") if has_notes else ("", "epochs", "seconds")
-    table = make_table("trial", "state", *names, "val acc", *numbers, right=(*right, *names), gap=1 if has_notes else 2)
+    table = make_table("trial", "state", *names, accuracy, *numbers, right=(*right, *names), gap=1 if has_notes else 2)
     low, high = find_bar_ends(attempt.val_accuracy for attempt in attempts)
     for attempt, note in zip(attempts, notes, strict=True):
         table.add_row(
@@ -48,16 +59,16 @@ def _note(attempt: Attempt) -> str:
     return ", ".join(part for part in (which, describe_ending(attempt)) if part)
 
 
-def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
+def print_curve(epochs: Sequence[Epoch], kept: int | None, accuracy: str) -> None:
     """One row for each epoch, with a bar for val_accuracy.
 
     Args:
-        is_kept: Whether the weights of the best epoch were kept, which is marked then.
+        kept: 0-based epoch whose weights were kept, which is marked; None for none.
+        accuracy: What the accuracy on validation images is called.
     """
-    columns = ("epoch", "loss", "accuracy", "val loss", "val acc", "seconds")
-    table = make_table("epoch", "loss", "accuracy", "val loss", "val acc", "", "seconds", right=columns)
+    columns = ("epoch", "loss", "accuracy", "val loss", accuracy, "seconds")
+    table = make_table("epoch", "loss", "accuracy", "val loss", accuracy, "", "seconds", right=columns)
     low, high = find_bar_ends(epoch.val_accuracy for epoch in epochs)
-    best = min(epochs, key=lambda epoch: VAL_ACCURACY.rank(epoch.val_accuracy))
     for epoch in epochs:
         table.add_row(
             str(epoch.epoch + 1),
@@ -65,7 +76,7 @@ def print_curve(epochs: Sequence[Epoch], is_kept: bool) -> None:
             format_percent(epoch.train_accuracy),
             f"{epoch.val_loss:.4f}",
             format_percent(epoch.val_accuracy),
-            bar(epoch.val_accuracy, low, high, 20) + (" kept" if is_kept and epoch is best else ""),
+            bar(epoch.val_accuracy, low, high, 20) + (" kept" if epoch.epoch == kept else ""),
             f"{epoch.seconds:.2f}",
         )
     out.print(table)
@@ -80,7 +91,7 @@ def print_details(details: TrialDetails) -> None:
     out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
     out.print(f"  {format_params(attempt.params)}")
     epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
-    out.print(f"  val accuracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
+    out.print(f"  {name_accuracy(details.record)}uracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
     for line in describe_teacher(details.record):
         out.print(line, soft_wrap=True)
     _print_origin(attempt)
@@ -97,7 +108,8 @@ def print_details(details: TrialDetails) -> None:
     for name, path in details.files.items():
         out.print(f"  {name}: {path}", soft_wrap=True)
     if attempt.epochs:
-        print_curve(attempt.epochs, is_kept=attempt.state is State.COMPLETE)
+        kept = noted.best_epoch if attempt.state is State.COMPLETE else None
+        print_curve(attempt.epochs, kept, name_accuracy(details.record))
 
 
 def _print_origin(attempt: Attempt) -> None:

@@ -10,7 +10,9 @@ from fmnist_optuna.wording import count, format_interval, format_params, format_
 if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.ledger.records import CellCounts
-    from fmnist_optuna.results.confirmation import Confirmation
+    from fmnist_optuna.results.all_data import AllData
+    from fmnist_optuna.results.confirmation import Confirmation, Sample
+    from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.study.records import StudyRecord
@@ -38,18 +40,48 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         out.print(f"  test, with flips     {format_percent(winner.evaluation.flip_accuracy)}   {flipped}")
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
+        print_what_follows(winner)
     out.print()
     print_classes(winner.evaluation)
 
 
 def print_confirmed(confirmation: Confirmation) -> None:
     """The chosen cell's means over fresh seeds."""
-    n_seeds = len(confirmation.chosen.val.values)
-    samples = {"validation": confirmation.chosen.val, "test": confirmation.test, "with flips": confirmation.flipped}
-    for name, sample in samples.items():
-        if sample is not None:
-            scored = f"95 % interval {format_interval(sample.interval)}, mean of {n_seeds} seeds"
-            out.print(f"  {f'confirmed {name}':<20} {format_percent(sample.mean)}   {scored}")
+    _print_sample("confirmed validation", confirmation.chosen.val)
+    _print_sample("confirmed test", confirmation.test)
+    _print_sample("confirmed with flips", confirmation.flipped)
+
+
+def _print_sample(name: str, sample: Sample | None) -> None:
+    if sample is not None:
+        scored = f"95 % interval {format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
+        out.print(f"  {name:<20} {format_percent(sample.mean)}   {scored}")
+
+
+def print_what_follows(winner: Winner) -> None:
+    """What was trained on all data after the confirmation, and what seeds score together."""
+    if winner.all_data is not None:
+        _print_all_data(winner.all_data)
+    for ensemble in winner.ensembles:
+        _print_ensemble(ensemble)
+
+
+def _print_all_data(all_data: AllData) -> None:
+    if all_data.test is None:
+        out.print("  all data, test       not opened yet: `fmnist-optuna confirm --all-data` does")
+        return
+    _print_sample("all data, test", all_data.test)
+    _print_sample("all data, with flips", all_data.flipped)
+    epochs = count(all_data.n_epochs, "epoch")
+    out.print(f"{'':22} each seed anew, on validation images too, {epochs}")
+
+
+def _print_ensemble(ensemble: Ensemble) -> None:
+    evaluation, name = ensemble.evaluation, "ensemble on all data" if ensemble.is_on_all_data else "ensemble, test"
+    scored = f"95 % interval {format_interval(evaluation.interval)}, {ensemble.n_members} seeds together"
+    out.print(f"  {name:<20} {format_percent(evaluation.accuracy)}   {scored}")
+    if evaluation.flip_accuracy is not None:
+        out.print(f"  {'  with flips':<20} {format_percent(evaluation.flip_accuracy)}")
 
 
 def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
@@ -79,6 +111,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
     print_confirmed(confirmation)
+    print_what_follows(winner)
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
         out.print(f"  its stored weights   {score}")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +66,19 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
         validation_labels=_read_only(labels[validation]),
         test_images=_read_only(dataset.test_images),
         test_labels=_read_only(dataset.test_labels),
+    )
+
+
+def with_validation(splits: Splits) -> Splits:
+    """The same data, whose validation images are trained on too: they come after the others, each in their order."""
+    images = [np.asarray(splits.train_images), np.asarray(splits.validation_images)]  # no longer mapped ones
+    labels = [np.asarray(splits.train_labels), np.asarray(splits.validation_labels)]
+    return replace(
+        splits,
+        fingerprint=hashlib.sha256(f"{splits.fingerprint} with validation".encode()).hexdigest(),
+        folder=None,
+        train_images=_read_only(np.concatenate(images)),
+        train_labels=_read_only(np.concatenate(labels)),
     )
 
 

@@ -4,6 +4,7 @@ Source of the card's form: Mitchell et al. (2019), Model Cards for Model Reporti
 """
 
 import math
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -12,10 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.export.source import Source
+from fmnist_optuna.results.all_data import AllData
 from fmnist_optuna.results.confirmation import Confirmation, Sample
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.study.teacher import Teacher
-from fmnist_optuna.wording import format_interval, format_percent, format_points
+from fmnist_optuna.wording import count, format_interval, format_percent, format_points
 
 TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
 LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
@@ -24,7 +27,7 @@ DARKEST = (8, 48, 107)  # of a share of 100 %
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 CARD = """\
-# {study}, trial {trial}{demo_title}
+# {study}, {which}{demo_title}
 
 A classifier of {kind} {height} x {width} pictures into {n_classes} classes, found by a search over a grid of
 hyperparameters.
@@ -38,11 +41,11 @@ hyperparameters.
 {teacher}| input | `image`: {form}, {black:g} (black) to {white:g} (white){light_on_dark}, any n |
 | answers | {answers} |
 | output | `probabilities`: float32 (n, {n_classes}); `class_id`: int64 (n,); `label`: string (n,) |
-| weights, SHA-256 | `{weights_sha256}` |
+| {weights}, SHA-256 | `{weights_sha256}` |
 
 ## Data
 
-{name}{description}. Some of its training images were held out for validation, stratified by label; its
+{name}{description}. Some of its training images were held out for validation, stratified by label{held_out}; its
 {n_test_images:,} test images are for the final score alone. Fingerprint of data and split: `{fingerprint}`.
 
 ## How it was chosen
@@ -53,9 +56,9 @@ hyperparameters.
 
 | | accuracy |
 |---|---|
-| validation images | {val_accuracy} |
+| {validation} | {val_accuracy} |
 | {n_test_images:,} test images | {test_accuracy} (95 % interval {test_interval}) |
-{flipped}{confirmed}
+{flipped}{confirmed}{all_data}
 No trial saw the test images; they were scored once with these very weights, and the score was recorded.{parity}
 
 | class | images | recall | precision |
@@ -79,8 +82,10 @@ No trial saw the test images; they were scored once with these very weights, and
 ## Provenance
 
 `manifest.json` has all figures, versions and a SHA-256 of every file. To train it again:
-`fmnist-optuna reproduce {trial} {study}`.
+{reproduce}.
 """
+
+PARITY = " The SavedModel gave the same\nanswers in a process that has TensorFlow alone."
 
 
 def write_card(file: Path, facts: Facts, picture: str) -> None:
@@ -90,33 +95,34 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
         facts: What the export is and where it comes from.
         picture: File name of the confusion matrix, beside the card.
     """
-    evaluation = facts.evaluation
+    evaluation, each_of = facts.evaluation, facts.source.session.record.name
     weakest = min((c for c in evaluation.classes if c.n_images), key=lambda result: result.recall)
     card = CARD.format(
         study=facts.record.name,
-        trial=facts.attempt.number,
+        which=_which(facts.source),
         **_describe_data(facts.info),
         architecture=_pairs(facts.architecture),
-        params=_pairs(facts.attempt.params),
+        params=_pairs(facts.source.params),
         teacher=_teacher(facts.record.teacher),
         weights_sha256=facts.weights_sha256,
+        weights="weights" if len(facts.source.attempts) == 1 else "weights of all nets, in their order",
         fingerprint=facts.record.data_fingerprint,
         chosen=_how_chosen(facts),
-        val_accuracy=format_percent(facts.attempt.val_accuracy),
+        **_describe_validation(facts.source),
         n_test_images=evaluation.n_images,
         test_accuracy=format_percent(evaluation.accuracy),
         test_interval=format_interval(evaluation.interval),
         answers=_how_it_answers(facts),
         flipped=_flipped(evaluation),
         confirmed=_confirmed(facts.confirmation),
-        parity=""
-        if facts.parity is None
-        else " The SavedModel gave the same\nanswers in a process that has TensorFlow alone.",
+        all_data=_on_all_data(facts.source.all_data),
+        parity="" if facts.parity is None else PARITY,
         classes="\n".join(_class_row(result) for result in evaluation.classes),
         picture=picture,
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
         seeds_note=" and about one seed" if facts.confirmation is None else "",
+        reproduce=",\n".join(f"`fmnist-optuna reproduce {each.number} {each_of}`" for each in facts.source.attempts),
     )
     file.write_text(card, encoding="utf-8")
 
@@ -127,8 +133,28 @@ def _teacher(teacher: Teacher | None) -> str:
     return f"| learned from | the labels, and the answers of study {_in_table(teacher.describe())} |\n"
 
 
+def _which(source: Source) -> str:
+    trained = "" if source.all_data is None else " on all data"
+    if source.is_ensemble:
+        return f"an ensemble of {len(source.attempts)} seeds{trained}"
+    return f"trial {source.attempts[0].number}" if source.all_data is None else f"a seed{trained}"
+
+
+def _describe_validation(source: Source) -> dict[str, str]:
+    of_nets = ", mean of the nets" if source.is_ensemble else ""
+    seen = "" if source.all_data is None else ", which were trained on: no score"
+    return {
+        "held_out": "" if source.all_data is None else ", until the choice was made",
+        "validation": f"validation images{of_nets}{seen}",
+        "val_accuracy": format_percent(statistics.fmean(each.val_accuracy or 0.0 for each in source.attempts)),
+    }
+
+
 def _how_it_answers(facts: Facts) -> str:
-    if not facts.record.spec.confirm.flip:
+    if facts.source.is_ensemble:
+        images = "the image and to its mirror image" if facts.flip else "the image"
+        return f"the mean of those of {len(facts.source.attempts)} nets to {images}"
+    if not facts.flip:
         return "those of the net to the image"
     keras_file = "; `model.keras` is the net alone" if "keras" in facts.formats else ""
     return f"the mean of the net's answers to the image and to its mirror image{keras_file}"
@@ -176,13 +202,26 @@ def _in_table(text: str) -> str:
 
 
 def _how_chosen(facts: Facts) -> str:
-    if facts.confirmation is not None:
-        return (
-            f"The best of {facts.n_cells} cells by validation accuracy were trained again over "
-            f"{len(facts.confirmation.chosen.val.values)} fresh seeds each. This is the smallest model whose mean lies "
-            "within one standard error of the best mean, in its original training."
+    source = facts.source
+    if source.confirmation is None:
+        return f"One of {facts.n_cells} cells of the grid, by validation accuracy; not confirmed over seeds."
+    chosen = (
+        f"The best of {facts.n_cells} cells by validation accuracy were trained again over "
+        f"{len(source.confirmation.chosen.val.values)} fresh seeds each. This is the smallest model whose mean lies "
+        "within one standard error of the best mean"
+    )
+    if source.all_data is None and not source.is_ensemble:
+        return f"{chosen}, in its original training."
+    parts = [f"{chosen}."]
+    if source.all_data is not None:
+        parts.append(
+            "Its confirmed seeds were then trained once more, on training and validation images, for "
+            f"{count(source.all_data.n_epochs, 'epoch')}, a number that the confirmation had fixed; the weights are "
+            "those of the last epoch."
         )
-    return f"One of {facts.n_cells} cells of the grid, by validation accuracy; not confirmed over seeds."
+    which = f"first {len(source.attempts)} of these seeds" if source.is_ensemble else "first of these seeds"
+    parts.append(f"Exported {'are' if source.is_ensemble else 'is'} the {which}, whatever the test set says of them.")
+    return " ".join(parts)
 
 
 def _confirmed(confirmation: Confirmation | None) -> str:
@@ -195,6 +234,15 @@ def _confirmed(confirmation: Confirmation | None) -> str:
     if confirmation.flipped is not None:
         lines.append(f"| the same, averaged with mirror images | {_mean(confirmation.flipped)} |")
     return "\n".join(lines) + "\n"
+
+
+def _on_all_data(all_data: AllData | None) -> str:
+    samples = {} if all_data is None else {"": all_data.test, ", averaged with mirror images": all_data.flipped}
+    return "".join(
+        f"| test, mean of {len(sample.values)} seeds trained on all data{how} | {_mean(sample)} |\n"
+        for how, sample in samples.items()
+        if sample is not None
+    )
 
 
 def _mean(sample: Sample) -> str:

@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.export.source import Source
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.study.records import StudyRecord
 
 
@@ -36,9 +38,9 @@ class Facts:
     """What an export is and where it comes from.
 
     Args:
-        attempt: Whose weights were exported.
+        record: Of the study that was searched.
+        source: Whose weights were exported.
         evaluation: The recorded score of these weights on the test images.
-        confirmation: What chose the attempt over fresh seeds; None if nothing did.
         n_cells: Of the study.
         formats: "savedmodel" and "keras".
         ends_in_logits: Whether the Keras model does; a SavedModel always gives probabilities.
@@ -46,14 +48,34 @@ class Facts:
     """
 
     record: StudyRecord
-    attempt: Attempt
+    source: Source
     evaluation: Evaluation
-    confirmation: Confirmation | None
     n_cells: int
     weights_sha256: str
     formats: tuple[str, ...]
     ends_in_logits: bool
     parity: Parity | None
+
+    @property
+    def attempt(self) -> Attempt:
+        """Whose weights were exported; of an ensemble the first."""
+        return self.source.attempts[0]
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What chose the attempt over fresh seeds; None if nothing did."""
+        return self.source.confirmation
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """On the validation images, 0..1; None where these were trained on, and for an ensemble."""
+        is_known = self.source.all_data is None and not self.source.is_ensemble
+        return self.attempt.val_accuracy if is_known else None
+
+    @property
+    def flip(self) -> bool:
+        """Whether the model averages its answers over an image and its mirror image."""
+        return self.source.session.record.spec.confirm.flip
 
     @property
     def info(self) -> DatasetInfo:
@@ -71,23 +93,28 @@ class Facts:
         Args:
             files: SHA-256 of every other file, by its path in the folder.
         """
+        source = self.source
         return {
             "schema": 1,
             "study": self.record.name,
-            "trial": self.attempt.number,
-            "params": self.attempt.params,
+            "trial": None if source.is_ensemble else self.attempt.number,
+            "trial_study": source.session.record.name,
+            "ensemble": [_describe_member(attempt) for attempt in source.attempts] if source.is_ensemble else None,
+            "params": source.params,
             "architecture": self.architecture,
             "synthetic": self.info.is_demo,
             "data": {"source": self.record.data_source, "fingerprint": self.record.data_fingerprint},
             "teacher": None if self.record.teacher is None else self.record.teacher.to_content(),
-            "val_accuracy": self.attempt.val_accuracy,
+            "val_accuracy": self.val_accuracy,
+            "trained_on_validation": source.all_data is not None,
             "test_accuracy": self.evaluation.accuracy,
             "test_interval": list(self.evaluation.interval),
-            "flip": self.record.spec.confirm.flip,
+            "flip": self.flip,
             "test_accuracy_with_flip": self.evaluation.flip_accuracy,
             "n_test_images": self.evaluation.n_images,
             "n_cells": self.n_cells,
             "confirmed": None if self.confirmation is None else self.confirmation.figures(),
+            "all_data": None if source.all_data is None else source.all_data.figures(),
             "weights_sha256": self.weights_sha256,
             "formats": list(self.formats),
             "keras_model_ends_in": "logits" if self.ends_in_logits else "probabilities",
@@ -98,3 +125,11 @@ class Facts:
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": files,
         }
+
+
+def _describe_member(attempt: Attempt) -> dict[str, Json]:
+    return {
+        "trial": attempt.number,
+        "training_seed": attempt.params[TRAINING_SEED],
+        "weights_sha256": attempt.attributes.weights_sha256,
+    }

@@ -27,16 +27,12 @@ from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card, write_confusion_matrix
 from fmnist_optuna.export.facts import Facts, Parity
+from fmnist_optuna.export.source import Source, choose_source
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.ledger.records import Attempt
-from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
-from fmnist_optuna.results.changed_code import explained_by_code
-from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_weights, summarize
-from fmnist_optuna.results.winner import finished_attempt, winning_attempt
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import reason_of
@@ -46,7 +42,7 @@ FORMATS = ("savedmodel", "keras")
 MANIFEST, CARD, PICTURE = "manifest.json", "MODEL_CARD.md", "confusion_matrix.png"
 PARITY_SCRIPT = Path(__file__).with_name("parity.py")
 TOLERANCE = 1e-6  # of a probability
-GATE_SECONDS = 600.0  # for 10,000 images on a busy machine
+GATE_SECONDS = 600.0  # for the answers of one net to 10,000 images on a busy machine
 
 
 @dataclass(frozen=True)
@@ -71,56 +67,48 @@ def export_model(
     formats: Sequence[str] = ("savedmodel",),
     version: int | None = None,
     data_dir: Path | None = None,
+    all_data: bool = False,
+    ensemble: int | None = None,
 ) -> Export:
-    """Write the stored weights of the winner, or of another COMPLETE trial, as files that other programs load.
+    """Write stored weights as files that other programs load; nothing is trained.
 
-    Nothing is trained. The SavedModel must give the answers that were recorded when its weights were opened, in a fresh
-    process that has TensorFlow and nothing of ours; a failure of any kind leaves no file. Weights that were never
-    opened are opened here, once.
+    The SavedModel must give the answers that were recorded when its weights were opened, in a fresh process that has
+    TensorFlow alone; a failure of any kind leaves no file. Weights that were never opened are opened here, once.
 
     Args:
         out: Folder of all exports.
-        trial: Number of the trial; None for the winner.
-        formats: "savedmodel" and "keras".
+        trial: As `choose_source` has it, as all_data and ensemble.
+        formats: "savedmodel" and "keras"; an ensemble is the first alone.
         version: >= 1; None for the next after those that are there.
         data_dir: Folder with the IDX files, or None for the search order.
 
     Raises:
-        NotFoundError: No such trial, or none is complete.
-        UsageError: The trial is not COMPLETE, there is no such format, or the version exists or is no version.
+        NotFoundError: No such trial, none is complete, or what is asked for was not trained yet.
+        UsageError: The trial is not COMPLETE, or the format, version or number of seeds cannot be.
         MismatchError: The weights are missing or altered, or the model gives other answers than the recorded ones.
         DataError: The data is not there.
         StorageError: `out` cannot be written, or is full.
     """
-    name, chosen = session.record.name, _choose_formats(formats)
+    chosen, of_study = _choose_formats(formats, ensemble is not None), out / session.record.name
     check_count("version", version, 1)
-    if session.record.is_confirmation:
-        raise UsageError(f"The study must be one of a grid, but {name} is a confirmation; export what it chose.")
-    attempt = _choose_attempt(session, trial)
-    target = out / name / str(version or _next_version(out / name))
+    source = choose_source(session, trial, all_data, ensemble)
+    target = of_study / str(version or _next_version(of_study))
     if target.exists():
         raise UsageError(f"version (--version) must be new, but {target} exists; leave it out for the next one.")
-    opening = open_weights(session, attempt, data_dir, purpose="export")
-    with explained_by_code(session, attempt), _writing_to(target), whole_folder(target) as folder:
-        facts, manifest = _write(session, attempt, opening, folder, chosen, data_dir)
+    opening = open_weights(source.session, source.attempts, data_dir, source.purpose)
+    with source.explained(), _writing_to(target), whole_folder(target) as folder:
+        facts, manifest = _write(session, source, opening, folder, chosen, data_dir)
     return Export(target, facts, manifest)
 
 
-def _choose_formats(names: Sequence[str]) -> tuple[str, ...]:
+def _choose_formats(names: Sequence[str], is_ensemble: bool) -> tuple[str, ...]:
     """Each format once; a text alone is one of them."""
     formats = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
     if unknown := [name for name in formats or ("",) if name not in FORMATS]:
         raise UsageError(f"formats (--format) must be of {', '.join(FORMATS)}, but got {unknown[0] or 'none'!r}.")
+    if is_ensemble and formats != ("savedmodel",):
+        raise UsageError(f"formats (--format) must be savedmodel for an ensemble, but got {', '.join(formats)}.")
     return formats
-
-
-def _choose_attempt(session: Session, trial: int | None) -> Attempt:
-    if trial is None:
-        return winning_attempt(session, find_confirmation(session))
-    attempt = finished_attempt(session, trial)
-    if attempt.state is not State.COMPLETE:
-        raise UsageError(f"trial (--trial) must be COMPLETE, but trial {trial} was pruned and kept no weights.")
-    return attempt
 
 
 def _next_version(folder: Path) -> int:
@@ -134,24 +122,22 @@ def _next_version(folder: Path) -> int:
 
 
 def _write(
-    session: Session, attempt: Attempt, opening: Opening, folder: Path, formats: tuple[str, ...], data_dir: Path | None
+    session: Session, source: Source, opening: Opening, folder: Path, formats: tuple[str, ...], data_dir: Path | None
 ) -> tuple[Facts, dict[str, Json]]:
     """Everything into a folder; returns what the export is, and the content of its manifest."""
-    record, confirmation = session.record, find_confirmation(session)
-    stored = find_weights(session, attempt)
+    record = source.session.record
+    stored = [find_weights(source.session, attempt) for attempt in source.attempts]
     arguments = record.spec, record.info, stored, folder, formats, len(opening.labels)
     ends_in_logits, batch = Call(_write_models, *arguments, doing="writing the model").result()
-    is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
     facts = Facts(
-        record=record,
-        attempt=attempt,
+        record=session.record,
+        source=source,
         evaluation=summarize(opening, record.info.class_names),
-        confirmation=confirmation if is_confirmed else None,
         n_cells=session.history.counts().total,
         weights_sha256=opening.weights_sha256,
         formats=formats,
         ends_in_logits=ends_in_logits,
-        parity=_check_parity(session, opening, folder, data_dir, batch) if "savedmodel" in formats else None,
+        parity=_check_parity(source, opening, folder, data_dir, batch) if "savedmodel" in formats else None,
     )
     write_confusion_matrix(folder / PICTURE, facts.evaluation, facts.info)
     write_card(folder / CARD, facts, PICTURE)
@@ -164,7 +150,7 @@ def _write(
 def _write_models(
     spec: StudySpec,
     info: DatasetInfo,
-    stored: StoredWeights,
+    stored: Sequence[StoredWeights],
     folder: Path,
     formats: tuple[str, ...],
     n_test_images: int,
@@ -174,19 +160,19 @@ def _write_models(
     return write_models(spec, info, stored, folder, formats, n_test_images)
 
 
-def _check_parity(session: Session, opening: Opening, folder: Path, data_dir: Path | None, batch: int) -> Parity:
+def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path | None, batch: int) -> Parity:
     """Let a fresh process with TensorFlow alone answer for every test image, and compare with what was recorded.
 
     Args:
         batch: Images to answer at once.
     """
-    splits = load_splits_of(session.record, data_dir)
-    recorded, accuracy = _recorded_answers(session, opening)
+    splits, seconds = load_splits_of(source.session.record, data_dir), GATE_SECONDS * len(source.attempts)
+    recorded, accuracy = _recorded_answers(source.session, opening)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:
         np.savez(arrays, images=splits.test_images, probabilities=recorded, labels=opening.labels)
         command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays), str(batch)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GATE_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     finally:
         arrays.unlink(missing_ok=True)
     if done.returncode != 0:

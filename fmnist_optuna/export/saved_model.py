@@ -21,7 +21,7 @@ KERAS_FILE = "model.keras"
 def write_models(
     spec: StudySpec,
     info: DatasetInfo,
-    stored: StoredWeights,
+    stored: Sequence[StoredWeights],
     folder: Path,
     formats: Sequence[str],
     n_test_images: int,
@@ -33,7 +33,8 @@ def write_models(
     and `label` strings (n,), for any n.
 
     Args:
-        formats: "savedmodel" and "keras".
+        stored: Of one model, or of several whose answers the SavedModel averages.
+        formats: "savedmodel" and "keras"; the second for one model alone.
         n_test_images: Of the study's data.
 
     Returns:
@@ -44,20 +45,25 @@ def write_models(
         MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
         StorageError: The folder takes no more.
     """
-    model = build_recorded(spec, info, stored.params, stored.seed)
-    load_weights(model, stored.path, stored.sha256)
-    has_logits = gives_logits(model, info)
+    models = [_load(spec, info, each) for each in stored]
+    has_logits = gives_logits(models[0], info)
     try:
         if "savedmodel" in formats:
-            _write_saved_model(model, info, has_logits, spec.confirm.flip, folder)
+            _write_saved_model(models, info, has_logits, spec.confirm.flip, folder)
         if "keras" in formats:
-            model.save(folder / KERAS_FILE)
-            _check_reload(folder / KERAS_FILE, stored.sha256)
+            models[0].save(folder / KERAS_FILE)
+            _check_reload(folder / KERAS_FILE, stored[0].sha256)
     except (OSError, tf.errors.OpError) as error:
         raise StorageError(
             f"{folder.parent} must have room for the model, but {type(error).__name__}: {reason_of(error)}"
         ) from error
-    return has_logits, trace_probabilities(model, n_test_images, info)[1]
+    return has_logits, trace_probabilities(models[0], n_test_images, info)[1]
+
+
+def _load(spec: StudySpec, info: DatasetInfo, stored: StoredWeights) -> keras.Model:
+    model = build_recorded(spec, info, stored.params, stored.seed)
+    load_weights(model, stored.path, stored.sha256)
+    return model
 
 
 def _check_reload(file: Path, weights_sha256: str) -> None:
@@ -73,9 +79,11 @@ def _check_reload(file: Path, weights_sha256: str) -> None:
         raise MismatchError(f"{KERAS_FILE} must load again with the stored weights, but loads with others.")
 
 
-def _write_saved_model(model: keras.Model, info: DatasetInfo, has_logits: bool, flip: bool, folder: Path) -> None:
+def _write_saved_model(
+    models: Sequence[keras.Model], info: DatasetInfo, has_logits: bool, flip: bool, folder: Path
+) -> None:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = compute_probabilities(model, image, has_logits, flip)
+        probabilities = compute_probabilities(models, image, has_logits, flip)
         class_id = tf.argmax(probabilities, axis=-1)
         return {
             "probabilities": probabilities,
@@ -84,7 +92,8 @@ def _write_saved_model(model: keras.Model, info: DatasetInfo, has_logits: bool, 
         }
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    for model in models:
+        archive.track(model)
     image = tf.TensorSpec((None, *info.image_shape), info.dtype, "image")
     archive.add_endpoint("serve", serve, input_signature=[image])
     archive.write_out(str(folder), verbose=False)

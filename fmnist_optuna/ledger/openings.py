@@ -105,6 +105,7 @@ class Openings(StudyPart):
                 return recorded
             if self._reserve(trial_id, weights_sha256, purpose, opener):
                 self._score(weights_sha256, opener, score)
+                deadline = time.monotonic() + 2 * OPENING_SECONDS  # however long it took
             else:
                 time.sleep(POLL_SECONDS)
         raise StorageError(f"Another process must finish scoring weights {weights_sha256[:12]}, but does not.")
@@ -130,13 +131,18 @@ class Openings(StudyPart):
         return None if row is None else _opening(row)
 
     @retrying
-    def recorded(self) -> list[Opening]:
+    def recorded(self, purpose: str | None = None) -> list[Opening]:
         """All recorded openings, the oldest first.
+
+        Args:
+            purpose: Only those of this purpose; None for all.
 
         Raises:
             MismatchError: The predictions of one are not what an opening records.
         """
         mine = _RECORDED.where(openings.c.study_id == self.study_id).order_by(openings.c.opened_at)
+        if purpose is not None:
+            mine = mine.where(openings.c.purpose == purpose)
         with self.storage.read() as connection:
             rows = connection.execute(mine).all()
         return [_opening(row) for row in rows]

@@ -46,8 +46,8 @@ studies = Table(
     metadata,
     Column("study_id", Integer, primary_key=True, autoincrement=False),  # Optuna's
     Column("study_name", String(512), nullable=False, unique=True),
-    Column("kind", String(16), nullable=False),  # search, or confirmation of another study
-    Column("parent_id", Integer, ForeignKey("fmnist_studies.study_id")),  # which study it confirms
+    Column("kind", String(16), nullable=False),  # search, or what follows from one: confirmation, all-data
+    Column("parent_id", Integer, ForeignKey("fmnist_studies.study_id")),  # which study it follows from
     Column("generation", Integer, nullable=False),  # raised by `stop`; a worker that began with a smaller one leaves
     Column("spec_version", Integer, nullable=False),  # of the form that the specification is stored in
     Column("spec", Text, nullable=False),  # canonical JSON of the specification that made the study

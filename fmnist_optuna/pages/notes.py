@@ -25,7 +25,7 @@ from fmnist_optuna.pages.figures.curves import draw_curves
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
 from fmnist_optuna.pages.figures.timeline import draw_timeline
-from fmnist_optuna.pages.overview import Overview, read_overview
+from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.climb import Climb, read_climb
@@ -46,7 +46,7 @@ def write_note(session: Session) -> None:
     """Write the note of a study alone, which takes little and may be done while it runs; likewise."""
     with _logging_failure(session):
         counts = session.history.counts()
-        winner = find_winner(session) if counts.complete else None
+        winner = find_winner(session) if counts.complete and not session.record.is_on_all_data else None
         _save_note(session, describe_study(session.record, counts, read_climb(session), winner))
 
 
@@ -87,6 +87,8 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     lines = [f"# {record.name}", ""]
     if record.info.is_demo:
         lines += [f"**{record.info.warning}.**", ""]
+    if record.is_on_all_data:
+        lines += [f"**{SEEN}**", ""]
     lines += [f"{counts.done} of {counts.total} cells done: {counts.complete} complete, {counts.pruned} pruned.", ""]
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]

@@ -8,12 +8,16 @@ from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
-from fmnist_optuna.results.confirmation import Confirmation, open_confirming
+from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.study.attempts import with_rungs
 from fmnist_optuna.study.climb import Climb, read_climb
-from fmnist_optuna.study.records import StudyRecord
+from fmnist_optuna.study.records import KINDS, StudyRecord
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import open_following
+
+# Of a study on all data.
+SEEN = "The validation images are trained on here: no val_accuracy of this study says what a model can do."
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Overview:
         n_foreign: Trials that other programs added to the study.
         climb: What came to the rungs; None where the pruner has none.
         winner: None before the first COMPLETE trial.
-        openings: Of the grid's study and of its confirmation, the oldest first.
+        openings: Of the grid's study and of those that follow from it, the oldest first.
         importances: Share of each parameter, 0..1; empty where it says nothing.
     """
 
@@ -46,10 +50,10 @@ class Overview:
 
 def read_overview(session: Session) -> Overview:
     """Read a study; nothing is scored and nothing is written."""
-    confirming = open_confirming(session)
-    openings = [*session.openings.recorded(), *(confirming.openings.recorded() if confirming else ())]
+    following = [open_following(session, kind) for kind in KINDS.values()]
+    openings = [opening for each in (session, *following) if each is not None for opening in each.openings.recorded()]
     counts, cells = session.history.counts(), session.history.cells()
-    winner = find_winner(session) if counts.complete else None
+    winner = find_winner(session) if counts.complete and not session.record.is_on_all_data else None
     return Overview(
         record=session.record,
         storage=session.storage.name,

@@ -29,7 +29,8 @@ from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.importance import draw_importance
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.timeline import draw_timeline
-from fmnist_optuna.pages.overview import Overview, read_overview
+from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
+from fmnist_optuna.pages.tested import list_tested
 from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.study.attempts import describe_reason, rank_attempt
 from fmnist_optuna.study.session import Session
@@ -113,6 +114,8 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         counts=overview.counts,
         winner=overview.winner,
         confirmation=overview.confirmation,
+        seen=SEEN,
+        tested=[] if overview.winner is None else list_tested(overview.winner),
         figures=drawn,
         plotly=get_plotlyjs() if drawn else "",
         evaluation=evaluation,

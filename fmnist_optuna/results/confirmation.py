@@ -19,8 +19,9 @@ from fmnist_optuna.results.evaluation import find_opening, open_weights
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue, canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.attempts import result_of
+from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import find_confirmation_study
+from fmnist_optuna.study.studies import open_following
 
 MIN_SEEDS = 2  # of which a spread can be told
 
@@ -96,23 +97,30 @@ class Confirmation:
 
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
-        val, test = self.chosen.val, self.test
+        val = self.chosen.val
         return {
             "mean": val.mean,
             "sd": val.sd,
             "interval": list(val.interval),
             "seeds": len(val.values),
-            "test_mean": None if test is None else test.mean,
-            "test_sd": None if test is None else test.sd,
-            "test_interval": None if test is None else list(test.interval),
-            "test_mean_with_flip": None if self.flipped is None else self.flipped.mean,
-            "test_interval_with_flip": None if self.flipped is None else list(self.flipped.interval),
+            **figures_of_test(self.test, self.flipped),
         }
+
+
+def figures_of_test(test: Sample | None, flipped: Sample | None) -> dict[str, Json]:
+    """Test accuracies over seeds in figures, without and with mirror images."""
+    return {
+        "test_mean": None if test is None else test.mean,
+        "test_sd": None if test is None else test.sd,
+        "test_interval": None if test is None else list(test.interval),
+        "test_mean_with_flip": None if flipped is None else flipped.mean,
+        "test_interval_with_flip": None if flipped is None else list(flipped.interval),
+    }
 
 
 def find_confirmation(session: Session) -> Confirmation | None:
     """The confirmation of a study, if it is finished and has the study's present leader in it; nothing is scored."""
-    confirming = open_confirming(session)
+    confirming = open_following(session, CONFIRMATION)
     if confirming is None or not confirming.history.counts().is_over:
         return None
     candidates = _read_candidates(session, confirming)
@@ -123,19 +131,17 @@ def find_confirmation(session: Session) -> Confirmation | None:
     if chosen is None:
         return None
     confirmation = Confirmation(tuple(candidates), chosen, None)
-    openings = [find_opening(confirming, run) for run in chosen.runs]
-    opened = [opening for opening in openings if opening is not None]
-    return _with_openings(confirmation, opened) if len(opened) == len(openings) else confirmation
+    test, flipped = sample_openings([find_opening(confirming, run) for run in chosen.runs])
+    return replace(confirmation, test=test, flipped=flipped)
 
 
-def _with_openings(confirmation: Confirmation, openings: Sequence[Opening]) -> Confirmation:
-    """With the test accuracies of all seeds."""
-    flipped = [accuracy for opening in openings if (accuracy := opening.scores.flip_accuracy) is not None]
-    return replace(
-        confirmation,
-        test=Sample(tuple(opening.accuracy for opening in openings)),
-        flipped=Sample(tuple(flipped)) if len(flipped) == len(openings) else None,
-    )
+def sample_openings(openings: Sequence[Opening | None]) -> tuple[Sample | None, Sample | None]:
+    """Test accuracies of one cell over its seeds, without and with mirror images; None where any was not measured."""
+    plain = [opening.accuracy for opening in openings if opening is not None]
+    flipped = [opening.scores.flip_accuracy for opening in openings if opening is not None]
+    averaged = [accuracy for accuracy in flipped if accuracy is not None]
+    samples = [Sample(tuple(values)) if len(values) == len(openings) else None for values in (plain, averaged)]
+    return samples[0], samples[1]
 
 
 def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation | None:
@@ -148,20 +154,13 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
         MismatchError: Stored weights are missing or altered.
         DataError: The data is not there.
     """
-    confirmation, confirming = find_confirmation(session), open_confirming(session)
+    confirmation, confirming = find_confirmation(session), open_following(session, CONFIRMATION)
     if confirmation is None or confirming is None or confirmation.test is not None:
         return confirmation
     runs = confirmation.chosen.runs
-    openings = [open_weights(confirming, run, data_dir, purpose="confirmation") for run in runs]
-    return _with_openings(confirmation, openings)
-
-
-def open_confirming(session: Session) -> Session | None:
-    """The session of the study that confirms this one, or None."""
-    record = find_confirmation_study(session.storage, session.record)
-    if record is None or record.data_fingerprint != session.record.data_fingerprint:
-        return None
-    return Session(session.storage, record, session.name)
+    openings = [open_weights(confirming, [run], data_dir, purpose="confirmation") for run in runs]
+    test, flipped = sample_openings(openings)
+    return replace(confirmation, test=test, flipped=flipped)
 
 
 def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:

@@ -1,5 +1,6 @@
 """Stored weights on the test images: each set is scored once, in a process of its own, and replayed ever after."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The score of one set of weights on the test images.
+    """The score of one set of weights on the test images, or of several whose answers are averaged.
 
     Args:
         accuracy: 0..1.
@@ -88,28 +89,39 @@ class StoredWeights:
 
 def find_opening(session: Session, attempt: Attempt) -> Opening | None:
     """The recorded opening of a complete attempt's weights; nothing is scored."""
-    return session.openings.find(str(attempt.attributes.weights_sha256))
+    return session.openings.find(hash_together([attempt]))
 
 
-def open_weights(session: Session, attempt: Attempt, data_dir: Path | None, purpose: str) -> Opening:
-    """Score the stored weights of a complete attempt once on the test images, or replay what was recorded.
+def hash_together(attempts: Sequence[Attempt]) -> str:
+    """What the opening of some attempts' weights is known by, 64 hex digits: of one its hash, else that of all hashes.
 
     Args:
+        attempts: Complete; the answers of several are averaged, and their order counts.
+    """
+    hashes = [str(attempt.attributes.weights_sha256) for attempt in attempts]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def open_weights(session: Session, attempts: Sequence[Attempt], data_dir: Path | None, purpose: str) -> Opening:
+    """Score the stored weights of complete attempts once on the test images, or replay what was recorded.
+
+    Args:
+        attempts: One, or several whose answers are averaged.
         data_dir: Folder with the IDX files, or None for the search order.
-        purpose: "winner", "confirmation" or "export"; kept with the opening.
+        purpose: "winner", "confirmation", "all-data", "export" or "ensemble"; kept with the opening.
 
     Raises:
         MismatchError: The stored weights are missing or altered, or do not score their recorded val_accuracy.
         DataError: The data is not there.
     """
-    sha256 = str(attempt.attributes.weights_sha256)
 
     def score() -> Scores:
-        stored, place = find_weights(session, attempt), find_place(session.record, data_dir)
+        stored = [find_weights(session, attempt) for attempt in attempts]
+        place = find_place(session.record, data_dir)
         return Call(_score_weights, session.record.spec, stored, place, doing="scoring the weights").result()
 
-    with explained_by_code(session, attempt):
-        return session.openings.open(attempt.trial_id, sha256, purpose, score)
+    with explained_by_code(session, attempts[0]):
+        return session.openings.open(attempts[0].trial_id, hash_together(attempts), purpose, score)
 
 
 def find_weights(session: Session, attempt: Attempt) -> StoredWeights:
@@ -141,7 +153,7 @@ def recorded_seed(attempt: Attempt) -> int:
     return attempt.attributes.seed
 
 
-def _score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> Scores:
+def _score_weights(spec: StudySpec, stored: Sequence[StoredWeights], place: DataPlace) -> Scores:
     from fmnist_optuna.results.scoring import score_weights  # loads TensorFlow
 
     return score_weights(spec, stored, place)

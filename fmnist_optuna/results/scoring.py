@@ -21,7 +21,7 @@ from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
 from fmnist_optuna.training.engine import ValidationPass
-from fmnist_optuna.training.probabilities import predict_probabilities
+from fmnist_optuna.training.probabilities import average, predict_probabilities
 from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.environment import differences, read_environment
 from fmnist_optuna.work.splits import DataPlace
@@ -30,11 +30,11 @@ from fmnist_optuna.work.splits import DataPlace
 ROUNDING_SHARE = 3 / 10_000
 
 
-def score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> Scores:
-    """Score one set of weights on the test images of a study, and where it asks for that on their mirror images.
+def score_weights(spec: StudySpec, members: Sequence[StoredWeights], place: DataPlace) -> Scores:
+    """Score weights on the test images of a study, and where it asks for that on their mirror images.
 
     Args:
-        stored: The weights, and what was recorded of them.
+        members: The weights, and what was recorded of them; the answers of several are averaged.
         place: Where the study's images are.
 
     Raises:
@@ -43,10 +43,13 @@ def score_weights(spec: StudySpec, stored: StoredWeights, place: DataPlace) -> S
         DataError: The data is not there.
     """
     splits = place.load()
-    model = _load_scored(spec, stored, splits)
-    images, info = splits.test_images, splits.info
-    mirrored = predict_probabilities(model, images[:, :, ::-1], info) if spec.confirm.flip else None
-    return Scores(predict_probabilities(model, images, info), splits.test_labels, mirrored)
+    answers, mirrored = [], []
+    for stored in members:
+        model = _load_scored(spec, stored, splits)
+        answers.append(predict_probabilities(model, splits.test_images, splits.info))
+        if spec.confirm.flip:
+            mirrored.append(predict_probabilities(model, splits.test_images[:, :, ::-1], splits.info))
+    return Scores(average(answers), splits.test_labels, average(mirrored) if mirrored else None)
 
 
 def answer_images(

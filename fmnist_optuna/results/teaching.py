@@ -11,11 +11,13 @@ from fmnist_optuna.artifacts.soft_labels import hash_soft_labels, pack_soft_labe
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.changed_code import explained_by_code
-from fmnist_optuna.results.confirmation import find_confirmation, open_confirming
+from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights
 from fmnist_optuna.results.winner import winning_attempt
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import open_following
 from fmnist_optuna.study.teacher import Lesson, Teacher
 from fmnist_optuna.work.splits import DataPlace, find_place
 
@@ -67,7 +69,7 @@ def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
         MismatchError: Stored weights are missing or altered, or do not score their recorded val_accuracy.
         DataError: The data is not there.
     """
-    confirmation, confirming = find_confirmation(session), open_confirming(session)
+    confirmation, confirming = find_confirmation(session), open_following(session, CONFIRMATION)
     attempt = winning_attempt(session, confirmation)
     runs, of = ([attempt], session)
     if confirmation is not None and confirming is not None:

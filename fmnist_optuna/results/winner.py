@@ -7,11 +7,15 @@ from pathlib import Path
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.results.all_data import AllData, find_all_data
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
+from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.attempts import find_attempt, result_of
+from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import open_following
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,16 @@ class Winner:
         opening: The recorded scoring of those very weights, found by their hash; None before it.
         class_names: Of the data, in the order of the labels.
         confirmation: Over fresh seeds, if there is one.
+        all_data: The confirmed seeds trained once more, on the validation images too, if they were.
+        ensembles: Confirmed seeds that were scored together, those on all data last.
     """
 
     attempt: Attempt
     opening: Opening | None
     class_names: tuple[str, ...]
     confirmation: Confirmation | None = None
+    all_data: AllData | None = None
+    ensembles: tuple[Ensemble, ...] = ()
 
     @property
     def trial(self) -> int:
@@ -80,7 +88,7 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     """
     confirmation = open_confirmation(session, data_dir)
     attempt = winning_attempt(session, confirmation)
-    return _winner(session, attempt, open_weights(session, attempt, data_dir, purpose="winner"), confirmation)
+    return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), confirmation)
 
 
 def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
@@ -92,7 +100,7 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
         DataError: The data is not there.
     """
     attempt = winning_attempt(session, None)
-    return _winner(session, attempt, open_weights(session, attempt, data_dir, purpose="winner"), None)
+    return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), None)
 
 
 def winning_attempt(session: Session, confirmation: Confirmation | None) -> Attempt:
@@ -100,7 +108,14 @@ def winning_attempt(session: Session, confirmation: Confirmation | None) -> Atte
 
     Raises:
         NotFoundError: No trial is complete yet.
+        UsageError: The study trains on its validation images, so that nothing may be chosen by them.
     """
+    if session.record.is_on_all_data:
+        name = session.record.name
+        raise UsageError(
+            f"study {name}: has no winner, as its validation images are trained on; "
+            f"`fmnist-optuna best {name.rpartition('/')[0]}` shows what the test set says of it."
+        )
     if confirmation is not None:
         return confirmation.chosen.original
     best = session.history.best()
@@ -126,4 +141,11 @@ def finished_attempt(session: Session, number: int) -> Attempt:
 
 
 def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
-    return Winner(attempt, opening, session.record.info.class_names, confirmation)
+    names = session.record.info.class_names
+    if confirmation is None:
+        return Winner(attempt, opening, names)
+    all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
+    for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
+        if runs and (following := open_following(session, kind)) is not None:
+            ensembles += find_ensembles(following, runs)
+    return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles))

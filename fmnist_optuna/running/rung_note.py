@@ -29,12 +29,13 @@ class RungNote:
         self._next_look = now + NOTE_SECONDS
         if decided := self._session.rungs.decided(after=self._last_decision):
             self._last_decision = decided[-1].decision_id
-            _write(self._session)
+            write_note(self._session)
 
 
-def _write(session: Session) -> None:
+def write_note(session: Session) -> None:
+    """Let a dashboard show the note of a study as it stands."""
     try:
-        from fmnist_optuna.pages.notes import write_note  # loads plotly and optuna-dashboard
+        from fmnist_optuna.pages import notes  # loads plotly and optuna-dashboard
     except ImportError:  # said at the end of the run, when the figures are drawn
         return
-    write_note(session)
+    notes.write_note(session)

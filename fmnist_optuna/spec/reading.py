@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
-from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX, NAME_PATTERN, PATTERN_RULES, StudySpec
+from fmnist_optuna.spec.study_spec import NAME_PATTERN, PATTERN_RULES, StudySpec
 from fmnist_optuna.wording import reason_of
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
@@ -63,13 +63,13 @@ def parse_spec(content: Mapping[str, object], origin: str) -> StudySpec:
         SpecError: One rule is broken; the text names the first.
     """
     spec = restore_spec(content, origin)
-    if spec.name.endswith(CONFIRMATION_SUFFIX):  # such a study is made by confirming another, never from a study file
+    if "/" in spec.name:  # such a study is made by confirming another, never from a study file
         raise SpecError(f"{origin}: name {PATTERN_RULES[NAME_PATTERN]}, but got {spec.name!r}.")
     return spec
 
 
 def restore_spec(content: Mapping[str, object], origin: str) -> StudySpec:
-    """The specification of a study as it is stored; the same as `parse_spec`, confirmations included."""
+    """The specification of a study as it is stored; the same as `parse_spec`, what follows from another included."""
     try:
         return StudySpec.model_validate(content)
     except ValidationError as error:

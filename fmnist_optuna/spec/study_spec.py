@@ -39,8 +39,9 @@ from fmnist_optuna.spec.options import OF_TEACHER, AugmentSpec, Options, Table, 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
-CONFIRMATION_SUFFIX = "/confirm"  # of the name of a study that confirms another; names that users give have no slash
-NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX})?$"
+# Of the names of studies that follow from another, whose name comes before; names that users give have no slash.
+CONFIRMATION_SUFFIX, ALL_DATA_SUFFIX = "/confirm", "/all-data"
+NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX}|{ALL_DATA_SUFFIX})?$"
 TEACHER_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 ARCHITECTURE_PATTERN = r"^(dense|conv|resnet|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"

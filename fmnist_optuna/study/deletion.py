@@ -13,16 +13,16 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, codes, decisions, epochs, openings, predictions, studies, workers
 from fmnist_optuna.study.records import StudyRecord, UnreadableStudy, read_record_or_reason
-from fmnist_optuna.study.studies import find_confirmations
+from fmnist_optuna.study.studies import find_following
 
 
 def delete_study(storage: Storage, record: StudyRecord | UnreadableStudy) -> None:
-    """Remove a study with its trials, curves, openings, weights and confirmation.
+    """Remove a study with its trials, curves, openings and weights, and those that follow from it.
 
     Workers that still run find no cell and leave.
     """
-    for confirmation in find_confirmations(storage, record.study_id):
-        delete_study(storage, read_record_or_reason(confirmation))
+    for following in find_following(storage, record.study_id):
+        delete_study(storage, read_record_or_reason(following))
     trials = open_optuna(storage)
     try:
         attempts = trials.get_all_trials(record.study_id, deepcopy=False)

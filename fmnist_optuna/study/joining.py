@@ -30,7 +30,7 @@ from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.records import CONFIRMATION, SEARCH, StudyRecord, read_record
+from fmnist_optuna.study.records import KINDS, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.study.teacher import Lesson, Teacher
 
@@ -54,7 +54,7 @@ def create_or_join(
         data_fingerprint: Of the data that this machine will train on.
         points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
         code: What is to train; None where nothing of the user's does.
-        parent: The study that it confirms, whose teacher is its own; None for a search.
+        parent: The study that it follows from, as the end of its name says, with the same teacher; None for a search.
         info: Of the data; None for that of the built-in source.
         lesson: Of a study with a teacher; one that is there keeps what it has.
 
@@ -128,7 +128,7 @@ def _insert_row(
     values = {
         "study_id": ledger.study_id,
         "study_name": spec.name,
-        "kind": SEARCH if parent is None else CONFIRMATION,
+        "kind": SEARCH if parent is None else KINDS[spec.name.removeprefix(parent.name)],
         "parent_id": None if parent is None else parent.study_id,
         # SQLite gives the id of a deleted study to the next one: a worker of the old one must not fit it.
         "generation": secrets.randbelow(N_FIRST_GENERATIONS),

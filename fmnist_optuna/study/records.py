@@ -12,11 +12,12 @@ from fmnist_optuna.ledger.tables import StoredRow
 from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
-from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX, StudySpec
 from fmnist_optuna.study.teacher import Teacher
 from fmnist_optuna.wording import reason_of
 
-SEARCH, CONFIRMATION = "search", "confirmation"  # kinds of a study
+SEARCH, CONFIRMATION, ALL_DATA = "search", "confirmation", "all-data"  # kinds of a study
+KINDS = {CONFIRMATION_SUFFIX: CONFIRMATION, ALL_DATA_SUFFIX: ALL_DATA}  # of those that follow from another
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class StudyRecord:
         info: What the images and labels of its data are.
         generation: How often the study was told to stop.
         created_at: Seconds since 1970 UTC.
-        kind: "search", or "confirmation" of another study.
-        parent_id: The study that it confirms; None for a search.
+        kind: "search"; "confirmation" of another study, or "all-data": what that chose, trained on all of its data.
+        parent_id: The study that it follows from; None for a search.
         teacher: Whose answers it learns from; None for nobody's.
     """
 
@@ -50,9 +51,19 @@ class StudyRecord:
     teacher: Teacher | None = None
 
     @property
-    def is_confirmation(self) -> bool:
-        """Whether it trains the best cells of another study over fresh seeds."""
-        return self.kind == CONFIRMATION
+    def is_search(self) -> bool:
+        """Whether it is of a grid, and does not follow from another study."""
+        return self.kind == SEARCH
+
+    @property
+    def described_kind(self) -> str:
+        """What it is, in words."""
+        return {SEARCH: "a search", CONFIRMATION: "a confirmation"}.get(self.kind, "a training on all data")
+
+    @property
+    def is_on_all_data(self) -> bool:
+        """Whether the validation images are trained on too, so that no val_accuracy of it says what a model can do."""
+        return self.kind == ALL_DATA
 
 
 @dataclass(frozen=True)
@@ -61,8 +72,8 @@ class UnreadableStudy:
 
     Args:
         reason: What is wrong with its row, in one line.
-        kind: "search", or "confirmation" of another study.
-        parent_id: The study that it confirms; None for a search.
+        kind: "search"; "confirmation" of another study, or "all-data": what that chose, trained on all of its data.
+        parent_id: The study that it follows from; None for a search.
     """
 
     study_id: int

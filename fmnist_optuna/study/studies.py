@@ -13,6 +13,7 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.study.records import SEARCH, StudyRecord, UnreadableStudy, read_record, read_record_or_reason
+from fmnist_optuna.study.session import Session
 
 
 @retrying
@@ -25,7 +26,7 @@ def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
 
 @retrying
 def find_study(storage: Storage, name: str | None) -> StudyRecord:
-    """The study of this name; without a name the only study there, confirmations aside.
+    """The study of this name; without a name the only search there.
 
     Raises:
         NotFoundError: No such study, or none at all.
@@ -49,14 +50,18 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
     raise UsageError(f"The study must be named, as there are several in {storage.name}: {names}.")
 
 
-def find_confirmation_study(storage: Storage, record: StudyRecord) -> StudyRecord | None:
-    """The study that confirms this one, or None."""
-    return next(map(read_record, find_confirmations(storage, record.study_id)), None)
+def open_following(session: Session, kind: str) -> Session | None:
+    """The session of the study of a kind that follows from this one, or None; the same data is part of it."""
+    rows = [row for row in find_following(session.storage, session.record.study_id) if row.kind == kind]
+    record = next(map(read_record, rows), None)
+    if record is None or record.data_fingerprint != session.record.data_fingerprint:
+        return None
+    return Session(session.storage, record, session.name)
 
 
 @retrying
-def find_confirmations(storage: Storage, study_id: int) -> Sequence[StoredRow]:
-    """The rows of the studies that confirm this one: at most one, as its name is made of this one's."""
+def find_following(storage: Storage, study_id: int) -> Sequence[StoredRow]:
+    """The rows of the studies that follow from this one: one a kind at most, as their names are made of this one's."""
     with storage.read() as connection:
         return connection.execute(select(studies).where(studies.c.parent_id == study_id)).all()
 

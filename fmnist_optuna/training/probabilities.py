@@ -1,7 +1,8 @@
 """What a model's output is: probabilities, or logits that the softmax still has to be put on."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.heads import reads_as_logits
 
 N_PROBES = 16  # images of noise
+
+Answers = TypeVar("Answers", NDArray[np.float32], tf.Tensor)
 
 
 def gives_logits(model: keras.Model, info: DatasetInfo) -> bool:
@@ -72,18 +75,27 @@ def takes_logits(loss: object) -> bool | None:
     return said if isinstance(said, bool) else None
 
 
-def compute_probabilities(model: keras.Model, images: tf.Tensor, has_logits: bool, flip: bool = False) -> tf.Tensor:
+def compute_probabilities(
+    models: Sequence[keras.Model], images: tf.Tensor, has_logits: bool, flip: bool = False
+) -> tf.Tensor:
     """Probabilities float32 (n, n_classes) of images (n, *image_shape).
 
     Args:
-        has_logits: What `gives_logits` said of the model.
+        models: One, or several alike, whose answers are averaged.
+        has_logits: What `gives_logits` said of the models.
         flip: Whether they are the mean of those of an image and of its mirror image.
     """
-    output = tf.cast(model(images, training=False), tf.float32)
-    probabilities = tf.nn.softmax(output) if has_logits else output
+    outputs = [tf.cast(model(images, training=False), tf.float32) for model in models]
+    probabilities = average([tf.nn.softmax(output) if has_logits else output for output in outputs])
     if not flip:
         return probabilities
-    return (probabilities + compute_probabilities(model, tf.reverse(images, axis=[2]), has_logits)) / 2
+    return (probabilities + compute_probabilities(models, tf.reverse(images, axis=[2]), has_logits)) / 2
+
+
+def average(answers: Sequence[Answers]) -> Answers:
+    """The mean of answers float32 (n, n_classes), in the order of these: arrays and tensors give the same bits."""
+    first, *others = answers
+    return sum(others, first) * (1 / len(answers)) if others else first
 
 
 def predict_probabilities(model: keras.Model, images: Images, info: DatasetInfo) -> NDArray[np.float32]:
@@ -111,7 +123,7 @@ def trace_probabilities(
         largest: list[float] = []
 
         def forward(given: tf.Tensor) -> tf.Tensor:
-            probabilities = compute_probabilities(model, given, has_logits)
+            probabilities = compute_probabilities([model], given, has_logits)
             largest.append(largest_image_bytes(int(given.shape[0])))
             return probabilities
 

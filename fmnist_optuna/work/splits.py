@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fmnist_optuna.data.sharing import find_shared, map_splits
 from fmnist_optuna.data.source import load_splits
-from fmnist_optuna.data.split import Splits
+from fmnist_optuna.data.split import Splits, with_validation
 from fmnist_optuna.spec.study_spec import DataSpec
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.work.own_data import load_own
@@ -20,12 +20,14 @@ class DataPlace:
         data_dir: Folder with the IDX files, or None for the search order.
         fingerprint: Of the study's data.
         folder: With all of it, as `write_splits` wrote it; None for a built-in source that lies in none.
+        is_all_trained_on: Whether the validation images are among those to train on.
     """
 
     data: DataSpec
     data_dir: Path | None
     fingerprint: str
     folder: Path | None = None
+    is_all_trained_on: bool = False
 
     def load(self) -> Splits:
         """The splits, compared with the fingerprint.
@@ -34,6 +36,10 @@ class DataPlace:
             DataError: The data is not there.
             MismatchError: It is not that of the study.
         """
+        splits = self._load()
+        return with_validation(splits) if self.is_all_trained_on else splits
+
+    def _load(self) -> Splits:
         data = self.data
         if self.folder is not None:
             try:
@@ -57,7 +63,7 @@ def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
     """
     data, fingerprint = record.spec.data, record.data_fingerprint
     folder = load_own(data, fingerprint).folder if data.is_own else find_shared(fingerprint)
-    return DataPlace(data, data_dir, fingerprint, folder)
+    return DataPlace(data, data_dir, fingerprint, folder, record.is_on_all_data)
 
 
 def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:

@@ -304,6 +304,48 @@ def test_delete_takes_the_confirmation_with_it(won: Won, tmp_path: Path) -> None
     assert list((shell.folder / "studies" / "artifacts").iterdir()) == []
 
 
+@pytest.mark.more
+def test_all_data_is_trained_shown_and_exported(won: Won, tmp_path: Path) -> None:
+    """By one command, after the confirmation that is there; accuracies on images that were seen are named so."""
+    shutil.copytree(won.shell.folder, tmp_path / "copy")
+    shell = Shell(tmp_path / "copy")
+    confirmed = shell("confirm", "--all-data", "--workers", "2")
+    assert confirmed.code == 0, confirmed.stderr
+    exported = shell("export", "--all-data", "--ensemble", "2", "--json").json
+    assert (exported["trial_study"], exported["trained_on_validation"], exported["val_accuracy"]) == (
+        "smoke/all-data", True, None,
+    )  # fmt: skip
+    best = shell("best", "--json").json
+    assert best["confirmed"] == won.best.json["confirmed"]
+    assert (best["all_data"]["study"], best["all_data"]["seeds"]) == ("smoke/all-data", 2)
+    (together,) = best["ensembles"]
+    assert (together["members"], together["all_data"]) == (2, True)
+    assert together["test_accuracy"] == exported["test_accuracy"]
+    of_seeds = shell.query("SELECT accuracy FROM fmnist_openings WHERE purpose = 'all-data'")
+    assert sum(accuracy for (accuracy,) in of_seeds) / 2 == pytest.approx(best["all_data"]["test_mean"])
+    mean = f"{100 * best['all_data']['test_mean']:.2f} %"
+    shown = {name: shell(*name.split()) for name in ("best", "list", "trials smoke/all-data", "show 0 smoke/all-data")}
+    for text in (confirmed.stdout, shown["best"].stdout):
+        assert f"  all data, test       {mean}   95 % interval" in text
+        assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "  ensemble on all data " in shown["best"].stdout
+    (line,) = [line for line in shown["list"].stdout.splitlines() if line.startswith("smoke/all-data")]
+    assert line.endswith("seen")
+    for name in ("trials smoke/all-data", "show 0 smoke/all-data"):
+        text = " ".join(shown[name].stdout.split())
+        assert "validation images trained on" in text
+        assert "val acc" not in text
+    refused = shell("best", "smoke/all-data")
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert shell("verify", "smoke/all-data").code == 0
+    assert shell("reproduce", "0", "smoke/all-data", "--json").json["matches"] is True
+    assert shell("report").code == 0
+    page = (shell.folder / "smoke-report.html").read_text()
+    assert f'<td>on all data</td><td class="n">2</td><td class="n">{mean}</td>' in page
+    assert shell("delete", "smoke", "--yes").code == 0
+    assert shell.query("SELECT study_name FROM fmnist_studies") == []
+
+
 REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "version exists": (("export", "--version", "1"), 2, "version (--version) must be new"),
     "unknown format": (
@@ -311,6 +353,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
         2,
         "formats (--format) must be of savedmodel, keras, but got 'onnx'",
     ),
+    "too many seeds": (("export", "--ensemble", "3"), 2, "ensemble (--ensemble) must be 2 to 2, as so many seeds were"),
+    "one seed together": (("export", "--ensemble", "1"), 2, "--ensemble"),
+    "not on all data": (("export", "--all-data"), 3, "is not: fmnist-optuna confirm smoke --all-data"),
     "unknown trial": (("export", "--trial", "99"), 3, "there is no trial 99"),
     "export of a confirmation": (("export", "smoke/confirm"), 2, "is a confirmation"),
     "confirm of a confirmation": (("confirm", "smoke/confirm"), 2, "is itself a confirmation"),

@@ -165,8 +165,10 @@ def test_the_digits_are_exported_and_loaded(study: Study, one_thread: None, tmp_
 @pytest.mark.more
 def test_the_digits_are_confirmed_and_reported(study: Study, url: str, tmp_path: Path) -> None:
     """An opened study finds its data again; the page shows what was mistaken."""
-    confirmed = confirm_study(study, n_cells=1, n_seeds=2, n_workers=2)
+    confirmed = confirm_study(study, n_cells=1, n_seeds=2, all_data=True, n_workers=2)
     assert confirmed.confirmation.test is not None
+    assert confirmed.winner.all_data is not None
+    assert confirmed.winner.all_data.test is not None
     with open_study("small", storage=url) as again:
         assert again.best().trial == confirmed.winner.trial
         write_report(again._session, tmp_path / "report.html")

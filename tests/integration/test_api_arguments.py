@@ -29,6 +29,19 @@ REFUSED: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (export_model, {"version": 0}, "version must be an integer, at least 1, but is 0."),
     (export_model, {"version": -1}, "version must be an integer, at least 1, but is -1."),
     (export_model, {"version": 1.0}, "version must be an integer, at least 1, but is 1.0."),
+    (export_model, {"ensemble": 1}, "ensemble must be an integer, at least 2, but is 1."),
+    (export_model, {"ensemble": True}, "ensemble must be an integer, at least 2, but is True."),
+    (
+        export_model,
+        {"ensemble": 2, "formats": ("savedmodel", "keras")},
+        "formats (--format) must be savedmodel for an ensemble, but got savedmodel, keras.",
+    ),
+    (
+        export_model,
+        {"all_data": True, "trial": 0},
+        "trial (--trial) must be alone, but all_data (--all-data) or ensemble (--ensemble) was given too, which take "
+        "confirmed seeds.",
+    ),
     (export_model, {"formats": ()}, "formats (--format) must be of savedmodel, keras, but got 'none'."),
     (export_model, {"formats": "onnx"}, "formats (--format) must be of savedmodel, keras, but got 'onnx'."),
     (export_model, {"formats": ("keras", "h5")}, "formats (--format) must be of savedmodel, keras, but got 'h5'."),

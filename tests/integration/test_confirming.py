@@ -17,9 +17,10 @@ from small_study import (
     value_of,
 )
 
-from fmnist_optuna.confirming import confirm_study, confirmation_spec
+from fmnist_optuna.confirming import confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.results.confirmation import find_confirmation, without_seed
+from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.study.joining import create_or_join
@@ -34,7 +35,7 @@ N_PARAMETERS = {64: 1000, 128: 2000}
 def confirm(session: Session, points: Sequence[Params], n_seeds: int) -> Session:
     """Create or join the confirmation of some points."""
     cells = [{**point, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for point in points]
-    spec = confirmation_spec(session.record.spec, session.record.name, cells)
+    spec = following_spec(session.record.spec, f"{session.record.name}/confirm", cells)
     record, _ = create_or_join(session.storage, spec, FINGERPRINT, cells, parent=session.record)
     return Session(session.storage, record, "confirming")
 
@@ -131,7 +132,7 @@ def test_strings_keep_all_their_values() -> None:
     """Optuna refuses new choices of a categorical parameter later."""
     spec = make_spec({"activation": ["relu", "tanh", "gelu"], "hidden_size": [8, 16, 32], "bias": [True, False]})
     points = [{"activation": "relu", "hidden_size": 16, "bias": True, TRAINING_SEED: seed} for seed in (1, 2)]
-    grid = confirmation_spec(spec, "small", points).grid
+    grid = following_spec(spec, "small/confirm", points).grid
     assert grid == {
         "activation": ("relu", "tanh", "gelu"), "hidden_size": (16,), "bias": (True, False), TRAINING_SEED: (1, 2),
     }  # fmt: skip

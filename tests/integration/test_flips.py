@@ -1,11 +1,15 @@
 """A study that trains with options, is confirmed, and answers by an image and its mirror image: file to model."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fmnist_optuna import UsageError, confirm_study, export_model, load_exported, run_study
+from fmnist_optuna import UsageError, confirm_study, export_model, load_exported, open_study, run_study
 from fmnist_optuna.data.synthetic import draw_garments
 
 pytestmark = pytest.mark.more
@@ -19,6 +23,15 @@ SPEC = {
     "pruner": {"name": "none"},
     "confirm": {"top": 1, "seeds": 2, "flip": True},
 }
+# Importing the project fails, as where it is not installed.
+RELOAD = """
+import json, sys
+sys.modules["fmnist_optuna"] = None
+import numpy as np
+import tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+print(json.dumps(serve(image=tf.constant(np.load(sys.argv[2])))["class_id"].numpy().tolist()))
+"""
 
 
 def test_a_study_answers_by_mirror_images_too(tmp_path: Path, one_thread: None) -> None:
@@ -43,6 +56,52 @@ def test_a_study_answers_by_mirror_images_too(tmp_path: Path, one_thread: None) 
     np.testing.assert_allclose(model.probabilities(images[:, :, ::-1].copy()), probabilities, atol=1e-6)
     card = (exported.folder / "MODEL_CARD.md").read_text()
     assert "the mean of the net's answers to the image and to its mirror image" in card
+
+
+def test_all_data_and_ensembles_leave_the_study_whole(tmp_path: Path) -> None:
+    """Seeds on all data, alone and together: each model gives its recorded answers where the project is not."""
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    with run_study(SPEC, storage=url, n_workers=2) as study:
+        confirmed = confirm_study(study, n_workers=2, all_data=True)
+        all_data = confirmed.winner.all_data
+        assert all_data is not None
+        assert (all_data.n_epochs, len(all_data.runs)) == (2, 2)
+        assert all_data.test is not None
+        assert all_data.flipped is not None
+        asked: dict[str, dict[str, Any]] = {
+            "seed": {"all_data": True}, "nets": {"ensemble": 2}, "seeds": {"all_data": True, "ensemble": 2},
+        }  # fmt: skip
+        exported = {name: export_model(study, tmp_path / name, **arguments) for name, arguments in asked.items()}
+        again = confirm_study(study, n_workers=2, all_data=True)
+        assert again.winner.all_data == all_data
+        assert [(each.n_members, each.is_on_all_data) for each in again.winner.ensembles] == [(2, False), (2, True)]
+        opened = [each.evaluation.flip_accuracy for each in again.winner.ensembles]
+        with open_study("flipped/all-data", storage=url) as following:
+            assert following.verify().ok
+    manifests = {name: each.manifest for name, each in exported.items()}
+    assert manifests["seed"]["test_accuracy_with_flip"] == all_data.flipped.values[0]
+    assert [manifests[name]["test_accuracy_with_flip"] for name in ("nets", "seeds")] == opened
+    assert [each["trained_on_validation"] for each in manifests.values()] == [True, False, True]
+    assert [each["val_accuracy"] for each in manifests.values()] == [None] * 3
+    _, _, images, labels = draw_garments()
+    np.save(tmp_path / "images.npy", images)
+    for name, each in exported.items():
+        done = subprocess.run(
+            [sys.executable, "-c", RELOAD, str(each.folder), str(tmp_path / "images.npy")],
+            stdout=subprocess.PIPE, check=True,
+        )  # fmt: skip
+        answers = np.array(json.loads(done.stdout))
+        assert np.mean(answers == labels) == manifests[name]["test_accuracy_with_flip"]
+    card = (exported["seeds"].folder / "MODEL_CARD.md").read_text()
+    for words in (
+        "an ensemble of 2 seeds on all data",
+        "the mean of those of 2 nets to the image and to its mirror image",
+        "validation images, mean of the nets, which were trained on: no score",
+        "for 2 epochs, a number that the confirmation had fixed",
+        "test, mean of 2 seeds trained on all data",
+        "`fmnist-optuna reproduce 0 flipped/all-data`",
+    ):
+        assert words in card
 
 
 def test_weights_that_were_opened_without_are_not_exported_so(tmp_path: Path) -> None:

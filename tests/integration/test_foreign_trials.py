@@ -72,11 +72,11 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
     rows = list_attempts(session)
     assert rows[:N_CELLS] == before
     assert [row.is_foreign for row in rows] == [False] * N_CELLS + [True] * n_foreign
-    for answer in (trials_answer(rows), status_answer(session), verification_answer(found)):
+    for answer in (trials_answer(session.record, rows), status_answer(session), verification_answer(found)):
         print_json(answer)
     assert (status_answer(session)["foreign_trials"], verification_answer(found)["foreign_trials"]) == (n_foreign,) * 2
     assert {trial_answer(row)["foreign"] for row in rows[N_CELLS:]} == {True}
-    print_trials(rows)
+    print_trials(rows, "val acc")
     print_verification("small", found)
     assert f"{n_foreign} trials of other programs" in capsys.readouterr().out
     assert find_winner(session).trial == before[0].number

@@ -261,7 +261,7 @@ def test_other_data_is_not_scored(alone: Session) -> None:
     """Scoring on data of another fingerprint than the study's is refused."""
     (trial,) = all_trials(alone)
     with pytest.raises(MismatchError, match=f"must have the fingerprint {'0' * 64}"):
-        score_weights(alone.record.spec, stored_weights(alone, trial), place_of(alone, "0" * 64))
+        score_weights(alone.record.spec, [stored_weights(alone, trial)], place_of(alone, "0" * 64))
 
 
 # The score of the stored weights is the trial's value
@@ -284,7 +284,7 @@ def test_rounding_is_allowed_in_another_environment_only(
         environment={**trial.user_attrs["environment"], **environment},
     )
     if is_scored:
-        score_weights(alone.record.spec, stored, place_of(alone, garments.fingerprint))
+        score_weights(alone.record.spec, [stored], place_of(alone, garments.fingerprint))
         return
     with pytest.raises(MismatchError, match="must score their recorded val_accuracy"):
-        score_weights(alone.record.spec, stored, place_of(alone, garments.fingerprint))
+        score_weights(alone.record.spec, [stored], place_of(alone, garments.fingerprint))

@@ -11,10 +11,10 @@ from trained_studies import all_trials, load_stored, make_spec, open_study, run_
 
 from fmnist_optuna.artifacts.soft_labels import hash_soft_labels
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.confirming import confirmation_spec
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.results.teaching import check_teacher, make_lesson
+from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, canonical_json
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
@@ -113,7 +113,7 @@ def test_a_confirmed_cell_answers_with_all_its_seeds(
     session = open_study(tmp_path, TEACHER, garments.fingerprint)
     run_worker(session, few_garments)
     cells = [{**CELL, TRAINING_SEED: seed} for seed in (1, 2)]
-    spec = confirmation_spec(session.record.spec, session.record.name, cells)
+    spec = following_spec(session.record.spec, f"{session.record.name}/confirm", cells)
     record, _ = create_or_join(session.storage, spec, garments.fingerprint, cells, parent=session.record)
     confirming = Session(session.storage, record, "worker-1")
     run_worker(confirming, few_garments)

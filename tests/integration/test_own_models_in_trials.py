@@ -261,7 +261,7 @@ def test_value_is_scored_on_what_is_stored(
         assert trial.value == max(trial.intermediate_values.values())
     assert verify(session.storage, session.optuna_storage, session.record.study_id).ok
     place = DataPlace(session.record.spec.data, None, garments.fingerprint)
-    scores = score_weights(session.record.spec, stored_weights(session, trial), place)
+    scores = score_weights(session.record.spec, [stored_weights(session, trial)], place)
     assert (scores.probabilities.shape, scores.mirrored) == ((2_000, 10), None)
 
 

@@ -65,7 +65,7 @@ def test_every_model_answers_with_probabilities(
     assert np.array_equal(expected.argmax(axis=1), model(images).numpy().argmax(axis=1))
     formats = ("savedmodel",) if "own" in kind else ("savedmodel", "keras")
     stored = StoredWeights(0, PARAMS, 0, tmp_path / "weights", sha256, 0.0, None)
-    written = write_models(spec, FASHION_MNIST, stored, tmp_path / "model", formats, n_test_images=10_000)
+    written = write_models(spec, FASHION_MNIST, [stored], tmp_path / "model", formats, n_test_images=10_000)
     assert written == (kind.startswith("logits"), SCORING_BATCH)
     serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
     answer = serve(image=tf.constant(images))
@@ -89,7 +89,7 @@ def test_a_class_that_does_not_load_again_is_no_keras_file(
     stored = StoredWeights(0, PARAMS, 0, tmp_path / "weights", sha256, 0.0, None)
     (tmp_path / "model").mkdir()
     with pytest.raises(MismatchError, match="register your own classes"):
-        write_models(spec, FASHION_MNIST, stored, tmp_path / "model", ("keras",), n_test_images=50)
+        write_models(spec, FASHION_MNIST, [stored], tmp_path / "model", ("keras",), n_test_images=50)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,31 @@ def test_a_cast_is_no_end_of_a_model(activation: str | None) -> None:
     model = keras.Model(image, keras.ops.cast(output, "float32"))
     model.compile("adam", lambda labels, answers: 0.0 * answers[:, 0])
     assert gives_logits(model, FASHION_MNIST) is (activation is None)
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_nets(one_thread: None, garments: Splits, tmp_path: Path) -> None:
+    """In one SavedModel, with the mirror images where the study asks for them."""
+    import tensorflow as tf
+
+    from fmnist_optuna.export.saved_model import write_models
+    from fmnist_optuna.training.cell_training import build_recorded
+    from fmnist_optuna.training.probabilities import predict_probabilities
+    from fmnist_optuna.training.weights import save_weights
+
+    params = {"hidden_size": 8, "dropout_rate": 0.2, "learning_rate": 0.01}
+    spec = make_spec({name: [value] for name, value in params.items()}, confirm={"flip": True})
+    images, stored, answers = garments.test_images[:50], [], []
+    for seed in (1, 2, 3):
+        model = build_recorded(spec, FASHION_MNIST, params, seed)
+        path = tmp_path / f"weights-{seed}"
+        stored.append(StoredWeights(0, params, seed, path, save_weights(model, path), 0.0, None))
+        for given in (images, images[:, :, ::-1]):
+            answers.append(predict_probabilities(model, given, FASHION_MNIST))
+    write_models(spec, FASHION_MNIST, stored, tmp_path / "model", ("savedmodel",), n_test_images=50)
+    serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    probabilities = serve(image=tf.constant(images))["probabilities"].numpy()
+    np.testing.assert_allclose(probabilities, np.mean(answers, axis=0), atol=1e-6)
+    assert min(np.abs(probabilities - answer).max() for answer in answers) > 1e-3
 
 
 def test_parity_is_measured_in_the_batches_of_the_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.records import UnreadableStudy
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.study.studies import find_confirmation_study, find_readable_or_not, find_study, list_studies
+from fmnist_optuna.study.studies import find_readable_or_not, find_study, list_studies, open_following
 
 # By name
 
@@ -57,7 +57,10 @@ def test_confirmations_do_not_count_when_the_name_is_left_out(storage: Storage) 
     spec = make_spec().model_copy(update={"name": "small/confirm"})
     confirming, _ = create_or_join(storage, spec, FINGERPRINT, parent=record)
     assert find_study(storage, None).name == STUDY
-    assert find_confirmation_study(storage, record) == confirming
+    following = open_following(Session(storage, record), "confirmation")
+    assert following is not None
+    assert following.record == confirming
+    assert open_following(Session(storage, record), "all-data") is None
     delete_study(storage, record)
     assert list_studies(storage) == []
 

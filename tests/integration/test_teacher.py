@@ -22,11 +22,11 @@ from small_study import (
 from sqlalchemy import update
 
 from fmnist_optuna.artifacts.soft_labels import SoftLabels, hash_soft_labels, pack_soft_labels
-from fmnist_optuna.confirming import confirmation_spec
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import studies
+from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -101,7 +101,7 @@ def test_a_confirmation_learns_the_same(storage: Storage) -> None:
     """It has no file of its own: without it that of its study is still there."""
     record = create_student(storage, made_up_lesson())
     cells = [{"hidden_size": 64, "dropout_rate": 0.5, TRAINING_SEED: seed} for seed in (1, 2)]
-    spec = confirmation_spec(record.spec, record.name, cells)
+    spec = following_spec(record.spec, f"{record.name}/confirm", cells)
     confirming, _ = create_or_join(storage, spec, FINGERPRINT, cells, parent=record)
     assert confirming.teacher == record.teacher
     delete_study(storage, confirming)

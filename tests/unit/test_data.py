@@ -29,7 +29,7 @@ from idx_files import (
 from fmnist_optuna.data import fashion_mnist
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST, find_data_dir, keras_cache_dir, user_cache_dir, verify_files
 from fmnist_optuna.data.source import load_splits
-from fmnist_optuna.data.split import split_indices
+from fmnist_optuna.data.split import split_indices, with_validation
 from fmnist_optuna.errors import DataError, MismatchError, UsageError
 
 pytestmark = pytest.mark.usefixtures("own_caches")
@@ -114,6 +114,20 @@ def test_n_validation_out_of_range_is_refused(tmp_path: Path, n_validation: int)
     """Fewer validation images than classes, or fewer training images, is a usage error with the range."""
     with pytest.raises(UsageError, match=f"n_validation must be 10 to 50 for 60 .* but got {n_validation}$"):
         load(fill(tmp_path / "data"), n_validation)
+
+
+def test_validation_images_come_after_the_others() -> None:
+    """All images to train on, in one order; those to validate and to test stay, and it is no longer the same data."""
+    splits = load_splits("synthetic", 2_400, 0)
+    joined = with_validation(splits)
+    assert joined.train_images.shape == (12_000, 28, 28)
+    assert np.array_equal(joined.train_images[:9_600], splits.train_images)
+    assert np.array_equal(joined.train_images[9_600:], splits.validation_images)
+    assert np.array_equal(joined.train_labels, np.concatenate([splits.train_labels, splits.validation_labels]))
+    assert joined.validation_images is splits.validation_images
+    assert joined.test_labels is splits.test_labels
+    assert (joined.folder, len(joined.fingerprint)) == (None, 64)
+    assert joined.fingerprint != splits.fingerprint
 
 
 def test_negative_split_seed_is_refused(tmp_path: Path) -> None:

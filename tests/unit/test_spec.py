@@ -72,6 +72,7 @@ def refusal(text: str) -> str:
         ),
         ("name = ''", f"{NAME_RULE}, but got ''"),
         ("name = 'a/confirm'", f"{NAME_RULE}, but got 'a/confirm'"),
+        ("name = 'a/all-data'", f"{NAME_RULE}, but got 'a/all-data'"),
         ("[training]\nkeep_weights = 'first'", "training.keep_weights must be 'best' or 'last', but got 'first'"),
         ("name = 3", "name must be a string, but got 3"),
         (

@@ -1,0 +1,109 @@
+"""Whose weights are exported: those of the winner or another trial, of a seed trained on all data, of several seeds."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from fmnist_optuna.arguments import check_count
+from fmnist_optuna.errors import NotFoundError, UsageError
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.results.all_data import AllData, find_all_data
+from fmnist_optuna.results.changed_code import explained_by_code
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
+from fmnist_optuna.results.ensemble import MIN_MEMBERS, PURPOSE
+from fmnist_optuna.results.winner import finished_attempt, winning_attempt
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import open_following
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose weights are exported.
+
+    Args:
+        session: Of the study whose trials these are: that of the grid, its confirmation, or what is on all data.
+        attempts: One, or several whose answers are averaged.
+        confirmation: What chose their cell over fresh seeds; None if nothing did.
+        all_data: What they are part of where the validation images were trained on too; None where not.
+    """
+
+    session: Session
+    attempts: tuple[Attempt, ...]
+    confirmation: Confirmation | None
+    all_data: AllData | None = None
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether several answer together."""
+        return len(self.attempts) > 1
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Let an error within a block name what of the user's code has changed since the training, if any."""
+        return explained_by_code(self.session, self.attempts[0])
+
+    @property
+    def purpose(self) -> str:
+        """Of their opening, if there is none yet."""
+        return PURPOSE if self.is_ensemble else "export"
+
+    @property
+    def params(self) -> Params:
+        """The point of the grid."""
+        return self.attempts[0].params if self.confirmation is None else self.confirmation.chosen.original.params
+
+
+def choose_source(session: Session, trial: int | None, all_data: bool, ensemble: int | None) -> Source:
+    """Find whose weights are asked for.
+
+    Args:
+        trial: Number of another trial than the winner.
+        all_data: Whether it is a seed that was trained on all data: always the one with the smallest training_seed, as
+            a choice by the test set would be none.
+        ensemble: How many seeds answer together, >= 2; None for one alone. They are the first by training_seed.
+
+    Raises:
+        NotFoundError: No such trial, none is complete, or what is asked for was not trained yet.
+        UsageError: The study follows from another; the trial is not COMPLETE; or there are not so many seeds.
+    """
+    name = session.record.name
+    if not session.record.is_search:
+        raise UsageError(
+            f"The study must be one of a grid, but {name} is {session.record.described_kind}; export what it is of: "
+            f"fmnist-optuna export {name.rpartition('/')[0]}"
+        )
+    if not all_data and ensemble is None:
+        return _choose_trial(session, trial)
+    if trial is not None:
+        raise UsageError(
+            "trial (--trial) must be alone, but all_data (--all-data) or ensemble (--ensemble) was given too, which "
+            "take confirmed seeds."
+        )
+    check_count("ensemble", ensemble, MIN_MEMBERS)
+    return _choose_seeds(session, all_data, ensemble or 1)
+
+
+def _choose_trial(session: Session, trial: int | None) -> Source:
+    confirmation = find_confirmation(session)
+    attempt = winning_attempt(session, confirmation) if trial is None else finished_attempt(session, trial)
+    if attempt.state is not State.COMPLETE:
+        raise UsageError(f"trial (--trial) must be COMPLETE, but trial {trial} was pruned and kept no weights.")
+    is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
+    return Source(session, (attempt,), confirmation if is_confirmed else None)
+
+
+def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Source:
+    name, confirmation = session.record.name, find_confirmation(session)
+    all_data = find_all_data(session, confirmation) if is_on_all_data else None
+    following = open_following(session, ALL_DATA if is_on_all_data else CONFIRMATION)
+    if confirmation is None or following is None or (is_on_all_data and all_data is None):
+        what, option = ("trained on all data", " --all-data") if is_on_all_data else ("confirmed", "")
+        raise NotFoundError(f"study {name}: must be {what} first, but is not: fmnist-optuna confirm {name}{option}")
+    runs = confirmation.chosen.runs if all_data is None else all_data.runs
+    if n_seeds > len(runs):
+        raise UsageError(
+            f"ensemble (--ensemble) must be {MIN_MEMBERS} to {len(runs)}, as so many seeds were confirmed, but is "
+            f"{n_seeds}; `fmnist-optuna confirm {name} --seeds {n_seeds}` confirms more."
+        )
+    return Source(following, runs[:n_seeds], confirmation, all_data)

@@ -1,0 +1,76 @@
+"""The chosen cell's confirmed seeds trained once more, on the validation images too: what the test set says of them.
+
+Such a training is a study of its own, `<name>/all-data`. It is read here; `fmnist_optuna.running.all_data` trains it.
+The validation images are trained on, so that nothing can be chosen by them any more, and nothing is.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.results.confirmation import Confirmation, Sample, figures_of_test, sample_openings
+from fmnist_optuna.results.evaluation import find_opening, open_weights
+from fmnist_optuna.study.attempts import result_of
+from fmnist_optuna.study.records import ALL_DATA
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import open_following
+
+
+@dataclass(frozen=True)
+class AllData:
+    """The chosen cell trained on training and validation images.
+
+    Args:
+        study: Name of the study that trained it.
+        n_epochs: Of each training, fixed before.
+        runs: Complete attempts, one a confirmed seed, the smallest training_seed first.
+        test: Test accuracy over these seeds, each an opening; None before they are opened.
+        flipped: The same of answers averaged with those to mirror images; None where these were not measured.
+    """
+
+    study: str
+    n_epochs: int
+    runs: tuple[Attempt, ...]
+    test: Sample | None
+    flipped: Sample | None = None
+
+    def figures(self) -> dict[str, Json]:
+        """In figures, as `best --json` and a manifest have them; accuracies are fractions."""
+        return {
+            "study": self.study,
+            "seeds": len(self.runs),
+            "epochs": self.n_epochs,
+            **figures_of_test(self.test, self.flipped),
+        }
+
+
+def find_all_data(session: Session, confirmation: Confirmation | None) -> AllData | None:
+    """The trainings on all data of a study's confirmed cell, if every seed has its own; nothing is scored."""
+    training = None if confirmation is None else open_following(session, ALL_DATA)
+    if confirmation is None or training is None:
+        return None
+    complete = {cell.cell_id: cell for cell in training.history.finished() if cell.state is State.COMPLETE}
+    if any(run.cell_id not in complete for run in confirmation.chosen.runs):
+        return None
+    runs = tuple(result_of(training, complete[run.cell_id]) for run in confirmation.chosen.runs)
+    test, flipped = sample_openings([find_opening(training, run) for run in runs])
+    return AllData(training.record.name, training.record.spec.training.max_epochs, runs, test, flipped)
+
+
+def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path | None) -> AllData | None:
+    """The same, with the weights of every seed scored once on the test images.
+
+    Args:
+        data_dir: Folder with the IDX files, or None for the search order.
+
+    Raises:
+        MismatchError: Stored weights are missing or altered.
+        DataError: The data is not there.
+    """
+    found, training = find_all_data(session, confirmation), open_following(session, ALL_DATA)
+    if found is None or training is None or found.test is not None:
+        return found
+    test, flipped = sample_openings([open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
+    return replace(found, test=test, flipped=flipped)
