@@ -3,6 +3,8 @@
 import pytest
 from shell import SMOKE, Answer, Shell
 
+pytestmark = pytest.mark.more
+
 STUDENT = (
     SMOKE.replace('"smoke"', '"student"')
     .replace("[16, 32]", "[8]")

@@ -8,6 +8,7 @@ import pytest
 from small_study import (
     FINGERPRINT,
     ON_SQLITE,
+    POSTGRES_MORE,
     begin_trial,
     claim_cell,
     finish_cell,
@@ -104,6 +105,7 @@ def test_a_schedule_of_the_grid_counts(session: Session) -> None:
     assert count_epochs(make_spec(training={"max_epochs": 7}), FASHION_MNIST, scheduled) == 7
 
 
+@POSTGRES_MORE
 def test_all_seeds_are_read_with_their_openings(session: Session) -> None:
     """Once each confirmed seed has its own; until then there is nothing, and a seed that diverged leaves it so."""
     confirmation = confirm(session)

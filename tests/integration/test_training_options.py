@@ -344,7 +344,7 @@ DENSE: dict[str, dict[str, Any]] = {
     [
         pytest.param({"training": {"max_epochs": 1, "weight_decay": 0.5}}, {}, id="training"),
         pytest.param({"augment": {"shift": 3}}, {}, id="augment", marks=pytest.mark.more),
-        pytest.param({}, {"ema": 0.99}, id="grid"),
+        pytest.param({}, {"ema": 0.99}, id="grid", marks=pytest.mark.more),
         pytest.param({}, {"optimizer": "sgd"}, id="optimizer", marks=pytest.mark.more),
     ],
 )
