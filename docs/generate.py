@@ -45,7 +45,7 @@ MEANINGS = {
     "training.momentum": "Of `sgd`.",
     "training.schedule": "Of the learning rate over the steps of all `max_epochs`: it stays, falls as a cosine, or "
     "rises and falls in straight lines (`one-cycle`). Late epochs then gain the most: take a `patience` of "
-    '`max_epochs`, and `pruner.name = "none"` unless you know that early epochs tell the cells apart.',
+    "`max_epochs`; without a table `[pruner]` no cell is cut ([why](concepts.md#the-ladder)).",
     "training.warmup_epochs": "Epochs, or a part of one, in which the learning rate first rises in a straight line; "
     "with 0 `one-cycle` rises for a quarter of `max_epochs`.",
     "training.learning_rate_floor": "Share of the highest rate that a schedule ends with.",
@@ -66,7 +66,8 @@ MEANINGS = {
     "augment.mixup": "Mixes each image with another of its batch, and their losses with the same shares, drawn from a "
     "Beta distribution with this number as both parameters. 0 mixes none.",
     "pruner.name": "`median` cuts trials that are worse than the median of the others, `ladder` those that at a rung "
-    "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end.",
+    "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end. Without the table it is "
+    "`none` where `training.schedule`, or a value of it in the grid, is not `constant`.",
     "pruner.n_startup_trials": "`median`: this many trials must be complete before any is cut.",
     "pruner.n_warmup_steps": "`median`: no trial is cut in its first so many epochs.",
     "pruner.interval_steps": "`median`: it compares every so many epochs.",

@@ -57,7 +57,7 @@ shift = 0                # pixels
 erase = 0                # pixels, side of a black square
 mixup = 0.0
 
-[pruner]
+[pruner]                 # without this table nothing is cut where the learning rate has a schedule
 name = "ladder"          # "median" cuts by the median of other trials; "none" trains every cell to its end
 first_rung = 2           # epochs at which all cells are compared first, then at twice as many, and so on
 kappa = 1.0              # how often the gain of the last doubling is trusted to come again
@@ -105,4 +105,6 @@ def check(
         print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})
         return
     print(f"{study_file}: ok, study {bound.name}, {n_cells} cells of {bound.model.architecture}")
+    if bound.pruner_note is not None:
+        say(f"Note: {bound.pruner_note}.")
     say(f"Next: fmnist-optuna run {study_file}")

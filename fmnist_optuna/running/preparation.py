@@ -73,7 +73,8 @@ def prepare_study(
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification or other code.
 
-    Log records warn of a model that starts from the same weights whatever the seed, and of modules that load slowly.
+    Log records warn of a model that starts from the same weights whatever the seed, of modules that load slowly, and of
+    a pruner beside a schedule of the learning rate.
     """
     check_url(options.storage.url, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
@@ -89,13 +90,14 @@ def prepare_study(
     lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
     prepared = join(storage, bound, code, splits, data, lesson)
-    _warn(bound.name, {} if warnings is None else warnings.result())
+    _warn(bound, {} if warnings is None else warnings.result())
     return replace(prepared, shared_data=shared)
 
 
-def _warn(name: str, reasons: Mapping[str, str]) -> None:
-    for event, reason in reasons.items():
-        log_event(logger, logging.WARNING, event, study=name, reason=reason)
+def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:
+    note = None if spec.pruner.name == "none" else spec.pruner_note
+    for event, reason in [*reasons.items(), *([] if note is None else [("pruner_and_schedule", note)])]:
+        log_event(logger, logging.WARNING, event, study=spec.name, reason=reason)
 
 
 def check_study(spec: StudySpec) -> StudySpec:

@@ -35,6 +35,7 @@ from fmnist_optuna.search.cell import (
 )
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.spec.options import OF_TEACHER, AugmentSpec, Options, Table, TrainingOptions, read_options
+from fmnist_optuna.spec.pruning import PrunerSpec, default_pruner, describe_pruner
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
@@ -52,12 +53,6 @@ PATTERN_RULES = {
     ARCHITECTURE_PATTERN: 'must be "dense", "conv", "resnet" or "package.module:function"',
     CALLBACK_PATTERN: 'must be "package.module:function"',
     SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic" or "package.module:function"',
-}
-
-PRUNER_ARGUMENTS = {
-    "ladder": ("first_rung", "kappa", "margin", "keep"),
-    "median": ("n_startup_trials", "n_warmup_steps", "interval_steps", "n_min_trials"),
-    "none": (),
 }
 
 
@@ -128,32 +123,6 @@ class TrainingSpec(TrainingOptions, TrainingRun):
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 
-class PrunerSpec(Table):
-    """Optuna's MedianPruner or the ladder, with its arguments, or "none". Defaults are from benchmarks/pruning.py."""
-
-    name: Literal["ladder", "median", "none"] = "ladder"
-    n_startup_trials: StrictInt = Field(default=6, ge=0)
-    n_warmup_steps: StrictInt = Field(default=0, ge=0)
-    interval_steps: StrictInt = Field(default=1, ge=1)
-    n_min_trials: StrictInt = Field(default=1, ge=1)
-    first_rung: StrictInt = Field(default=2, ge=1, le=100_000)
-    kappa: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
-    margin: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
-    keep: StrictInt = Field(default=3, ge=0, le=1000)
-
-    @model_validator(mode="after")
-    def _takes_its_own_arguments(self) -> "PrunerSpec":
-        foreign = sorted(self.model_fields_set - {"name", *PRUNER_ARGUMENTS[self.name]})
-        if foreign:
-            raise ValueError(f'must not be given with name = "{self.name}"; remove {", ".join(foreign)}')
-        return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_arguments_of_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        kept = ("name", *PRUNER_ARGUMENTS[self.name])
-        return {name: value for name, value in serialize(self).items() if name in kept}
-
-
 class ConfirmSpec(Table):
     """How many of the best cells are confirmed, over how many fresh seeds, and how the winner answers."""
 
@@ -175,7 +144,7 @@ class StudySpec(Table):
     grid: dict[str, tuple[Value, ...]] = Field(default_factory=_default_grid)
     training: TrainingSpec = TrainingSpec()
     augment: AugmentSpec = AugmentSpec()
-    pruner: PrunerSpec = PrunerSpec()
+    pruner: PrunerSpec = Field(default_factory=default_pruner)
     confirm: ConfirmSpec = ConfirmSpec()
 
     @field_validator("grid")
@@ -211,6 +180,11 @@ class StudySpec(Table):
     def has_own_code(self) -> bool:
         """Whether any code is the user's own; a built-in architecture without callbacks is ours."""
         return self.model.is_own or bool(self.training.callbacks)
+
+    @property
+    def pruner_note(self) -> str | None:
+        """What is to be known of the pruner where the learning rate has a schedule; None without one."""
+        return describe_pruner(self.pruner, self.training, self.grid)
 
     def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""

@@ -42,6 +42,16 @@ def test_check_tells_how_many_images_are_held_out(shell: Shell) -> None:
     assert answer.json["spec"]["data"] == {"source": "synthetic", "n_validation": 2_400, "split_seed": 0}
 
 
+def test_check_says_what_a_pruner_costs_a_schedule(shell: Shell) -> None:
+    """On stderr, beside the next command; `run` has it as a warning."""
+    study = SMALL.replace("[training]\n", '[training]\nschedule = "cosine"\n').replace('"none"', '"ladder"')
+    answer = shell("spec", "check", shell.write("falling.toml", study))
+    assert answer.code == 0, answer.stderr
+    assert any(
+        line.startswith('Note: the pruner "ladder" may cut the best cell') for line in answer.stderr.splitlines()
+    )
+
+
 def test_check_refuses_what_run_refuses(shell: Shell) -> None:
     """A wrong value is one line with exit 2."""
     shell.write("bad.toml", SMALL.replace("[0.2]", "[1.5]"))

@@ -1,0 +1,71 @@
+"""The table [pruner] of a study file: which trials are cut, and what holds where nothing is said."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, StrictFloat, StrictInt, model_serializer, model_validator
+
+from fmnist_optuna.spec.options import Table, TrainingOptions
+
+PRUNER_ARGUMENTS = {
+    "ladder": ("first_rung", "kappa", "margin", "keep"),
+    "median": ("n_startup_trials", "n_warmup_steps", "interval_steps", "n_min_trials"),
+    "none": (),
+}
+FALLING = frozenset({"cosine", "one-cycle"})  # schedules of the learning rate that fall until the last epoch
+
+
+class PrunerSpec(Table):
+    """Optuna's MedianPruner or the ladder, with its arguments, or "none". Defaults are from benchmarks/pruning.py."""
+
+    name: Literal["ladder", "median", "none"] = "ladder"
+    n_startup_trials: StrictInt = Field(default=6, ge=0)
+    n_warmup_steps: StrictInt = Field(default=0, ge=0)
+    interval_steps: StrictInt = Field(default=1, ge=1)
+    n_min_trials: StrictInt = Field(default=1, ge=1)
+    first_rung: StrictInt = Field(default=2, ge=1, le=100_000)
+    kappa: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    margin: StrictFloat = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    keep: StrictInt = Field(default=3, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _takes_its_own_arguments(self) -> "PrunerSpec":
+        foreign = sorted(self.model_fields_set - {"name", *PRUNER_ARGUMENTS[self.name]})
+        if foreign:
+            raise ValueError(f'must not be given with name = "{self.name}"; remove {", ".join(foreign)}')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_arguments_of_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        kept = ("name", *PRUNER_ARGUMENTS[self.name])
+        return {name: value for name, value in serialize(self).items() if name in kept}
+
+
+def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
+    """The ladder; none where the learning rate falls, as early epochs then tell little of the last ones.
+
+    Source: docs/measurements.md, where the ladder is replayed on such studies.
+
+    Args:
+        given: The tables that come before.
+    """
+    training, grid = given.get("training"), given.get("grid")
+    is_falling = isinstance(training, TrainingOptions) and isinstance(grid, dict) and _falls(training, grid)
+    return PrunerSpec(name="none") if is_falling else PrunerSpec()
+
+
+def describe_pruner(pruner: PrunerSpec, training: TrainingOptions, grid: Mapping[str, Sequence[object]]) -> str | None:
+    """What is to be known of a pruner where the learning rate falls; None where it does not."""
+    if not _falls(training, grid):
+        return None
+    if pruner.name == "none":
+        return "no cell is cut, as the learning rate falls until the last epoch and early ones tell little of it"
+    return (
+        f'the pruner "{pruner.name}" may cut the best cell, as the learning rate falls until the last epoch and early '
+        'ones tell little of it; pruner.name = "none" cuts none'
+    )
+
+
+def _falls(training: TrainingOptions, grid: Mapping[str, Sequence[object]]) -> bool:
+    """Whether the learning rate of any cell falls until the last epoch."""
+    return training.schedule in FALLING or any(value in FALLING for value in grid.get("schedule", ()))
