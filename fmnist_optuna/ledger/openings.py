@@ -18,7 +18,7 @@ from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.storage import insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, openings, predictions
 
-OPENING_SECONDS = 120.0  # a scoring takes about a second; after this its process is taken to be dead
+OPENING_SECONDS = 120.0  # for one model: a small one takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
 
 
@@ -88,35 +88,39 @@ class Opening:
 class Openings(StudyPart):
     """The openings of one study."""
 
-    def open(self, trial_id: int, weights_sha256: str, purpose: str, score: Callable[[], Scores]) -> Opening:
+    def open(
+        self, trial_id: int, weights_sha256: str, purpose: str, score: Callable[[], Scores], n_models: int = 1
+    ) -> Opening:
         """The opening of these weights: the recorded one, or what `score` says, by one process at a time.
 
         Args:
             score: Scores the weights.
+            n_models: That it asks: so many times longer may it take.
 
         Raises:
             StorageError: Another process reserved the opening, lives, and does not finish.
         """
         opener = json.dumps({**asdict(Process.current()), "token": uuid.uuid4().hex})
-        deadline = time.monotonic() + 2 * OPENING_SECONDS
+        seconds = n_models * OPENING_SECONDS
+        deadline = time.monotonic() + 2 * seconds
         while time.monotonic() < deadline:
             recorded = self.find(weights_sha256)
+            if recorded is None and self._reserve(trial_id, weights_sha256, purpose, opener, seconds):
+                recorded = self._score(weights_sha256, opener, score)
             if recorded is not None:
                 return recorded
-            if self._reserve(trial_id, weights_sha256, purpose, opener):
-                self._score(weights_sha256, opener, score)
-                deadline = time.monotonic() + 2 * OPENING_SECONDS  # however long it took
-            else:
-                time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         raise StorageError(f"Another process must finish scoring weights {weights_sha256[:12]}, but does not.")
 
-    def _score(self, weights_sha256: str, opener: str, score: Callable[[], Scores]) -> None:
+    def _score(self, weights_sha256: str, opener: str, score: Callable[[], Scores]) -> Opening | None:
+        """Score and record; None for who took so long that another has the reservation, whose answer is waited for."""
         try:
             scores = score()
         except BaseException:
             self._release(weights_sha256, opener)
             raise
         self._record(weights_sha256, opener, scores)
+        return self.find(weights_sha256)
 
     @retrying
     def find(self, weights_sha256: str) -> Opening | None:
@@ -148,9 +152,9 @@ class Openings(StudyPart):
         return [_opening(row) for row in rows]
 
     @retrying
-    def _reserve(self, trial_id: int, weights_sha256: str, purpose: str, opener: str) -> bool:
-        """Take the one scoring of these weights; a dead process loses its reservation."""
-        is_old = (openings.c.opened_at < self.storage.now - OPENING_SECONDS).label("is_old")
+    def _reserve(self, trial_id: int, weights_sha256: str, purpose: str, opener: str, seconds: float) -> bool:
+        """Take the one scoring of these weights; who is dead, or has had it for so many seconds, loses it."""
+        is_old = (openings.c.opened_at < self.storage.now - seconds).label("is_old")
         with self.storage.write() as connection:
             values = {
                 "study_id": self.study_id,

@@ -121,7 +121,8 @@ def open_weights(session: Session, attempts: Sequence[Attempt], data_dir: Path |
         return Call(_score_weights, session.record.spec, stored, place, doing="scoring the weights").result()
 
     with explained_by_code(session, attempts[0]):
-        return session.openings.open(attempts[0].trial_id, hash_together(attempts), purpose, score)
+        sha256 = hash_together(attempts)
+        return session.openings.open(attempts[0].trial_id, sha256, purpose, score, n_models=len(attempts))
 
 
 def find_weights(session: Session, attempt: Attempt) -> StoredWeights:

@@ -34,7 +34,7 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
             that the student is validated on, or chosen by the student's own.
 
     Raises:
-        UsageError: It is of other data, or not finished.
+        UsageError: It is of other data, or it or its confirmation is not finished.
         NotFoundError: No trial of it is complete.
     """
     record, counts = session.record, session.history.counts()
@@ -53,6 +53,11 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
         )
     if not counts.complete:
         raise NotFoundError(f"{KEY} must have a winner, but no trial of {record.name} is complete.")
+    if open_following(session, CONFIRMATION) is not None and find_confirmation(session) is None:
+        raise UsageError(
+            f"{KEY} must be a study whose confirmation, if it has one, is finished, but that of {record.name} is not, "
+            f"or chooses none of its cells; `fmnist-optuna confirm {record.name}` goes on with it."
+        )
 
 
 def make_lesson(session: Session, data_dir: Path | None) -> Lesson:

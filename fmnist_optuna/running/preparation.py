@@ -11,6 +11,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData, check_split, load_splits, resolve_source, with_source
 from fmnist_optuna.data.split import Splits
+from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.urls import check_url
@@ -67,15 +68,15 @@ def prepare_study(
 
     Raises:
         SpecError: The architecture or a callback is wrong.
-        NotFoundError, UsageError: The teacher is not there, or nobody can learn from it.
+        UsageError, NotFoundError: The study follows from another; or nobody can learn from its teacher, or none is there.
         DataError: The data is missing or corrupt, or the function of the user's own that gives it fails.
         MismatchError: The study exists with other data from the same source.
         StorageError: The storage is unreachable or not writable.
         JoinRefusedError: The study exists with another specification or other code.
 
-    Log records warn of a model that starts from the same weights whatever the seed, of modules that load slowly, and of
-    a pruner beside a schedule of the learning rate.
+    Log records warn of a model with equal weights whatever the seed, of slow modules, of a pruner beside a schedule.
     """
+    _check_name(spec.name)
     check_url(options.storage.url, create=True)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
@@ -92,6 +93,14 @@ def prepare_study(
     prepared = join(storage, bound, code, splits, data, lesson)
     _warn(bound, {} if warnings is None else warnings.result())
     return replace(prepared, shared_data=shared)
+
+
+def _check_name(name: str) -> None:
+    if "/" in name:
+        raise UsageError(
+            f"study {name}: must be one of a grid, but it follows from another; to go on with it: "
+            f"fmnist-optuna confirm {name.partition('/')[0]}, or confirm_study."
+        )
 
 
 def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:

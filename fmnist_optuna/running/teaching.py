@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from fmnist_optuna.errors import NotFoundError
-from fmnist_optuna.ledger.connecting import open_storage
+from fmnist_optuna.ledger.connecting import open_storage, upgrade_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.log import log_event
@@ -37,7 +37,8 @@ def prepare_lesson(spec: StudySpec, fingerprint: str, options: StorageOptions, d
     if not name:
         return None
     try:
-        storage = open_storage(options)  # which makes no file: there must be one
+        upgrade_storage(options)  # as every `run` and `init` does; neither makes a file
+        storage = open_storage(options)
     except NotFoundError as error:
         raise _no_such_teacher(name, str(error)) from error
     try:

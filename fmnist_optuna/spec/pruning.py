@@ -1,7 +1,7 @@
 """The table [pruner] of a study file: which trials are cut, and what holds where nothing is said."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, StrictFloat, StrictInt, model_serializer, model_validator
 
@@ -12,7 +12,8 @@ PRUNER_ARGUMENTS = {
     "median": ("n_startup_trials", "n_warmup_steps", "interval_steps", "n_min_trials"),
     "none": (),
 }
-FALLING = frozenset({"cosine", "one-cycle"})  # schedules of the learning rate that fall until the last epoch
+SCHEDULES = frozenset(get_args(TrainingOptions.model_fields["schedule"].annotation))
+FALLING = SCHEDULES - {"constant"}  # whose learning rate falls until the last epoch
 
 
 class PrunerSpec(Table):
@@ -67,5 +68,11 @@ def describe_pruner(pruner: PrunerSpec, training: TrainingOptions, grid: Mapping
 
 
 def _falls(training: TrainingOptions, grid: Mapping[str, Sequence[object]]) -> bool:
-    """Whether the learning rate of any cell falls until the last epoch."""
-    return training.schedule in FALLING or any(value in FALLING for value in grid.get("schedule", ()))
+    """Whether the learning rate of any cell falls until the last epoch.
+
+    Schedules in the grid take the place of the one in [training]. Other values of that name in a grid are those of a
+    parameter of the architecture's own.
+    """
+    of_grid = grid.get("schedule", ())
+    schedules = of_grid if of_grid and SCHEDULES.issuperset(of_grid) else (training.schedule,)
+    return any(schedule in FALLING for schedule in schedules)

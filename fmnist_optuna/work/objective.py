@@ -68,6 +68,8 @@ class KerasObjective:
             "data": record.data_fingerprint,
             "code": session.code,
         }
+        if record.is_on_all_data:  # of the same cells and seeds as a confirmation, on more images
+            trained_with["is_on_all_data"] = True
         if record.teacher is not None:
             trained_with["soft_labels"] = record.teacher.sha256
         self._fingerprint = hashlib.sha256(canonical_json(trained_with).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -39,6 +40,9 @@ from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import list_studies
 from fmnist_optuna.study.verification import verify
+
+if TYPE_CHECKING:
+    from fmnist_optuna.training.resident_data import ResidentData
 
 POINT = {"hidden_size": 128, "dropout_rate": 0.5}  # the best of the small study
 BEST_EPOCHS = (3, 8, 4, 5)  # of its seeds, as people count them
@@ -227,6 +231,17 @@ def test_the_last_results_are_told_before_what_follows(session: Session) -> None
     observer.prepared(follow(session, "/confirm", 2), data, 2)
     told = [" ".join(line.split()[:2]) for line in lines]
     assert told == ["study small", "[1/4] trial", "[2/4] trial", "[3/4] trial", "[4/4] trial", "study small/confirm"]
+
+
+@ON_SQLITE
+def test_its_checkpoints_are_those_of_no_confirmation(session: Session, few_garments: "ResidentData") -> None:
+    """Cells, seeds and the rest of the training may be the same, but the images are more."""
+    from fmnist_optuna.work.objective import KerasObjective
+
+    studies = [follow(session, suffix, 2, LAST) for suffix in ("/confirm", "/all-data")]
+    assert studies[0].record.spec.trained_part() == studies[1].record.spec.trained_part()
+    first, second = (KerasObjective(study, few_garments) for study in studies)
+    assert first._fingerprint != second._fingerprint
 
 
 def test_it_is_a_plain_training_on_the_joined_images(garments: Splits, one_thread: None, tmp_path: Path) -> None:

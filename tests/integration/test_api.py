@@ -131,6 +131,15 @@ def test_a_second_run_trains_nothing(study: Study, url: str, capsys: pytest.Capt
     assert "2/2" in capsys.readouterr().out
 
 
+def test_a_study_that_follows_is_not_run_as_one_of_a_grid(study: Study, url: str) -> None:
+    """Its images may be others; who has its specification is told what goes on with it."""
+    spec = study.spec.model_copy(update={"name": "small/all-data"})
+    with pytest.raises(
+        UsageError, match=r"study small/all-data: must be one of a grid, .* fmnist-optuna confirm small,"
+    ):
+        run_study(spec, storage=url)
+
+
 def test_an_opened_study_is_the_same(study: Study, url: str) -> None:
     """Found by name, or as the only one there; another name is said to be unknown."""
     for name in ("small", None):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -34,7 +35,7 @@ def never() -> Scores:
 def reserve(session: Session, process: Process) -> None:
     """A reservation of another process, which has not recorded anything."""
     opener = json.dumps({**asdict(process), "token": "other"})
-    assert session.openings._reserve(1, WEIGHTS, "winner", opener)
+    assert session.openings._reserve(1, WEIGHTS, "winner", opener, module.OPENING_SECONDS)
 
 
 def test_a_failed_score_releases_the_opening(session: Session) -> None:
@@ -127,6 +128,51 @@ def test_an_old_reservation_of_another_host_is_taken_over(session: Session) -> N
     with session.storage.write() as connection:
         connection.execute(update(openings).values(opened_at=session.storage.now - module.OPENING_SECONDS - 1.0))
     assert session.openings.open(1, WEIGHTS, "winner", score).accuracy == 0.75
+
+
+@ON_SQLITE
+def test_a_scoring_may_last_longer_than_is_waited_for(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is recorded all the same, if nobody else took it."""
+    monkeypatch.setattr(module, "OPENING_SECONDS", 0.1)
+
+    def slow() -> Scores:
+        time.sleep(0.4)
+        return score()
+
+    assert session.openings.open(1, WEIGHTS, "winner", slow).accuracy == 0.75
+
+
+@ON_SQLITE
+def test_several_models_are_waited_for_longer(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reservation that is old for one model is not so for three."""
+    reserve(session, Process("another boot/pid:[1]", 1, 0.0))
+    with session.storage.write() as connection:
+        connection.execute(update(openings).values(opened_at=session.storage.now - 2.0))
+    monkeypatch.setattr(module, "OPENING_SECONDS", 1.0)
+    assert not session.openings._reserve(1, WEIGHTS, "winner", "me", 3.0)
+    assert session.openings.open(1, WEIGHTS, "winner", score).accuracy == 0.75
+
+
+@ON_SQLITE
+def test_slow_scorers_do_not_take_turns_for_ever(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that each take longer than a reservation lasts: both end, and at most one answer is recorded."""
+    monkeypatch.setattr(module, "OPENING_SECONDS", 0.3)
+    sessions = [new_session("a"), new_session("b")]
+    scored: list[int] = []
+
+    def slow(number: int) -> Scores:
+        scored.append(number)
+        time.sleep(0.5)
+        return score()
+
+    def open_it(number: int) -> float | None:
+        try:
+            return sessions[number].openings.open(7, WEIGHTS, "winner", lambda: slow(number)).accuracy
+        except StorageError:
+            return None
+
+    assert set(in_threads(2, open_it)) <= {0.75, None}
+    assert len(scored) <= 4
 
 
 def test_one_that_lost_its_reservation_records_nothing(session: Session) -> None:

@@ -19,13 +19,13 @@ from small_study import (
     make_spec,
     prune_trial,
 )
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from fmnist_optuna.artifacts.soft_labels import SoftLabels, hash_soft_labels, pack_soft_labels
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.tables import studies
+from fmnist_optuna.ledger.tables import SCHEMA_VERSION, studies
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import TRAINING_SEED
@@ -148,6 +148,13 @@ def prune_everything(session: Session) -> None:
         finish_cell(session, claim, trial_id)
 
 
+def begin_confirming(session: Session) -> None:
+    finish_everything(session)
+    cells = [{"hidden_size": 64, "dropout_rate": 0.5, TRAINING_SEED: seed} for seed in (1, 2)]
+    spec = following_spec(session.record.spec, f"{session.record.name}/confirm", cells)
+    create_or_join(session.storage, spec, FINGERPRINT, cells, parent=session.record)
+
+
 REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str]] = {
     "another": (
         lambda session: delete_study(session.storage, session.record),
@@ -166,6 +173,12 @@ REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str
         FINGERPRINT,
         NotFoundError,
         r"have a winner, but no trial of small is complete\.",
+    ),
+    "being confirmed": (
+        begin_confirming,
+        FINGERPRINT,
+        UsageError,
+        r"be a study whose confirmation, if it has one, is finished, but that of small is not, or chooses none of its ",
     ),
     "other data": (
         finish_everything,
@@ -193,6 +206,17 @@ def test_a_storage_is_not_made_to_look_for_a_teacher(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"but small is none: There is no storage file .*/none\.db"):
         prepare_lesson(student_spec(), FINGERPRINT, options, None)
     assert list(tmp_path.iterdir()) == []
+
+
+@ON_SQLITE
+def test_an_earlier_storage_is_upgraded_for_a_teacher(storage: Storage) -> None:
+    """As for every other study that is made; what is said then is about the teacher."""
+    create_study(storage)
+    with storage.write() as connection:
+        connection.execute(text("ALTER TABLE fmnist_studies DROP COLUMN teacher"))
+        connection.execute(text(f"UPDATE fmnist_schema_version SET version = {SCHEMA_VERSION - 1}"))
+    with pytest.raises(UsageError, match="4 of 4 cells of small are not done"):
+        prepare_lesson(student_spec(), FINGERPRINT, storage.options, None)
 
 
 @ON_SQLITE

@@ -21,6 +21,9 @@ def parse(text: str) -> StudySpec:
         ("", "ladder"),
         ("[training]\nwarmup_epochs = 1.0", "ladder"),  # it rises, and stays
         ('[grid]\nschedule = ["constant"]', "ladder"),
+        (COSINE + '[grid]\nschedule = ["constant"]', "ladder"),  # which the grid decides
+        (COSINE + '[grid]\nschedule = ["steep", "cosine"]', "none"),  # a parameter of somebody's own architecture
+        ('[grid]\nschedule = ["steep", "cosine"]', "ladder"),
         (COSINE, "none"),
         (OF_GRID, "none"),
         (COSINE + '[pruner]\nname = "ladder"', "ladder"),
