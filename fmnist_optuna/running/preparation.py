@@ -68,7 +68,7 @@ def prepare_study(
 
     Raises:
         SpecError: The architecture or a callback is wrong.
-        UsageError, NotFoundError: The study follows from another; or nobody can learn from its teacher, or none is there.
+        UsageError, NotFoundError: The study follows from another; or its teacher cannot teach, or is not there.
         DataError: The data is missing or corrupt, or the function of the user's own that gives it fails.
         MismatchError: The study exists with other data from the same source.
         StorageError: The storage is unreachable or not writable.

@@ -40,6 +40,7 @@ def test_a_schedule_has_no_pruner_unless_it_is_named(text: str, pruner: str) -> 
 
 
 def test_objects_have_the_same_default_as_files() -> None:
+    """Whoever builds a specification in a program gets it too."""
     assert StudySpec(training=TrainingSpec(schedule="one-cycle")).pruner.name == "none"
 
 
@@ -54,5 +55,6 @@ def test_objects_have_the_same_default_as_files() -> None:
     ],
 )
 def test_what_is_said_of_a_pruner_beside_a_schedule(text: str, begin: str | None) -> None:
+    """Nothing without a schedule; otherwise that none is cut, or what may be."""
     note = parse(text).pruner_note
     assert note is None if begin is None else note is not None and note.startswith(begin)
