@@ -24,7 +24,6 @@ from fmnist_optuna.cli.running import EXIT_FAILED_CELLS
 from fmnist_optuna.cli.signals import ENDING, handle_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import FmnistOptunaError, InterruptedBySignalError, NotFoundError, StoppedError
-from fmnist_optuna.processes.temporary import use_for_all_temporary_files
 from fmnist_optuna.settings import HASH_SEED, prepare_training_environment, set_hash_seed
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ def worker(
 
     The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
     """
-    # These load TensorFlow, Optuna and SQLAlchemy.
+    # These load TensorFlow, Optuna, SQLAlchemy and multiprocessing.
+    from fmnist_optuna.processes.temporary import use_for_all_temporary_files
     from fmnist_optuna.study.studies import find_study
 
     prepare_training_environment()
