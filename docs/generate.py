@@ -32,7 +32,8 @@ MEANINGS = {
     "training.max_epochs": "Largest number of epochs of a trial.",
     "training.patience": "A trial ends early after this many epochs without a better val_accuracy.",
     "training.keep_weights": "Those of the epoch with the best val_accuracy, or those of the `last` epoch, however "
-    "they score: every trial then trains for `max_epochs`, and the patience does nothing.",
+    "they score: every trial then trains for `max_epochs`, and the patience does nothing. A training that a callback "
+    "stops before, or whose weights it replaces at the end, is refused then.",
     "training.seed": "Seed of the study. The seed of a trial is made from it and from the cell.",
     "training.callbacks": 'Functions as `"package.module:function"` that return Keras callbacks.',
     "training.checkpoint_seconds": "After so many seconds, at an epoch's end, a training is kept, so that another "

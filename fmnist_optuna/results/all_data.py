@@ -4,18 +4,22 @@ Such a training is a study of its own, `<name>/all-data`. It is read here; `fmni
 The validation images are trained on, so that nothing can be chosen by them any more, and nothing is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Confirmation, Sample, figures_of_test, sample_openings
 from fmnist_optuna.results.evaluation import find_opening, open_weights
+from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following
+from fmnist_optuna.wording import count
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class AllData:
 
 
 def find_all_data(session: Session, confirmation: Confirmation | None) -> AllData | None:
-    """The trainings on all data of a study's confirmed cell, if every seed has its own; nothing is scored."""
+    """The trainings on all data of a study's confirmed cell, if every seed has its own; nothing is scored.
+
+    Raises:
+        MismatchError: One of them was not trained for the number of epochs that was fixed before.
+    """
     training = None if confirmation is None else open_following(session, ALL_DATA)
     if confirmation is None or training is None:
         return None
@@ -55,6 +63,7 @@ def find_all_data(session: Session, confirmation: Confirmation | None) -> AllDat
     if any(run.cell_id not in complete for run in confirmation.chosen.runs):
         return None
     runs = tuple(result_of(training, complete[run.cell_id]) for run in confirmation.chosen.runs)
+    _check_epochs(training, runs)
     test, flipped = sample_openings([find_opening(training, run) for run in runs])
     return AllData(training.record.name, training.record.spec.training.max_epochs, runs, test, flipped)
 
@@ -66,7 +75,7 @@ def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path |
         data_dir: Folder with the IDX files, or None for the search order.
 
     Raises:
-        MismatchError: Stored weights are missing or altered.
+        MismatchError: Stored weights are missing or altered; or a seed was not trained for all epochs.
         DataError: The data is not there.
     """
     found, training = find_all_data(session, confirmation), open_following(session, ALL_DATA)
@@ -74,3 +83,15 @@ def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path |
         return found
     test, flipped = sample_openings([open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
     return replace(found, test=test, flipped=flipped)
+
+
+def _check_epochs(training: Session, runs: Sequence[Attempt]) -> None:
+    """Refuse seeds that ended early: what ended them saw the validation images, which they were trained on."""
+    name, n_epochs = training.record.name, training.record.spec.training.max_epochs
+    for run in runs:
+        if run.n_epochs != n_epochs:
+            raise MismatchError(
+                f"study {name}: every seed must be trained for {count(n_epochs, 'epoch')}, but trial {run.number} was "
+                f"for {run.n_epochs}; leave out the callback that ended it, and train them anew: fmnist-optuna delete "
+                f"{name}, then fmnist-optuna confirm {name.removesuffix(ALL_DATA_SUFFIX)} --all-data"
+            )

@@ -123,8 +123,6 @@ def _train_again(
         trial: Number that the callbacks were told.
     """
     # These load TensorFlow.
-    import keras
-
     from fmnist_optuna.training.cell_training import train_cell
     from fmnist_optuna.training.resident_data import ResidentData
     from fmnist_optuna.training.user_code import UserCode
@@ -138,10 +136,5 @@ def _train_again(
     offered = offer_code(UserCode(spec, splits.info), params if code is None else code.cell)
     code_lines = [] if code is None else code_differences(code, offered.code)
 
-    class StopAfter(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            if epoch + 1 >= n_epochs:
-                self.model.stop_training = True
-
-    model, result = train_cell(UserCode(spec, splits.info), params, seed, data, [StopAfter()], trial)
+    model, result = train_cell(UserCode(spec, splits.info), params, seed, data, [], trial, max(1, n_epochs))
     return result.epochs, hash_weights(model), offered.environment, code_lines

@@ -156,18 +156,20 @@ def train_cell(
     data: ResidentData,
     watchers: Sequence[keras.callbacks.Callback],
     trial: int = 0,
+    n_epochs: int | None = None,
 ) -> tuple[keras.Model, TrainingResult]:
     """Train one cell of a study from its seed, without a pause; what callbacks of the study file write is not kept.
 
     Args:
         watchers: As the others, what `begin_cell` takes.
+        n_epochs: After which it is cut, as a study cuts it, unless it ended before, >= 1; None for no cut.
 
     Returns:
         The model with the kept weights, and the curve.
     """
     cell = begin_cell(code, params, seed, data, watchers, trial)
     try:
-        cell.run()
+        cell.run(n_epochs)
         return cell.model, cell.finish()
     finally:
         cell.close()

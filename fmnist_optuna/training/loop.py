@@ -3,20 +3,20 @@
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.options import PLAIN, Options
 from fmnist_optuna.training.contract import check_averaging, optimizers_of
 from fmnist_optuna.training.engine import Score, TrainingPass, ValidationPass
 from fmnist_optuna.training.hooks import check_evaluation, check_monitors
+from fmnist_optuna.training.kept_weights import BestWeights, LastWeights
 from fmnist_optuna.training.metrics import ModelMetrics
 from fmnist_optuna.training.optimizer import check_rates
 from fmnist_optuna.training.resident_data import ResidentData
@@ -38,63 +38,6 @@ class TrainingResult:
     best_epoch: int
     val_accuracy: float
     is_diverged: bool
-
-
-class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights with the best val_accuracy, the first among equals, and stops when it no longer rises.
-
-    The weights are taken when the validation ends, first of all callbacks: they are the very ones that were validated,
-    also where SwapEMAWeights, or the option `ema`, then puts others back.
-
-    Args:
-        patience: Epochs without a better val_accuracy before training stops, >= 1.
-    """
-
-    def __init__(self, patience: int) -> None:
-        super().__init__()
-        self.best_epoch = 0
-        self._patience = patience
-        self._epoch = 0
-        self._best = -math.inf
-        self._weights: list[NDArray[np.generic]] | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        """Memory of the weights that it keeps."""
-        return sum(weights.nbytes for weights in self._weights or ())
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note the epoch."""
-        self._epoch = epoch
-
-    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Keep the weights if they are the best so far."""
-        accuracy = (logs or {})["accuracy"]
-        if self._is_better(accuracy):
-            self._best, self.best_epoch, self._weights = accuracy, self._epoch, self.model.get_weights()
-
-    def _is_better(self, accuracy: float) -> bool:
-        return accuracy > self._best
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Stop the training when the patience is over."""
-        if epoch - self.best_epoch >= self._patience:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Put the best weights into the model."""
-        if self._weights is not None:
-            self.model.set_weights(self._weights)
-
-
-class LastWeights(BestWeights):
-    """Keeps the weights of the last epoch, however they score; as none is worse, it never stops.
-
-    A class of its own, so that a checkpoint of the one is none of the other.
-    """
-
-    def _is_better(self, accuracy: float) -> bool:
-        return True
 
 
 class Training:
@@ -198,9 +141,15 @@ class Training:
             self._run_epoch(self.n_epochs)
 
     def finish(self) -> TrainingResult:
-        """End the training, once: the weights that are kept are put into the model and scored."""
+        """End the training, once: the weights that are kept are put into the model and scored.
+
+        Raises:
+            SpecError: The weights of the last epoch are to be kept, and a callback stopped before it or put others in.
+        """
         self.end()
         is_diverged = not (self.epochs[-1].is_finite and has_finite_weights(self.model))
+        if not is_diverged:
+            self._best.check_end(self.n_epochs, self._max_epochs)
         return TrainingResult(tuple(self.epochs), self._best.best_epoch, self._validation().accuracy, is_diverged)
 
     def end(self) -> None:

@@ -8,7 +8,6 @@ goes on after a pause is tried with every string and boolean of the grid, as nob
 import itertools
 import math
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -211,18 +210,6 @@ def _takes_labels_for_numbers(model: keras.Model, info: DatasetInfo, dtype: tf.D
     return cost(0) < cost(label)
 
 
-class _EndAfter(keras.callbacks.Callback):
-    """Where a worker reports an epoch and asks the pruner: ends the training after some epochs."""
-
-    def __init__(self, n_epochs: int) -> None:
-        super().__init__()
-        self._n_epochs = n_epochs
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        if epoch + 1 >= self._n_epochs:
-            self.model.stop_training = True
-
-
 def _rule(code: UserCode, params: Params, which: str = "") -> str:
     return f"{code.architecture.name} must train{which} with {format_params(params)}"
 
@@ -232,7 +219,7 @@ def _rehearse_once(code: UserCode, params: Params, seed: int, data: ResidentData
     which = "" if number == 1 else " a second time in one process, as it did a first time,"
     rule = _rule(code, params, which)
     with as_spec_error(f"{rule}, but raised", "while it trains"):
-        model, result = train_cell(code, params, seed, data, [_EndAfter(n_epochs)], trial=number - 1)
+        model, result = train_cell(code, params, seed, data, [], number - 1, n_epochs)
         if result.is_diverged:
             raise SpecError(f"{rule}, but its loss or its weights are not finite after its first steps.")
         _check_weights(model, code, params, seed, data, rule)

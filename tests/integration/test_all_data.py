@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from small_study import (
     POSTGRES_MORE,
     begin_trial,
     claim_cell,
+    epoch_of,
     finish_cell,
     finish_everything,
     finish_trial,
@@ -23,12 +24,12 @@ from fmnist_optuna.cli.live import StudyObserver
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
-from fmnist_optuna.errors import JoinRefusedError, NotFoundError, UsageError
+from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
 from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import read_overview
-from fmnist_optuna.results.all_data import find_all_data
+from fmnist_optuna.results.all_data import find_all_data, open_all_data
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.evaluation import hash_together
 from fmnist_optuna.results.winner import find_winner
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 POINT = {"hidden_size": 128, "dropout_rate": 0.5}  # the best of the small study
 BEST_EPOCHS = (3, 8, 4, 5)  # of its seeds, as people count them
-LAST = {"max_epochs": 5, "keep_weights": "last"}
+LAST: dict[str, Any] = {"max_epochs": 5, "keep_weights": "last"}
 
 
 def follow(session: Session, suffix: str, n_seeds: int, training: dict[str, object] | None = None) -> Session:
@@ -57,14 +58,16 @@ def follow(session: Session, suffix: str, n_seeds: int, training: dict[str, obje
     return Session(session.storage, record, "following")
 
 
-def finish(following: Session, failing: int = 0) -> None:
-    """Give each seed a result with weights of its own; one may diverge."""
+def finish(following: Session, failing: int = 0, n_epochs: int = LAST["max_epochs"]) -> None:
+    """Give each seed a result with weights of its own, after some epochs; one may diverge."""
     while following.history.counts().waiting:
         claim = claim_cell(following)
         trial_id, seed = begin_trial(following, claim), int(claim.params[TRAINING_SEED])
         noted = {"n_parameters": 1000, "best_epoch": BEST_EPOCHS[seed - 1], "seed": seed}
         for name, value in {**noted, "weights_sha256": f"{following.record.kind} {seed}"}.items():
             following.optuna_storage.set_trial_user_attr(trial_id, name, value)
+        for epoch in range(n_epochs):
+            following.ledger.record_epoch(claim, trial_id, epoch_of(epoch, 0.9))
         if seed == failing:
             prune_trial(following, trial_id, 0.1)
         else:
@@ -137,6 +140,22 @@ def test_a_seed_that_diverged_leaves_no_mean(session: Session) -> None:
     confirmation = confirm(session)
     finish(follow(session, "/all-data", 3, LAST), failing=2)
     assert find_all_data(session, confirmation) is None
+
+
+@ON_SQLITE
+def test_a_seed_that_ended_early_opens_nothing(session: Session) -> None:
+    """What ended it has seen the images: it is neither shown nor exported, and the text says how to train it anew."""
+    confirmation = confirm(session)
+    following = follow(session, "/all-data", 3, LAST)
+    finish(following, n_epochs=4)
+    rule = r"study small/all-data: every seed must be trained for 5 epochs, but trial 0 was for 4; .* confirm small --"
+    for refused in (
+        lambda: open_all_data(session, confirmation, None),
+        lambda: choose_source(session, None, True, None),
+    ):
+        with pytest.raises(MismatchError, match=rule):
+            refused()
+    assert following.openings.recorded("all-data") == []
 
 
 @ON_SQLITE

@@ -12,8 +12,9 @@ import tensorflow as tf
 from small_nets import Recorder, evaluate, make_net, run
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.errors import SpecError
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.loop import TrainingResult
+from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.resident_data import ResidentData
 
@@ -90,6 +91,66 @@ def test_last_weights_know_no_patience(skewed_labels: ResidentData, classes: Seq
     assert int(np.argmax(model.layers[-1].get_weights()[1])) == classes[-1]
 
 
+class Stop(keras.callbacks.Callback):
+    """Ends the training after its second epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training = epoch == 1
+
+
+class PutIn(keras.callbacks.Callback):
+    """Has the last word on the weights."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.set_weights([weights * self.factor for weights in self.model.get_weights()])
+
+
+def stopping(patience: int) -> keras.callbacks.EarlyStopping:
+    return keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience, restore_best_weights=True)
+
+
+@pytest.mark.parametrize(
+    ("callback", "came"),
+    [
+        (Stop(), "stopped it after 2 of 3 epochs"),
+        (stopping(1), "stopped it after 2 of 3 epochs"),
+        (stopping(9), "put other weights in when it ended"),
+        (PutIn(2.0), "put other weights in when it ended"),
+    ],
+    ids=["stops", "stops-and-restores", "restores", "puts-in"],
+)
+def test_last_weights_are_chosen_by_nothing(
+    skewed_labels: ResidentData, callback: keras.callbacks.Callback, came: str
+) -> None:
+    """A callback that ends the training, or has the last word on its weights, is refused: it may choose by images."""
+    with pytest.raises(SpecError, match=f"must run to its last epoch .* but a callback {came}; leave the callback out"):
+        run_answers((3, 2, 1), skewed_labels, 1, [callback], keep_weights="last")
+    run_answers((3, 2, 1), skewed_labels, 9, [callback])
+
+
+@pytest.mark.parametrize("callback", [stopping(9), PutIn(1.0)], ids=["never-stops", "puts-the-same-in"])
+def test_callbacks_that_leave_the_last_weights_may_stay(
+    skewed_labels: ResidentData, callback: keras.callbacks.Callback
+) -> None:
+    """One that might stop and did not, or that put the very weights in."""
+    result, _ = run_answers((1, 2, 3), skewed_labels, 1, [callback], keep_weights="last")
+    assert (result.best_epoch, result.val_accuracy) == (2, 0.3)
+
+
+def test_a_cut_training_need_not_reach_its_last_epoch(skewed_labels: ResidentData) -> None:
+    """The study lets it end where it is, whatever it was to keep: no callback has stopped it."""
+    model, callbacks = make_net(optimizer=keras.optimizers.SGD(0.0)), [SetOutput((3, 2, 1)), stopping(9)]
+    training = Training(
+        model, skewed_labels, batch_size=32, max_epochs=3, patience=1, seed=0, keep_weights="last", callbacks=callbacks
+    )
+    training.run(2)
+    assert len(training.finish().epochs) == 2
+
+
 def test_val_accuracy_is_that_of_the_weights_kept(few_garments: ResidentData) -> None:
     """Stock Keras gives the kept weights exactly the val_accuracy that the result states, and so does the engine."""
     keras.utils.set_random_seed(3)
@@ -104,11 +165,6 @@ def test_val_accuracy_is_that_of_the_weights_kept(few_garments: ResidentData) ->
 
 def test_stop_training_ends_the_run_after_the_epoch(skewed_labels: ResidentData) -> None:
     """`model.stop_training = True` in a callback ends the run; the best weights so far are kept all the same."""
-
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.model.stop_training = epoch == 1
-
     result, model = run_answers((3, 1, 4), skewed_labels, 5, [Stop()])
     assert [epoch.val_accuracy for epoch in result.epochs] == [0.3, 0.1]
     assert result.best_epoch == 0
