@@ -29,7 +29,10 @@ def retry(common: Common, study: StudyName = None) -> None:
     """Let the failed cells of a study wait again, with their counters at 0."""
     session = open_session(common, study)
     n_cells = session.ledger.retry_failed()
-    say(f"study {session.record.name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna run")
+    name, record = session.record.name, session.record
+    again = "run" if record.is_search else f"confirm {name.rpartition('/')[0]}"
+    option = " --all-data" if record.is_on_all_data else ""
+    say(f"study {name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna {again}{option}")
 
 
 @command(group, "upgrade")

@@ -40,7 +40,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         out.print(f"  test, with flips     {format_percent(winner.evaluation.flip_accuracy)}   {flipped}")
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
-        print_what_follows(winner)
+        print_what_follows(record, winner)
     out.print()
     print_classes(winner.evaluation)
 
@@ -58,17 +58,22 @@ def _print_sample(name: str, sample: Sample | None) -> None:
         out.print(f"  {name:<20} {format_percent(sample.mean)}   {scored}")
 
 
-def print_what_follows(winner: Winner) -> None:
+def print_what_follows(record: StudyRecord, winner: Winner) -> None:
     """What was trained on all data after the confirmation, and what seeds score together."""
+    again = f"`fmnist-optuna confirm {record.name} --all-data`"
     if winner.all_data is not None:
-        _print_all_data(winner.all_data)
+        _print_all_data(winner.all_data, again)
+    elif winner.confirmation is not None and winner.n_on_all_data is not None:
+        trained = f"{winner.n_on_all_data} of {len(winner.confirmation.chosen.runs)} seeds trained"
+        out.print(f"  all data             {trained}; {again} goes on", soft_wrap=True)
     for ensemble in winner.ensembles:
         _print_ensemble(ensemble)
 
 
-def _print_all_data(all_data: AllData) -> None:
+def _print_all_data(all_data: AllData, again: str) -> None:
+    """Its scores, or the command that scores it."""
     if all_data.test is None:
-        out.print("  all data, test       not opened yet: `fmnist-optuna confirm --all-data` does")
+        out.print(f"  all data, test       not opened yet: {again} does", soft_wrap=True)
         return
     _print_sample("all data, test", all_data.test)
     _print_sample("all data, with flips", all_data.flipped)
@@ -111,7 +116,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
     print_confirmed(confirmation)
-    print_what_follows(winner)
+    print_what_follows(record, winner)
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
         out.print(f"  its stored weights   {score}")

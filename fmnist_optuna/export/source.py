@@ -97,13 +97,13 @@ def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Sourc
     name, confirmation = session.record.name, find_confirmation(session)
     all_data = find_all_data(session, confirmation) if is_on_all_data else None
     following = open_following(session, ALL_DATA if is_on_all_data else CONFIRMATION)
+    what, option = ("trained on all data", " --all-data") if is_on_all_data else ("confirmed", "")
     if confirmation is None or following is None or (is_on_all_data and all_data is None):
-        what, option = ("trained on all data", " --all-data") if is_on_all_data else ("confirmed", "")
         raise NotFoundError(f"study {name}: must be {what} first, but is not: fmnist-optuna confirm {name}{option}")
     runs = confirmation.chosen.runs if all_data is None else all_data.runs
     if n_seeds > len(runs):
         raise UsageError(
             f"ensemble (--ensemble) must be {MIN_MEMBERS} to {len(runs)}, as so many seeds were confirmed, but is "
-            f"{n_seeds}; `fmnist-optuna confirm {name} --seeds {n_seeds}` confirms more."
+            f"{n_seeds}; `fmnist-optuna confirm {name} --seeds {n_seeds}{option}` confirms more."
         )
     return Source(following, runs[:n_seeds], confirmation, all_data)

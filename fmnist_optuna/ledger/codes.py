@@ -18,6 +18,8 @@ from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import codes, studies
 from fmnist_optuna.spec.code import CodeRecord, code_differences
 
+Again = Literal["confirm", "confirm --all-data"]  # commands that train cells again
+
 
 @dataclass(frozen=True)
 class OfferedCode:
@@ -110,7 +112,7 @@ def join_code(connection: Connection, storage: Storage, study_id: int, name: str
     return _list(connection, study_id)[-1]
 
 
-def describe_refusal(name: str, lines: list[str], command: Literal["run", "confirm"] = "run") -> str:
+def describe_refusal(name: str, lines: list[str], command: Literal["run"] | Again = "run") -> str:
     """What a person is told whose code is not that of the study, or of the cells that `command` would train again."""
     made = "was made" if command == "run" else "the cells to confirm were trained"
     another = ", choose another name (--name NEW)," if command == "run" else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Confirmation, Sample, figures_of_test, sample_openings
 from fmnist_optuna.results.evaluation import find_opening, open_weights
@@ -59,13 +59,26 @@ def find_all_data(session: Session, confirmation: Confirmation | None) -> AllDat
     training = None if confirmation is None else open_following(session, ALL_DATA)
     if confirmation is None or training is None:
         return None
-    complete = {cell.cell_id: cell for cell in training.history.finished() if cell.state is State.COMPLETE}
+    complete = _complete_cells(training)
     if any(run.cell_id not in complete for run in confirmation.chosen.runs):
         return None
     runs = tuple(result_of(training, complete[run.cell_id]) for run in confirmation.chosen.runs)
     _check_epochs(training, runs)
     test, flipped = sample_openings([find_opening(training, run) for run in runs])
     return AllData(training.record.name, training.record.spec.training.max_epochs, runs, test, flipped)
+
+
+def count_trained(session: Session, confirmation: Confirmation) -> int | None:
+    """How many of the chosen cell's confirmed seeds are trained on all data; None where none was to be."""
+    training = open_following(session, ALL_DATA)
+    if training is None:
+        return None
+    complete = _complete_cells(training)
+    return sum(run.cell_id in complete for run in confirmation.chosen.runs)
+
+
+def _complete_cells(training: Session) -> dict[str, Cell]:
+    return {cell.cell_id: cell for cell in training.history.finished() if cell.state is State.COMPLETE}
 
 
 def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path | None) -> AllData | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt
-from fmnist_optuna.results.all_data import AllData, find_all_data
+from fmnist_optuna.results.all_data import AllData, count_trained, find_all_data
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
@@ -27,8 +27,9 @@ class Winner:
         opening: The recorded scoring of those very weights, found by their hash; None before it.
         class_names: Of the data, in the order of the labels.
         confirmation: Over fresh seeds, if there is one.
-        all_data: The confirmed seeds trained once more, on the validation images too, if they were.
+        all_data: The confirmed seeds trained once more, on the validation images too, if all were.
         ensembles: Confirmed seeds that were scored together, those on all data last.
+        n_on_all_data: How many confirmed seeds were trained on all data; None where none was to be.
     """
 
     attempt: Attempt
@@ -37,6 +38,7 @@ class Winner:
     confirmation: Confirmation | None = None
     all_data: AllData | None = None
     ensembles: tuple[Ensemble, ...] = ()
+    n_on_all_data: int | None = None
 
     @property
     def trial(self) -> int:
@@ -148,4 +150,5 @@ def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirm
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
-    return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles))
+    n_on_all_data = count_trained(session, confirmation)
+    return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles), n_on_all_data)

@@ -8,7 +8,7 @@ from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import JoinRefusedError, MismatchError
-from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
+from fmnist_optuna.ledger.codes import Again, OfferedCode, describe_refusal, list_codes
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.log import bound_fields
 from fmnist_optuna.processes.temporary import temporary_folder
@@ -51,7 +51,12 @@ def following_spec(
 
 
 def offer_same_code(
-    session: Session, spec: StudySpec, attempts: Sequence[Attempt], folder: Path | None, is_wanted: bool
+    session: Session,
+    spec: StudySpec,
+    attempts: Sequence[Attempt],
+    folder: Path | None,
+    is_wanted: bool,
+    command: Again = "confirm",
 ) -> OfferedCode:
     """The code here, rehearsed, which must be what some attempts were trained with.
 
@@ -60,6 +65,7 @@ def offer_same_code(
         spec: Of the study that follows.
         folder: With arrays of the user's own data; None for a built-in source.
         is_wanted: Whether other code was said to be wanted.
+        command: That trains them again, for the refusal.
 
     Raises:
         JoinRefusedError: It differs, and was not.
@@ -74,7 +80,7 @@ def offer_same_code(
     for fingerprint in sorted(used & accepted.keys()):
         lines = code_differences(accepted[fingerprint].code, offered.code)
         if lines and not is_wanted:
-            raise JoinRefusedError(describe_refusal(record.name, lines, "confirm"))
+            raise JoinRefusedError(describe_refusal(record.name, lines, command))
         warn_of_environment(record.name, accepted[fingerprint].environment, offered.environment)
     return replace(offered, is_wanted=is_wanted)
 
@@ -120,7 +126,7 @@ def train_following(prepared: PreparedStudy, options: RunOptions, observer: Obse
         given_up = train_cells(prepared, options, observer, caught)
     if given_up:
         raise MismatchError(
-            f"study {name}: a seed must have a result to be compared, but the workers of some die: "
+            f"study {name}: every seed must have a result, but the workers of some die: "
             f"{'; '.join(given_up)}; call it again to try them again."
         )
     return True
@@ -136,5 +142,5 @@ def seeds_missing(session: Session, options: RunOptions, name: str, rule: str) -
     """
     return MismatchError(
         f"study {name}: {rule}; `fmnist-optuna trials {name}` shows why, the logs are in "
-        f"{log_folder_of(session, options)}."
+        f"{log_folder_of(session, options)}; `fmnist-optuna retry {name}` tries failed seeds again."
     )

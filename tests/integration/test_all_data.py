@@ -20,7 +20,9 @@ from small_study import (
     prune_trial,
 )
 
+from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.live import StudyObserver
+from fmnist_optuna.cli.winner_tables import print_what_follows
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
@@ -29,6 +31,7 @@ from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.all_data import find_all_data, open_all_data
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.evaluation import hash_together
@@ -140,6 +143,35 @@ def test_a_seed_that_diverged_leaves_no_mean(session: Session) -> None:
     confirmation = confirm(session)
     finish(follow(session, "/all-data", 3, LAST), failing=2)
     assert find_all_data(session, confirmation) is None
+
+
+@ON_SQLITE
+def test_seeds_that_were_confirmed_later_are_missed(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """What two seeds had is no mean of three: in its place stands how many there are, and the command that goes on."""
+    confirm(session, n_seeds=2)
+    finish(follow(session, "/all-data", 2, LAST))
+    assert find_winner(session).n_on_all_data == 2
+    again = r"`fmnist-optuna confirm small --seeds 3 --all-data` confirms more\.$"
+    with pytest.raises(UsageError, match=again):
+        choose_source(session, None, True, 3)
+    finish(follow(session, "/confirm", 3))
+    winner = find_winner(session)
+    assert (winner.all_data, winner.n_on_all_data) == (None, 2)
+    assert winner_answer(session.record, winner)["seeds_on_all_data"] == 2
+    print_what_follows(session.record, winner)
+    told = "2 of 3 seeds trained; `fmnist-optuna confirm small --all-data` goes on"
+    assert told in capsys.readouterr().out
+    page = render_report(read_overview(session), None)
+    assert "2 of 3 seeds trained; <code>fmnist-optuna confirm small --all-data</code> goes on" in page
+
+
+@ON_SQLITE
+def test_what_is_not_opened_names_its_command(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the name of the study, as a storage may have several."""
+    confirm(session)
+    finish(follow(session, "/all-data", 3, LAST))
+    print_what_follows(session.record, find_winner(session))
+    assert "not opened yet: `fmnist-optuna confirm small --all-data` does" in capsys.readouterr().out
 
 
 @ON_SQLITE
