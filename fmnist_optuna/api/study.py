@@ -53,6 +53,11 @@ class Study:
         """Whether its images only stand in for real ones, as drawn garments do: its numbers say nothing about those."""
         return self._session.record.info.is_demo
 
+    @property
+    def is_on_all_data(self) -> bool:
+        """Whether it trains on the validation images too, as NAME/all-data does: no val_accuracy of it is a score."""
+        return self._session.record.is_on_all_data
+
     def status(self) -> CellCounts:
         """Number of cells by state."""
         return self._session.history.counts()
@@ -67,12 +72,12 @@ class Study:
         Returns:
             A dictionary for each attempt: trial (its number), cell, state, val_accuracy (0..1 or None), epochs,
             seconds, attempt (from 1), worker, reason, error, rung (the epoch at which it is parked or was cut, or
-            None), foreign, and a column "params_NAME" for each parameter.
+            None), foreign, trained_on_validation (as `is_on_all_data`), and a column "params_NAME" for each parameter.
 
         Example:
             pandas.DataFrame(study.trials()).groupby("params_hidden_size").val_accuracy.max()
         """
-        _, rows = flat_table(list_attempts(self._session))
+        _, rows = flat_table(list_attempts(self._session), self.is_on_all_data)
         return [dict(row) for row in rows]
 
     def curve(self, trial: int) -> list[Epoch]:
@@ -91,6 +96,7 @@ class Study:
 
         Raises:
             NotFoundError: No trial is complete yet.
+            UsageError: It trains on its validation images, by which nothing may be chosen.
         """
         return find_winner(self._session)
 

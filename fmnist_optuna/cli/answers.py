@@ -266,7 +266,15 @@ def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> An
     """One study of `list --json`; of one that cannot be read, `error` says why, and some is null."""
     from fmnist_optuna.study.records import UnreadableStudy  # loads SQLAlchemy
 
-    answer = {"study": study.name, "data": None, "cells": counts_answer(counts), "created_at": None, "error": None}
+    answer: Answer = {
+        "study": study.name,
+        "kind": study.kind,
+        "trained_on_validation": study.is_on_all_data,
+        "data": None,
+        "cells": counts_answer(counts),
+        "created_at": None,
+        "error": None,
+    }
     if isinstance(study, UnreadableStudy):
         return {**answer, "error": study.reason}
     created_at = datetime.fromtimestamp(study.created_at, UTC).isoformat()

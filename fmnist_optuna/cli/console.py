@@ -33,11 +33,6 @@ def describe_study(record: "StudyRecord") -> str:
     return f"{record.name} ({'; '.join(notes)})" if notes else record.name
 
 
-def name_accuracy(record: "StudyRecord") -> str:
-    """What the accuracy on validation images is called at the head of a column."""
-    return "seen acc" if record.is_on_all_data else "val acc"
-
-
 def describe_teacher(record: "StudyRecord") -> list[str]:
     """The line that qualifies the numbers of a study which learns from another; none without a teacher."""
     return [] if record.teacher is None else [f"  learned from {record.teacher.describe()}"]

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fmnist_optuna.cli.console import describe_study, name_accuracy
+from fmnist_optuna.cli.console import describe_study
 from fmnist_optuna.cli.options import Common
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.study_tables import (
@@ -100,7 +100,7 @@ class StudyObserver(Observer):
         events = [(each.decided_at, describe_decided(each)) for each in self._read_decisions(session)]
         if finished := [] if self._results is None else self._results.read():
             counts = session.history.counts()
-            n_before, accuracy = counts.done - len(finished), f"{name_accuracy(session.record)}uracy"
+            n_before, accuracy = counts.done - len(finished), f"{session.record.accuracy_name}uracy"
             for offset, cell in enumerate(finished, start=1):
                 place = f"[{n_before + offset}/{counts.total}]"
                 events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell, accuracy)}"))
@@ -194,7 +194,7 @@ class StudyView:
             leader = f"best so far: {score} by trial {best.trial_number} ({point})"
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
-            rows.append(running_table(self._history, running, name_accuracy(self.session.record)))
+            rows.append(running_table(self._history, running, self.session.record.accuracy_name))
         if (climb := read_climb(self.session)) and climb.steps:
             rows += [rungs_table(climb), Text(describe_climb(climb))]
         return Group(*rows, *([] if self.session.record.is_on_all_data else [Text(leader)]))

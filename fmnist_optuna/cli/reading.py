@@ -94,7 +94,7 @@ def trials(
 ) -> None:
     """List all attempts, the best first."""
     # These load Optuna, SQLAlchemy and rich.
-    from fmnist_optuna.cli.console import describe_study, name_accuracy, out
+    from fmnist_optuna.cli.console import describe_study, out
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
     from fmnist_optuna.study.attempts import list_attempts
@@ -106,19 +106,19 @@ def trials(
     if as_json:
         print_json(trials_answer(session.record, attempts))
     elif as_csv:
-        _write_csv(attempts)
+        _write_csv(attempts, session.record.is_on_all_data)
     else:
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(attempts, name_accuracy(session.record))
+        print_trials(attempts, session.record.accuracy_name)
 
 
-def _write_csv(attempts: Sequence["Attempt"]) -> None:
+def _write_csv(attempts: Sequence["Attempt"], is_seen: bool) -> None:
     """One line for each attempt, with a column for each parameter: the rows of `Study.trials()`."""
     from fmnist_optuna.study.attempts import flat_table  # loads Optuna and SQLAlchemy
 
-    columns, rows = flat_table(attempts)
+    columns, rows = flat_table(attempts, is_seen)
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

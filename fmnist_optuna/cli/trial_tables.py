@@ -11,7 +11,6 @@ from fmnist_optuna.cli.console import (
     describe_teacher,
     find_bar_ends,
     make_table,
-    name_accuracy,
     out,
 )
 from fmnist_optuna.ledger.states import State
@@ -91,7 +90,7 @@ def print_details(details: TrialDetails) -> None:
     out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
     out.print(f"  {format_params(attempt.params)}")
     epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
-    out.print(f"  {name_accuracy(details.record)}uracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
+    out.print(f"  {details.record.accuracy_name}uracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
     for line in describe_teacher(details.record):
         out.print(line, soft_wrap=True)
     _print_origin(attempt)
@@ -109,7 +108,7 @@ def print_details(details: TrialDetails) -> None:
         out.print(f"  {name}: {path}", soft_wrap=True)
     if attempt.epochs:
         kept = noted.best_epoch if attempt.state is State.COMPLETE else None
-        print_curve(attempt.epochs, kept, name_accuracy(details.record))
+        print_curve(attempt.epochs, kept, details.record.accuracy_name)
 
 
 def _print_origin(attempt: Attempt) -> None:

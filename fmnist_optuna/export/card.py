@@ -142,11 +142,13 @@ def _which(source: Source) -> str:
 
 def _describe_validation(source: Source) -> dict[str, str]:
     of_nets = ", mean of the nets" if source.is_ensemble else ""
-    seen = "" if source.all_data is None else ", which were trained on: no score"
+    is_seen = source.all_data is not None
+    mean = statistics.fmean(each.val_accuracy or 0.0 for each in source.attempts)
+    seen = ", which were trained on: no score" if is_seen else ""
     return {
         "held_out": "" if source.all_data is None else ", until the choice was made",
         "validation": f"validation images{of_nets}{seen}",
-        "val_accuracy": format_percent(statistics.fmean(each.val_accuracy or 0.0 for each in source.attempts)),
+        "val_accuracy": format_percent(None if is_seen else mean),
     }
 
 

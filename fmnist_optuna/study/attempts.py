@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, Callable[[Attempt], Json]] = {
     "rung": lambda attempt: attempt.rung,
     "foreign": lambda attempt: attempt.is_foreign,
 }
+TRAINED_ON_VALIDATION = "trained_on_validation"  # a column, and a key of answers
 ORDER = (State.COMPLETE, State.PRUNED, State.PARKED, State.RUNNING, State.WAITING, State.FAILED)
 
 
@@ -87,16 +88,23 @@ def attempt_row(attempt: Attempt) -> dict[str, Json]:
     return {name: read(attempt) for name, read in COLUMNS.items()}
 
 
-def flat_table(attempts: Sequence[Attempt]) -> tuple[list[str], list[dict[str, Json]]]:
+def flat_table(attempts: Sequence[Attempt], is_seen: bool) -> tuple[list[str], list[dict[str, Json]]]:
     """Attempts as rows of one table, with a column `params_NAME` for each parameter that any of them has.
+
+    Args:
+        is_seen: Whether their study trains on the validation images too: every row says so.
 
     Returns:
         The names of the columns, which are there without a row too, and the rows, None where an attempt has no value.
     """
     names = dict.fromkeys(name for attempt in attempts for name in attempt.params)
-    columns = [*COLUMNS, *(f"params_{name}" for name in names)]
+    columns = [*COLUMNS, TRAINED_ON_VALIDATION, *(f"params_{name}" for name in names)]
     rows = [
-        {**attempt_row(attempt), **{f"params_{name}": attempt.params.get(name) for name in names}}
+        {
+            **attempt_row(attempt),
+            TRAINED_ON_VALIDATION: is_seen,
+            **{f"params_{name}": attempt.params.get(name) for name in names},
+        }
         for attempt in attempts
     ]
     return columns, rows

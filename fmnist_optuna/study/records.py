@@ -65,6 +65,11 @@ class StudyRecord:
         """Whether the validation images are trained on too, so that no val_accuracy of it says what a model can do."""
         return self.kind == ALL_DATA
 
+    @property
+    def accuracy_name(self) -> str:
+        """What the accuracy on validation images is called at the head of a column."""
+        return "seen acc" if self.is_on_all_data else "val acc"
+
 
 @dataclass(frozen=True)
 class UnreadableStudy:
@@ -81,6 +86,11 @@ class UnreadableStudy:
     reason: str
     kind: str = SEARCH
     parent_id: int | None = None
+
+    @property
+    def is_on_all_data(self) -> bool:
+        """Whether the validation images are trained on too."""
+        return self.kind == ALL_DATA
 
 
 def read_record(row: StoredRow) -> StudyRecord:

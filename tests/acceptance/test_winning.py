@@ -1,5 +1,7 @@
 """`confirm`, `reproduce`, `export` and `predict`: the number holds, and the model leaves the study whole."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -331,6 +333,13 @@ def test_all_data_is_trained_shown_and_exported(won: Won, tmp_path: Path) -> Non
     assert "  ensemble on all data " in shown["best"].stdout
     (line,) = [line for line in shown["list"].stdout.splitlines() if line.startswith("smoke/all-data")]
     assert line.endswith("seen")
+    listed = {each["study"]: each for each in shell("list", "--json").json["studies"]}
+    assert {name: (each["kind"], each["trained_on_validation"]) for name, each in listed.items()} == {
+        "smoke": ("search", False), "smoke/confirm": ("confirmation", False), "smoke/all-data": ("all-data", True),
+    }  # fmt: skip
+    rows = csv.DictReader(io.StringIO(shell("trials", "smoke/all-data", "--csv").stdout))
+    assert [row["trained_on_validation"] for row in rows] == ["True", "True"]
+    assert "Next: fmnist-optuna confirm smoke --all-data" in shell("retry", "smoke/all-data").stderr
     for name in ("trials smoke/all-data", "show 0 smoke/all-data"):
         text = " ".join(shown[name].stdout.split())
         assert "validation images trained on" in text
@@ -342,6 +351,10 @@ def test_all_data_is_trained_shown_and_exported(won: Won, tmp_path: Path) -> Non
     assert shell("report").code == 0
     page = (shell.folder / "smoke-report.html").read_text()
     assert f'<td>on all data</td><td class="n">2</td><td class="n">{mean}</td>' in page
+    assert shell("report", "smoke/all-data", "--out", "seen.html").code == 0
+    page = (shell.folder / "seen.html").read_text()
+    assert '<th class="n">seen acc</th>' in page
+    assert "val acc" not in page.partition("<script>")[0]
     assert shell("delete", "smoke", "--yes").code == 0
     assert shell.query("SELECT study_name FROM fmnist_studies") == []
 

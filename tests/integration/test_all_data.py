@@ -29,6 +29,7 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
 from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.openings import Scores
+from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
@@ -222,6 +223,9 @@ def test_what_was_seen_names_no_winner(session: Session) -> None:
         find_winner(following)
     overview = read_overview(following)
     assert overview.winner is None
+    colorbars = [trace.colorbar.title.text for trace in draw_heat_map(overview)[0].data]
+    assert "seen acc, %" in colorbars
+    assert "val acc" not in render_report(overview, None).partition("<script>")[0]
     note = describe_study(following.record, overview.counts, None, None)
     assert "The validation images are trained on here" in note
 

@@ -78,6 +78,11 @@ def test_all_data_and_ensembles_leave_the_study_whole(tmp_path: Path) -> None:
         opened = [each.evaluation.flip_accuracy for each in again.winner.ensembles]
         with open_study("flipped/all-data", storage=url) as following:
             assert following.verify().ok
+            assert (study.is_on_all_data, following.is_on_all_data) == (False, True)
+            told = [{row["trained_on_validation"] for row in each.trials()} for each in (study, following)]
+            assert told == [{False}, {True}]
+            with pytest.raises(UsageError, match="has no winner"):
+                following.best()
     manifests = {name: each.manifest for name, each in exported.items()}
     assert manifests["seed"]["test_accuracy_with_flip"] == all_data.flipped.values[0]
     assert [manifests[name]["test_accuracy_with_flip"] for name in ("nets", "seeds")] == opened
@@ -96,7 +101,7 @@ def test_all_data_and_ensembles_leave_the_study_whole(tmp_path: Path) -> None:
     for words in (
         "an ensemble of 2 seeds on all data",
         "the mean of those of 2 nets to the image and to its mirror image",
-        "validation images, mean of the nets, which were trained on: no score",
+        "validation images, mean of the nets, which were trained on: no score | - |",
         "for 2 epochs, a number that the confirmation had fixed",
         "test, mean of 2 seeds trained on all data",
         "`fmnist-optuna reproduce 0 flipped/all-data`",

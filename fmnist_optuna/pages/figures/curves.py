@@ -40,7 +40,9 @@ def draw_curves(overview: Overview) -> tuple[go.Figure, str]:
     """
     drawn = [attempt for attempt in overview.attempts if attempt.epochs and attempt.state is not State.FAILED]
     shown = _choose(drawn)
-    figure = make_subplots(rows=1, cols=2, subplot_titles=("validation", "training (with dropout)"), shared_yaxes=True)
+    validation = "validation, trained on" if overview.record.is_on_all_data else "validation"
+    titles = (validation, "training (with dropout)")
+    figure = make_subplots(rows=1, cols=2, subplot_titles=titles, shared_yaxes=True)
     winner = None if overview.winner is None else overview.winner.trial
     for attempt in sorted(shown, key=lambda attempt: attempt.number == winner):  # the winner's line lies above all
         _draw_trial(figure, attempt, is_winner=attempt.number == winner)

@@ -95,10 +95,12 @@ class _Ink:
     Args:
         ends: Values (0..1) at which the colour scale begins and ends.
         is_lettered: Whether each cell has its value, or its state, written on it.
+        accuracy: What the value is called.
     """
 
     ends: tuple[float, float]
     is_lettered: bool
+    accuracy: str
 
 
 def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
@@ -114,7 +116,7 @@ def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
     best = sorted(facets, key=lambda name: -_find_best_value(facets[name]))[:N_FACETS]
     shown = [name for name in layout.labels() if name in best]
     complete = [value for cell in overview.cells if (value := _read_value(cell)) is not None]
-    ink = _Ink(find_color_range(complete), is_lettered=len(overview.cells) <= N_LETTERED)
+    ink = _Ink(find_color_range(complete), len(overview.cells) <= N_LETTERED, overview.record.accuracy_name)
     n_across = max(1, min(N_FACETS_ACROSS, len(shown)))
     n_down = max(1, math.ceil(len(shown) / n_across))
     titles = [name.replace(", ", "<br>") for name in shown]
@@ -149,7 +151,7 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
     common = {
         "x": layout.ticks(layout.columns),
         "y": layout.ticks(layout.rows),
-        "hovertext": [[_describe_cell(cell) for cell in row] for row in cells],
+        "hovertext": [[_describe_cell(cell, ink.accuracy) for cell in row] for row in cells],
         "hoverinfo": "text",
         "xgap": 2,
         "ygap": 2,
@@ -168,7 +170,7 @@ def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, o
     values = [[None if cell is None else _read_percent(cell) for cell in row] for row in cells]
     return go.Heatmap(
         z=values, zmin=100 * low, zmax=100 * high, colorscale="Viridis", showscale=has_scale,
-        colorbar={"title": "val acc, %", "thickness": 12}, texttemplate="%{z:.2f}" if ink.is_lettered else None,
+        colorbar={"title": f"{ink.accuracy}, %", "thickness": 12}, texttemplate="%{z:.2f}" if ink.is_lettered else None,
         **common,
     )  # fmt: skip
 
@@ -213,11 +215,15 @@ def _find_best_value(cells: Sequence[Cell]) -> float:
     return max((_read_value(cell) or 0.0 for cell in cells), default=0.0)
 
 
-def _describe_cell(cell: Cell | None) -> str:
-    """What is shown where the pointer is over a cell."""
+def _describe_cell(cell: Cell | None, accuracy: str) -> str:
+    """What is shown where the pointer is over a cell.
+
+    Args:
+        accuracy: What its value is called.
+    """
     if cell is None:
         return "no cell"
-    value = "" if cell.val_accuracy is None else f"<br>val acc {format_percent(cell.val_accuracy)}"
+    value = "" if cell.val_accuracy is None else f"<br>{accuracy} {format_percent(cell.val_accuracy)}"
     trial = "" if cell.trial_number is None else f"<br>trial {cell.trial_number}"
     cut = cell.state is State.PRUNED and cell.cut_at is not None
     state = f"cut at epoch {cell.cut_at}" if cut else cell.state

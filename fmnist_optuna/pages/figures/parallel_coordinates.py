@@ -37,7 +37,7 @@ def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
             }
         )
     scores = [100 * float(cell.val_accuracy or 0.0) for cell in complete]
-    dimensions.append({"label": "val acc, %", "values": scores})
+    dimensions.append({"label": f"{overview.record.accuracy_name}, %", "values": scores})
     low, high = find_color_range(scores)
     shades = [[0, "#9aa0a8"], [1, ORANGE]]  # both are seen on white and on black; lines in viridis' colours are not
     line = {"color": scores, "colorscale": shades, "cmin": low, "cmax": high, "showscale": False}
