@@ -28,6 +28,7 @@ from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
 from fmnist_optuna.export.source import choose_source
+from fmnist_optuna.ledger.codes import describe_refusal
 from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.notes import describe_study
@@ -38,7 +39,8 @@ from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.evaluation import hash_together
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.all_data import count_epochs
-from fmnist_optuna.running.following import following_spec
+from fmnist_optuna.running.following import following_spec, seeds_missing
+from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Grid
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.joining import create_or_join
@@ -173,6 +175,16 @@ def test_what_is_not_opened_names_its_command(session: Session, capsys: pytest.C
     finish(follow(session, "/all-data", 3, LAST))
     print_what_follows(session.record, find_winner(session))
     assert "not opened yet: `fmnist-optuna confirm small --all-data` does" in capsys.readouterr().out
+
+
+@ON_SQLITE
+def test_refusals_name_the_command_that_goes_on(session: Session) -> None:
+    """Other code is wanted with --all-data again; a failed seed is tried again in the study on all data."""
+    refused = describe_refusal("small/confirm", ["model.units: 8, here 9"], "confirm --all-data")
+    assert "the cells to confirm were trained with other code" in refused
+    assert "fmnist-optuna confirm --all-data --accept-code" in refused
+    missing = seeds_missing(session, RunOptions(session.storage.options), "small/all-data", "one has none")
+    assert str(missing).endswith("`fmnist-optuna retry small/all-data` tries failed seeds again.")
 
 
 @ON_SQLITE
