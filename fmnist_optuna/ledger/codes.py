@@ -17,8 +17,11 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import codes, studies
 from fmnist_optuna.spec.code import CodeRecord, code_differences
+from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX
 
 Again = Literal["confirm", "confirm --all-data"]  # commands that train cells again
+# That make or join a study that follows, by the end of its name; the others are of `run`.
+COMMANDS = {CONFIRMATION_SUFFIX: "confirm", ALL_DATA_SUFFIX: "confirm --all-data"}
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,18 @@ def join_code(connection: Connection, storage: Storage, study_id: int, name: str
     return _list(connection, study_id)[-1]
 
 
-def describe_refusal(name: str, lines: list[str], command: Literal["run"] | Again = "run") -> str:
-    """What a person is told whose code is not that of the study, or of the cells that `command` would train again."""
-    made = "was made" if command == "run" else "the cells to confirm were trained"
+def describe_refusal(name: str, lines: list[str], again: Again | None = None) -> str:
+    """What a person is told whose code is not that of the study, or of the cells that would be trained again.
+
+    Args:
+        name: Of the study that has the other code.
+        again: What trains cells of it again; None where the study itself is joined.
+    """
+    search, _, kind = name.partition("/")
+    command: str = again or COMMANDS.get(f"/{kind}", "run")
+    made = "was made" if again is None else "the cells to confirm were trained"
     another = ", choose another name (--name NEW)," if command == "run" else ""
+    command = command.replace("confirm", f"confirm {search}")
     return (
         f"study {name}: {made} with other code.\n"
         + "".join(f"  {line}\n" for line in lines)

@@ -182,7 +182,12 @@ def test_refusals_name_the_command_that_goes_on(session: Session) -> None:
     """Other code is wanted with --all-data again; a failed seed is tried again in the study on all data."""
     refused = describe_refusal("small/confirm", ["model.units: 8, here 9"], "confirm --all-data")
     assert "the cells to confirm were trained with other code" in refused
-    assert "fmnist-optuna confirm --all-data --accept-code" in refused
+    assert "fmnist-optuna confirm small --all-data --accept-code" in refused
+    joined = {name: describe_refusal(name, []) for name in ("small", "small/confirm", "small/all-data")}
+    assert ["--name NEW" in text for text in joined.values()] == [True, False, False]
+    assert "fmnist-optuna run --accept-code" in joined["small"]
+    assert "fmnist-optuna confirm small --accept-code" in joined["small/confirm"]
+    assert "fmnist-optuna confirm small --all-data --accept-code" in joined["small/all-data"]
     missing = seeds_missing(session, RunOptions(session.storage.options), "small/all-data", "one has none")
     assert str(missing).endswith("`fmnist-optuna retry small/all-data` tries failed seeds again.")
 
