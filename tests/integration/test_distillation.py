@@ -162,6 +162,7 @@ STUDENT: dict[str, Any] = {
 }
 
 
+@pytest.mark.more
 def test_a_training_that_was_stored_goes_on_to_the_same_bits(taught: ResidentData, tmp_path: Path) -> None:
     """Nothing of a teacher is part of its state: the answers are there again when it goes on."""
     code, identity = UserCode(parse_spec(STUDENT, "test"), taught.info), Identity("cell", SEED, "code", "environment")

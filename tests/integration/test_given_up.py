@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from rung_study import RUNG, climb, rule_of, run_all
-from small_study import KILLED, begin_trial, claim_cell, epoch_of, ladder_curve, ladder_spec, read_cell
+from small_study import KILLED, POSTGRES_MORE, begin_trial, claim_cell, epoch_of, ladder_curve, ladder_spec, read_cell
 
 from fmnist_optuna.ledger.records import Attempt, Claim, Leg, TrialAttributes
 from fmnist_optuna.ledger.states import State
@@ -70,6 +70,7 @@ def test_one_that_has_come_is_part_of_the_decision(session: Session) -> None:
     assert (decided.n_parked, decided.absent) == (N_CELLS, ())
 
 
+@POSTGRES_MORE
 @pytest.mark.parametrize("place", range(N_CELLS))
 def test_the_others_finish_and_it_may_follow(session: Session, place: int) -> None:
     """Whichever it is, the best one too: the study ends with a result for each, and no decision is accused."""
