@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.export.prediction import Prediction
     from fmnist_optuna.ledger.records import Attempt, CellCounts
     from fmnist_optuna.results.ensemble import Ensemble
+    from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.cell import ParamValue
@@ -116,9 +117,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "trial": winner.trial,
         "params": winner.params,
         "val_accuracy": winner.val_accuracy,
-        "test_accuracy": None if evaluation is None else evaluation.accuracy,
-        "test_interval": None if evaluation is None else list(evaluation.interval),
-        "test_accuracy_with_flip": None if evaluation is None else evaluation.flip_accuracy,
+        **score_answer(evaluation),
         "epochs": winner.n_epochs,
         "data": data_answer(record),
         "teacher": teacher_answer(record),
@@ -142,13 +141,16 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
 
 def ensemble_answer(ensemble: Ensemble) -> Answer:
     """Seeds that answered together, in `best --json`."""
-    evaluation = ensemble.evaluation
+    members = {"members": ensemble.n_members, "all_data": ensemble.is_on_all_data}
+    return {**members, **score_answer(ensemble.evaluation)}
+
+
+def score_answer(evaluation: Evaluation | None) -> Answer:
+    """What the test images say of weights; each null before they are opened."""
     return {
-        "members": ensemble.n_members,
-        "all_data": ensemble.is_on_all_data,
-        "test_accuracy": evaluation.accuracy,
-        "test_interval": list(evaluation.interval),
-        "test_accuracy_with_flip": evaluation.flip_accuracy,
+        "test_accuracy": None if evaluation is None else evaluation.accuracy,
+        "test_interval": None if evaluation is None else list(evaluation.interval),
+        "test_accuracy_with_flip": None if evaluation is None else evaluation.flip_accuracy,
     }
 
 

@@ -100,7 +100,7 @@ class StudyObserver(Observer):
         events = [(each.decided_at, describe_decided(each)) for each in self._read_decisions(session)]
         if finished := [] if self._results is None else self._results.read():
             counts = session.history.counts()
-            n_before, accuracy = counts.done - len(finished), f"{session.record.accuracy_name}uracy"
+            n_before, accuracy = counts.done - len(finished), session.record.accuracy_in_full
             for offset, cell in enumerate(finished, start=1):
                 place = f"[{n_before + offset}/{counts.total}]"
                 events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell, accuracy)}"))

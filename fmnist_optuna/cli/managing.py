@@ -27,12 +27,12 @@ def stop(common: Common, study: StudyName = None) -> None:
 @command(group, "retry")
 def retry(common: Common, study: StudyName = None) -> None:
     """Let the failed cells of a study wait again, with their counters at 0."""
+    from fmnist_optuna.spec.study_spec import command_of  # loads pydantic
+
     session = open_session(common, study)
     n_cells = session.ledger.retry_failed()
-    name, record = session.record.name, session.record
-    again = "run" if record.is_search else f"confirm {name.rpartition('/')[0]}"
-    option = " --all-data" if record.is_on_all_data else ""
-    say(f"study {name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna {again}{option}")
+    name = session.record.name
+    say(f"study {name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna {command_of(name)}")
 
 
 @command(group, "upgrade")

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import (
-    bar,
-    describe_study,
-    describe_teacher,
-    find_bar_ends,
-    make_table,
-    out,
-)
+from fmnist_optuna.cli.console import bar, describe_study, describe_teacher, find_bar_ends, make_table, out
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.wording import count, format_params, format_percent, format_value
 
@@ -90,7 +83,7 @@ def print_details(details: TrialDetails) -> None:
     out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
     out.print(f"  {format_params(attempt.params)}")
     epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
-    out.print(f"  {details.record.accuracy_name}uracy {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
+    out.print(f"  {details.record.accuracy_in_full} {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
     for line in describe_teacher(details.record):
         out.print(line, soft_wrap=True)
     _print_origin(attempt)

@@ -9,10 +9,10 @@ import tensorflow as tf
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.results.evaluation import StoredWeights
+from fmnist_optuna.results.scoring import load_stored
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.training.cell_training import build_recorded
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits, trace_probabilities
-from fmnist_optuna.training.weights import hash_weights, load_weights
+from fmnist_optuna.training.weights import hash_weights
 from fmnist_optuna.wording import reason_of
 
 KERAS_FILE = "model.keras"
@@ -45,7 +45,7 @@ def write_models(
         MismatchError: The weights are damaged or altered, or the `.keras` file does not load with them again.
         StorageError: The folder takes no more.
     """
-    models = [_load(spec, info, each) for each in stored]
+    models = [load_stored(spec, info, each) for each in stored]
     has_logits = gives_logits(models[0], info)
     try:
         if "savedmodel" in formats:
@@ -58,12 +58,6 @@ def write_models(
             f"{folder.parent} must have room for the model, but {type(error).__name__}: {reason_of(error)}"
         ) from error
     return has_logits, trace_probabilities(models[0], n_test_images, info)[1]
-
-
-def _load(spec: StudySpec, info: DatasetInfo, stored: StoredWeights) -> keras.Model:
-    model = build_recorded(spec, info, stored.params, stored.seed)
-    load_weights(model, stored.path, stored.sha256)
-    return model
 
 
 def _check_reload(file: Path, weights_sha256: str) -> None:

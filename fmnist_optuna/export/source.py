@@ -13,6 +13,7 @@ from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.ensemble import MIN_MEMBERS, PURPOSE
 from fmnist_optuna.results.winner import finished_attempt, winning_attempt
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following
@@ -71,7 +72,7 @@ def choose_source(session: Session, trial: int | None, all_data: bool, ensemble:
     if not session.record.is_search:
         raise UsageError(
             f"The study must be one of a grid, but {name} is {session.record.described_kind}; export what it is of: "
-            f"fmnist-optuna export {name.rpartition('/')[0]}"
+            f"fmnist-optuna export {searched_study(name)}"
         )
     if not all_data and ensemble is None:
         return _choose_trial(session, trial)

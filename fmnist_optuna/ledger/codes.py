@@ -6,7 +6,6 @@ Owns the rows of `fmnist_codes`. What a code is, and what counts as a difference
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
@@ -17,11 +16,7 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import codes, studies
 from fmnist_optuna.spec.code import CodeRecord, code_differences
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX
-
-Again = Literal["confirm", "confirm --all-data"]  # commands that train cells again
-# That make or join a study that follows, by the end of its name; the others are of `run`.
-COMMANDS = {CONFIRMATION_SUFFIX: "confirm", ALL_DATA_SUFFIX: "confirm --all-data"}
+from fmnist_optuna.spec.study_spec import command_of
 
 
 @dataclass(frozen=True)
@@ -115,18 +110,16 @@ def join_code(connection: Connection, storage: Storage, study_id: int, name: str
     return _list(connection, study_id)[-1]
 
 
-def describe_refusal(name: str, lines: list[str], again: Again | None = None) -> str:
+def describe_refusal(name: str, lines: list[str], following: str | None = None) -> str:
     """What a person is told whose code is not that of the study, or of the cells that would be trained again.
 
     Args:
         name: Of the study that has the other code.
-        again: What trains cells of it again; None where the study itself is joined.
+        following: Name of the study in which cells of it would be trained again; None where it is joined itself.
     """
-    search, _, kind = name.partition("/")
-    command: str = again or COMMANDS.get(f"/{kind}", "run")
-    made = "was made" if again is None else "the cells to confirm were trained"
+    command = command_of(following or name)
+    made = "was made" if following is None else "the cells to confirm were trained"
     another = ", choose another name (--name NEW)," if command == "run" else ""
-    command = command.replace("confirm", f"confirm {search}")
     return (
         f"study {name}: {made} with other code.\n"
         + "".join(f"  {line}\n" for line in lines)

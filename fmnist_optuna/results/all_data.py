@@ -14,7 +14,7 @@ from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Confirmation, Sample, figures_of_test, sample_openings
 from fmnist_optuna.results.evaluation import find_opening, open_weights
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX
+from fmnist_optuna.spec.study_spec import command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
 from fmnist_optuna.study.session import Session
@@ -106,5 +106,5 @@ def _check_epochs(training: Session, runs: Sequence[Attempt]) -> None:
             raise MismatchError(
                 f"study {name}: every seed must be trained for {count(n_epochs, 'epoch')}, but trial {run.number} was "
                 f"for {run.n_epochs}; leave out the callback that ended it, and train them anew: fmnist-optuna delete "
-                f"{name}, then fmnist-optuna confirm {name.removesuffix(ALL_DATA_SUFFIX)} --all-data"
+                f"{name}, then fmnist-optuna {command_of(name)}"
             )

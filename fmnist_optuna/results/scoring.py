@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.ledger.openings import Scores
@@ -79,10 +80,20 @@ def answer_images(
     return (total / (len(weights) * len(forms))).astype(np.float32)
 
 
+def load_stored(spec: StudySpec, info: DatasetInfo, stored: StoredWeights) -> keras.Model:
+    """The model of a trial, with its stored weights.
+
+    Raises:
+        MismatchError: They are damaged or altered.
+    """
+    model = build_recorded(spec, info, stored.params, stored.seed)
+    load_weights(model, stored.path, stored.sha256)
+    return model
+
+
 def _load_scored(spec: StudySpec, stored: StoredWeights, splits: Splits) -> keras.Model:
     """The model with its stored weights, which score their recorded val_accuracy once more."""
-    model = build_recorded(spec, splits.info, stored.params, stored.seed)
-    load_weights(model, stored.path, stored.sha256)
+    model = load_stored(spec, splits.info, stored)
     _check_val_accuracy(model, splits, stored, spec.model.architecture)
     return model
 

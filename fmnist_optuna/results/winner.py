@@ -12,6 +12,7 @@ from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, 
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.attempts import find_attempt, result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -116,7 +117,7 @@ def winning_attempt(session: Session, confirmation: Confirmation | None) -> Atte
         name = session.record.name
         raise UsageError(
             f"study {name}: has no winner, as its validation images are trained on; "
-            f"`fmnist-optuna best {name.rpartition('/')[0]}` shows what the test set says of it."
+            f"`fmnist-optuna best {searched_study(name)}` shows what the test set says of it."
         )
     if confirmation is not None:
         return confirmation.chosen.original
@@ -150,5 +151,5 @@ def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirm
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
-    n_on_all_data = count_trained(session, confirmation)
+    n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
     return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles), n_on_all_data)

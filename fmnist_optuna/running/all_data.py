@@ -75,10 +75,7 @@ def _prepare(session: Session, confirmation: Confirmation, options: RunOptions) 
     training = {"max_epochs": n_epochs, "keep_weights": "last"}
     spec = following_spec(record.spec, record.name + ALL_DATA_SUFFIX, points, training)
     is_trained = find_all_data(session, confirmation) is not None
-    code = None
-    if not is_trained:
-        wanted = options.accepts_code
-        code = offer_same_code(confirming, spec, runs, place.folder, wanted, "confirm --all-data")
+    code = None if is_trained else offer_same_code(confirming, spec, runs, place.folder, options.accepts_code)
     return join_following(session, spec, points, code, data, splits)
 
 

@@ -8,7 +8,7 @@ from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import JoinRefusedError, MismatchError
-from fmnist_optuna.ledger.codes import Again, OfferedCode, describe_refusal, list_codes
+from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.log import bound_fields
 from fmnist_optuna.processes.temporary import temporary_folder
@@ -56,7 +56,6 @@ def offer_same_code(
     attempts: Sequence[Attempt],
     folder: Path | None,
     is_wanted: bool,
-    command: Again = "confirm",
 ) -> OfferedCode:
     """The code here, rehearsed, which must be what some attempts were trained with.
 
@@ -65,7 +64,6 @@ def offer_same_code(
         spec: Of the study that follows.
         folder: With arrays of the user's own data; None for a built-in source.
         is_wanted: Whether other code was said to be wanted.
-        command: That trains them again, for the refusal.
 
     Raises:
         JoinRefusedError: It differs, and was not.
@@ -80,7 +78,7 @@ def offer_same_code(
     for fingerprint in sorted(used & accepted.keys()):
         lines = code_differences(accepted[fingerprint].code, offered.code)
         if lines and not is_wanted:
-            raise JoinRefusedError(describe_refusal(record.name, lines, command))
+            raise JoinRefusedError(describe_refusal(record.name, lines, spec.name))
         warn_of_environment(record.name, accepted[fingerprint].environment, offered.environment)
     return replace(offered, is_wanted=is_wanted)
 

@@ -22,7 +22,7 @@ from fmnist_optuna.running.loading import load_creation
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.spec.study_spec import DataSpec, StudySpec
+from fmnist_optuna.spec.study_spec import DataSpec, StudySpec, searched_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
@@ -99,13 +99,14 @@ def _check_name(name: str) -> None:
     if "/" in name:
         raise UsageError(
             f"study {name}: must be one of a grid, but it follows from another; to go on with it: "
-            f"fmnist-optuna confirm {name.partition('/')[0]}, or confirm_study."
+            f"fmnist-optuna confirm {searched_study(name)}, or confirm_study."
         )
 
 
 def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:
-    note = None if spec.pruner.name == "none" else spec.pruner_note
-    for event, reason in [*reasons.items(), *([] if note is None else [("pruner_and_schedule", note)])]:
+    if spec.pruner.name != "none" and spec.pruner_note is not None:
+        reasons = {**reasons, "pruner_and_schedule": spec.pruner_note}
+    for event, reason in reasons.items():
         log_event(logger, logging.WARNING, event, study=spec.name, reason=reason)
 
 

@@ -56,6 +56,19 @@ PATTERN_RULES = {
 }
 
 
+def searched_study(name: str) -> str:
+    """The name of the study of a grid that a study follows from: its own, where it follows from none."""
+    return name.partition("/")[0]
+
+
+def command_of(name: str) -> str:
+    """The command that makes a study of this name and goes on with it: `confirm small --all-data`; of a grid `run`."""
+    search = searched_study(name)
+    if name == search:
+        return "run"
+    return f"confirm {search}{' --all-data' if name.endswith(ALL_DATA_SUFFIX) else ''}"
+
+
 class DataSpec(Table):
     """Which data, and how the training images are split; `n_validation` images are held out, stratified by label.
 

@@ -70,6 +70,11 @@ class StudyRecord:
         """What the accuracy on validation images is called at the head of a column."""
         return "seen acc" if self.is_on_all_data else "val acc"
 
+    @property
+    def accuracy_in_full(self) -> str:
+        """The same within a sentence."""
+        return "seen accuracy" if self.is_on_all_data else "val accuracy"
+
 
 @dataclass(frozen=True)
 class UnreadableStudy:

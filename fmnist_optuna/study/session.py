@@ -95,14 +95,12 @@ class Session:
         Raises:
             MismatchError: Their name leads out of the folder of the artifacts.
         """
+        teacher = self.record.teacher
+        if teacher is None:
+            return None
         from fmnist_optuna.artifacts.folder import DurableStore  # loads Optuna
 
-        teacher = self.record.teacher
-        return (
-            None
-            if teacher is None
-            else SoftLabels(DurableStore(self.storage.artifacts).find(teacher.artifact), teacher.sha256)
-        )
+        return SoftLabels(DurableStore(self.storage.artifacts).find(teacher.artifact), teacher.sha256)
 
     @cached_property
     def rungs(self) -> Rungs:

@@ -180,7 +180,7 @@ def test_what_is_not_opened_names_its_command(session: Session, capsys: pytest.C
 @ON_SQLITE
 def test_refusals_name_the_command_that_goes_on(session: Session) -> None:
     """Other code is wanted with --all-data again; a failed seed is tried again in the study on all data."""
-    refused = describe_refusal("small/confirm", ["model.units: 8, here 9"], "confirm --all-data")
+    refused = describe_refusal("small/confirm", ["model.units: 8, here 9"], "small/all-data")
     assert "the cells to confirm were trained with other code" in refused
     assert "fmnist-optuna confirm small --all-data --accept-code" in refused
     joined = {name: describe_refusal(name, []) for name in ("small", "small/confirm", "small/all-data")}
