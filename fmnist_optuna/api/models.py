@@ -47,11 +47,8 @@ def export_model(
     Example:
         model = load_exported(export_model(study).folder)
     """
-    return exporting.export_model(
-        *(study._session, Path(out), trial, formats, version, None if data_dir is None else Path(data_dir)),
-        all_data=all_data,
-        ensemble=ensemble,
-    )
+    place = None if data_dir is None else Path(data_dir)
+    return exporting.export_model(study._session, Path(out), trial, formats, version, place, all_data, ensemble)
 
 
 def load_exported(folder: str | Path) -> ExportedModel:

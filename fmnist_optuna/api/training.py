@@ -108,22 +108,18 @@ def confirm_study(
         NotFoundError: No trial of the study is complete, or the confirmation was deleted while it ran.
         UsageError: The study is not finished, or follows from another; an argument is out of its range.
         SpecError: The model starts from the same weights whatever the seed.
-        DataError: The data is missing or corrupt.
-        StorageError: The storage cannot be reached or written.
-        JoinRefusedError: The model's code is not what the cells were trained with; or another cell was trained on all
-            data before, for another number of epochs.
-        MismatchError: Seeds failed, so that no cell can be chosen; the data is not that of the study; workers die of a
-            seed again and again; or stored weights are missing or altered.
+        DataError, StorageError: The data is missing or corrupt; the storage cannot be reached or written.
+        JoinRefusedError: The code is not what the cells were trained with; or all data had another number of epochs.
+        MismatchError: Seeds failed, or their workers die; the data is not the study's; weights are missing or altered.
         StoppedError: The time was over, or somebody stopped the confirmation, before every seed was done.
         WorkerFailedError: The workers crash again and again, or a process that checks or scores for them dies.
 
     Example:
         print(confirm_study(study).confirmation.test)
     """
-    session = study._session
-    options = _make_options(session.storage.options, n_workers, data_dir, timeout_seconds, accepts_code)
+    options = _make_options(study._session.storage.options, n_workers, data_dir, timeout_seconds, accepts_code)
     with telling(told := Told(observer or Observer())):
-        return confirming.confirm_study(session, options, n_cells, n_seeds, told, all_data=all_data)
+        return confirming.confirm_study(study._session, options, n_cells, n_seeds, told, all_data=all_data)
 
 
 def _read(spec: StudySpec | Mapping[str, object] | str | Path) -> StudySpec:
