@@ -125,9 +125,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=50)
     options = parser.parse_args()
     prepare_training_environment()
-    from fmnist_optuna.training.engine import use_one_thread
+    from fmnist_optuna.training.engine import use_threads
 
-    use_one_thread()
+    use_threads()
     bench = Bench.of(options.units)
     with tempfile.TemporaryDirectory() as folder:
         rows = [*measure_file(bench, Path(folder) / "checkpoint", options.repeat)]

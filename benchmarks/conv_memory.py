@@ -27,11 +27,11 @@ def train(way: str, width: int, batch_size: int) -> None:
     prepare_training_environment()
     import keras
 
-    from fmnist_optuna.training.engine import use_one_thread
+    from fmnist_optuna.training.engine import use_threads
     from fmnist_optuna.training.loop import Training
     from fmnist_optuna.training.resident_data import ResidentData
 
-    use_one_thread()
+    use_threads()
     layers = [keras.Input((28, 28), dtype="uint8"), keras.layers.Reshape((28, 28, 1)), keras.layers.Rescaling(1 / 255)]
     for factor in (1, 2):
         for _ in range(2):

@@ -42,7 +42,7 @@ from fmnist_optuna.settings import DATA
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.dense import create_model
-from fmnist_optuna.training.engine import TrainingPass, ValidationPass, use_one_thread
+from fmnist_optuna.training.engine import TrainingPass, ValidationPass, use_threads
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every single time")
     options = parser.parse_args()
-    use_one_thread()
+    use_threads()
     clock = CLOCKS[options.clock]
     source, data = load_data()
     described = {name: version(name.lower()) for name in ("TensorFlow", "Keras")}

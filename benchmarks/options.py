@@ -22,7 +22,7 @@ from floor import CLOCKS, load_data
 from tables import print_machine, print_table
 
 from fmnist_optuna.spec.options import PLAIN, Options
-from fmnist_optuna.training.engine import TrainingPass, use_one_thread
+from fmnist_optuna.training.engine import TrainingPass, use_threads
 from fmnist_optuna.training.resident_data import ResidentData
 
 BATCH_SIZE, UNITS, N_LAYERS, MAX_EPOCHS = 128, 1024, 3, 60
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
-    use_one_thread()
+    use_threads()
     print_machine(describe_machine() | {"clock": options.clock, "date": time.strftime("%Y-%m-%d")})
     _, data = load_data()
     passes, clock = make_passes(data), CLOCKS[options.clock]

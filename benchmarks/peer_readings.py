@@ -172,7 +172,7 @@ def draw_chart(rows: Mapping[str, Mapping[str, Any]], title: str, file: Path) ->
     labels = [LABELS[tool] for tool in tools]
     axes.set_yticks(range(len(tools)), labels, fontsize=11)
     axes.bar_label(bars, [f" {value_label(rows[tool])}" for tool in tools], fontsize=11)
-    axes.set_xlim(0, 1.2 * max(minutes))
+    axes.set_xlim(0, 1.3 * max(minutes))
     axes.set_xlabel("minutes from a cold command to the tested winner")
     axes.set_title(title, loc="left", fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)

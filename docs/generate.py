@@ -41,6 +41,9 @@ MEANINGS = {
     "that of the newest `run` or `init`.",
     "training.teacher": "Another finished study of the same storage and `[data]`, whose winner's answers are learnt "
     "from beside the labels ([more](#learning-from-another-study)). Empty for none.",
+    "training.threads": "TensorFlow's threads in each worker. The numbers of a training depend on it, so it belongs to "
+    "the study; without `--workers` there are then as many workers as the cores have threads for "
+    "([when more help](operating.md#threads)).",
     "training.optimizer": "`compiled` is the one that the architecture compiles; `adam`, or `sgd` with Nesterov's "
     "momentum, take its place with the learning rate that it was compiled with.",
     "training.momentum": "Of `sgd`.",

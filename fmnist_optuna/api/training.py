@@ -9,7 +9,6 @@ from fmnist_optuna.api.observer import Observer, Told, telling
 from fmnist_optuna.api.study import Study
 from fmnist_optuna.confirming import ConfirmedStudy
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.running import study as running
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.spec.reading import parse_spec, read_spec
@@ -39,7 +38,8 @@ def run_study(
     Args:
         spec: A `StudySpec`, the same as a dictionary of tables, or the path of a study file.
         storage: SQLAlchemy URL of SQLite or Postgres; None for what the environment says, else a file in ./studies.
-        n_workers: Training processes at once on this machine, >= 1; None for one a core.
+        n_workers: Training processes at once on this machine, >= 1; None for one a core, or as many as the cores have
+            threads for.
         data_dir: Folder with the four IDX files; None for the places where the command looks.
         timeout_seconds: > 0; after it the study is stopped, to be gone on with. None for no limit.
         trial_seconds: > 0; an attempt that takes longer is killed. None for no limit.
@@ -137,7 +137,7 @@ def _make_options(
 ) -> RunOptions:
     return RunOptions(
         storage=storage,
-        n_workers=usable_cores() if n_workers is None else n_workers,
+        n_workers=n_workers,
         data_dir=None if data_dir is None else Path(data_dir),
         timeout_seconds=timeout_seconds,
         accepts_code=accepts_code,

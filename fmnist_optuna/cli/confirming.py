@@ -23,7 +23,6 @@ from fmnist_optuna.cli.options import (
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError
-from fmnist_optuna.processes.cores import usable_cores
 
 Top = Annotated[
     int | None, typer.Option("--top", min=1, show_default="study file's, 3", help="How many of the best cells.")
@@ -67,7 +66,7 @@ def confirm(
     session = open_session(common, study)
     options = replace(
         make_run_options(common, data_dir, mirror, accept_code),
-        n_workers=workers or usable_cores(),
+        n_workers=workers,
         timeout_seconds=parse_limit(timeout, "--timeout"),
     )
     with make_observer(common) as observer:

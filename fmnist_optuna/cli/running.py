@@ -33,7 +33,6 @@ from fmnist_optuna.cli.options import (
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.wording import count, format_params
 from fmnist_optuna.work.limits import Limits
 
@@ -84,7 +83,7 @@ def run(
 
     options = replace(
         make_run_options(common, data_dir, mirror, accept_code),
-        n_workers=workers or usable_cores(),
+        n_workers=workers,
         timeout_seconds=parse_limit(timeout, "--timeout"),
         limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
         dashboard_port=dashboard_port if is_shown else None,

@@ -41,6 +41,7 @@ seed = 0
 checkpoint_seconds = 60  # after so long, at an epoch's end, a training is kept: a later attempt goes on from there
 callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may
 #                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
+threads = 1              # of TensorFlow, in each worker; the numbers depend on it
 teacher = ""             # another finished study, whose winner's answers are learnt from beside the labels
 # Each of these, and of [augment], may be a parameter of [grid] as well; as written they do nothing.
 optimizer = "compiled"   # "adam" and "sgd" (Nesterov, with `momentum`) take the place of what the architecture compiles

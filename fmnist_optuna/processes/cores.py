@@ -15,6 +15,11 @@ def usable_cores() -> int:
     return max(1, n_cores if quota is None else min(n_cores, math.ceil(quota)))
 
 
+def workers_for(n_threads: int) -> int:
+    """How many workers of so many threads keep the usable cores busy, at least 1."""
+    return max(1, usable_cores() // n_threads)
+
+
 def _cgroup_quota() -> float | None:
     """Smallest number of cores' time that a control group around this process may take; None without a limit."""
     try:

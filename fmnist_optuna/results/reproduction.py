@@ -68,7 +68,7 @@ def _same(first: float, second: float) -> bool:
 
 
 def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Reproduction:
-    """Train a finished trial again from its recorded seed, specification and data, in a process of one thread.
+    """Train a finished trial again from its recorded seed, specification and data, in a process of its own.
 
     A pruned trial is trained for as many epochs as it had. Nothing is written to the study.
 
@@ -124,11 +124,13 @@ def _train_again(
     """
     # These load TensorFlow.
     from fmnist_optuna.training.cell_training import train_cell
+    from fmnist_optuna.training.engine import use_threads
     from fmnist_optuna.training.resident_data import ResidentData
     from fmnist_optuna.training.user_code import UserCode
     from fmnist_optuna.training.weights import hash_weights
     from fmnist_optuna.work.preparation import offer_code
 
+    use_threads(spec.training.threads)
     splits = place.load()
     data = ResidentData.from_arrays(splits.info, **{name: getattr(splits, name) for name in NAMES})
     data = data if soft_labels is None else data.with_soft_labels(soft_labels.load())

@@ -16,7 +16,7 @@ class RunOptions:
 
     Args:
         storage: Where the study is kept, and how one works there.
-        n_workers: Workers at once, >= 1.
+        n_workers: Workers at once, >= 1; None for as many as keep the usable cores busy.
         data_dir: The only folder to look for the IDX files in, or None for the search order.
         mirrors: Further base URLs to download from.
         timeout_seconds: > 0; after this the study is stopped and can be resumed; None for no limit.
@@ -32,7 +32,7 @@ class RunOptions:
     """
 
     storage: StorageOptions = field(default_factory=StorageOptions)
-    n_workers: int = 1
+    n_workers: int | None = 1
     data_dir: Path | None = None
     mirrors: tuple[str, ...] = ()
     timeout_seconds: float | None = None
@@ -44,5 +44,6 @@ class RunOptions:
     dashboard_port: int | None = None
 
     def __post_init__(self) -> None:
-        check_count("n_workers", self.n_workers, 1)
+        if self.n_workers is not None:
+            check_count("n_workers", self.n_workers, 1)
         check_limit("timeout_seconds", self.timeout_seconds)

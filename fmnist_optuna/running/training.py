@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.ledger.states import UNFINISHED
+from fmnist_optuna.processes.cores import workers_for
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
@@ -69,7 +70,8 @@ def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor
         log_format=options.log_format,
         log_level=options.log_level,
     )
-    return Supervisor(session, order, options.n_workers, options.limits, log_folder_of(session, options))
+    n_workers = options.n_workers or workers_for(session.record.spec.training.threads)
+    return Supervisor(session, order, n_workers, options.limits, log_folder_of(session, options))
 
 
 def _supervise_to_the_end(

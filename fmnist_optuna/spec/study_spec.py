@@ -104,7 +104,7 @@ class ModelSpec(BaseModel):
 
 
 class TrainingRun(Table):
-    """One training: images a batch, cap on epochs, epochs without a better val_accuracy before it stops.
+    """One training: images a batch, cap on epochs, epochs without a better val_accuracy before it stops, threads.
 
     With `keep_weights` = "last" it has no patience: it is trained to its last epoch, and keeps the weights of that.
     """
@@ -117,6 +117,7 @@ class TrainingRun(Table):
     callbacks: tuple[Annotated[StrictStr, Field(pattern=CALLBACK_PATTERN)], ...] = ()
     checkpoint_seconds: StrictInt = Field(default=60, ge=1, le=MAX_INTEGER)
     teacher: StrictStr = Field(default="", pattern=TEACHER_PATTERN)
+    threads: StrictInt = Field(default=1, ge=1, le=1024)
 
 
 class TrainingSpec(TrainingOptions, TrainingRun):
@@ -130,9 +131,10 @@ class TrainingSpec(TrainingOptions, TrainingRun):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """A study without a teacher is what it was before there were any; so is one that keeps the best weights."""
+        """A study without a teacher is what it was before there were any; the same holds of the others here."""
         left_out = set() if self.teacher else {"teacher", *OF_TEACHER}
         left_out |= {"keep_weights"} if self.keep_weights == "best" else set()
+        left_out |= {"threads"} if self.threads == 1 else set()
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 

@@ -2,8 +2,8 @@
 
 Stock `fit` spends most of a small model's time outside its kernels: the data pipeline, one Python step a batch, metric
 updates. Here a pass is one call of one graph: images stay in memory as they are and are gathered a batch at a time. A
-step is that of Keras' own `train_step` and `test_step`; the one of training is in `step`. One thread a worker is the
-fastest at these sizes, so parallelism is across workers. The loop around the passes, with its callbacks, is in `loop`.
+step is that of Keras' own `train_step` and `test_step`; the one of training is in `step`. The loop around the passes,
+with its callbacks, is in `loop`.
 """
 
 import math
@@ -31,9 +31,12 @@ TrainingGraph = Callable[[tf.Tensor, tf.Tensor, Mapping[str, tf.Tensor]], Sums]
 ValidationGraph = Callable[[], Sums]
 
 
-def use_one_thread() -> None:
-    """Give TensorFlow one thread; must come before its first operation in the process."""
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+def use_threads(n_threads: int = 1) -> None:
+    """Give each operation of TensorFlow so many threads; must come before the first one in the process.
+
+    One is the fastest where there are as many workers as cores: parallelism is then across workers.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(n_threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 

@@ -33,7 +33,6 @@ GIT_SECONDS = 5.0
 MACHINE = {"python", "system", "cpu", "cpu_features", "git", "threads", "tf_threads", "optuna"}
 ALWAYS = {*PACKAGES, *MACHINE, "fmnist_optuna"}  # what every record has; the rest are settings
 SETTING = "floatx"  # is in a record that has settings
-N_THREADS = 1  # of TensorFlow, in every process that trains
 
 
 @functools.cache
@@ -47,6 +46,7 @@ def read_environment() -> Mapping[str, Json]:
     "-dirty" when files in it were changed; None without one.
     """
     cpu, features = _read_cpu()
+    settings = _read_settings()
     return {
         "fmnist_optuna": __version__,
         **{package: version(package) for package in PACKAGES},
@@ -54,9 +54,9 @@ def read_environment() -> Mapping[str, Json]:
         "system": f"{sys.platform} {platform.machine()}",
         "cpu": cpu,
         "cpu_features": features,
-        "threads": N_THREADS,
+        "threads": int(settings.get("tf_threads", "1").partition(" ")[0]),  # of an operation
         "git": _read_revision(),
-        **_read_settings(),
+        **settings,
     }
 
 

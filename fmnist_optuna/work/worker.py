@@ -14,7 +14,7 @@ from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.study.records import StudyRecord
-from fmnist_optuna.training.engine import use_one_thread
+from fmnist_optuna.training.engine import use_threads
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
@@ -71,8 +71,8 @@ def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
         FmnistOptunaError: The study, the data or the storage is not there.
     """
     with bound_fields(worker=order.worker_id, study=order.study_name):
-        use_one_thread()
         session = open_session(order)
+        use_threads(session.record.spec.training.threads)
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
         session = join_with_code(session, order.code)
         data = load_resident(order, session.record)

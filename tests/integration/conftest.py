@@ -61,9 +61,9 @@ def settings_set_back() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def one_thread() -> None:
     """One TensorFlow thread, as every worker has it: sums in one order, so that numbers repeat bit for bit."""
-    from fmnist_optuna.training.engine import use_one_thread
+    from fmnist_optuna.training.engine import use_threads
 
-    use_one_thread()
+    use_threads()
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,13 @@ from fmnist_optuna.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from fmnist_optuna.training.engine import use_one_thread
+from fmnist_optuna.training.engine import use_threads
 from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.random_states import set_seeds
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.user_modules.framework_settings import clear_session
 
-__all__ = ["use_one_thread"]  # for the program that trains in another process
+__all__ = ["use_threads"]  # for the program that trains in another process
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 N_TRAIN, N_VALIDATION, N_EPOCHS, BATCH_SIZE, SEED = 400, 200, 4, 64, 3
@@ -118,7 +118,7 @@ import numpy as np
 from fmnist_optuna.settings import prepare_training_environment
 prepare_training_environment()
 import test_checkpoint as test
-test.use_one_thread()
+test.use_threads()
 path = Path(sys.argv[1])
 with np.load(path / "data.npz", allow_pickle=False) as arrays:
     data = test.ResidentData.from_arrays(test.FASHION_MNIST, *arrays.values())

@@ -134,9 +134,9 @@ import json, sys
 sys.path[:0] = sys.argv[1:]  # those of the tests
 from conftest import N_TRAIN, N_VALIDATION
 from fmnist_optuna.data.source import load_splits
-from fmnist_optuna.training.engine import use_one_thread
+from fmnist_optuna.training.engine import use_threads
 from fmnist_optuna.training.resident_data import ResidentData
-use_one_thread()
+use_threads()
 import test_training_order
 g = load_splits("synthetic", 2_400, 0)
 data = ResidentData.from_arrays(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_optuna.processes import cores
-from fmnist_optuna.processes.cores import usable_cores
+from fmnist_optuna.processes.cores import usable_cores, workers_for
 
 N_CORES = 6
 
@@ -70,6 +70,11 @@ def test_a_path_of_the_host_is_that_of_the_mount(machine: Path) -> None:
 def test_without_control_groups_the_affinity_counts(machine: Path) -> None:
     """As on macOS, or where /proc is not mounted."""
     assert usable_cores() == N_CORES
+
+
+def test_workers_share_the_cores_by_their_threads(machine: Path) -> None:
+    """As many as the cores have threads for, at least one."""
+    assert [workers_for(n_threads) for n_threads in (1, N_CORES, N_CORES + 1)] == [N_CORES, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")

@@ -38,7 +38,7 @@ def refusal(text: str) -> str:
         (
             "[training]\nepochs = 3",
             "unknown key training.epochs; known here: batch_size, max_epochs, patience, keep_weights, seed, callbacks, "
-            "checkpoint_seconds, teacher, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, "
+            "checkpoint_seconds, teacher, threads, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, "
             "weight_decay, label_smoothing, ema, ema_after, teacher_weight, teacher_temperature",
         ),
         ("[data]\nsplit = 1", "unknown key data.split; known here: source, n_validation, split_seed"),
@@ -261,12 +261,13 @@ def test_differences_name_every_key_that_counts(content: dict[str, Any], expecte
     assert differences(StudySpec().fixed_part(), parse_spec(content, "test").fixed_part()) == expected
 
 
-def test_which_weights_are_kept_is_told_where_it_was_chosen() -> None:
-    """A study that keeps the best is what it was before there was a choice, to its digest and its trainings."""
-    plain, last = StudySpec(), parse_spec({"training": {"keep_weights": "last"}}, "test")
-    assert "keep_weights" not in plain.model_dump_json()
-    assert differences(plain.trained_part(), last.trained_part()) == [
-        'training.keep_weights: the study has nothing, this run "last"'
+@pytest.mark.parametrize(("key", "value"), [("keep_weights", "last"), ("threads", 2)])
+def test_a_later_key_is_told_where_it_was_chosen(key: str, value: str | int) -> None:
+    """A study without it is what it was before there was a choice, to its digest and its trainings."""
+    plain, chosen = StudySpec(), parse_spec({"training": {key: value}}, "test")
+    assert key not in plain.model_dump_json()
+    assert differences(plain.trained_part(), chosen.trained_part()) == [
+        f"training.{key}: the study has nothing, this run {json.dumps(value)}"
     ]
 
 
