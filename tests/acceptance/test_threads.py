@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from shell import Shell
 
 from fmnist_optuna.processes.cores import usable_cores
@@ -26,6 +27,7 @@ threads = {THREADS}
 """
 
 
+@pytest.mark.more
 def test_threads_are_given_recorded_and_reproduced(shell: Shell) -> None:
     """As many threads as cores: one worker trains all cells, the trials say so, and `reproduce` has as many."""
     shell.write("threads.toml", STUDY)
