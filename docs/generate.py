@@ -259,8 +259,9 @@ def _markdown(text: str) -> Iterator[str]:
         elif title == "Returns":
             yield f"**Returns.** {content}\n"
         else:
-            entries = re.sub(r"^(\w+): ", r"- `\1`: ", re.sub(r"\n {4}", " ", content), flags=re.MULTILINE)
-            yield f"**{title}.**\n\n{entries}\n"
+            entries = (line.partition(": ") for line in re.sub(r"\n {4}", " ", content).splitlines())
+            listed = [f"- {', '.join(f'`{name}`' for name in names.split(', '))}: {what}" for names, _, what in entries]
+            yield "\n".join([f"**{title}.**\n", *listed, ""])
 
 
 def _commands() -> str:

@@ -44,6 +44,5 @@ class RunOptions:
     dashboard_port: int | None = None
 
     def __post_init__(self) -> None:
-        if self.n_workers is not None:
-            check_count("n_workers", self.n_workers, 1)
+        check_count("n_workers", self.n_workers, 1)
         check_limit("timeout_seconds", self.timeout_seconds)

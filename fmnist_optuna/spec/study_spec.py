@@ -120,6 +120,9 @@ class TrainingRun(Table):
     threads: StrictInt = Field(default=1, ge=1, le=1024)
 
 
+LATER_KEYS = ("keep_weights", "teacher", "threads")  # of [training], which its first studies did not have
+
+
 class TrainingSpec(TrainingOptions, TrainingRun):
     """The whole of [training]: what only the study has, then what a cell may have too."""
 
@@ -131,10 +134,9 @@ class TrainingSpec(TrainingOptions, TrainingRun):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """A study without a teacher is what it was before there were any; the same holds of the others here."""
-        left_out = set() if self.teacher else {"teacher", *OF_TEACHER}
-        left_out |= {"keep_weights"} if self.keep_weights == "best" else set()
-        left_out |= {"threads"} if self.threads == 1 else set()
+        """A study that has the default of a later key is what it was before there was a choice."""
+        left_out = {name for name in LATER_KEYS if getattr(self, name) == type(self).model_fields[name].default}
+        left_out |= set() if self.teacher else OF_TEACHER
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 

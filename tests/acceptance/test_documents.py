@@ -123,6 +123,16 @@ def test_the_generated_parts_are_up_to_date() -> None:
     assert stale == []
 
 
+def test_what_a_call_takes_and_raises_is_a_list() -> None:
+    """Each argument, attribute and error of the Python interface is an entry of its own, whatever its docstring has."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    lists = re.findall(r"^\*\*(?:Args|Attributes|Raises)\.\*\*\n\n(.+?)\n\n", page, re.MULTILINE | re.DOTALL)
+    assert len(lists) > 30
+    assert [
+        line for entries in lists for line in entries.splitlines() if not re.match(r"- `\w+`(, `\w+`)*: ", line)
+    ] == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     """A reader of the built pages finds each of them, and one that went leaves the list."""
     listed = re.findall(r"^  - [^:\n]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
