@@ -9,7 +9,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
-.PHONY: docs docs-pages clean help
+.PHONY: docs docs-pages accuracy-picture clean help
 .PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
@@ -89,6 +89,9 @@ docs: $(READY)           ## the pages in docs/, into build/site; nothing is fetc
 
 docs-pages: $(READY)     ## the parts of the pages that the program knows: the keys of a study file, the commands' help
 	$(BIN)/python docs/generate.py
+
+accuracy-picture: $(READY) ## the picture of docs/accuracy.md, from the entries in docs/accuracy.toml; needs Chromium
+	$(BIN)/python benchmarks/accuracy_picture.py
 
 compose-secrets:         ## passwords for docker-compose.yml, into ./secrets, once
 	$(PYTHON) deploy/make_secrets.py

@@ -1,12 +1,11 @@
 """The picture of the league, a line a search, drawn by Plotly in a headless Chromium."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from playwright.sync_api import sync_playwright
+from photograph import photograph
 from plotly.subplots import make_subplots
 
 WIDTH, HEIGHT = 1200, 560  # pixels
@@ -43,7 +42,7 @@ def draw_league(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         width=WIDTH, height=HEIGHT, template="simple_white", margin={"l": 10, "r": 20, "t": 40, "b": 10},
         legend={**place, "x": 0.0}, legend2={**place, "x": 0.68},
     )  # fmt: skip
-    _photograph(figure, file)
+    photograph(figure, WIDTH, HEIGHT, file)
 
 
 def _add(
@@ -55,13 +54,3 @@ def _add(
         x=values, y=names, mode="markers", name=name, marker=style, legend=legend, showlegend=is_named, opacity=0.85
     )
     figure.add_trace(points, row=1, col=column)
-
-
-def _photograph(figure: go.Figure, file: Path) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
-        page.locator(".main-svg").first.wait_for()
-        page.locator(".js-plotly-plot").screenshot(path=file)
-        browser.close()

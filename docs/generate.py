@@ -6,7 +6,8 @@ Run it with `make docs-pages` after a change of either; a test fails while a pag
 import inspect
 import os
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,20 +91,25 @@ MEANINGS = {
 
 def render() -> dict[Path, str]:
     """The pages as they should be, by their files."""
-    study_file = PAGES / "study-file.md"
+    from fmnist_optuna.cli.spec import EXAMPLE
+
+    study_file, accuracy = PAGES / "study-file.md", PAGES / "accuracy.md"
+    entries = tomllib.loads((PAGES / "accuracy.toml").read_text(encoding="utf-8"))
+    of_study_file = {"keys": _keys(), "example": ["```toml", EXAMPLE.rstrip("\n"), "```"]}
+    of_accuracy = {"measured": _measured(entries["measured"]), "published": _published(entries["published"])}
     return {
-        study_file: _fill(study_file.read_text(encoding="utf-8")),
+        study_file: _fill(study_file, of_study_file),
+        accuracy: _fill(accuracy, of_accuracy),
         PAGES / "commands.md": _commands(),
         PAGES / "api.md": _api(),
     }
 
 
-def _fill(page: str) -> str:
-    """A page with what stands between its markers made anew."""
-    from fmnist_optuna.cli.spec import EXAMPLE
-
-    parts = {"keys": "\n".join(_keys()), "example": f"```toml\n{EXAMPLE}```"}
-    for name, text in parts.items():
+def _fill(file: Path, parts: Mapping[str, Iterable[str]]) -> str:
+    """A page with the lines between its markers made anew."""
+    page = file.read_text(encoding="utf-8")
+    for name, lines in parts.items():
+        text = "\n".join(lines)
         begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
         before, _, rest = page.partition(begin)
         _, found, behind = rest.partition(end)
@@ -158,6 +164,31 @@ def _describe(value: dict[str, Any]) -> str:
 def _default(value: dict[str, Any]) -> str:
     default = value["default"]
     return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+
+
+def _measured(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A table of what the studies reach, the highest first."""
+    yield "| net | test acc (95 % interval) | with flips | seeds | parameters | epochs | seconds | openings | study |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for entry in sorted(entries, key=lambda entry: -max(entry["test"][0], entry.get("flips", [0])[0])):
+        study = f"`studies/{entry['study']}`, `{entry['command']}`"
+        figures = (f"{entry[name]:,}" for name in ("seeds", "parameters", "epochs"))
+        accuracies = _interval(entry["test"]), _interval(entry["flips"]) if "flips" in entry else ""
+        cells = (entry["net"], *accuracies, *figures, f"{entry['seconds']:,.0f}", entry["openings"], study)
+        yield f"| {' | '.join(map(str, cells))} |"
+
+
+def _interval(accuracy: tuple[float, float, float]) -> str:
+    mean, low, high = accuracy
+    return f"{mean:.2f} % ({low:.2f} to {high:.2f})"
+
+
+def _published(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A table of the accuracies of others."""
+    yield from ("| net | test acc | how | source |", "|---|---|---|---|")
+    for entry in entries:
+        name = entry["source"].rpartition("/")[2]
+        yield f"| {entry['net']} | {entry['test']:.2f} % | {entry['how']} | [arXiv:{name}]({entry['source']}) |"
 
 
 API_HEAD = """# Python interface

@@ -9,6 +9,7 @@ from fmnist_optuna.cli.answers import print_json
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, JsonFlag, read_study_file, start_server_early
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.wording import count
 
 group = make_group("Study files.")
 
@@ -105,7 +106,7 @@ def check(
     if as_json:
         print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})
         return
-    print(f"{study_file}: ok, study {bound.name}, {n_cells} cells of {bound.model.architecture}")
+    print(f"{study_file}: ok, study {bound.name}, {count(n_cells, 'cell')} of {bound.model.architecture}")
     if bound.pruner_note is not None:
         say(f"Note: {bound.pruner_note}.")
     say(f"Next: fmnist-optuna run {study_file}")

@@ -111,7 +111,9 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
         )
     out.print(table)
     out.print()
-    out.print(f"* Chosen: trial {winner.trial}, the smallest model within one standard error of the best")
+    is_only = len(confirmation.candidates) == 1
+    why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
+    out.print(f"* Chosen: trial {winner.trial}, {why}")
     out.print(f"  {format_params(winner.params)}")
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)

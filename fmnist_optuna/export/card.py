@@ -205,13 +205,17 @@ def _in_table(text: str) -> str:
 
 def _how_chosen(facts: Facts) -> str:
     source = facts.source
+    cells = count(facts.n_cells, "cell")
     if source.confirmation is None:
-        return f"One of {facts.n_cells} cells of the grid, by validation accuracy; not confirmed over seeds."
-    chosen = (
-        f"The best of {facts.n_cells} cells by validation accuracy were trained again over "
-        f"{len(source.confirmation.chosen.val.values)} fresh seeds each. This is the smallest model whose mean lies "
-        "within one standard error of the best mean"
-    )
+        return f"One of {cells} of the grid, by validation accuracy; not confirmed over seeds."
+    n_seeds = len(source.confirmation.chosen.val.values)
+    if len(source.confirmation.candidates) == 1:
+        chosen = f"The best of {cells} by validation accuracy, trained again over {n_seeds} fresh seeds"
+    else:
+        chosen = (
+            f"The best of {cells} by validation accuracy were trained again over {n_seeds} fresh seeds each. This is "
+            "the smallest model whose mean lies within one standard error of the best mean"
+        )
     if source.all_data is None and not source.is_ensemble:
         return f"{chosen}, in its original training."
     parts = [f"{chosen}."]

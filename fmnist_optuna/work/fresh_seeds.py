@@ -58,4 +58,5 @@ def _check_seeds(spec: StudySpec, info: DatasetInfo, cells: Sequence[tuple[Param
     from fmnist_optuna.training.initial_values import refuse_fixed_weights
     from fmnist_optuna.training.user_code import UserCode
 
-    return refuse_fixed_weights(UserCode(spec, info), cells)
+    warning = refuse_fixed_weights(UserCode(spec, info), cells)
+    return warning if spec.model.is_own else None  # a built-in one begins some convolutions as the identity

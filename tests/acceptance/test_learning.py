@@ -58,6 +58,7 @@ def test_all_that_is_told_of_a_student_names_its_teacher(student: Shell) -> None
     confirmed = student("confirm", "student", "--top", "1", "--seeds", "2")
     assert confirmed.code == 0, confirmed.stderr
     assert learned(confirmed)
+    assert ", the only one compared\n" in confirmed.stdout
     assert student("verify", "student/confirm").code == 0
     assert len(soft_labels_of(student)) == 1
     assert student("report", "student").code == 0
@@ -65,6 +66,7 @@ def test_all_that_is_told_of_a_student_names_its_teacher(student: Shell) -> None
     folder = student.folder / "models" / "student" / "1"
     texts = [(student.folder / "student-report.html").read_text(), (folder / "MODEL_CARD.md").read_text()]
     assert all("smoke, trial " in text and "mean of 2 seeds" in text for text in texts)
+    assert "by validation accuracy, trained again over 2 fresh seeds, in its original training" in texts[1]
     assert '"n_seeds": 2' in (folder / "manifest.json").read_text()
 
 

@@ -11,11 +11,13 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import prepare_study
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.training.initial_values import compare_seeds, describe_unseeded, refuse_fixed_weights
 from fmnist_optuna.training.user_code import UserCode
+from fmnist_optuna.work.fresh_seeds import check_seeds_in_child
 
 pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
 
@@ -86,6 +88,14 @@ def test_numbers_that_no_seed_decides_are_named(make_module: MakeModule) -> None
     assert describe_unseeded(code, {"kind": "set"}, 1) is None
     found = describe_unseeded(code, {"kind": "own"}, 1)
     assert str(found).startswith("user_unseeded:net gives other initial values in hidden under the same seed, so that")
+
+
+def test_identity_of_built_in_convolutions_is_no_warning() -> None:
+    """They begin as the identity on purpose: their like in a model of one's own would be named."""
+    spec = StudySpec.model_validate({"model": {"architecture": "conv"}, "grid": {"learning_rate": [0.01]}})
+    cells = [({"learning_rate": 0.01}, 1, 2)]
+    assert "the same initial weights in conv2d" in str(refuse_fixed_weights(UserCode(spec, FASHION_MNIST), cells))
+    assert check_seeds_in_child(spec, FASHION_MNIST, cells).result() is None
 
 
 @pytest.mark.more

@@ -1,0 +1,57 @@
+"""The picture of the page "How high, how fast": test accuracy against seconds of a training, from docs/accuracy.toml.
+
+python benchmarks/accuracy_picture.py [docs/accuracy.png]
+"""
+
+import argparse
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from photograph import photograph
+
+DOCS = Path(__file__).parents[1] / "docs"
+WIDTH, HEIGHT = 1000, 560  # pixels
+PLAIN, FLIPPED, PUBLISHED = "#1f4e79", "#d95f02", "#8a98a8"
+KINDS = {"test": ("one image at a time", PLAIN), "flips": ("mean over the mirror image", FLIPPED)}
+
+
+def draw(measured: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """A point with its interval for each measured accuracy, a line for each published one."""
+    figure = go.Figure()
+    for key, (name, colour) in KINDS.items():
+        entries = [entry for entry in measured if key in entry]
+        means, lows, highs = zip(*(entry[key] for entry in entries), strict=True) if entries else ((), (), ())
+        above = [high - mean for mean, high in zip(means, highs, strict=True)]
+        below = [mean - low for mean, low in zip(means, lows, strict=True)]
+        figure.add_scatter(
+            x=[entry["seconds"] for entry in entries], y=means, name=name, mode="markers+text",
+            text=[entry["net"] if key == "test" else "" for entry in entries], textposition="bottom center",
+            marker={"color": colour, "size": 9}, error_y={"array": above, "arrayminus": below, "symmetric": False},
+        )  # fmt: skip
+    for entry in published:
+        figure.add_hline(
+            entry["test"], line={"color": PUBLISHED, "dash": "dot"}, annotation_position="top left",
+            annotation_text=f"{entry['net']}, published: {entry['how']}", annotation_font_color=PUBLISHED,
+        )  # fmt: skip
+    figure.update_xaxes(type="log", title="seconds of a training on two cores", dtick=1, minor={"ticks": "outside"})
+    figure.update_yaxes(title="test accuracy, %, mean over seeds with its 95 % interval")
+    figure.update_layout(
+        width=WIDTH, height=HEIGHT, template="simple_white", margin={"l": 10, "r": 20, "t": 20, "b": 10},
+        legend={"x": 0.99, "xanchor": "right", "y": 0.02, "yanchor": "bottom"},
+    )  # fmt: skip
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The picture of test accuracy against seconds of a training")
+    parser.add_argument("file", type=Path, nargs="?", default=DOCS / "accuracy.png")
+    options = parser.parse_args()
+    entries = tomllib.loads((DOCS / "accuracy.toml").read_text(encoding="utf-8"))
+    photograph(draw(entries["measured"], entries["published"]), WIDTH, HEIGHT, options.file)
+
+
+if __name__ == "__main__":
+    main()
