@@ -28,14 +28,19 @@ def draw(measured: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str,
         below = [mean - low for mean, low in zip(means, lows, strict=True)]
         figure.add_scatter(
             x=[entry["seconds"] for entry in entries], y=means, name=name, mode="markers+text",
-            text=[entry["net"] if key == "test" else "" for entry in entries], textposition="bottom center",
+            text=[f"  {entry['net']}" if key == "test" else "" for entry in entries], textposition="middle right",
             marker={"color": colour, "size": 9}, error_y={"array": above, "arrayminus": below, "symmetric": False},
         )  # fmt: skip
+    groups = [entry for entry in measured if "ensemble" in entry]
+    figure.add_scatter(
+        x=[entry["seconds"] * entry["seeds"] for entry in groups], y=[entry["ensemble"][1] for entry in groups],
+        name="all seeds together, the same", mode="markers", marker={"color": FLIPPED, "size": 10, "symbol": "diamond"},
+    )  # fmt: skip
+    line = {"color": PUBLISHED, "dash": "dot", "width": 1}
     for entry in published:
-        figure.add_hline(
-            entry["test"], line={"color": PUBLISHED, "dash": "dot"}, annotation_position="top left",
-            annotation_text=f"{entry['net']}, published: {entry['how']}", annotation_font_color=PUBLISHED,
-        )  # fmt: skip
+        place, name = f"{entry.get('label', 'top')} left", f"{entry['net']}, published: {entry['how']}"
+        text = {"annotation_text": name, "annotation_font_color": PUBLISHED, "annotation_position": place}
+        figure.add_hline(entry["test"], line=line, opacity=1, **text)
     figure.update_xaxes(type="log", title="seconds of a training on two cores", dtick=1, minor={"ticks": "outside"})
     figure.update_yaxes(title="test accuracy, %, mean over seeds with its 95 % interval")
     figure.update_layout(

@@ -166,16 +166,18 @@ def _default(value: dict[str, Any]) -> str:
     return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
 
 
+COUNTED = "seeds", "parameters", "epochs", "seconds", "openings"
+
+
 def _measured(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """A table of what the studies reach, the highest first."""
-    yield "| net | test acc (95 % interval) | with flips | seeds | parameters | epochs | seconds | openings | study |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for entry in sorted(entries, key=lambda entry: -max(entry["test"][0], entry.get("flips", [0])[0])):
-        study = f"`studies/{entry['study']}`, `{entry['command']}`"
-        figures = (f"{entry[name]:,}" for name in ("seeds", "parameters", "epochs"))
-        accuracies = _interval(entry["test"]), _interval(entry["flips"]) if "flips" in entry else ""
-        cells = (entry["net"], *accuracies, *figures, f"{entry['seconds']:,.0f}", entry["openings"], study)
-        yield f"| {' | '.join(map(str, cells))} |"
+    names = "net", "test acc (95 % interval)", "with flips", "together", *COUNTED, "study"
+    yield from (f"| {' | '.join(names)} |", f"|{'---|' * len(names)}")
+    for entry in sorted(entries, key=lambda entry: -entry["test"][0]):
+        accuracies = [_interval(entry[name]) if name in entry else "" for name in ("test", "flips")]
+        together = ", ".join(f"{accuracy:.2f} %" for accuracy in entry.get("ensemble", ()))
+        figures = (f"{entry[name]:,}" for name in COUNTED)
+        yield f"| {' | '.join((entry['net'], *accuracies, together, *figures, entry['study']))} |"
 
 
 def _interval(accuracy: tuple[float, float, float]) -> str:

@@ -43,7 +43,8 @@ def print_export(exported: Export) -> None:
     out.print(f"Exported {what} of {name}{note} to {exported.folder}", soft_wrap=True)
     out.print(f"  {format_params(facts.source.params)}")
     val = "" if facts.val_accuracy is None else f"val {format_percent(facts.val_accuracy)}, "
-    out.print(f"  accuracy  {val}test {format_percent(facts.evaluation.accuracy)}")
+    flipped = f", with flips {format_percent(facts.evaluation.flip_accuracy)}" if facts.flip else ""
+    out.print(f"  accuracy  {val}test {format_percent(facts.evaluation.accuracy)}{flipped}")
     if facts.parity is not None:
         out.print(
             f"  parity    {facts.parity.n_images:,} test images in a process with TensorFlow alone: every class as "

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from fmnist_optuna import UsageError, confirm_study, export_model, load_exported, open_study, run_study
+from fmnist_optuna.cli.model_tables import print_export
 from fmnist_optuna.data.synthetic import draw_garments
+from fmnist_optuna.wording import format_percent
 
 pytestmark = pytest.mark.more
 
@@ -34,7 +36,9 @@ print(json.dumps(serve(image=tf.constant(np.load(sys.argv[2])))["class_id"].nump
 """
 
 
-def test_a_study_answers_by_mirror_images_too(tmp_path: Path, one_thread: None) -> None:
+def test_a_study_answers_by_mirror_images_too(
+    tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Both accuracies are measured in one opening, and the exported model gives the averaged answers."""
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     with run_study(SPEC, storage=url, n_workers=2) as study:
@@ -49,6 +53,8 @@ def test_a_study_answers_by_mirror_images_too(tmp_path: Path, one_thread: None) 
     manifest = exported.manifest
     evaluation = exported.facts.evaluation
     assert (manifest["flip"], manifest["test_accuracy_with_flip"]) == (True, evaluation.flip_accuracy)
+    print_export(exported)
+    assert f", with flips {format_percent(evaluation.flip_accuracy)}\n" in capsys.readouterr().out
     model = load_exported(exported.folder)
     _, _, images, labels = draw_garments()
     probabilities = model.probabilities(images)
