@@ -25,8 +25,9 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import LEARNING_RATES, MAX_INTEGER, Params
 from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.pruning import PrunerSpec
-from fmnist_optuna.spec.study_spec import DataSpec, StudySpec
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.loop import LeaveRequest, work

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.all_data import AllData
     from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
     from fmnist_optuna.results.ensemble import Ensemble
-    from fmnist_optuna.results.evaluation import ClassResult, Evaluation
+    from fmnist_optuna.results.evaluation import ClassResult, Confusion, Evaluation
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.metric import Epoch
     from fmnist_optuna.spec.study_spec import StudySpec
@@ -47,6 +47,7 @@ __all__ = [
     "ClassResult",
     "Confirmation",
     "ConfirmedStudy",
+    "Confusion",
     "DataError",
     "Dataset",
     "DatasetInfo",
@@ -85,6 +86,7 @@ _MODULES = {
     "Candidate": "results.confirmation",
     "CellCounts": "ledger.records",
     "ClassResult": "results.evaluation",
+    "Confusion": "results.evaluation",
     "Confirmation": "results.confirmation",
     "ConfirmedStudy": "confirming",
     "DataError": "errors",

@@ -40,7 +40,7 @@ def run_study(
         storage: SQLAlchemy URL of SQLite or Postgres; None for what the environment says, else a file in ./studies.
         n_workers: Training processes at once on this machine, >= 1; None for one a core, or as many as the cores have
             threads for.
-        data_dir: Folder with the four IDX files; None for the places where the command looks.
+        data_dir: Folder with the four IDX files, or with your own; None for the places where the command looks.
         timeout_seconds: > 0; after it the study is stopped, to be gone on with. None for no limit.
         trial_seconds: > 0; an attempt that takes longer is killed. None for no limit.
         memory_bytes: A worker that grows larger is replaced. None for no limit.

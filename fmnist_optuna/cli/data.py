@@ -1,12 +1,28 @@
-"""`data fetch` and `data verify`: the data set on disk."""
+"""`data fetch`, `data verify` and `data describe`: the data set on disk, and what any data set holds."""
 
-from fmnist_optuna.cli.answers import print_json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fmnist_optuna.cli.answers import Answer, print_json
 from fmnist_optuna.cli.commands import command, make_group
-from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors
+from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors, Source
+from fmnist_optuna.cli.running import SpecFile, choose_spec
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.errors import DataError
+from fmnist_optuna.errors import DataError, UsageError
+from fmnist_optuna.wording import count, reason_of
 
-group = make_group("The data set on disk, with checksums.")
+if TYPE_CHECKING:
+    from fmnist_optuna.data.split import Splits
+    from fmnist_optuna.data.summary import Summary
+
+MOST_LINES = 50  # classes, or columns, that are listed each by itself
+Sheet = Annotated[
+    Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw some pictures of each class into this file.")
+]
+
+group = make_group("Data sets: on disk with checksums, and what they hold.")
 
 
 @command(group, "fetch")
@@ -48,3 +64,76 @@ def verify(common: Common, data_dir: DataDir = None, as_json: JsonFlag = False) 
     bad = [check.name for check in checks if not check.ok]
     if bad:
         raise DataError(f"All four files in {folder} must be right, but {', '.join(bad)} must be replaced.")
+
+
+@command(group, "describe")
+def describe(
+    common: Common,
+    study_file: SpecFile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    sheet: Sheet = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what a data set holds, of a study file or of --data: shape, classes, counts, range, repeated images."""
+    # These load NumPy, Pillow and multiprocessing.
+    from fmnist_optuna.data.contact_sheet import draw_sheet
+    from fmnist_optuna.data.summary import check_content, summarise
+    from fmnist_optuna.work.splits import load_described
+
+    splits = load_described(choose_spec(study_file, None, data, None).data, data_dir)
+    summary = summarise(splits)
+    if sheet is not None:
+        picture = draw_sheet(splits)
+        try:
+            picture.save(sheet, "PNG")
+        except OSError as error:
+            raise UsageError(f"--sheet must be a file that can be written, but {sheet}: {reason_of(error)}.") from error
+    if as_json:
+        print_json(_answer(splits, summary))
+    else:
+        _print_summary(splits, summary)
+    if sheet is not None:
+        say(f"Some pictures of each class: {sheet}")
+    check_content(splits.source, summary)
+
+
+def _answer(splits: "Splits", summary: "Summary") -> Answer:
+    return {
+        "source": splits.source,
+        "fingerprint": splits.fingerprint,
+        "dataset": splits.info.to_content(),
+        "images": {role: sum(counts) for role, counts in summary.n_of_class.items()},
+        "classes": [
+            {"label": name, **{role: counts[index] for role, counts in summary.n_of_class.items()}}
+            for index, name in enumerate(splits.info.class_names)
+        ],
+        "range": list(summary.value_range),
+        "mean": summary.mean,
+        "columns": [list(ends) for ends in summary.columns],
+        "repeated_test_images": summary.n_repeated,
+        "warnings": list(summary.warnings.values()),
+    }
+
+
+def _print_summary(splits: "Splits", summary: "Summary") -> None:
+    info, roles = splits.info, summary.n_of_class
+    low, high = summary.value_range
+    print(f"{info.name} ({splits.source}): {info.kind}, {info.dtype}, in {count(info.n_classes, 'class', 'classes')}")
+    print("images: " + ", ".join(f"{sum(counts):,} {role}" for role, counts in roles.items()))
+    print(f"numbers to train on: {low:g} to {high:g}, mean {summary.mean:.4g}")
+    for number, (smallest, largest) in enumerate(summary.columns[:MOST_LINES]):
+        print(f"  column {number}: {smallest:g} to {largest:g}")
+    if len(summary.columns) > MOST_LINES:
+        print(f"  and {len(summary.columns) - MOST_LINES:,} more columns (--json has all)")
+    width = max(map(len, info.class_names[:MOST_LINES]))
+    if info.n_classes <= MOST_LINES:
+        for index, name in enumerate(info.class_names):
+            print(f"  {name:{width}}  " + ", ".join(f"{counts[index]:,} {role}" for role, counts in roles.items()))
+    else:
+        for role, counts in roles.items():
+            print(f"  images of a class, {role}: {min(counts):,} to {max(counts):,}")
+    print(f"{summary.on_repeated}.")
+    if summary.on_balance:
+        print(f"Note: {summary.on_balance}.")
+    print(f"fingerprint: {splits.fingerprint}")

@@ -61,11 +61,11 @@ def export(
 def predict(
     common: Common,
     model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What `export` wrote.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or .npy.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, .npy; of features .csv, .npy.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes of each.")] = 3,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let an exported model name what pictures of any size and colour show."""
+    """Let an exported model name what pictures of any size and colour show, or of which class rows of features are."""
     # These load rich.
     from fmnist_optuna.cli.model_tables import print_prediction
     from fmnist_optuna.export.prediction import predict as predict_files

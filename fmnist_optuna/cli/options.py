@@ -30,7 +30,9 @@ StudyName = Annotated[str | None, typer.Argument(metavar="STUDY", help="Name; ma
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer as JSON on stdout.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", envvar=DATA, help="The only folder to look for the four IDX files in."),
+    typer.Option(
+        "--data-dir", envvar=DATA, help="The only folder to look for Fashion-MNIST in; the first for other data."
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -48,7 +50,8 @@ Source = Annotated[
     typer.Option(
         "--data",
         metavar="SOURCE",
-        help="auto, fashion-mnist, synthetic or MODULE:FUNCTION; auto falls back to synthetic garments, loudly.",
+        help="auto, fashion-mnist, synthetic, folder:DIR, npz:FILE, idx:DIR, keras:NAME or MODULE:FUNCTION; auto falls "
+        "back to synthetic garments, loudly.",
     ),
 ]
 Pruner = Annotated[

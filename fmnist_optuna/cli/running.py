@@ -88,7 +88,7 @@ def run(
         limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
         dashboard_port=dashboard_port if is_shown else None,
     )
-    spec = _read_spec(study_file, name, data, pruner)
+    spec = choose_spec(study_file, name, data, pruner)
     with make_observer(common) as observer:
         result = run_study(spec, options, observer, caught_signals)
     _answer(result, as_json)
@@ -142,11 +142,17 @@ def _say_what_failed(result: "StudyResult") -> None:
         )
 
 
-def _read_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> "StudySpec":
-    """The study file, in which an option's value takes the place of the file's."""
+def choose_spec(study_file: Path | None, name: str | None, data: str | None, pruner: str | None) -> "StudySpec":
+    """The study file, in which an option's value takes the place of the file's.
+
+    Raises:
+        SpecError: There is no such file, or a rule of it is broken.
+        UsageError: The source of the data has another form.
+    """
     # These load pydantic and hashlib.
+    from fmnist_optuna.spec.data_spec import SOURCE_PATTERN
     from fmnist_optuna.spec.reading import parse_spec
-    from fmnist_optuna.spec.study_spec import PATTERN_RULES, SOURCE_PATTERN, StudySpec
+    from fmnist_optuna.spec.study_spec import PATTERN_RULES, StudySpec
 
     if data is not None and not re.fullmatch(SOURCE_PATTERN, data):
         raise UsageError(f"--data {PATTERN_RULES[SOURCE_PATTERN]}, but got {data!r}.")
@@ -182,7 +188,7 @@ def init(
     from fmnist_optuna.running.study import decorate_study
 
     options = make_run_options(common, data_dir, mirror, accept_code)
-    prepared = prepare_study(_read_spec(study_file, name, data, pruner), options, has_workers=False)
+    prepared = prepare_study(choose_spec(study_file, name, data, pruner), options, has_workers=False)
     session = prepared.session
     decorate_study(session)
     if as_json:

@@ -7,7 +7,7 @@ import typer
 
 from fmnist_optuna.cli.answers import print_json
 from fmnist_optuna.cli.commands import command, make_group
-from fmnist_optuna.cli.options import Common, JsonFlag, read_study_file, start_server_early
+from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, read_study_file, start_server_early
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.wording import count
 
@@ -19,9 +19,11 @@ name = "fashion-mnist"
 
 [data]
 source = "auto"          # "fashion-mnist", "synthetic", or "auto": synthetic garments only if the rest cannot be had;
-#                          or "package.module:function", which returns a fmnist_optuna.Dataset
+#                          or your own: "folder:DIR", "npz:FILE", "idx:DIR", "keras:NAME", "package.module:function"
 n_validation = 12000     # of the 60,000 training images, stratified by label; the 10,000 test images are kept out
 split_seed = 0
+# size = [64, 64]        # of pictures in "folder:DIR", which else must be of one size
+# test_share = 0.15      # of your own data that has no test: the share of each class that is kept out as one
 
 [model]
 architecture = "dense"   # "conv", "resnet", or "package.module:function", which returns a compiled keras.Model for
@@ -88,6 +90,7 @@ def example(common: Common) -> None:
 def check(
     common: Common,
     study_file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file.")],
+    data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check a study file, its architecture and its callbacks, by training the smallest cell twice for a few steps.
@@ -101,7 +104,7 @@ def check(
     from fmnist_optuna.running.preparation import check_study
     from fmnist_optuna.search.cell import make_points
 
-    bound = check_study(spec)
+    bound = check_study(spec, data_dir)
     n_cells = len(make_points(bound.grid))
     if as_json:
         print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})

@@ -129,9 +129,11 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
 
 
 def print_classes(evaluation: Evaluation) -> None:
-    """Recall and precision of each class on the test images."""
+    """Recall and precision of each class on the test images; of many classes, of those that are found least often."""
+    if evaluation.shown_note:
+        out.print(evaluation.shown_note)
     table = make_table("class", "images", "recall", "precision", right=("images", "recall", "precision"))
-    for result in evaluation.classes:
+    for result in evaluation.shown_classes:
         recall, precision = format_percent(result.recall), format_percent(result.precision)
         table.add_row(result.label, f"{result.n_images:,}", recall, precision)
     out.print(table)

@@ -14,12 +14,13 @@ from fmnist_optuna.json_value import Json
 from fmnist_optuna.wording import format_shape
 
 Images = npt.NDArray[np.uint8 | np.float32]  # (n, *image_shape)
-Labels = npt.NDArray[np.uint8]  # (n,)
+Labels = npt.NDArray[np.uint8 | np.uint16]  # (n,)
 
 DTYPES = ("uint8", "float32")
+RESIZES = ("pad", "crop", "stretch")
 CHANNELS = (1, 3)  # grey or colour, where an image has a third axis
 REQUIRED = {"name", "image_shape", "dtype", "value_range", "class_names"}
-CLASSES = 2, 256  # the fewest and the most: labels are kept as uint8
+CLASSES = 2, 65_535  # the fewest and the most: labels are kept as uint8, as uint16 where there are more than 256
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,18 @@ class DatasetInfo:
 
     Args:
         name: For people: "Fashion-MNIST".
-        image_shape: Of one image: (height, width), or (height, width, channels) with 1 channel or 3.
+        image_shape: Of one image: (height, width), or (height, width, channels) with 1 channel or 3, of a picture;
+            (features,) or any other of what is none.
         dtype: Of the images: "uint8" or "float32".
-        value_range: The numbers that mean black and white, such as (0, 255); every pixel lies within.
-        class_names: 2 to 256 names, all different; the label is the index.
+        value_range: The numbers that mean black and white, such as (0, 255), or the smallest and the largest of what is
+            no picture; every number lies within.
+        class_names: 2 to 65,535 names, all different; the label is the index.
         description: What the images show and where they come from, for the card of an exported model.
         licence: Of the data, for the same card.
         is_light_on_dark: Whether every image shows something light on a dark background, so that `predict` turns a
             picture round that is dark on light.
+        resize: How `predict` fits a photograph of other proportions: "pad" with margins of the colour of its border,
+            "crop" to its middle, or "stretch".
         is_demo: Whether the images only stand in for real ones: every output then names the data set beside the study.
 
     Raises:
@@ -51,6 +56,7 @@ class DatasetInfo:
     licence: str = "not stated"
     is_light_on_dark: bool = False
     is_demo: bool = False
+    resize: str = "pad"
 
     def __post_init__(self) -> None:
         for field in ("image_shape", "value_range", "class_names"):
@@ -69,6 +75,19 @@ class DatasetInfo:
     def n_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def is_of_pictures(self) -> bool:
+        """Whether an image is a picture, grey or in colour, rather than numbers of another meaning."""
+        return len(self.image_shape) == 2 or (len(self.image_shape) == 3 and self.image_shape[2] in CHANNELS)
+
+    @property
+    def kind(self) -> str:
+        """What the images are, for people: `grey 28 x 28 pictures`, `rows of 13 numbers`."""
+        size = " x ".join(map(str, self.image_shape[: 2 if self.is_of_pictures else None]))
+        if self.is_of_pictures:
+            return f"{'colour' if self.image_shape[2:] == (3,) else 'grey'} {size} pictures"
+        return f"{'rows' if len(self.image_shape) == 1 else 'arrays'} of {size} numbers"
 
     @property
     def warning(self) -> str:
@@ -94,8 +113,9 @@ class DatasetInfo:
         return generator.uniform(black, white, shape).astype(self.dtype)
 
     def to_content(self) -> dict[str, Json]:
-        """Every field as JSON has it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Every field as JSON has it, without `resize` where it is what it was before there was a choice."""
+        fields_of = {name: value for name, value in asdict(self).items() if name != "resize" or value != RESIZES[0]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields_of.items()}
 
     @classmethod
     def from_content(cls, content: object) -> "DatasetInfo":
@@ -111,29 +131,31 @@ class DatasetInfo:
         return cls(**content)
 
 
+def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16]:
+    """The smallest type that holds the labels of so many classes."""
+    return np.uint8 if n_classes <= 2**8 else np.uint16
+
+
 def _rules(info: DatasetInfo) -> Sequence[tuple[str, str, bool]]:
     """Field, what it must be, and whether it is."""
     shape, values, names = info.image_shape, info.value_range, info.class_names
-    is_shape = len(shape) in (2, 3) and all(_is_whole(side) and side > 0 for side in shape)
+    is_shape = len(shape) > 0 and all(_is_whole(side) and side > 0 for side in shape)
     fewest, most = CLASSES
     is_range = len(values) == 2 and all(_is_number(value) for value in values) and values[0] < values[1]
     is_byte_range = info.dtype != "uint8" or (is_range and values[0] >= 0 and values[1] <= np.iinfo(np.uint8).max)
     return (
         ("name", "a text of one line", _is_line(info.name)),
         ("dtype", " or ".join(DTYPES), info.dtype in DTYPES),
-        (
-            "image_shape",
-            "(height, width), or (height, width, channels) with 1 channel or 3",
-            is_shape and (len(shape) == 2 or shape[2] in CHANNELS),
-        ),
+        ("image_shape", "whole numbers above 0: (height, width), (height, width, channels) or (features,)", is_shape),
         ("value_range", "two finite numbers, that of black below that of white", is_range),
         ("value_range", "within 0 and 255 for uint8", is_byte_range),
         ("class_names", "texts of one line, none empty", all(_is_line(name) for name in names)),
-        ("class_names", f"{fewest} to {most} different names", fewest <= len(set(names)) == len(names) <= most),
+        ("class_names", f"{fewest} to {most:,} different names", fewest <= len(set(names)) == len(names) <= most),
         ("description", "a text", isinstance(info.description, str)),
         ("licence", "a text", isinstance(info.licence, str)),
         ("is_light_on_dark", "true or false", isinstance(info.is_light_on_dark, bool)),
         ("is_demo", "true or false", isinstance(info.is_demo, bool)),
+        ("resize", ", ".join(RESIZES), info.resize in RESIZES),
     )
 
 
@@ -158,7 +180,7 @@ class Dataset:
         train_images: (n, *image_shape) in the type of the info, n >= twice the number of classes.
         train_labels: Integers (n,), each the index of a class name; every class is there at least twice.
         test_images: (m, *image_shape), m >= 1.
-        test_labels: Integers (m,). Kept as uint8, as are those of the training.
+        test_labels: Integers (m,). Kept as uint8 or uint16, as are those of the training.
 
     Raises:
         DataError: An array is none of these.
@@ -178,13 +200,24 @@ class Dataset:
             _check_images(f"Dataset.{role}_images", images, self.info)
             _check_labels(f"Dataset.{role}_labels", labels, len(images), self.info)
             object.__setattr__(self, f"{role}_images", np.ascontiguousarray(images))
-            object.__setattr__(self, f"{role}_labels", np.ascontiguousarray(labels, dtype=np.uint8))
-        n_of_class = np.bincount(self.train_labels, minlength=self.info.n_classes)
-        if n_of_class.min() < 2:
+            object.__setattr__(
+                self, f"{role}_labels", np.ascontiguousarray(labels, dtype=label_dtype(self.info.n_classes))
+            )
+        _check_classes(self)
+
+
+def _check_classes(dataset: Dataset) -> None:
+    names = dataset.info.class_names
+    for place, labels, fewest, why in (
+        ("train_labels", dataset.train_labels, 2, "at least twice, to train on and to validate on"),
+        ("test_labels", dataset.test_labels, 1, "at least once"),
+    ):
+        n_of_class = np.bincount(labels, minlength=len(names))
+        if n_of_class.min() < fewest:
             label = int(n_of_class.argmin())
             raise DataError(
-                f"Dataset.train_labels must have every class at least twice, to train on and to validate on, but class "
-                f"{label} ({self.info.class_names[label]}) is there {n_of_class[label]} times"
+                f"Dataset.{place} must have every class {why}, but class {label} ({names[label]}) is there "
+                f"{n_of_class[label]} times"
             )
 
 
@@ -200,14 +233,26 @@ def _check_images(place: str, images: object, info: DatasetInfo) -> None:
         raise DataError(f"{place} must hold at least one image, but holds none")
     low, high = float(images.min()), float(images.max())  # NaN if there is one
     if not np.isfinite([low, high]).all():
-        index = int(np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0])
-        came = images[index][~np.isfinite(images[index])][0]
-        raise DataError(f"{place} must hold finite numbers, but the image {index} holds {came}")
+        raise DataError(f"{place} must hold finite numbers, but {find_infinite(images)}")
     if not (info.value_range[0] <= low and high <= info.value_range[1]):
         raise DataError(
             f"{place} must lie within the value_range of the info, {info.value_range[0]:g} to "
             f"{info.value_range[1]:g}, but go from {low:g} to {high:g}"
         )
+
+
+def find_infinite(images: npt.NDArray[np.generic]) -> str:
+    """Where the first number is that is not finite, and which: `the image 3 holds nan`; empty if there is none.
+
+    Args:
+        images: (n, *image_shape), n >= 1.
+    """
+    is_finite = np.isfinite(images) if images.dtype.kind == "f" else np.True_
+    if is_finite.all():
+        return ""
+    index, *place = np.argwhere(~is_finite)[0].tolist()
+    what = f"the row {index} holds {images[index, place[0]]} in its column {place[0]}" if images.ndim == 2 else ""
+    return what or f"the image {index} holds {images[index, *place]}"
 
 
 def _check_labels(place: str, labels: object, n_images: int, info: DatasetInfo) -> None:

@@ -16,14 +16,14 @@ from fmnist_optuna.data.fashion_mnist import find_data_dir, load_fashion_mnist
 from fmnist_optuna.data.split import Splits, check_n_validation, split_dataset
 from fmnist_optuna.data.synthetic import N_TRAIN, load_garments
 from fmnist_optuna.errors import MismatchError, UsageError
-from fmnist_optuna.spec.study_spec import DataSpec
+from fmnist_optuna.spec.data_spec import DataSpec
 
 SYNTHETIC_VALIDATION_SHARE = 5  # at most one image in five validates: 2,400 of 12,000, the share of 12,000 in 60,000
 
 
 @dataclass(frozen=True)
 class ResolvedData:
-    """The source that a study will use, decided once; `data_dir` is of Fashion-MNIST alone, `reason` says why.
+    """The source that a study will use, decided once; `data_dir` is of files alone, `reason` says why.
 
     `is_fallback` says that the synthetic one was not asked for.
     """
@@ -53,7 +53,8 @@ def resolve_source(
         DataError: The given folder lacks a file, or the download failed although a mirror answered.
     """
     if source not in ("auto", "fashion-mnist"):
-        return ResolvedData(source, None, f"{'synthetic garments' if source == 'synthetic' else source}, as asked for")
+        reason = f"{'synthetic garments' if source == 'synthetic' else source}, as asked for"
+        return ResolvedData(source, None if source == "synthetic" else data_dir, reason)
     found = find_data_dir(data_dir)
     if found is not None:
         return ResolvedData("fashion-mnist", found, f"Fashion-MNIST found in {found}")

@@ -13,6 +13,7 @@ from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo, Images, Labels
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.search.cell import canonical_json
+from fmnist_optuna.spec.data_spec import FORMS, form_of
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -21,12 +22,12 @@ Element = TypeVar("Element", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Images (n, *image_shape) and uint8 labels (n,), C-contiguous and read-only, in three roles.
+    """Images (n, *image_shape) and labels (n,), uint8 or uint16, C-contiguous and read-only, in three roles.
 
     Attributes:
         info: What the images and labels are.
-        source: As a study file names it: "fashion-mnist", "synthetic" or "package.module:function".
-        fingerprint: SHA-256, 64 hex digits, over source, info, images, labels and split; equal only for equal data.
+        source: As a study file names it: "fashion-mnist", "folder:pets", "package.module:function".
+        fingerprint: SHA-256, 64 hex digits, over info, images, labels and split; equal only for equal data.
         folder: Where the arrays lie as files, for other processes to map; None where they do not.
     """
 
@@ -51,10 +52,11 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
         split_seed: Seed of the split, >= 0. The same seed gives the same split.
 
     Raises:
-        UsageError: n_validation or split_seed is out of range.
+        UsageError: n_validation or split_seed is out of range, or a class would have no image to validate on.
     """
     images, labels = dataset.train_images, dataset.train_labels
     train, validation = split_indices(labels, dataset.info.class_names, n_validation, split_seed)
+    _check_validation(labels, validation, dataset.info)
     arrays = [images, labels, dataset.test_images, dataset.test_labels, train, validation]
     return Splits(
         info=dataset.info,
@@ -66,6 +68,17 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
         validation_labels=_read_only(labels[validation]),
         test_images=_read_only(dataset.test_images),
         test_labels=_read_only(dataset.test_labels),
+    )
+
+
+def _check_validation(labels: Labels, validation: Int64Array, info: DatasetInfo) -> None:
+    n_held_out = np.bincount(labels[validation], minlength=info.n_classes)
+    if n_held_out.min() > 0:
+        return
+    label = int(n_held_out.argmin())
+    raise UsageError(
+        f"data.n_validation must hold out images of every class, but {len(validation):,} of {len(labels):,} hold out "
+        f"none of the {np.sum(labels == label):,} of class {label} ({info.class_names[label]}); hold out more."
     )
 
 
@@ -133,19 +146,23 @@ def split_indices(
 
 
 def _fingerprint(source: str, info: DatasetInfo, arrays: Sequence[npt.NDArray[np.generic]]) -> str:
-    """SHA-256 over the source's name and, of each array, its shape and its bytes.
+    """SHA-256 over the name of the data and, of each array, its shape and its bytes.
 
-    The name of a source of the user's own says nothing of what its images are: the info follows it as JSON.
+    The name is that of a built-in source or of a function of the user's own. Of files it says that they are files,
+    wherever they lie, or which built-in data they are. But for built-in data the info follows it as JSON.
 
     The arrays are all training images and labels in their order, the test images and labels, and the indices of
     training and of validation. The shapes keep neighbours apart. Bytes are little-endian.
     """
-    portable = {"u": "u1", "f": "<f4", "i": "<i8"}
-    digest = hashlib.sha256(source.encode())
-    if BUILT_IN.get(source) != info:
+    name = source
+    if form_of(source) in FORMS:
+        name = next((name for name, built_in in BUILT_IN.items() if built_in == info), "files")
+    digest = hashlib.sha256(name.encode())
+    if BUILT_IN.get(name) != info:
         digest.update(f"\n{canonical_json(info.to_content())}".encode())
     for array in arrays:
-        content = np.ascontiguousarray(array, dtype=portable[array.dtype.kind])
+        dtype = "<i8" if array.dtype.kind == "i" else array.dtype.newbyteorder("<")
+        content = np.ascontiguousarray(array, dtype=dtype)
         digest.update(f"\n{content.shape}\n".encode())
         digest.update(content.data)
     return digest.hexdigest()

@@ -1,15 +1,11 @@
-"""What goes with an exported model for its readers: a card in Markdown and the confusion matrix as a picture.
+"""What goes with an exported model for its readers: a card in Markdown.
 
 Source of the card's form: Mitchell et al. (2019), Model Cards for Model Reporting, arXiv:1810.03993.
 """
 
-import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
-
-from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.export.facts import Facts
@@ -20,17 +16,10 @@ from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.study.teacher import Teacher
 from fmnist_optuna.wording import count, format_interval, format_percent, format_points
 
-TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
-LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
-DARKEST = (8, 48, 107)  # of a share of 100 %
-
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-
 CARD = """\
 # {study}, {which}{demo_title}
 
-A classifier of {kind} {height} x {width} pictures into {n_classes} classes, found by a search over a grid of
-hyperparameters.
+A classifier of {kind} into {n_classes:,} classes, found by a search over a grid of hyperparameters.
 {demo_warning}
 ## Model
 
@@ -38,7 +27,7 @@ hyperparameters.
 |---|---|
 | architecture | {architecture} |
 | parameters | {params} |
-{teacher}| input | `image`: {form}, {black:g} (black) to {white:g} (white){light_on_dark}, any n |
+{teacher}| input | `image`: {form}{meaning}, any n |
 | answers | {answers} |
 | output | `probabilities`: float32 (n, {n_classes}); `class_id`: int64 (n,); `label`: string (n,) |
 | {weights}, SHA-256 | `{weights_sha256}` |
@@ -61,19 +50,17 @@ hyperparameters.
 {flipped}{confirmed}{all_data}
 No trial saw the test images; they were scored once with these very weights, and the score was recorded.{parity}
 
-| class | images | recall | precision |
-|---|---:|---:|---:|
 {classes}
 
-![Confusion matrix on the test images]({picture})
+{confusions}
 
 ## Limits
 
-- It knows the {n_classes} classes of this data, in pictures like these. Of anything else it names one of them all the
+- It knows the {n_classes:,} classes of this data, in {these}. Of anything else it names one of them all the
   same.
 - Probabilities are those of the softmax; they were not calibrated.
 - {weakest} is found least often: {weakest_recall} of its test images.
-- The intervals are about other test images of the same kind{seeds_note}; pictures from elsewhere do worse.
+- The intervals are about other test images of the same kind{seeds_note}; what comes from elsewhere does worse.
 
 ## Licence of the data
 
@@ -88,15 +75,15 @@ No trial saw the test images; they were scored once with these very weights, and
 PARITY = " The SavedModel gave the same\nanswers in a process that has TensorFlow alone."
 
 
-def write_card(file: Path, facts: Facts, picture: str) -> None:
+def write_card(file: Path, facts: Facts, picture: str | None) -> None:
     """Write the card of an exported model.
 
     Args:
         facts: What the export is and where it comes from.
-        picture: File name of the confusion matrix, beside the card.
+        picture: File name of the confusion matrix, beside the card; None where there are too many classes for one.
     """
     evaluation, each_of = facts.evaluation, facts.source.session.record.name
-    weakest = min((c for c in evaluation.classes if c.n_images), key=lambda result: result.recall)
+    weakest = evaluation.weakest[0]
     card = CARD.format(
         study=facts.record.name,
         which=_which(facts.source),
@@ -117,8 +104,10 @@ def write_card(file: Path, facts: Facts, picture: str) -> None:
         confirmed=_confirmed(facts.confirmation),
         all_data=_on_all_data(facts.source.all_data),
         parity="" if facts.parity is None else PARITY,
-        classes="\n".join(_class_row(result) for result in evaluation.classes),
-        picture=picture,
+        classes=_list_classes(evaluation),
+        confusions=_list_confusions(evaluation)
+        if picture is None
+        else f"![Confusion matrix on the test images]({picture})",
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
         seeds_note=" and about one seed" if facts.confirmation is None else "",
@@ -169,6 +158,25 @@ def _flipped(evaluation: Evaluation) -> str:
     return f"| {evaluation.n_images:,} test images, answers averaged with those to mirror images | {accuracy} |\n"
 
 
+def _list_classes(evaluation: Evaluation) -> str:
+    """A table of the classes; of many, of those that are found least often."""
+    note = [evaluation.shown_note, ""] if evaluation.shown_note else []
+    rows = [_class_row(result) for result in evaluation.shown_classes]
+    return "\n".join([*note, "| class | images | recall | precision |", "|---|---:|---:|---:|", *rows])
+
+
+def _list_confusions(evaluation: Evaluation) -> str:
+    """The commonest ones as a table."""
+    if not evaluation.worst:
+        return "No class was taken for another."
+    rows = [
+        f"| {_in_table(each.label)} | {_in_table(each.answer)} | {each.n_images:,} | {format_percent(each.share)} |"
+        for each in evaluation.worst
+    ]
+    head = ["The commonest confusions:", "", "| class | taken for | images | of its images |", "|---|---|---:|---:|"]
+    return "\n".join([*head, *rows])
+
+
 def _class_row(result: ClassResult) -> str:
     cells = (
         _in_table(result.label),
@@ -180,19 +188,16 @@ def _class_row(result: ClassResult) -> str:
 
 
 def _describe_data(info: DatasetInfo) -> dict[str, str | float]:
-    height, width, *channels = info.image_shape
     black, white = info.value_range
+    of_pictures = f", {black:g} (black) to {white:g} (white){', light on dark' if info.is_light_on_dark else ''}"
     return {
         "demo_title": f" ({info.warning})" if info.is_demo else "",
         "demo_warning": f"\n**Trained on {info.warning}: of no use on real pictures.**\n" if info.is_demo else "",
-        "kind": "colour" if channels == [3] else "grey",
-        "height": height,
-        "width": width,
+        "kind": info.kind,
+        "these": "pictures like these" if info.is_of_pictures else "rows like these",
         "n_classes": info.n_classes,
         "form": info.form,
-        "black": black,
-        "white": white,
-        "light_on_dark": ", light on dark" if info.is_light_on_dark else "",
+        "meaning": of_pictures if info.is_of_pictures else "",
         "name": info.name,
         "description": f": {info.description.strip().rstrip('.')}" if info.description.strip() else "",
         "licence": info.licence,
@@ -258,40 +263,3 @@ def _mean(sample: Sample) -> str:
 
 def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} `{value}`" for name, value in values.items())
-
-
-def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, info: DatasetInfo) -> None:
-    """Draw which class was taken for which on the test images: a row a true class, shares of it in percent."""
-    names, shares = [result.label for result in evaluation.classes], evaluation.confusion_shares()
-    tile = min(TILE, LARGEST // len(names))
-    font = ImageFont.load_default(min(FONT_SIZE, max(1, tile - 4)))
-    left = max(LEFT, math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN)
-    side, bottom = len(names) * tile, left - LEFT + BOTTOM
-    note = info.warning or f"{evaluation.n_images:,} test images"
-    title = f"{note}: what each true class (row) was taken for, in percent"
-    title_font = ImageFont.load_default(FONT_SIZE)
-    title_width = math.ceil(title_font.getlength(title))
-    width = max(left + side + 20, title_width + 2 * MARGIN)
-    image = Image.new("RGB", (width, TOP + side + bottom), "white")
-    draw = ImageDraw.Draw(image)
-    draw.text((min(left, width - title_width - MARGIN), 20), title, "black", title_font)
-    for row, name in enumerate(names):
-        middle = TOP + row * tile + tile // 2
-        draw.text((left - MARGIN, middle), name, "black", font, anchor="rm")
-        label = Image.new("RGB", (bottom - MARGIN, tile), "white")
-        ImageDraw.Draw(label).text((bottom - MARGIN, tile // 2), name, "black", font, anchor="rm")
-        image.paste(label.rotate(90, expand=True), (left + row * tile, TOP + side + MARGIN))
-        for column, share in enumerate(shares[row]):
-            _draw_share(draw, (left + column * tile, TOP + row * tile), tile, float(share), font)
-    image.save(file, "PNG")
-
-
-def _draw_share(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int, share: float, font: Font) -> None:
-    """One tile, the darker the larger its share, with its percent where there is room."""
-    x, y = corner
-    color = tuple(round(255 + share * (end - 255)) for end in DARKEST)
-    draw.rectangle((x, y, x + tile - 2, y + tile - 2), color)
-    if share and tile >= LETTERED:
-        text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
-        ink = "white" if share > 0.5 else "black"
-        draw.text((x + tile // 2, y + tile // 2), text, ink, font, anchor="mm")

@@ -4,7 +4,7 @@
     saved_model.pb, variables/, fingerprint.pb
     model.keras              on request
     manifest.json            what it is, in figures, with a SHA-256 of every other file
-    MODEL_CARD.md, confusion_matrix.png
+    MODEL_CARD.md, confusion_matrix.png (but for many classes, whose confusions the card lists)
 """
 
 import contextlib
@@ -25,7 +25,8 @@ from fmnist_optuna.arguments import check_count
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.durable import whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
-from fmnist_optuna.export.card import write_card, write_confusion_matrix
+from fmnist_optuna.export.card import write_card
+from fmnist_optuna.export.confusion_matrix import write_confusion_matrix
 from fmnist_optuna.export.facts import Facts, Parity
 from fmnist_optuna.export.source import Source, choose_source
 from fmnist_optuna.json_value import Json
@@ -139,8 +140,9 @@ def _write(
         ends_in_logits=ends_in_logits,
         parity=_check_parity(source, opening, folder, data_dir, batch) if "savedmodel" in formats else None,
     )
-    write_confusion_matrix(folder / PICTURE, facts.evaluation, facts.info)
-    write_card(folder / CARD, facts, PICTURE)
+    if facts.evaluation.has_matrix:
+        write_confusion_matrix(folder / PICTURE, facts.evaluation, facts.info)
+    write_card(folder / CARD, facts, PICTURE if facts.evaluation.has_matrix else None)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = facts.to_manifest({str(path.relative_to(folder)): _sha256(path) for path in files})
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")

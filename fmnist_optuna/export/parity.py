@@ -2,7 +2,7 @@
 
     python parity.py FOLDER ARRAYS.npz BATCH
 
-ARRAYS.npz holds `images` (n, *image_shape), the recorded `probabilities` float32 (n, n_classes) and `labels` uint8
+ARRAYS.npz holds `images` (n, *image_shape), the recorded `probabilities` float32 (n, n_classes) and `labels`, integers
 (n,). BATCH images are answered at once, as many as when the answers were recorded. One JSON object on stdout says how
 far the model's answers are from them; the caller judges.
 """

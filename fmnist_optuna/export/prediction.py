@@ -1,4 +1,4 @@
-"""Answers of an exported model for picture files. Needs nothing of the study: the exported folder alone."""
+"""Answers of an exported model for files. Needs nothing of the study: the exported folder alone."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fmnist_optuna.data.dataset import DatasetInfo, Images
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.pictures import Picture, read_pictures
+from fmnist_optuna.data.rows import read_rows
 from fmnist_optuna.data.synthetic import SYNTHETIC
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
@@ -26,10 +27,10 @@ OUTPUTS = {"probabilities", "class_id", "label"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one picture.
+    """What the model says of one picture, or of one row.
 
     Args:
-        name: File of the picture.
+        name: File of it.
         is_inverted: Whether the picture was dark on light, and was turned round.
         is_mixed: Whether its border is neither light nor dark, so that it was taken as light on dark.
         ranking: Labels with their probabilities, the most likely first.
@@ -60,7 +61,7 @@ class Prediction:
 
 
 def predict(model: Path, files: Sequence[Path]) -> Prediction:
-    """Answer for several picture files in one batch.
+    """Answer for several files in one batch: of pictures, or of rows where the model was trained on those.
 
     Args:
         model: An exported version, or the folder of several, of which the newest is taken.
@@ -72,20 +73,28 @@ def predict(model: Path, files: Sequence[Path]) -> Prediction:
     info = exported.info or exported.load().info
     if info is None:
         raise DataError(
-            "The model must hold the manifest.json that `fmnist-optuna export` wrote, which says how a picture becomes "
+            "The model must hold the manifest.json that `fmnist-optuna export` wrote, which says how a file becomes "
             f"what the model takes, but {exported.folder} has none."
         )
     pictures: list[Picture] = []
     errors: list[tuple[str, str]] = []
     for file in files:
         try:
-            pictures += read_pictures(file, info)
+            pictures += _read(file, info)
         except DataError as error:
             errors.append((str(file), str(error)))
     answers = tuple(_ask(exported.load(), pictures)) if pictures else ()
     synthetic = exported.manifest.get("synthetic")
     is_synthetic = synthetic if isinstance(synthetic, bool) else None
     return Prediction(exported.folder, info, is_synthetic, answers, tuple(errors))
+
+
+def _read(file: Path, info: DatasetInfo) -> list[Picture]:
+    if info.is_of_pictures:
+        return read_pictures(file, info)
+    rows = read_rows(file, info)
+    names = [str(file)] if len(rows) == 1 else [f"{file}[{k}]" for k in range(len(rows))]
+    return [Picture(name, row, is_inverted=False) for name, row in zip(names, rows, strict=True)]
 
 
 def find_model(folder: Path) -> Path:

@@ -21,6 +21,8 @@ from fmnist_optuna.ledger.tables import StoredRow, openings, predictions
 OPENING_SECONDS = 120.0  # for one model: a small one takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
 
+Labels = NDArray[np.integer]
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -28,12 +30,12 @@ class Scores:
 
     Args:
         probabilities: float32 (n_images, n_classes).
-        labels: uint8 (n_images,), the true ones.
+        labels: Integers (n_images,), the true ones.
         mirrored: The probabilities of the mirror images; None where they were not asked for.
     """
 
     probabilities: NDArray[np.float32]
-    labels: NDArray[np.uint8]
+    labels: Labels
     mirrored: NDArray[np.float32] | None = None
 
     @property
@@ -53,7 +55,7 @@ class Scores:
         return None if averaged is None else _accuracy(averaged, self.labels)
 
 
-def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+def _accuracy(probabilities: NDArray[np.float32], labels: Labels) -> float:
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
@@ -80,8 +82,8 @@ class Opening:
         return self.scores.probabilities
 
     @property
-    def labels(self) -> NDArray[np.uint8]:
-        """uint8 (n_images,)."""
+    def labels(self) -> Labels:
+        """Integers (n_images,)."""
         return self.scores.labels
 
 

@@ -144,7 +144,7 @@ predictions = Table(
     "fmnist_predictions",
     metadata,
     Column("opening_id", Integer, ForeignKey("fmnist_openings.opening_id"), primary_key=True, autoincrement=False),
-    Column("predictions", LargeBinary, nullable=False),  # .npz: float32 (n_images, n_classes), uint8 labels
+    Column("predictions", LargeBinary, nullable=False),  # .npz: float32 (n_images, n_classes), labels
 )
 
 workers = Table(

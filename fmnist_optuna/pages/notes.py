@@ -18,7 +18,7 @@ from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.ids import TrialReference
 from fmnist_optuna.described_errors import describe_error
-from fmnist_optuna.export.card import write_confusion_matrix
+from fmnist_optuna.export.confusion_matrix import write_confusion_matrix
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
 from fmnist_optuna.pages.figures.curves import draw_curves
@@ -122,7 +122,7 @@ def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> No
     attempt = next(attempt for attempt in overview.attempts if attempt.number == winner.trial)
     trial_id = session.optuna_storage.get_trial_id_from_study_id_trial_number(session.record.study_id, attempt.number)
     drawn = {f"trial-{attempt.number}-learning-curve.svg": draw_learning_curve(attempt).encode()}
-    if (evaluation := winner.evaluation) is not None:
+    if (evaluation := winner.evaluation) is not None and evaluation.has_matrix:
         picture = io.BytesIO()
         write_confusion_matrix(picture, evaluation, overview.record.info)
         drawn[f"trial-{attempt.number}-confusion-matrix.png"] = picture.getvalue()

@@ -119,9 +119,7 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         figures=drawn,
         plotly=get_plotlyjs() if drawn else "",
         evaluation=evaluation,
-        mistakes=[]
-        if opening is None or test_images is None
-        else find_mistakes(opening, test_images, overview.record.info),
+        mistakes=[] if opening is None else find_mistakes(opening, test_images, overview.record.info),
         savings=describe_savings(overview) if overview.climb is None else "",  # the table of rungs says it
         attempts=sorted(overview.attempts, key=rank_attempt)[:N_ROWS],
         n_attempts=len(overview.attempts),
@@ -152,13 +150,15 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
     add("timeline", draw_timeline(overview))
     if overview.confirmation is not None:
         add("confirmation", draw_confirmation(overview.confirmation))
-    if evaluation is not None:
+    if evaluation is not None and evaluation.has_matrix:
         add("confusion", draw_confusion_matrix(evaluation))
     return drawn
 
 
-def find_mistakes(opening: Opening, test_images: Images, info: DatasetInfo) -> list[Mistake]:
-    """The wrong answers with the highest probabilities, the surest first."""
+def find_mistakes(opening: Opening, test_images: Images | None, info: DatasetInfo) -> list[Mistake]:
+    """The wrong answers with the highest probabilities, the surest first; none where there are no pictures."""
+    if test_images is None or not info.is_of_pictures:
+        return []
     answers = opening.probabilities.argmax(axis=1)
     sureness = opening.probabilities.max(axis=1) * (answers != opening.labels)
     worst = [int(index) for index in (-sureness).argsort(kind="stable")[:N_MISTAKES] if sureness[index] > 0]

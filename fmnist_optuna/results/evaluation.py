@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.errors import MismatchError
@@ -20,7 +21,11 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import DataPlace, find_place
 
+MOST_IN_MATRIX = 50  # classes; of more the worst confusions are listed
+N_WORST = 20  # confusions that are listed, and classes
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
+
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,23 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """One class that was taken for another on the test images.
+
+    Args:
+        label: Name of the true one.
+        answer: Name of the other.
+        n_images: Of the true one that got this answer.
+        share: 0..1, of all test images of the true one.
+    """
+
+    label: str
+    answer: str
+    n_images: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The score of one set of weights on the test images, or of several whose answers are averaged.
 
@@ -49,8 +71,10 @@ class Evaluation:
         interval: 95 % interval of the accuracy (Wilson), over other test images of the same kind.
         n_images: Test images.
         classes: One entry a class, in the order of the labels.
-        confusion: How many images of each true class (rows) got each answer (columns), in the same order.
+        confusion: How many images of each true class (rows) got each answer (columns), in the same order; empty where
+            there are more than MOST_IN_MATRIX classes.
         flip_accuracy: The same of answers that are averaged over an image and its mirror image; None if not measured.
+        worst: The commonest confusions, the commonest first.
     """
 
     accuracy: float
@@ -59,6 +83,30 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
     flip_accuracy: float | None = None
+    worst: tuple[Confusion, ...] = ()
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether there are few enough classes for a matrix that can be read."""
+        return len(self.classes) <= MOST_IN_MATRIX
+
+    @property
+    def weakest(self) -> tuple[ClassResult, ...]:
+        """The N_WORST classes that are found least often, of those that the test has images of, the weakest first."""
+        found = sorted((result for result in self.classes if result.n_images), key=lambda result: result.recall)
+        return tuple(found[:N_WORST])
+
+    @property
+    def shown_classes(self) -> tuple[ClassResult, ...]:
+        """What a table has: all classes, or of many the weakest."""
+        return self.classes if self.has_matrix else self.weakest
+
+    @property
+    def shown_note(self) -> str:
+        """What is said above a table of the weakest; empty above one of all."""
+        if self.has_matrix:
+            return ""
+        return f"The {len(self.weakest)} of {len(self.classes):,} classes that are found least often:"
 
     def confusion_shares(self) -> list[list[float]]:
         """Share (0..1) of each true class (rows) that got each answer (columns); 0.0 for a class without images."""
@@ -167,22 +215,41 @@ def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:
         class_names: In the order of the labels.
     """
     n_classes = len(class_names)
-    counts = np.zeros((n_classes, n_classes), np.int64)
-    np.add.at(counts, (opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)), 1)
-    hits = counts.diagonal()
+    labels, answers = opening.labels.astype(np.int64), opening.probabilities.argmax(axis=1)
+    n_of_class, n_of_answer, hits = (
+        np.bincount(each, minlength=n_classes) for each in (labels, answers, labels[labels == answers])
+    )
     return Evaluation(
         accuracy=opening.accuracy,
         interval=wilson_interval(int(hits.sum()), len(opening.labels)),
         n_images=len(opening.labels),
         classes=tuple(
             ClassResult(label, int(n_images), _share(int(n_hits), int(n_images)), _share(int(n_hits), int(n_answers)))
-            for label, n_images, n_answers, n_hits in zip(
-                class_names, counts.sum(axis=1), counts.sum(axis=0), hits, strict=True
-            )
+            for label, n_images, n_answers, n_hits in zip(class_names, n_of_class, n_of_answer, hits, strict=True)
         ),
-        confusion=tuple(tuple(int(n_images) for n_images in row) for row in counts),
+        confusion=_count_confusions(labels, answers, n_classes) if n_classes <= MOST_IN_MATRIX else (),
         flip_accuracy=opening.scores.flip_accuracy,
+        worst=_find_worst(labels, answers, class_names, n_of_class),
     )
+
+
+def _count_confusions(labels: Indices, answers: Indices, n_classes: int) -> tuple[tuple[int, ...], ...]:
+    counts = np.bincount(labels * n_classes + answers, minlength=n_classes**2)
+    return tuple(map(tuple, counts.reshape(n_classes, n_classes).tolist()))
+
+
+def _find_worst(
+    labels: Indices, answers: Indices, class_names: Sequence[str], n_of_class: Indices
+) -> tuple[Confusion, ...]:
+    """The commonest confusions; among equal ones the lower label is first."""
+    n_classes, is_wrong = len(class_names), labels != answers
+    pairs, counts = np.unique(labels[is_wrong] * n_classes + answers[is_wrong], return_counts=True)
+    worst = []
+    for place in np.argsort(-counts, kind="stable")[:N_WORST].tolist():
+        label, answer = divmod(int(pairs[place]), n_classes)
+        n_images = int(counts[place])
+        worst.append(Confusion(class_names[label], class_names[answer], n_images, n_images / int(n_of_class[label])))
+    return tuple(worst)
 
 
 def _share(part: int, whole: int) -> float:

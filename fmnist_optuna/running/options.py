@@ -17,7 +17,7 @@ class RunOptions:
     Args:
         storage: Where the study is kept, and how one works there.
         n_workers: Workers at once, >= 1; None for as many as keep the usable cores busy.
-        data_dir: The only folder to look for the IDX files in, or None for the search order.
+        data_dir: The only folder to look for the IDX files in, the first for the user's own; None for the search order.
         mirrors: Further base URLs to download from.
         timeout_seconds: > 0; after this the study is stopped and can be resumed; None for no limit.
         limits: Of each attempt.

@@ -11,6 +11,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData, check_split, load_splits, resolve_source, with_source
 from fmnist_optuna.data.split import Splits
+from fmnist_optuna.data.summary import Summary, check_content, summarise
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.storage import Storage
@@ -22,7 +23,8 @@ from fmnist_optuna.running.loading import load_creation
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.spec.study_spec import DataSpec, StudySpec, searched_study
+from fmnist_optuna.spec.data_spec import DataSpec
+from fmnist_optuna.spec.study_spec import StudySpec, searched_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
@@ -69,15 +71,13 @@ def prepare_study(
     Raises:
         SpecError: The architecture or a callback is wrong.
         UsageError, NotFoundError: The study follows from another; or its teacher cannot teach, or is not there.
-        DataError: The data is missing or corrupt, or the function of the user's own that gives it fails.
-        MismatchError: The study exists with other data from the same source.
+        DataError: The data is missing, or none to train on, or the user's function that gives it fails.
+        MismatchError, JoinRefusedError: The study exists with other data, another specification or other code.
         StorageError: The storage is unreachable or not writable.
-        JoinRefusedError: The study exists with another specification or other code.
 
-    Log records warn of a model with equal weights whatever the seed, of slow modules, of a pruner beside a schedule.
+    Log records warn of what `Summary` says, of equal weights whatever the seed, slow modules, a pruner and a schedule.
     """
-    _check_name(spec.name)
-    check_url(options.storage.url, create=True)
+    _check_names(spec.name, options.storage.url)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
@@ -85,22 +85,25 @@ def prepare_study(
     load_creation()
     meanwhile()
     warnings = find_warnings_in_child(spec, splits.info)
-    bound, code = prepare_in_child(spec, splits.info, splits.folder).result()
-    again()
+    prepared = prepare_in_child(spec, splits.info, splits.folder)
+    summary = check_in_passing(splits)
+    bound, code = prepared.result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
+    again()
     lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
-    prepared = join(storage, bound, code, splits, data, lesson)
-    _warn(bound, {} if warnings is None else warnings.result())
-    return replace(prepared, shared_data=shared)
+    joined = replace(join(storage, bound, code, splits, data, lesson), shared_data=shared)
+    _warn(bound, summary.warnings | ({} if warnings is None else warnings.result()))
+    return joined
 
 
-def _check_name(name: str) -> None:
+def _check_names(name: str, url: str) -> None:
     if "/" in name:
         raise UsageError(
             f"study {name}: must be one of a grid, but it follows from another; to go on with it: "
             f"fmnist-optuna confirm {searched_study(name)}, or confirm_study."
         )
+    check_url(url, create=True)
 
 
 def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:
@@ -110,8 +113,11 @@ def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:
         log_event(logger, logging.WARNING, event, study=spec.name, reason=reason)
 
 
-def check_study(spec: StudySpec) -> StudySpec:
+def check_study(spec: StudySpec, data_dir: Path | None = None) -> StudySpec:
     """What `spec check` does: whatever would fail every trial is refused; nothing is made.
+
+    Args:
+        data_dir: As `RunOptions` has it.
 
     Returns:
         The specification with every value in its declared type.
@@ -119,7 +125,7 @@ def check_study(spec: StudySpec) -> StudySpec:
     Raises:
         SpecError: The architecture or a callback is wrong.
         UsageError: Too few or too many images would be held out.
-        DataError: The function of the user's own that gives the data fails, or gives other data each time.
+        DataError: Data of the user's own is missing, or none to train on, or its function gives other data each time.
     """
     warm_up()
     bound: StudySpec
@@ -127,23 +133,39 @@ def check_study(spec: StudySpec) -> StudySpec:
         check_split(spec.data)
         bound, _ = prepare_in_child(spec, expect_info(spec.data.source)).result()
         return bound.model_copy(update={"data": with_source(spec.data, spec.data.source)})
-    splits, again = load_twice(spec.data, None)
-    bound, _ = prepare_in_child(spec, splits.info, splits.folder).result()
+    splits, again = load_twice(spec.data, data_dir)
+    prepared = prepare_in_child(spec, splits.info, splits.folder)
+    summary = check_in_passing(splits)
+    bound, _ = prepared.result()
     again()
+    _warn(bound, summary.warnings)
     return bound
+
+
+def check_in_passing(splits: Splits) -> Summary:
+    """What there is to say of the data, counted in this process while a child imports TensorFlow.
+
+    Raises:
+        DataError: Nobody should train on it.
+    """
+    summary = summarise(splits)
+    check_content(splits.source, summary)
+    return summary
 
 
 def load_twice(data: DataSpec, data_dir: Path | None) -> tuple[Splits, Callable[[], None]]:
     """The data of a study that is about to begin, and a function that waits for the proof that it can be had again.
 
-    Of a function of the user's own the proof is a second call, in another process meanwhile.
+    Of a function of the user's own the proof is a second call, in another process meanwhile; files are as they are.
 
     Args:
         data: Its source decided.
-        data_dir: Folder with the IDX files, or None for the search order.
+        data_dir: Folder with the IDX files, or in which files of the user's own are; None for the search order.
     """
     if not data.is_own:
         return load_splits(data.source, data.n_validation, data.split_seed, data_dir), lambda: None
+    if not data.is_function:
+        return load_own(data, None, data_dir), lambda: None
     splits, again = load_own(data), load_own_again(data)
     return splits, lambda: check_same(data, splits.fingerprint, again.result())
 

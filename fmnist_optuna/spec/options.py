@@ -42,6 +42,11 @@ class AugmentSpec(Table):
     erase: StrictInt = Field(default=0, ge=0, le=1000)
     mixup: StrictFloat = Field(default=0.0, ge=0, le=100)
 
+    @property
+    def moves_pictures(self) -> bool:
+        """Whether anything is asked for that needs the rows and columns of a picture."""
+        return self.horizontal_flip != "none" or self.shift > 0 or self.erase > 0
+
 
 class Options(AugmentSpec, TrainingOptions):
     """The options of the training of one cell.

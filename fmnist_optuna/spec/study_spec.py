@@ -34,6 +34,7 @@ from fmnist_optuna.search.cell import (
     canonical_json,
 )
 from fmnist_optuna.search.ladder import LadderRule
+from fmnist_optuna.spec.data_spec import SOURCE_PATTERN, DataSpec
 from fmnist_optuna.spec.options import OF_TEACHER, AugmentSpec, Options, Table, TrainingOptions, read_options
 from fmnist_optuna.spec.pruning import PrunerSpec, default_pruner, describe_pruner
 
@@ -46,13 +47,13 @@ NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX}|{ALL_
 TEACHER_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 ARCHITECTURE_PATTERN = r"^(dense|conv|resnet|[\w.]+:\w+)$"
 CALLBACK_PATTERN = r"^[\w.]+:\w+$"
-SOURCE_PATTERN = r"^(auto|fashion-mnist|synthetic|[\w.]+:\w+)$"
 PATTERN_RULES = {
     NAME_PATTERN: "must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit",
     TEACHER_PATTERN: "must be the name of a study, or empty",
     ARCHITECTURE_PATTERN: 'must be "dense", "conv", "resnet" or "package.module:function"',
     CALLBACK_PATTERN: 'must be "package.module:function"',
-    SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic" or "package.module:function"',
+    SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic", "idx:DIR", "folder:DIR", "npz:FILE", "keras:NAME" '
+    'or "package.module:function"',
 }
 
 
@@ -67,22 +68,6 @@ def command_of(name: str) -> str:
     if name == search:
         return "run"
     return f"confirm {search}{' --all-data' if name.endswith(ALL_DATA_SUFFIX) else ''}"
-
-
-class DataSpec(Table):
-    """Which data, and how the training images are split; `n_validation` images are held out, stratified by label.
-
-    How many images may be held out depends on how many there are: it is known once they are read.
-    """
-
-    source: StrictStr = Field(default="auto", pattern=SOURCE_PATTERN)
-    n_validation: StrictInt = Field(default=12_000, ge=2, le=MAX_INTEGER)
-    split_seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the source is a function of the user's own."""
-        return ":" in self.source
 
 
 class ModelSpec(BaseModel):

@@ -109,7 +109,18 @@ class AugmentedImages:
 
     @classmethod
     def of(cls, options: Options, info: DatasetInfo, images: tf.Tensor) -> "AugmentedImages":
-        """Those of a training."""
+        """Those of a training.
+
+        Raises:
+            SpecError: The images are no pictures, or smaller than what is to be done to them.
+        """
+        if not info.is_of_pictures:
+            if options.moves_pictures:
+                raise SpecError(
+                    "horizontal_flip, shift and erase must be for pictures, but the data is "
+                    f"{info.kind}; leave them out of [augment] and [grid]."
+                )
+            return cls(Augmentation(options, 1, 1), images, 0.0)
         height, width = info.image_shape[:2]
         return cls(Augmentation(options, height, width), images, info.value_range[0])
 

@@ -8,6 +8,7 @@ import keras
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.built_in import compile_classifier, scaling_layers
+from fmnist_optuna.training.pictures_in import adapt_by, feature_layers, standardise_features
 
 Activation = Literal["relu", "gelu", "silu"]
 
@@ -26,7 +27,7 @@ def create_model(
     """Build and compile a dense network: every pixel an input, hidden layers each followed by dropout, a softmax.
 
     Flattening and scaling to 0 (black) .. 1 (white) are its first layers, so training, export and prediction share one
-    preprocessing.
+    preprocessing. Of what is no picture, each number is standardised instead, as the training images have it.
 
     Args:
         hidden_size: Units of each hidden layer, >= 1.
@@ -43,14 +44,17 @@ def create_model(
         A compiled model from images to float32 probabilities (n, n_classes). With one hidden layer of h units, p pixels
         and c classes it has p h + h + h c + c parameters: for Fashion-MNIST 784 h + h + 10 h + 10.
     """
-    first = [keras.Input(dataset.image_shape, dtype=dataset.dtype), keras.layers.Flatten(), *scaling_layers(dataset)]
-    if input_dropout:
-        first.append(keras.layers.Dropout(input_dropout))
+    first = _pixel_layers(dataset) if dataset.is_of_pictures else feature_layers(dataset)
+    first += [keras.layers.Dropout(input_dropout)] if input_dropout else []
     hidden = [_hidden_layers(hidden_size, dropout_rate, activation, batch_norm) for _ in range(n_hidden_layers)]
     last = keras.layers.Dense(dataset.n_classes, activation="softmax")
-    if residual:
-        return compile_classifier(_add_up(keras.Sequential(first), hidden, last), learning_rate)
-    return compile_classifier(keras.Sequential([*first, *chain(*hidden), last]), learning_rate)
+    plain = keras.Sequential(first if residual else [*first, *chain(*hidden), last])
+    model = compile_classifier(_add_up(plain, hidden, last) if residual else plain, learning_rate)
+    return model if dataset.is_of_pictures else adapt_by(model, standardise_features)
+
+
+def _pixel_layers(dataset: DatasetInfo) -> list[keras.layers.Layer]:
+    return [keras.Input(dataset.image_shape, dtype=dataset.dtype), keras.layers.Flatten(), *scaling_layers(dataset)]
 
 
 def _hidden_layers(

@@ -1,4 +1,4 @@
-"""How pictures go into the convolutional architectures: standardised, and in one of them whitened.
+"""What architectures do first: standardise pictures or features; in one of them pictures are whitened as well.
 
 Both depend on the training images. A model tells its training so by `adapt_to`, a function that is given them before
 the first epoch; what it sets are weights, so a stored model has them.
@@ -18,6 +18,7 @@ from fmnist_optuna.training.built_in import scaling_layers
 STANDARDISATION, WHITENING = "standardisation", "whitening"
 SMALLEST_VARIANCE = 1e-7  # added to that of pixels from 0 to 1
 SMALLEST_EIGENVALUE = 5e-4  # added to those of patches of standardised pixels
+FEATURE_VARIANCES = 1e-30, 1e30  # between which that of a feature is kept, for float32; of a constant it is taken as 1
 N_WHITENED = 5_000  # images whose patches are whitened
 CHUNK_BYTES = 16 * 2**20  # of pictures that are looked at together, as float64; their patches take a few times as much
 
@@ -32,6 +33,8 @@ def picture_layers(dataset: DatasetInfo, smallest_side: int = 1) -> list[keras.l
     Args:
         smallest_side: Pixels that the height and the width must have.
     """
+    if not dataset.is_of_pictures:
+        raise ValueError(f"the data must be pictures, but is {dataset.kind}; take the architecture dense")
     if min(dataset.image_shape[:2]) < smallest_side:
         raise ValueError(f"pictures must have at least {smallest_side} x {smallest_side} pixels")
     return [
@@ -41,6 +44,18 @@ def picture_layers(dataset: DatasetInfo, smallest_side: int = 1) -> list[keras.l
         keras.layers.BatchNormalization(
             center=False, scale=False, epsilon=SMALLEST_VARIANCE, trainable=False, name=STANDARDISATION
         ),
+    ]
+
+
+def feature_layers(dataset: DatasetInfo) -> list[keras.layers.Layer]:
+    """From what is no picture to features (n, features), each standardised by itself.
+
+    The last layer is a batch normalisation that is never trained: `standardise_features` gives it mean and variance.
+    """
+    return [
+        keras.Input(dataset.image_shape, dtype=dataset.dtype),
+        keras.layers.Flatten(),
+        keras.layers.BatchNormalization(center=False, scale=False, epsilon=0.0, trainable=False, name=STANDARDISATION),
     ]
 
 
@@ -62,6 +77,23 @@ def standardise(model: keras.Model, images: tf.Tensor) -> None:
     mean, covariance = _moments(_inputs_of(model, STANDARDISATION, images), 1)
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(covariance.diagonal())
+
+
+def standardise_features(model: keras.Model, images: tf.Tensor) -> None:
+    """Let every feature have mean 0 and variance 1 over the training images."""
+    layer = model.get_layer(STANDARDISATION)
+    n_images = int(images.shape[0])
+    n_at_once = max(1, CHUNK_BYTES // (8 * math.prod(images.shape[1:])))
+
+    def mean_of(change: Callable[[Pictures], Pictures]) -> Pictures:
+        chunks = (images[begin : begin + n_at_once] for begin in range(0, n_images, n_at_once))
+        sums = (change(np.asarray(some, np.float64).reshape(len(some), -1)).sum(axis=0) for some in chunks)
+        return sum(sums, np.zeros(1)) / n_images
+
+    mean = mean_of(lambda rows: rows)
+    variance = mean_of(lambda rows: (rows - mean) ** 2)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(np.where(variance > 0, np.clip(variance, *FEATURE_VARIANCES), 1.0))
 
 
 def whiten(model: keras.Model, images: tf.Tensor) -> None:

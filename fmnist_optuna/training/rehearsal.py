@@ -29,7 +29,7 @@ from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.resident_data import ResidentData
-from fmnist_optuna.training.step import TrainingStep
+from fmnist_optuna.training.step import TrainingStep, adapt
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error
@@ -155,6 +155,7 @@ def _make_callbacks(code: UserCode, params: Params) -> None:
 def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
     """Meaning of the loss and of the outputs, before anything is traced: here the words can be plain."""
     images, labels, info = data.validation_images, data.validation_labels, code.info
+    adapt(model, data.train_images)
     name, compute_loss = code.architecture.name, bind_loss(model)
     output = model(images, training=False)
     with as_spec_error(f"model.architecture must have a loss, but {name} raised"):

@@ -23,6 +23,12 @@ from fmnist_optuna.training.schedule import is_scheduled, learning_rates
 RATES = "rates"
 
 
+def adapt(model: keras.Model, images: tf.Tensor) -> None:
+    """Tell a model the training images, where it has a function `adapt_to` for that."""
+    if (adapt_to := getattr(model, "adapt_to", None)) is not None:
+        adapt_to(images)
+
+
 class TrainingStep:
     """Takes the steps of one training, in a graph or outside of one.
 
@@ -43,8 +49,7 @@ class TrainingStep:
     """
 
     def __init__(self, model: keras.Model, data: ResidentData, options: Options, max_epochs: int, n_steps: int) -> None:
-        if (adapt_to := getattr(model, "adapt_to", None)) is not None:
-            adapt_to(data.train_images)
+        adapt(model, data.train_images)
         set_optimizer(model, options)
         self.n_steps, self.averages = n_steps, AveragedWeights.of(model, options)
         self._model, self._options, self._max_epochs = model, options, max_epochs

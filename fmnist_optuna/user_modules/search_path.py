@@ -30,7 +30,7 @@ def search_in(*folders: Path) -> None:
 
 def describe_places() -> str:
     """Where a user's module is looked for, for people."""
-    return " or ".join([*_users_entries(), "what is installed"])
+    return " or ".join([*users_folders(), "what is installed"])
 
 
 def check_name(module: str, key: str) -> None:
@@ -44,7 +44,7 @@ def check_name(module: str, key: str) -> None:
         SpecError: Python or a package has a module of this name, or two folders have one.
     """
     top = module.partition(".")[0]
-    files = dict.fromkeys(file for entry in _users_entries() if (file := _find(top, entry)) is not None)
+    files = dict.fromkeys(file for entry in users_folders() if (file := _find(top, entry)) is not None)
     if not files:
         return
     first, *others = files
@@ -60,7 +60,7 @@ def check_name(module: str, key: str) -> None:
             raise SpecError(f"{key} must name one module, but {top} is {first} as well as {other}; rename one of them.")
 
 
-def _users_entries() -> list[str]:
+def users_folders() -> list[str]:
     """Folders of Python's path that are the user's: no library, and not the one that commands are installed in."""
     folders = (entry for entry in dict.fromkeys(sys.path) if entry and entry != sysconfig.get_path("scripts"))
     return [entry for entry in folders if Path(entry).is_dir() and not is_installed(Path(entry))]

@@ -1,26 +1,29 @@
-"""Data of the user's own: a function that returns a Dataset, called in a process of its own.
+"""Data of the user's own: files of some form, or what a function returns, read in a process of its own.
 
-Nothing of the user's runs in a process that goes on. The function has a fresh interpreter to itself, with Python's and
+Nothing of the user's runs in a process that goes on. A function has a fresh interpreter to itself, with Python's and
 NumPy's random numbers begun anew; what it returned is checked, split, hashed and written to files that others map.
 """
 
 import random
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fmnist_optuna.data.dataset import Dataset
+from fmnist_optuna.data.readers.arrays import RULE, make_dataset
 from fmnist_optuna.data.sharing import DESCRIPTION, map_splits, write_splits
 from fmnist_optuna.data.split import Splits, split_dataset
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import DataError, MismatchError, StorageError, is_ctrl_c
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
-from fmnist_optuna.spec.study_spec import DataSpec
+from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.user_modules.functions import load_function
+from fmnist_optuna.user_modules.search_path import users_folders
 from fmnist_optuna.wording import reason_of
 
 KEY = "data.source"
@@ -29,25 +32,42 @@ SEED = 0  # of random numbers that the function draws
 _LOADED: dict[str, Path] = {}  # folders of this process by fingerprint: equal for equal data, whoever asks
 
 
-def load_own(data: DataSpec, expected_fingerprint: str | None = None) -> Splits:
-    """Call the function, unless this process has the expected data already, and map what it gave.
+def load_own(data: DataSpec, expected_fingerprint: str | None = None, data_dir: Path | None = None) -> Splits:
+    """Read the files or call the function, unless this process has the expected data already, and map what it gave.
+
+    Args:
+        data_dir: As `find_files` has it.
 
     Raises:
         SpecError: There is no such module or function, or its import fails.
         UsageError: Too few or too many images would be held out.
-        DataError: The function raises, or returns something else than a Dataset.
+        DataError: The files are not of their form; or the function raises, or returns something else.
         MismatchError: It gives other data than expected.
         StorageError: There is no room for the arrays.
     """
     folder = _LOADED.get(expected_fingerprint or "")
     if folder is None or not (folder / DESCRIPTION).exists():  # somebody may have tidied the temporary folder
-        folder = _call(data, expected_fingerprint)
+        folder = _call(data, expected_fingerprint, find_files(data, data_dir))
     return map_splits(folder)
+
+
+def load_described(data: DataSpec, data_dir: Path | None) -> Splits:
+    """The same for who only looks at it: where no study file says how many validate, one in five does.
+
+    Args:
+        data_dir: As `find_files` has it.
+
+    Raises:
+        FmnistOptunaError: As `load_own`.
+    """
+    return map_splits(
+        _call(data, None, find_files(data, data_dir), is_split_given="n_validation" in data.model_fields_set)
+    )
 
 
 def load_own_again(data: DataSpec) -> Call[str]:
     """A child that calls the function once more; its result is the fingerprint of what it gives then."""
-    return Call(_load, data, None, doing=f"loading {data.source} again", is_warm=False)
+    return Call(_load, data, None, Path(), doing=f"loading {data.source} again", is_warm=False)
 
 
 def check_same(data: DataSpec, first: str, second: str) -> None:
@@ -63,15 +83,55 @@ def check_same(data: DataSpec, first: str, second: str) -> None:
         )
 
 
-def _call(data: DataSpec, expected: str | None) -> Path:
-    """A folder with what the function gives."""
+def find_files(data: DataSpec, data_dir: Path | None) -> Path:
+    """Where the files of a study are on this machine.
+
+    Args:
+        data: What the study file says. A relative place is looked for where the user's modules are: in the folder of
+            the study file, then in the current folder.
+        data_dir: Looked at first, for the place within it and for what the place is called.
+
+    Returns:
+        The place as it is, where it names no files.
+
+    Raises:
+        DataError: It is nowhere.
+    """
+    place = Path(data.place)
+    if data.is_function or data.form == "keras":
+        return place
+    place = place.expanduser()
+    found = [] if data_dir is None else [data_dir / place, data_dir / place.name]
+    found += [Path(folder) / place for folder in users_folders()]
+    found.append(Path.cwd() / place)
+    for candidate in found:
+        if _is_there(candidate, may_begin_names=data.form == "idx"):
+            return candidate
+    places = " nor ".join(dict.fromkeys(map(str, found)))
+    raise DataError(
+        f"{KEY} must name files that are there, but of {data.source} there is neither {places}; say in which folder it "
+        "is (--data-dir DIR)."
+    )
+
+
+def _is_there(place: Path, may_begin_names: bool) -> bool:
+    """Whether there is such a file or folder, or one whose name begins so."""
+    try:
+        begun = place.parent.iterdir() if may_begin_names and place.parent.is_dir() else ()
+        return place.exists() or any(file.name.startswith(place.name) for file in begun)
+    except OSError:  # a name that is too long, a folder that nobody may look into
+        return False
+
+
+def _call(data: DataSpec, expected: str | None, place: Path, is_split_given: bool = True) -> Path:
+    """A folder with what the files or the function give."""
     folder = Path(tempfile.mkdtemp(prefix="data-", dir=temporary_folder()))
     try:
-        found = Call(_load, data, folder, doing=f"loading {data.source}", is_warm=False).result()
+        found = Call(_load, data, folder, place, is_split_given, doing=f"loading {data.source}", is_warm=False).result()
         if expected not in (None, found):
             raise MismatchError(
                 f"{KEY} must give the data that the study was created with, fingerprint {expected}, but {data.source} "
-                f"gives other images, labels or info, fingerprint {found}; bring back the function and what it reads, "
+                f"gives other images, labels or info, fingerprint {found}; bring back what was read, or the function, "
                 "or start a study of another name."
             )
     except BaseException:
@@ -81,9 +141,9 @@ def _call(data: DataSpec, expected: str | None) -> Path:
     return folder
 
 
-def _load(data: DataSpec, folder: Path | None) -> str:
-    """In a process of its own: call the function, and write what it gave to a folder, if there is one."""
-    splits = read_own(data)
+def _load(data: DataSpec, folder: Path | None, place: Path, is_split_given: bool = True) -> str:
+    """In a process of its own: read or call, and write what came to a folder, if there is one."""
+    splits = read_own(data, place, is_split_given)
     if folder is not None:
         try:
             write_splits(splits, folder)
@@ -95,28 +155,48 @@ def _load(data: DataSpec, folder: Path | None) -> str:
     return splits.fingerprint
 
 
-def read_own(data: DataSpec) -> Splits:
-    """What the function gives, called in this process.
+def read_own(data: DataSpec, place: Path, is_split_given: bool = True) -> Splits:
+    """What the files or the function give, read or called in this process.
+
+    Args:
+        place: Of the files.
+        is_split_given: Whether as many images are held out as the data says; else one in five.
 
     Raises:
         SpecError: There is no such module or function, or its import fails.
         UsageError: Too few or too many images would be held out.
-        DataError: The function raises, or returns something else than a Dataset.
+        DataError: The files are not of their form; or the function raises, or returns something else.
     """
+    dataset = _call_function(data) if data.is_function else _read_files(data, place)
+    n_fifth = max(dataset.info.n_classes, len(dataset.train_labels) // 5)
+    return split_dataset(dataset, data.source, data.n_validation if is_split_given else n_fifth, data.split_seed)
+
+
+def _read_files(data: DataSpec, place: Path) -> Dataset:
+    from fmnist_optuna.data.readers.named import read_named  # loads Pillow and psutil
+
+    try:
+        return read_named(data, place)
+    except OSError as error:
+        raise DataError(f"{KEY} must name files that can be read, but {data.source}: {reason_of(error)}.") from error
+
+
+def _call_function(data: DataSpec) -> Dataset:
     random.seed(SEED)
     np.random.seed(SEED)  # what is drawn without a generator of one's own
     function = load_function(data.source, KEY)
-    rule = f"{KEY} must return a Dataset, but {data.source}"
+    rule = f"{KEY} must return a Dataset, or a dictionary of arrays {RULE}, but {data.source}"
     try:
-        dataset = function()
-        if isinstance(dataset, Dataset):
-            dataset = replace(dataset)  # with its arrays as they are by now
+        found = function()
+        if isinstance(found, Dataset):
+            return replace(found)  # with its arrays as they are by now
     except DataError as error:  # of one of the two classes
         raise DataError(f"{rule} gave another: {describe_error(error).removeprefix('DataError: ')}.") from error
     except BaseException as error:
         if is_ctrl_c(error):
             raise
         raise DataError(f"{rule} raised {describe_error(error)}.") from error
-    if not isinstance(dataset, Dataset):
-        raise DataError(f"{rule} returned {type(dataset).__name__}.")
-    return split_dataset(dataset, data.source, data.n_validation, data.split_seed)
+    if not isinstance(found, Mapping):
+        length = f" of {len(found)}" if isinstance(found, tuple | list) else ""
+        raise DataError(f"{rule} returned a {type(found).__name__}{length}.")
+    return make_dataset(found, data, data.source, data.place)

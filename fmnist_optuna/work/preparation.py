@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import map_arrays
+from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -31,6 +32,8 @@ def prepare(
     Raises:
         SpecError: Anything that would fail every trial.
     """
+    if spec.confirm.flip and not info.is_of_pictures:
+        raise SpecError(f"confirm.flip must be for pictures, but the data is {info.kind}; leave it out.")
     code = UserCode(spec, info)
     bound = code.bind()
     offered = offer_code(code, cell)  # before the training, as a worker has it: training may import more

@@ -6,9 +6,9 @@ from pathlib import Path
 from fmnist_optuna.data.sharing import find_shared, map_splits
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits, with_validation
-from fmnist_optuna.spec.study_spec import DataSpec
+from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.study.records import StudyRecord
-from fmnist_optuna.work.own_data import load_own
+from fmnist_optuna.work import own_data
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,35 @@ class DataPlace:
         return load_splits(data.source, data.n_validation, data.split_seed, self.data_dir, self.fingerprint)
 
 
+def load_described(data: DataSpec, data_dir: Path | None) -> Splits:
+    """The splits of a source that somebody looks at; nothing is downloaded.
+
+    Args:
+        data: "auto" stands for Fashion-MNIST.
+        data_dir: As `find_place` has it.
+
+    Raises:
+        FmnistOptunaError: The data is not there, or none.
+    """
+    if data.is_own:
+        return own_data.load_described(data, data_dir)
+    source = "fashion-mnist" if data.source == "auto" else data.source
+    return load_splits(source, data.n_validation, data.split_seed, data_dir)
+
+
 def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
     """Where the images of a study are: in a folder of this process, if it has shared them.
 
-    A function of the user's own is called here, unless it was before.
+    A function of the user's own is called here, unless it was before, and files of the user's own are read.
 
     Args:
-        data_dir: Folder with the IDX files, or None for the search order.
+        data_dir: Folder with the IDX files, or in which files of the user's own are; None for the search order.
 
     Raises:
         FmnistOptunaError: Whatever `load_own` raises.
     """
     data, fingerprint = record.spec.data, record.data_fingerprint
-    folder = load_own(data, fingerprint).folder if data.is_own else find_shared(fingerprint)
+    folder = own_data.load_own(data, fingerprint, data_dir).folder if data.is_own else find_shared(fingerprint)
     return DataPlace(data, data_dir, fingerprint, folder, record.is_on_all_data)
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.errors import DataError, FmnistOptunaError, MismatchError, SpecError, UsageError
-from fmnist_optuna.spec.study_spec import DataSpec
-from fmnist_optuna.work.own_data import check_same, load_own, load_own_again, read_own
+from fmnist_optuna.spec.data_spec import DataSpec
+from fmnist_optuna.work.own_data import check_same, find_files, load_own, load_own_again, read_own
+
+NOWHERE = Path()  # of data that is in no file
 
 MakeModule = Callable[[str, str], str]
 
@@ -57,6 +59,21 @@ def spoiled_later():
 
 def with_arguments(path):
     return load()
+
+def of_lists():
+    return {"x": images().tolist(), "y": LABELS.tolist()}
+
+def generated():
+    yield from zip(images(), LABELS)
+
+def three():
+    return images(), LABELS, images(4)
+
+def misnamed():
+    return {"images": images(), "labels": LABELS}
+
+def of_arrays():
+    return {"x": np.random.uniform(size=(20, 3)), "y": np.array(["no", "yes"] * 10)}
 """
 
 
@@ -90,7 +107,11 @@ def module(make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             DataError,
             "but user_data:leaving raised SystemExit: sys.exit('no data today') was called",
         ),
-        (data_of("of_another_form"), DataError, "but user_data:of_another_form returned tuple."),
+        (data_of("of_another_form"), DataError, "but user_data:of_another_form returned a tuple of 2."),
+        (data_of("of_lists"), DataError, "user_data:of_lists: x must be a NumPy array, but is a list."),
+        (data_of("generated"), DataError, "but user_data:generated returned a generator."),
+        (data_of("three"), DataError, "but user_data:three returned a tuple of 3."),
+        (data_of("misnamed"), DataError, "or x and y, but holds images, labels."),
         (data_of("with_arguments"), DataError, "missing 1 required positional argument: 'path'"),
         (
             data_of("of_doubles"),
@@ -113,7 +134,7 @@ def module(make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_function_that_gives_no_data_is_refused(data: DataSpec, error: type[FmnistOptunaError], words: str) -> None:
     """In one line with the function's name, and the line of the user's code where there is one."""
     with pytest.raises(error) as caught:
-        read_own(data)
+        read_own(data, NOWHERE)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -133,9 +154,20 @@ def test_what_a_function_gave_is_mapped(tmp_path: Path) -> None:
     assert "user_data" not in sys.modules
 
 
+def test_arrays_by_name_are_a_data_set() -> None:
+    """Of features as of pictures, labels as texts; a share is kept out as the test."""
+    splits = read_own(DataSpec(source="user_data:of_arrays", n_validation=4, test_share=0.2), NOWHERE)
+    assert (splits.info.name, splits.info.class_names, splits.info.form) == (
+        "of_arrays",
+        ("no", "yes"),
+        "float32 (n, 3)",
+    )
+    assert [len(splits.train_labels), len(splits.validation_labels), len(splits.test_labels)] == [12, 4, 4]
+
+
 def test_other_data_than_expected_is_refused(module: str) -> None:
     """Other bytes, or the same bytes with another meaning, have another fingerprint: both are in the refusal."""
-    first = read_own(data_of("load", 8)).fingerprint
+    first = read_own(data_of("load", 8), NOWHERE).fingerprint
     source = Path(f"modules/{module}.py")
     source.write_text(SOURCE.replace('"disc", "square"', '"square", "disc"'))
     with pytest.raises(
@@ -146,7 +178,25 @@ def test_other_data_than_expected_is_refused(module: str) -> None:
 
 def test_data_that_is_another_each_time_is_refused() -> None:
     """Before a study is made that nobody could go on with."""
-    first, second = (read_own(data_of("unseeded")).fingerprint for _ in range(2))
+    first, second = (read_own(data_of("unseeded"), NOWHERE).fingerprint for _ in range(2))
     with pytest.raises(DataError, match="must give the same data each time, but user_data:unseeded gave other images"):
         check_same(data_of("unseeded"), first, second)
     check_same(data_of("load"), first, first)
+
+
+def test_files_are_looked_for_where_modules_are(tmp_path: Path) -> None:
+    """In the current folder too; --data-dir comes first, for the whole place and for its name."""
+    data, share = DataSpec(source="folder:pets"), tmp_path / "share"
+    with pytest.raises(
+        DataError, match=rf"of folder:pets there is neither .*{tmp_path}/pets; say in which folder it is"
+    ):
+        find_files(data, None)
+    (share / "pets").mkdir(parents=True)
+    assert find_files(data, share) == share / "pets"
+    assert find_files(DataSpec(source="folder:/elsewhere/pets"), share) == share / "pets"
+    (tmp_path / "pets").mkdir()
+    assert find_files(data, None).samefile(tmp_path / "pets")
+    assert find_files(data, share) == share / "pets"
+    (share / "emnist-digits-train-images-idx3-ubyte").touch()
+    assert find_files(DataSpec(source="idx:emnist-digits"), share) == share / "emnist-digits"
+    assert find_files(DataSpec(source="keras:mnist"), share) == Path("mnist")

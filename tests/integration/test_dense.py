@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.training.architecture import load_architecture
@@ -106,3 +107,27 @@ def test_dense_is_made_for_any_data_set(info: DatasetInfo, layers: list[str]) ->
     assert [type(layer).__name__ for layer in model.layers[:-3]] == layers
     scaled = keras.Sequential(model.layers[:-3])(np.full((1, *info.image_shape), info.value_range[1], np.float32))
     np.testing.assert_array_equal(scaled, np.ones((1, n_pixels)))
+
+
+def test_features_are_standardised_within_the_model() -> None:
+    """Each by its own mean and deviation over the training images; one that never changes becomes 0."""
+    info = DatasetInfo("table", (3,), "float32", (-1e6, 1e6), ("a", "b"))
+    rows = np.random.default_rng(0).normal((1e5, 0.0, 7.0), (1e4, 1e-5, 0.0), (200, 3)).astype(np.float32)
+    model = create_model(4, 0.2, 0.001, dataset=info, input_dropout=0.1)
+    assert [type(layer).__name__ for layer in model.layers][:3] == ["Flatten", "BatchNormalization", "Dropout"]
+    assert model.count_params() == 3 * 4 + 4 + 4 * 2 + 2 + 2 * 3  # and a mean and a variance of each feature
+    model.adapt_to(tf.constant(rows))
+    front = keras.Model(model.inputs[0], model.get_layer("standardisation").output)
+    standardised = front(rows).numpy()
+    np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(standardised.std(axis=0), [1, 1, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["conv", "resnet"])
+def test_what_is_no_picture_is_for_dense_alone(name: str) -> None:
+    """The refusal says what the data is."""
+    info = DatasetInfo("table", (3,), "float32", (0, 1), ("a", "b"))
+    with pytest.raises(
+        ValueError, match="the data must be pictures, but is rows of 3 numbers; take the architecture den"
+    ):
+        load_architecture(name).function(learning_rate=0.001, dataset=info)

@@ -7,7 +7,7 @@ import pytest
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.openings import Opening, Scores
-from fmnist_optuna.results.evaluation import summarize, wilson_interval
+from fmnist_optuna.results.evaluation import MOST_IN_MATRIX, Confusion, summarize, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,21 @@ def test_summary_of_a_known_opening() -> None:
     assert (second.n_images, second.recall, second.precision) == (1, 1.0, 1 / 3)
     assert (third.n_images, third.recall, math.isnan(third.precision)) == (1, 0.0, True)
     assert (fourth.n_images, math.isnan(fourth.recall), math.isnan(fourth.precision)) == (0, True, True)
+
+
+@pytest.mark.parametrize("n_classes", [MOST_IN_MATRIX, MOST_IN_MATRIX + 1])
+def test_of_many_classes_the_worst_confusions_are_listed(n_classes: int) -> None:
+    """The commonest first, with their share of the true class; a matrix is counted of few classes alone."""
+    names = tuple(f"c{number}" for number in range(n_classes))
+    labels = np.repeat(np.arange(n_classes), 4)
+    answers = labels.copy()
+    answers[:3], answers[4:5] = 7, 0  # three of class 0 are taken for 7, one of class 1 for 0
+    opening = Opening(1, "", "winner", 0.9, 0.0, Scores(np.eye(n_classes, dtype=np.float32)[answers], labels))
+    summary = summarize(opening, names)
+    assert summary.worst == (Confusion("c0", "c7", 3, 0.75), Confusion("c1", "c0", 1, 0.25))
+    assert [result.label for result in summary.weakest[:3]] == ["c0", "c1", "c2"]
+    assert len(summary.shown_classes) == (50 if n_classes == 50 else 20)
+    assert (summary.has_matrix, len(summary.confusion)) == ((True, 50) if n_classes == 50 else (False, 0))
+    assert (summary.classes[0].recall, summary.classes[7].precision) == (0.25, 4 / 7)
+    if summary.has_matrix:
+        assert (summary.confusion[0][7], summary.confusion[0][0], summary.confusion[1][0]) == (3, 1, 1)

@@ -41,7 +41,11 @@ def refusal(text: str) -> str:
             "checkpoint_seconds, teacher, threads, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, "
             "weight_decay, label_smoothing, ema, ema_after, teacher_weight, teacher_temperature",
         ),
-        ("[data]\nsplit = 1", "unknown key data.split; known here: source, n_validation, split_seed"),
+        (
+            "[data]\nsplit = 1",
+            "unknown key data.split; known here: source, n_validation, split_seed, size, mode, resize, skip_broken, "
+            "test_share, class_names",
+        ),
         ("[grid]", "grid must name at least one parameter, but is empty"),
         ("grid = 3", "grid must be a table, but got 3"),
         ("[grid]\nhidden_size = 64", "grid.hidden_size must be a list, but got 64"),
@@ -77,7 +81,15 @@ def refusal(text: str) -> str:
         ("name = 3", "name must be a string, but got 3"),
         (
             "[data]\nsource = 'mnist'",
-            'data.source must be "auto", "fashion-mnist", "synthetic" or "package.module:function", but got \'mnist\'',
+            'data.source must be "auto", "fashion-mnist", "synthetic", "idx:DIR", "folder:DIR", "npz:FILE", '
+            '"keras:NAME" or "package.module:function", but got \'mnist\'',
+        ),
+        ("[data]\nsource = 'folder:a'\nsize = [3]", "data.size must be height and width, but got [3]"),
+        ("[data]\nsource = 'folder:a'\nsize = [3, 0]", "data.size must be at least 1, but got 0"),
+        ("[data]\nmode = 'grey'", "data.mode must go with a source folder:, but source is 'auto'"),
+        (
+            "[data]\nsource = 'idx:a'\ntest_share = 0.2",
+            "data.test_share must go with a source folder: or npz: or package.module:function, but source is 'idx:a'",
         ),
         ("[data]\nn_validation = 1", "data.n_validation must be at least 2, but got 1"),
         ("[data]\nn_validation = 12000.0", "data.n_validation must be an integer, but got 12000.0"),

@@ -5,7 +5,7 @@ import pytest
 
 from fmnist_optuna.data.source import load_splits, with_source
 from fmnist_optuna.data.synthetic import draw_garments
-from fmnist_optuna.spec.study_spec import DataSpec
+from fmnist_optuna.spec.data_spec import DataSpec
 
 
 def test_shapes_and_dtypes() -> None:

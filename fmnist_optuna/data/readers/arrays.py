@@ -1,0 +1,143 @@
+"""Arrays by name made a data set: x_train, y_train, x_test and y_test, or x and y of which a share is kept out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_optuna.data.dataset import CHANNELS, Dataset, DatasetInfo, Images, find_infinite
+from fmnist_optuna.data.readers.background import are_light_on_dark
+from fmnist_optuna.data.readers.labels import encode, flatten, take_test
+from fmnist_optuna.errors import DataError
+from fmnist_optuna.spec.data_spec import DataSpec
+
+SPLIT, WHOLE, NAMES = ("x_train", "y_train", "x_test", "y_test"), ("x", "y"), "class_names"
+RULE = f"{', '.join(SPLIT)}, or {' and '.join(WHOLE)}"
+# Of numbers that are no bytes: the first that holds all is taken for black and white.
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+FULL_BYTE, FULL_WORD = 255, 65_535  # white of 8 and of 16 bits
+
+Array = NDArray[np.generic]
+Parts = tuple[Array, Array, Array, Array]  # as SPLIT has them
+
+
+def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name: str) -> Dataset:
+    """A data set from arrays by name.
+
+    Args:
+        arrays: Images are (n, height, width), or with 1 channel or 3 as the last axis, of bytes or of other numbers;
+            what has another shape, such as (n, features), is no picture. `class_names` may be there too.
+        data: Says which share is kept out, and the names of the classes.
+        place: Where they are from, for errors: the file, or the function.
+        name: Of the data set.
+
+    Raises:
+        DataError: An array is missing, or is something else.
+    """
+    x_train, y_train, x_test, y_test = _take_parts(arrays, data, place)
+    encoded = encode(y_train, y_test, f"{place}: the labels", data.class_names or _names_in(arrays))
+    train, test = _as_images(x_train, x_test, place)
+    value_range = _range_of(train, test, x_train.dtype == x_test.dtype == np.uint16)
+    info = DatasetInfo(
+        name=name,
+        image_shape=train.shape[1:],
+        dtype=str(train.dtype),
+        value_range=value_range,
+        class_names=encoded.class_names,
+        is_light_on_dark=_is_of_pictures(train) and are_light_on_dark(train, value_range),
+    )
+    return Dataset(info, train, encoded.train, test, encoded.test)
+
+
+def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> Parts:
+    """The four arrays, as long as their labels."""
+    names = next((names for names in (SPLIT, WHOLE) if set(names) <= arrays.keys()), None)
+    if names is None:
+        there = ", ".join(sorted(map(str, arrays))) or "nothing"
+        raise DataError(f"{place} must hold {RULE}, but holds {there}.")
+    found = [_check_array(arrays[name], f"{place}: {name}") for name in names]
+    for at in range(0, len(found), 2):
+        found[at + 1] = flatten(found[at + 1], f"{place}: {names[at + 1]}")
+        if found[at].ndim == 0 or len(found[at]) != len(found[at + 1]):
+            raise DataError(
+                f"{place}: {names[at]} must have as many examples as there are labels, {len(found[at + 1]):,}, but has "
+                f"the shape {found[at].shape}."
+            )
+    if names == WHOLE:
+        kept, held_out = take_test(found[1], data.test_share, data.split_seed)
+        found = [found[0][kept], found[1][kept], found[0][held_out], found[1][held_out]]
+    train, y_train, test, y_test = found
+    return train, y_train, test, y_test
+
+
+def _check_array(array: object, place: str) -> Array:
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{place} must be a NumPy array, but is a {type(array).__name__}.")
+    return np.asarray(array)
+
+
+def _names_in(arrays: Mapping[str, object]) -> tuple[str, ...]:
+    """Names of the classes that came with the arrays."""
+    names = arrays.get(NAMES)
+    return () if names is None else tuple(map(str, np.atleast_1d(np.asarray(names)).tolist()))
+
+
+def _as_images(train: Array, test: Array, place: str) -> tuple[Images, Images]:
+    """Pictures as bytes, where they are that, and all else as float32; both alike."""
+    for name, images in (("x_train", train), ("x_test", test)):
+        if images.dtype.kind not in "uifb":
+            raise DataError(f"{place}: {name} must be numbers, but are {images.dtype}.")
+        if images.ndim < 2 or 0 in images.shape:
+            raise DataError(
+                f"{place}: {name} must be images (n, height, width), or with channels as the last axis, or rows "
+                f"(n, features), but has the shape {images.shape}."
+            )
+    if train.shape[1:] != test.shape[1:]:
+        raise DataError(f"{place}: x_test must have the shape (n, {_sides(train)}) of x_train, but has {test.shape}.")
+    if _is_of_pictures(train) and all(_are_bytes(images) for images in (train, test)):
+        return _to_bytes(train), _to_bytes(test)
+    return _to_floats(train, f"{place}: x_train"), _to_floats(test, f"{place}: x_test")
+
+
+def _sides(images: Array) -> str:
+    return ", ".join(map(str, images.shape[1:]))
+
+
+def _is_of_pictures(images: Array) -> bool:
+    return images.ndim == 3 or (images.ndim == 4 and images.shape[3] in CHANNELS)
+
+
+def _are_bytes(images: Array) -> bool:
+    """Whether they are true and false, or whole numbers from 0 to 255."""
+    is_byte = images.dtype.kind == "b" or images.dtype == np.uint8
+    return is_byte or (images.dtype.kind in "iu" and int(images.min()) >= 0 and int(images.max()) <= FULL_BYTE)
+
+
+def _to_bytes(images: Array) -> NDArray[np.uint8]:
+    white = FULL_BYTE if images.dtype.kind == "b" else 1
+    array = images.astype(np.uint8, copy=False)
+    return array if white == 1 else array * np.uint8(white)
+
+
+def _to_floats(images: Array, place: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # a double that is too large becomes infinite
+        floats = images.astype(np.float32, copy=False)
+    if fault := find_infinite(floats):
+        raise DataError(f"{place} must hold finite numbers, as float32, but {fault}.")
+    return floats
+
+
+def _range_of(train: Array, test: Array, are_words: bool) -> tuple[float, float]:
+    """What means black and white; of what is no picture the smallest and the largest number.
+
+    Args:
+        are_words: Whether they were numbers of 16 bits.
+    """
+    if train.dtype == np.uint8:
+        return 0.0, float(FULL_BYTE)
+    low, high = (float(pick([pick(train), pick(test)])) for pick in (np.min, np.max))
+    ranges = ((0.0, float(FULL_WORD)),) if are_words else RANGES
+    for ends in ranges if _is_of_pictures(train) else ():
+        if ends[0] <= low and high <= ends[1]:
+            return ends
+    return low, high if low < high else low + 1

@@ -1,0 +1,132 @@
+"""Labels as files have them, integers or texts, made indices of class names; and a share of them kept out as a test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_optuna.data.dataset import CLASSES, Labels, label_dtype
+from fmnist_optuna.errors import DataError
+from fmnist_optuna.wording import reason_of
+
+Found = NDArray[np.generic]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EncodedLabels:
+    """Labels as indices of the class names.
+
+    Args:
+        train: (n,).
+        test: (m,).
+        class_names: In the order of the indices.
+    """
+
+    train: Labels
+    test: Labels
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, train: Found, test: Found, class_names: Sequence[str]) -> "EncodedLabels":
+        """Those of indices of any type."""
+        dtype = label_dtype(len(class_names))
+        return cls(train.astype(dtype), test.astype(dtype), tuple(class_names))
+
+
+def encode(train: Found, test: Found, place: str, class_names: Sequence[str] = ()) -> EncodedLabels:
+    """Indices from labels that are integers from 0 on, or texts.
+
+    Args:
+        train: (n,) or (n, 1).
+        test: (m,) or (m, 1), of classes that are among those to train on.
+        place: Where they are, for errors: "data.npz: y".
+        class_names: Names of integers, in their order; else they are called by their number. Texts are names already,
+            and are in alphabetical order.
+
+    Raises:
+        DataError: They are something else, or a class is missing.
+    """
+    train, test = flatten(train, place), flatten(test, place)
+    is_text = [labels.dtype.kind in "US" for labels in (train, test)]
+    if is_text[0] != is_text[1]:
+        raise DataError(
+            f"{place} must be all integers or all texts, but are {train.dtype} and, of the test, {test.dtype}."
+        )
+    if is_text[0]:
+        if class_names:
+            raise DataError(f"Names of classes must be of integers, but {place} are texts, which are names already.")
+        return _encode_texts(train, test, place)
+    return _encode_integers(train, test, place, class_names)
+
+
+def flatten(labels: Found, place: str) -> Found:
+    """Labels as an array of one axis, of integers or texts, of at least one example.
+
+    Raises:
+        DataError: They are something else.
+    """
+    if labels.dtype.kind == "S":
+        try:
+            labels = np.char.decode(np.asarray(labels, np.bytes_), "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{place} must be texts in UTF-8, but are not: {reason_of(error)}.") from error
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        advice = "; of one-hot labels take numpy.argmax(labels, axis=1)" if labels.ndim == 2 else ""
+        raise DataError(f"{place} must have the shape (n,), but have {labels.shape}{advice}.")
+    if labels.dtype.kind not in "iuU":
+        raise DataError(f"{place} must be integers or texts, but are {labels.dtype}.")
+    if len(labels) == 0:
+        raise DataError(f"{place} must be of at least one example, but are of none.")
+    return labels
+
+
+def _encode_texts(train: Found, test: Found, place: str) -> EncodedLabels:
+    names, indices = np.unique(train, return_inverse=True)
+    fewest, most = CLASSES
+    if not fewest <= len(names) <= most:
+        came = f"are of {len(names):,}" if len(names) > 1 else f"are all {names[0]!s}"
+        raise DataError(f"{place} must be of {fewest} to {most:,} classes, but {came}.")
+    if unknown := sorted(set(test.tolist()) - set(names.tolist())):
+        raise DataError(f"{place} of the test must be among those to train on, but {unknown[0]!r} is not.")
+    return EncodedLabels.of(indices, np.searchsorted(names, test), names.tolist())
+
+
+def _encode_integers(train: Found, test: Found, place: str, class_names: Sequence[str]) -> EncodedLabels:
+    low, high = int(train.min()), int(train.max())
+    if low != 0:
+        advice = f"; take {low} off each" if low > 0 else ""
+        raise DataError(f"{place} must go from 0 on, but go from {low} to {high}{advice}.")
+    n_classes = high + 1
+    fewest, most = CLASSES
+    if not fewest <= n_classes <= most:
+        raise DataError(f"{place} must be of {fewest} to {most:,} classes, but go from 0 to {high:,}.")
+    if not 0 <= int(test.min()) <= int(test.max()) < n_classes:
+        wrong = next(int(label) for label in test if not 0 <= label < n_classes)
+        raise DataError(f"{place} of the test must be among those to train on, 0 to {high}, but {wrong} is not.")
+    if class_names and len(class_names) != n_classes:
+        raise DataError(
+            f"The names of the classes must be {n_classes:,}, as {place} go to {high}, but are {len(class_names):,}."
+        )
+    return EncodedLabels.of(train, test, tuple(class_names) or [str(label) for label in range(n_classes)])
+
+
+def take_test(labels: Found, share: float, seed: int) -> tuple[Indices, Indices]:
+    """Places of the examples to train on and of those kept out as a test, each ascending.
+
+    Of every class that share is kept out, rounded, but at least one example.
+
+    Args:
+        labels: (n,), integers or texts.
+        share: Of each class, 0 < share < 1.
+        seed: Of the choice.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    is_test = np.zeros(len(labels), np.bool_)
+    for name in np.unique(labels):
+        places = np.flatnonzero(labels == name)
+        is_test[generator.permutation(places)[: max(1, round(share * len(places)))]] = True
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)

@@ -1,0 +1,55 @@
+"""Arrays of NumPy in one file, as `numpy.savez` or `numpy.savez_compressed` writes it."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from fmnist_optuna.data.dataset import Dataset
+from fmnist_optuna.data.readers.arrays import make_dataset
+from fmnist_optuna.data.readers.memory import refuse_too_large
+from fmnist_optuna.errors import DataError
+from fmnist_optuna.spec.data_spec import DataSpec
+from fmnist_optuna.wording import reason_of
+
+
+def read_npz(data: DataSpec, place: Path) -> Dataset:
+    """Read the arrays of a file; `make_dataset` says what they must be.
+
+    Args:
+        place: The file.
+
+    Raises:
+        DataError: There is no such file, an array is missing, or is something else.
+    """
+    return make_dataset(_read(place), data, str(place), Path(data.place).stem)
+
+
+def _read(place: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        refuse_too_large(f"The data of {place}", _bytes_in(place))
+        with np.load(place, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"data.source must name an .npz file, but there is no {place}.") from None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(
+            f"{place} must be a file as numpy.savez writes it, of numbers and texts, but cannot be read: "
+            f"{reason_of(error)}."
+        ) from error
+
+
+def _bytes_in(place: Path) -> int:
+    """How many bytes the arrays take when they are unpacked, by their headers."""
+    total = 0
+    with zipfile.ZipFile(place) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = npy.read_magic(stream)
+                read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = read_header(stream)
+                total += int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return total

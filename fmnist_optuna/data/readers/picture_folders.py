@@ -1,0 +1,222 @@
+"""A folder of pictures for each class: PNG, JPEG, WebP or BMP, prepared as `predict` prepares a photograph."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fmnist_optuna.data.dataset import Dataset, DatasetInfo
+from fmnist_optuna.data.pictures import fit, flatten, read_image
+from fmnist_optuna.data.readers.background import are_light_on_dark
+from fmnist_optuna.data.readers.labels import encode, take_test
+from fmnist_optuna.data.readers.memory import refuse_too_large
+from fmnist_optuna.errors import DataError
+from fmnist_optuna.processes.cores import usable_cores
+from fmnist_optuna.spec.data_spec import DataSpec
+from fmnist_optuna.wording import count, reason_of
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IGNORED = ("Thumbs.db", "desktop.ini")  # what systems leave in a folder of pictures, beside hidden files
+ROLES = ("train", "test")
+GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I", "F")
+TURNED = (5, 6, 7, 8)  # orientations in EXIF that lie on their side
+ORIENTATION = 0x0112
+N_NAMED = 3  # broken files in one message
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One picture before it is read whole.
+
+    Args:
+        file: Where it is.
+        label: Name of its class.
+        size: Height and width, in pixels.
+        is_grey: Whether it has no colours.
+    """
+
+    file: Path
+    label: str
+    size: tuple[int, int]
+    is_grey: bool
+
+
+def read_folder(data: DataSpec, place: Path) -> Dataset:
+    """Read the pictures of a folder.
+
+    Args:
+        place: With a folder for each class; or with a folder `train` that has those, and perhaps one `test`. Without
+            the latter a share of each class is kept out as the test.
+
+    Raises:
+        DataError: There is no such folder, a class is missing or empty, a file is no picture, or the sizes differ.
+    """
+    if not place.is_dir():
+        raise DataError(f"data.source must name a folder with a folder for each class, but {place} is none.")
+    roots = _find_roots(place)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        folders = [_find(root, data.skip_broken, pool) for root in roots]
+        form = _choose_form(data, [picture for folder in folders for picture in folder])
+        refuse_too_large(f"The pictures of {place}", sum(map(len, folders)) * form.n_bytes)
+        parts = [form.read_all(folder, data.skip_broken, pool) for folder in folders]
+    for root, (names, _) in zip(roots, parts, strict=True):
+        _refuse_empty(root, set(names))
+    labels, arrays = [np.array(names) for names, _ in parts], [array for _, array in parts]
+    if len(parts) == 1:
+        kept, held_out = take_test(labels[0], data.test_share, data.split_seed)
+        arrays, labels = [arrays[0][kept], arrays[0][held_out]], [labels[0][kept], labels[0][held_out]]
+    encoded = encode(labels[0], labels[1], f"{place}: the folders of classes")
+    info = DatasetInfo(
+        name=Path(data.place).name or data.source,
+        image_shape=arrays[0].shape[1:],
+        dtype="uint8",
+        value_range=(0, 255),
+        class_names=encoded.class_names,
+        is_light_on_dark=are_light_on_dark(arrays[0]),
+        resize=data.resize,
+    )
+    return Dataset(info, arrays[0], encoded.train, arrays[1], encoded.test)
+
+
+def _find_roots(place: Path) -> list[Path]:
+    """The folders `train` and perhaps `test` of classes, where there are such; else the one that holds the classes."""
+    of_roles = {role: place / role for role in ROLES if (place / role).is_dir() and _classes_in(place / role)}
+    if not of_roles:
+        return [place]
+    others = [folder.name for folder in _classes_in(place) if folder.name not in of_roles]
+    if "train" not in of_roles or others:
+        came = ", ".join([*of_roles, *others])
+        raise DataError(
+            f"{place} must hold train, perhaps test, and no other folder, or the classes alone, but holds {came}; "
+            "images to validate on are taken from train."
+        )
+    return list(of_roles.values())
+
+
+def _find(root: Path, skips_broken: bool, pool: ThreadPoolExecutor) -> list[Found]:
+    """The pictures of each class, in the order of their paths."""
+    classes = _classes_in(root)
+    if not classes:
+        raise DataError(f"{root} must hold a folder for each class, but holds none.")
+    files = [(file, folder.name) for folder in classes for file in _files_in(folder)]
+    looked_at = list(pool.map(_look, *zip(*files, strict=True))) if files else []
+    _refuse_broken([entry for entry in looked_at if isinstance(entry, str)], skips_broken)
+    return [entry for entry in looked_at if isinstance(entry, Found)]
+
+
+def _classes_in(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _refuse_broken(faults: Sequence[str], skips_broken: bool) -> None:
+    if faults and not skips_broken:
+        more = f" and {len(faults) - N_NAMED} more" if len(faults) > N_NAMED else ""
+        raise DataError(
+            f"A folder of a class must hold pictures alone ({', '.join(ENDINGS)}), but {'; '.join(faults[:N_NAMED])}"
+            f"{more}; remove what is none, or leave it out with data.skip_broken = true."
+        )
+
+
+def _refuse_empty(root: Path, labels: Collection[str]) -> None:
+    for folder in _classes_in(root):
+        if folder.name not in labels:
+            raise DataError(f"{folder} must hold pictures of the class {folder.name}, but holds none.")
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and not file.name.startswith(".") and file.name not in IGNORED:
+            yield file
+
+
+def _look(file: Path, label: str) -> Found | str:
+    """A picture by its header, or what is wrong with the file."""
+    if file.suffix.lower() not in ENDINGS:
+        return f"{file} is called otherwise"
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            has_exif = (
+                image.format != "PNG" or "exif" in image.info
+            )  # to look for one, Pillow would unpack all of a PNG
+            is_turned = has_exif and image.getexif().get(ORIENTATION) in TURNED
+            size = (width, height) if is_turned else (height, width)
+            return Found(file, label, size, image.mode in GREY_MODES)
+    except Exception as error:  # whatever damaged bytes provoke in Pillow
+        return f"{file} cannot be read: {reason_of(error)}"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the pictures are made.
+
+    Args:
+        size: Height and width, in pixels.
+        is_grey: Whether they have one channel, which is then no axis.
+        resize: How another size is fitted.
+    """
+
+    size: tuple[int, int]
+    is_grey: bool
+    resize: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture."""
+        return self.size if self.is_grey else (*self.size, 3)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of one picture."""
+        return int(np.prod(self.shape))
+
+    def read_all(
+        self, pictures: Sequence[Found], skips_broken: bool, pool: ThreadPoolExecutor
+    ) -> tuple[list[str], Bytes]:
+        """Labels and pixels (n, *shape) of all that can be read.
+
+        Raises:
+            DataError: One cannot, and is not to be left out.
+        """
+        array, labels, faults = np.empty((len(pictures), *self.shape), np.uint8), list[str](), list[str]()
+        for picture, pixels in zip(pictures, pool.map(self._read, pictures), strict=True):
+            if isinstance(pixels, str):
+                faults.append(pixels)
+                continue
+            array[len(labels)] = pixels
+            labels.append(picture.label)
+        _refuse_broken(faults, skips_broken)
+        return labels, array[: len(labels)]
+
+    def _read(self, picture: Found) -> Bytes | str:
+        """Its pixels, or what is wrong with the file."""
+        try:
+            image = flatten(read_image(picture.file), "L" if self.is_grey else "RGB")
+        except Exception as error:  # whatever damaged bytes provoke in Pillow
+            return f"{picture.file} cannot be read: {reason_of(error)}"
+        height, width = self.size
+        return np.asarray(fit(image, (width, height), self.resize), np.uint8)
+
+
+def _choose_form(data: DataSpec, pictures: Sequence[Found]) -> Form:
+    is_grey = data.mode == "grey" or (data.mode == "as-they-are" and all(picture.is_grey for picture in pictures))
+    if data.size:
+        height, width = data.size
+        return Form((height, width), is_grey, data.resize)
+    sizes = Counter(picture.size for picture in pictures)
+    if len(sizes) > 1:
+        usual, other = (size for size, _ in sizes.most_common(2))
+        example = next(picture.file for picture in pictures if picture.size == other)
+        raise DataError(
+            f"The pictures of {data.place} must be of one size where data.size names none, but are of "
+            f"{count(len(sizes), 'size')}: mostly {usual[0]} x {usual[1]} pixels, and {example} of {other[0]} x "
+            f"{other[1]}; give data.size = [height, width]."
+        )
+    return Form(next(iter(sizes), (1, 1)), is_grey, data.resize)

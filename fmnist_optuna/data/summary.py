@@ -1,0 +1,124 @@
+"""What a data set holds, for a person who is about to train on it: counts, ranges, repeated images."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fmnist_optuna.data.dataset import DatasetInfo, Images
+from fmnist_optuna.data.split import Splits
+from fmnist_optuna.errors import DataError
+from fmnist_optuna.wording import count, format_bytes
+
+ROLES = ("train", "validation", "test")
+UNEQUAL = 10  # times as many images of one class as of another
+MOST_REPEATED = 0.5  # of the test images, that may be among those to train on
+WORTH_A_WARNING = 0.01  # the same; a well-known data set may have a few
+MOST_ANSWERS = 950 * 2**20  # bytes of a model's answers to the test images: SQLite keeps at most 10**9 together
+HASH_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of a data set.
+
+    Args:
+        info: What its images and labels are.
+        n_of_class: Images of each class, in the order of the class names, by role: train, validation and test.
+        value_range: The smallest and the largest number of the images to train on.
+        mean: Of the same.
+        columns: Smallest and largest number of each feature of the same, where an image is a row of features.
+        n_repeated: Test images that are among those to train or validate on, bit for bit.
+    """
+
+    info: DatasetInfo
+    n_of_class: Mapping[str, tuple[int, ...]]
+    value_range: tuple[float, float]
+    mean: float
+    columns: tuple[tuple[float, float], ...]
+    n_repeated: int
+
+    @property
+    def n_test(self) -> int:
+        """Test images."""
+        return sum(self.n_of_class["test"])
+
+    @property
+    def on_repeated(self) -> str:
+        """How many test images are repeated, as a sentence."""
+        return (
+            f"{self.n_repeated:,} of {count(self.n_test, 'test image')} are among those to train or validate on, bit "
+            "for bit"
+        )
+
+    @property
+    def on_balance(self) -> str:
+        """Which class has many times as many images to train on as another, as a sentence; empty where none has."""
+        counts, names = self.n_of_class["train"], self.info.class_names
+        most, fewest = max(counts), min(counts)
+        if most < UNEQUAL * fewest:
+            return ""
+        return (
+            f"the classes are unequal: {count(most, 'image')} of {names[counts.index(most)]} and {fewest:,} of "
+            f"{names[counts.index(fewest)]} to train on, so an accuracy says little of the rare ones"
+        )
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """What everybody should know who trains on the data: a sentence by the name of its event."""
+        is_much = self.n_repeated >= WORTH_A_WARNING * self.n_test
+        found = {"data_repeated": self.on_repeated if is_much else "", "data_unequal": self.on_balance}
+        return {event: sentence for event, sentence in found.items() if sentence}
+
+
+def summarise(splits: Splits) -> Summary:
+    """Count what there is."""
+    labels = {role: getattr(splits, f"{role}_labels") for role in ROLES}
+    n_of_class = {role: np.bincount(each, minlength=splits.info.n_classes) for role, each in labels.items()}
+    images = splits.train_images
+    is_of_rows = images.ndim == 2
+    columns = zip(images.min(axis=0).tolist(), images.max(axis=0).tolist(), strict=True) if is_of_rows else ()
+    return Summary(
+        info=splits.info,
+        n_of_class={role: tuple(counts.tolist()) for role, counts in n_of_class.items()},
+        value_range=(float(images.min()), float(images.max())),
+        mean=float(images.mean(dtype=np.float64)),
+        columns=tuple(columns),
+        n_repeated=count_repeated(splits),
+    )
+
+
+def count_repeated(splits: Splits) -> int:
+    """How many test images are among those to train or validate on, bit for bit."""
+    seen = {*_hash_each(splits.train_images), *_hash_each(splits.validation_images)}
+    return sum(image in seen for image in _hash_each(splits.test_images))
+
+
+def _hash_each(images: Images) -> Iterator[bytes]:
+    for image in images:
+        yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=HASH_BYTES).digest()
+
+
+def check_content(source: str, summary: Summary) -> None:
+    """Check what can be said of a data set only when all of it is at hand.
+
+    Args:
+        source: As a study file names it, for errors.
+
+    Raises:
+        DataError: Most of the test images are among those to train on, so that their score would say nothing; or the
+            answers to them could not be kept.
+    """
+    n_classes = summary.info.n_classes
+    if summary.n_repeated > MOST_REPEATED * summary.n_test:
+        raise DataError(
+            f"The test images of {source} must be others than those to train on, but {summary.on_repeated}; keep "
+            "others out."
+        )
+    n_bytes = summary.n_test * n_classes * np.dtype(np.float32).itemsize
+    if n_bytes > MOST_ANSWERS:
+        raise DataError(
+            f"The answers to the test images of {source} must take at most {format_bytes(MOST_ANSWERS)}, but those to "
+            f"{summary.n_test:,} images in {n_classes:,} classes take {format_bytes(n_bytes)}; keep fewer out."
+        )

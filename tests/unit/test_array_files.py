@@ -1,0 +1,351 @@
+"""Data in IDX files, in an .npz and in the cache of Keras: what is read, and the one line for what is wrong."""
+
+import gzip
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from idx_files import idx
+
+from fmnist_optuna.data.dataset import Dataset
+from fmnist_optuna.data.readers.named import read_named
+from fmnist_optuna.errors import DataError
+from fmnist_optuna.spec.data_spec import DataSpec
+
+N_TRAIN, N_TEST, N_CLASSES = 12, 6, 3
+LABELS, TEST_LABELS = np.arange(N_TRAIN) % N_CLASSES, np.arange(N_TEST) % N_CLASSES
+
+
+def pictures(n: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, *(shape or (6, 5))), dtype=np.uint8)
+
+
+def read(source: str, **keys: Any) -> Dataset:
+    data = DataSpec.model_validate({"source": source, **keys})
+    return read_named(data, Path(data.place))
+
+
+def fault(source: str, **keys: Any) -> str:
+    with pytest.raises(DataError) as error:
+        read(source, **keys)
+    return str(error.value)
+
+
+# IDX files
+
+
+def write_idx(
+    folder: Path, begin: str = "", test: str = "t10k", dot: str = "-", ending: str = ""
+) -> dict[str, np.ndarray]:
+    """Four files; returns their arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{begin}train-images{dot}idx3-ubyte": pictures(N_TRAIN),
+        f"{begin}train-labels{dot}idx1-ubyte": LABELS.astype(np.uint8),
+        f"{begin}{test}-images{dot}idx3-ubyte": pictures(N_TEST, seed=1),
+        f"{begin}{test}-labels{dot}idx1-ubyte": TEST_LABELS.astype(np.uint8),
+    }
+    for name, array in arrays.items():
+        content = gzip.compress(idx(array)) if ending else idx(array)
+        (folder / f"{name}{ending}").write_bytes(content)
+    return arrays
+
+
+@pytest.mark.parametrize("names", [{}, {"ending": ".gz"}, {"dot": ".", "test": "test"}, {"begin": "kmnist-"}])
+def test_idx_files_are_found_by_their_names(tmp_path: Path, names: dict[str, str]) -> None:
+    """Packed or not, with a dot or a dash, with a name before."""
+    images, labels, test_images, test_labels = write_idx(tmp_path / "mine", **names).values()
+    dataset = read(f"idx:{tmp_path / 'mine'}")
+    assert dataset.info.name == "mine"
+    assert dataset.info.class_names == ("0", "1", "2")
+    for array, expected in (
+        (dataset.train_images, images), (dataset.train_labels, labels),
+        (dataset.test_images, test_images), (dataset.test_labels, test_labels),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_one_of_several_sets_is_named(tmp_path: Path) -> None:
+    """By the beginning of its files, behind the folder; images of EMNIST are put upright."""
+    arrays = write_idx(tmp_path, "emnist-balanced-", "test")
+    write_idx(tmp_path, "emnist-digits-", "test")
+    said = fault(f"idx:{tmp_path}")
+    assert "holds several; name one" in said
+    dataset = read(f"idx:{tmp_path / 'emnist-balanced'}", class_names=["a", "b", "c"])
+    np.testing.assert_array_equal(dataset.train_images, next(iter(arrays.values())).swapaxes(1, 2))
+    assert dataset.info.class_names == ("a", "b", "c")
+    assert "it has sets named emnist-balanced, emnist-digits" in fault(f"idx:{tmp_path / 'emnist'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("train-images-idx3-ubyte", lambda _: None, "must hold the images of train"),
+        ("train-images-idx3-ubyte", lambda content: content[:-1], "must hold 360 bytes, as its header says, but holds"),
+        ("train-images-idx3-ubyte", lambda content: content + b"x", "but holds more"),
+        ("train-images-idx3-ubyte", lambda content: b"PK" + content, "must be an IDX file of images as"),
+        ("train-images-idx3-ubyte", lambda content: b"", "as unsigned bytes, but begins with b''"),
+        ("train-labels-idx1-ubyte", lambda content: content[:8] + b"\1" * N_TRAIN, "must go from 0 on, but go from 1"),
+        ("train-labels-idx1-ubyte", lambda content: content[:8] + b"\0" * N_TRAIN, "must be of 2 to 65,535 classes"),
+        ("t10k-labels-idx1-ubyte", lambda content: content[:-1] + b"\7", "of the test must be among those to train on"),
+        ("t10k-labels-idx1-ubyte", lambda content: content[:8] + b"\0" * N_TEST, "test_labels must have every class"),
+    ],
+)  # fmt: skip
+def test_wrong_idx_files_are_said(
+    tmp_path: Path, name: str, change: Callable[[bytes], bytes | None], words: str
+) -> None:
+    """The file, what must hold and what came."""
+    write_idx(tmp_path)
+    content = change((tmp_path / name).read_bytes())
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    assert words in fault(f"idx:{tmp_path}")
+
+
+def test_a_damaged_gzip_file_is_said(tmp_path: Path) -> None:
+    """With what is wrong with it."""
+    write_idx(tmp_path, ending=".gz")
+    file = tmp_path / "t10k-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-12])
+    assert f"{file} must be an IDX file, but cannot be read" in fault(f"idx:{tmp_path}")
+
+
+def test_a_folder_without_idx_files_is_said(tmp_path: Path) -> None:
+    """Empty, or not there."""
+    for place in (tmp_path, tmp_path / "none" / "none"):
+        assert f"must name a folder with four IDX files, but {place} is none" in fault(f"idx:{place}")
+
+
+def test_labels_of_letters_begin_with_one(tmp_path: Path) -> None:
+    """Those of the published files of EMNIST's letters, and of no other."""
+    write_idx(tmp_path, "emnist-letters-", "test")
+    for role, labels in (("train", LABELS), ("test", TEST_LABELS)):
+        (tmp_path / f"emnist-letters-{role}-labels-idx1-ubyte").write_bytes(idx(labels.astype(np.uint8) + np.uint8(1)))
+    dataset = read(f"idx:{tmp_path}", class_names=["a", "b", "c"])
+    assert dataset.train_labels.tolist() == LABELS.tolist()
+
+
+# Arrays of NumPy
+
+
+def write_npz(tmp_path: Path, **changes: np.ndarray) -> str:
+    arrays: dict[str, Any] = {
+        "x_train": pictures(N_TRAIN),
+        "y_train": LABELS,
+        "x_test": pictures(N_TEST, seed=1),
+        "y_test": TEST_LABELS,
+    }
+    np.savez_compressed(tmp_path / "data.npz", **{**arrays, **changes})
+    return f"npz:{tmp_path / 'data.npz'}"
+
+
+def test_arrays_with_a_test_are_read(tmp_path: Path) -> None:
+    """Bytes stay bytes; labels (n, 1) are those of their rows; names are taken from the file."""
+    names = np.array(["disc", "square", "star"])
+    dataset = read(write_npz(tmp_path, y_train=LABELS[:, None], class_names=names))
+    np.testing.assert_array_equal(dataset.train_images, pictures(N_TRAIN))
+    np.testing.assert_array_equal(dataset.train_labels, LABELS)
+    np.testing.assert_array_equal(dataset.test_images, pictures(N_TEST, seed=1))
+    info = dataset.info
+    assert (info.name, info.dtype, info.value_range, info.class_names) == ("data", "uint8", (0, 255), tuple(names))
+
+
+def test_a_share_of_each_class_is_kept_out(tmp_path: Path) -> None:
+    """The same for the same seed; no example is in both roles."""
+    images, labels = pictures(40), np.array(["left", "right"] * 20)
+    np.savez(tmp_path / "whole.npz", x=images, y=labels)
+    source = f"npz:{tmp_path / 'whole.npz'}"
+    dataset, again = read(source, test_share=0.25), read(source, test_share=0.25)
+    assert dataset.info.class_names == ("left", "right")
+    assert np.bincount(dataset.test_labels).tolist() == [5, 5]
+    assert np.bincount(dataset.train_labels).tolist() == [15, 15]
+    together = {image.tobytes() for image in (*dataset.train_images, *dataset.test_images)}
+    assert together == {image.tobytes() for image in images}
+    np.testing.assert_array_equal(dataset.test_images, again.test_images)
+    other = read(source, test_share=0.25, split_seed=1)
+    assert dataset.test_images.tobytes() != other.test_images.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"), [(1.0, (0, 1)), (255.0, (0, 255)), (1000.0, (0, 1000))], ids=("unit", "bytes", "own")
+)
+def test_floats_have_the_range_that_holds_them(tmp_path: Path, scale: float, expected: tuple[int, int]) -> None:
+    """Doubles become float32."""
+    train, test = (np.linspace(0, scale, n * 30).reshape(n, 6, 5) for n in (N_TRAIN, N_TEST))
+    info = read(write_npz(tmp_path, x_train=train, x_test=test)).info
+    assert (info.dtype, info.value_range) == ("float32", expected)
+
+
+def spoiled(*shape: int) -> np.ndarray:
+    """Zeros with one number that is none."""
+    images = np.zeros((N_TRAIN, *shape))
+    images[2].flat[3] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("array", "shape", "dtype"),
+    [
+        (pictures(N_TRAIN, 7).astype(np.int64), (7,), "float32"),
+        (pictures(N_TRAIN, 7, 4, 2), (7, 4, 2), "float32"),
+        (pictures(N_TRAIN, 7, 4, 3).astype(np.int16), (7, 4, 3), "uint8"),
+        (pictures(N_TRAIN).astype(np.uint16) * 257, (6, 5), "float32"),
+        (pictures(N_TRAIN) > 99, (6, 5), "uint8"),
+    ],
+    ids=["features", "five axes", "colours", "words", "true and false"],
+)
+def test_any_rank_and_type_is_read(tmp_path: Path, array: np.ndarray, shape: tuple[int, ...], dtype: str) -> None:
+    """Pictures are bytes where nothing is lost; what is no picture is float32, and its range that of its numbers."""
+    dataset = read(write_npz(tmp_path, x_train=array, x_test=array[:N_TEST]))
+    info = dataset.info
+    assert (info.image_shape, info.dtype) == (shape, dtype)
+    np.testing.assert_array_equal(dataset.train_images, array * (255 if array.dtype == bool else 1))
+    if not info.is_of_pictures:
+        assert info.value_range == (array.min(), array.max())
+
+
+def test_many_classes_have_labels_of_two_bytes(tmp_path: Path) -> None:
+    """From 257 classes on; their names are in alphabetical order where they are texts."""
+    names = np.array([f"c{number:05}" for number in range(300)])
+    rows, tests = np.arange(600.0).reshape(600, 1), np.arange(300.0).reshape(300, 1) + 0.5
+    dataset = read(write_npz(tmp_path, x_train=rows, y_train=np.tile(names, 2), x_test=tests, y_test=names))
+    assert (dataset.train_labels.dtype.name, dataset.info.class_names) == ("uint16", tuple(names))
+    assert dataset.train_labels.tolist() == [*range(300)] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x_train": pictures(5)}, "x_train must have as many examples as there are labels, 12, but has the shape (5,"),
+        ({"x_train": np.zeros(N_TRAIN)}, "x_train must be images (n, height, width), or with channels as the last"),
+        ({"x_test": pictures(N_TEST, 7, 7)}, "x_test must have the shape (n, 6, 5) of x_train, but has (6, 7, 7)"),
+        ({"x_test": np.zeros((N_TEST, 30))}, "x_test must have the shape (n, 6, 5) of x_train, but has (6, 30)"),
+        ({"x_train": spoiled(6, 5)}, "x_train must hold finite numbers, as float32, but the image 2 holds nan"),
+        ({"x_train": spoiled(7), "x_test": np.zeros((N_TEST, 7))}, "but the row 2 holds nan in its column 3"),
+        ({"x_train": pictures(N_TRAIN) * 1e300}, "must hold finite numbers, as float32, but the image 0 holds inf"),
+        ({"x_train": np.full((N_TRAIN, 6, 5), "a")}, "x_train must be numbers, but are <U1"),
+        ({"y_train": np.eye(3)[LABELS]}, "take numpy.argmax(labels, axis=1)"),
+        ({"y_train": LABELS.astype(float)}, "y_train must be integers or texts, but are float64"),
+        ({"y_train": LABELS + 1}, "must go from 0 on, but go from 1 to 3; take 1 off each"),
+        ({"y_train": LABELS - 1}, "must go from 0 on, but go from -1 to 1"),
+        ({"y_train": LABELS * 65_535}, "must be of 2 to 65,535 classes, but go from 0 to 131,070"),
+        ({"y_train": np.where(LABELS == 1, 3, LABELS)}, "class 1 (1) is there 0 times"),
+        ({"y_train": np.full(N_TRAIN, "a"), "y_test": np.full(N_TEST, "a")}, "2 to 65,535 classes, but are all a"),
+        ({"y_test": TEST_LABELS.astype(str)}, "must be all integers or all texts"),
+        ({"y_test": np.array([])}, "y_test must be integers or texts"),
+        ({"class_names": np.array(["a", "b"])}, "The names of the classes must be 3, as"),
+        ({"y_train": np.array(list("abc" * 4)), "y_test": np.array(list("abcabd"))}, "but 'd' is not"),
+    ],
+)  # fmt: skip
+def test_wrong_arrays_are_said(tmp_path: Path, changes: Mapping[str, np.ndarray], words: str) -> None:
+    """The array, what must hold and what came."""
+    assert words in fault(write_npz(tmp_path, **changes))
+
+
+def test_files_that_are_no_arrays_are_said(tmp_path: Path) -> None:
+    """Missing, of text, of Python's objects, or with other names."""
+    place = tmp_path / "data.npz"
+    assert f"must name an .npz file, but there is no {place}" in fault(f"npz:{place}")
+    place.write_text("hello")
+    assert "must be a file as numpy.savez writes it" in fault(f"npz:{place}")
+    np.savez(place, x=np.array([{}], dtype=object), y=np.array([0]))
+    assert "must be a file as numpy.savez writes it" in fault(f"npz:{place}")
+    np.savez(place, images=pictures(2))
+    assert "must hold x_train, y_train, x_test, y_test, or x and y, but holds images" in fault(f"npz:{place}")
+
+
+def test_what_would_not_fit_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the arrays are read, with both sizes."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Free", (), {"available": 1000}))
+    write_idx(tmp_path)
+    for source in (write_npz(tmp_path), f"idx:{tmp_path}"):
+        assert "must fit in the memory twice, but takes 0.0 MiB, and 0.0 MiB are free" in fault(source)
+
+
+# The cache of Keras
+
+
+@pytest.fixture
+def keras_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "datasets").mkdir()
+    return tmp_path / "datasets"
+
+
+def write_cifar(cache: Path, protocol: int = 2) -> np.ndarray:
+    """Batches of ten pictures; returns those to train on."""
+    folder = cache / "cifar-10-batches-py-target" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rows = np.random.default_rng(0).integers(0, 256, (60, 3072), dtype=np.uint8)
+    for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        batch = {b"batch_label": b"7", b"labels": list(range(10)), b"data": rows[10 * number : 10 * number + 10]}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=protocol))
+    return rows[:50].reshape(50, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_data_of_keras_is_read_from_its_cache(keras_cache: Path, protocol: int) -> None:
+    """That of CIFAR in colour, with the names of its classes; nothing is downloaded."""
+    said = fault("keras:cifar10")
+    assert "cifar10 must be in the cache of Keras" in said
+    assert "keras.datasets.cifar10.load_data()" in said
+    images = write_cifar(keras_cache, protocol)
+    dataset = read("keras:cifar10")
+    np.testing.assert_array_equal(dataset.train_images, images)
+    assert dataset.train_labels.tolist() == [*range(10)] * 5
+    assert dataset.info.class_names[9] == "truck"
+
+
+def test_a_hundred_classes_of_keras_have_their_names(keras_cache: Path) -> None:
+    """From a file beside the pictures; the labels are the fine ones."""
+    folder = keras_cache / "cifar-100-python-target" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    names = [f"kind {number}" for number in range(100)]
+    (folder / "meta").write_bytes(pickle.dumps({b"coarse_label_names": [b"x"], b"fine_label_names": names}, protocol=2))
+    for role, n_each in (("train", 2), ("test", 1)):
+        labels = [*range(100)] * n_each
+        rows = np.full((len(labels), 3072), 9, np.uint8)
+        batch = {b"filenames": [b"a"], b"coarse_labels": [0] * len(labels), b"fine_labels": labels, b"data": rows}
+        (folder / role).write_bytes(pickle.dumps(batch, protocol=2))
+    dataset = read("keras:cifar100")
+    assert dataset.info.class_names == tuple(names)
+    assert dataset.test_labels.tolist() == [*range(100)]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"cos\nsystem\n(S'touch called'\ntR.",
+            "must hold pictures of CIFAR with as many labels, but holds 0 bytes of",
+        ),
+        (b"\x80\x02}q", "must be a file of CIFAR, but cannot be read"),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, 2),
+            "6,144 bytes of pictures and 1 labels",
+        ),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), np.uint8).T.copy().T, b"labels": [1, 1]}, 2),
+            "but holds 0 bytes of",
+        ),
+    ],
+    ids=["code", "damaged", "too few labels", "another order"],
+)
+def test_another_pickle_is_refused_and_not_executed(keras_cache: Path, content: bytes, words: str) -> None:
+    """What it names is not called."""
+    write_cifar(keras_cache)
+    (keras_cache / "cifar-10-batches-py-target" / "cifar-10-batches-py" / "test_batch").write_bytes(content)
+    assert words in fault("keras:cifar10")
+    assert not Path("called").exists()
+
+
+def test_data_of_keras_that_is_no_pictures_is_refused() -> None:
+    """The names that would do are listed."""
+    assert "must name one of mnist, fashion_mnist, cifar10, cifar100 of keras.datasets, but names imdb" in fault(
+        "keras:imdb"
+    )
