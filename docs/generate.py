@@ -19,13 +19,24 @@ UNBOUNDED = 2**53  # the largest integer that a database keeps exactly: no bound
 TABLES = ("data", "model", "grid", "training", "augment", "pruner", "confirm")
 MEANINGS = {
     "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
-    "data.source": "Which images: `auto`, `fashion-mnist`, `synthetic`, or a function of your own as "
-    '`"package.module:function"` ([more](own-model.md#data-of-your-own)). `auto` takes Fashion-MNIST, and drawn '
-    "garments only if it is neither on disk nor reachable; the study then gets a name that ends in `-synthetic`.",
+    "data.source": "Which data: `auto`, `fashion-mnist`, `synthetic`, or [your own](own-data.md): "
+    '`"folder:DIR"`, `"npz:FILE"`, `"idx:DIR"`, `"keras:NAME"` or `"package.module:function"`. `auto` takes '
+    "Fashion-MNIST, and drawn garments only if it is neither on disk nor reachable; the study then gets a name that "
+    "ends in `-synthetic`.",
     "data.n_validation": "How many of the training images are held out to choose by, stratified by label: at least one "
     "for each class, and as many fewer than there are; of Fashion-MNIST's 60,000 images 10 to 59,990. Of the 12,000 "
     "drawn garments at most 2,400 are held out, whatever stands here.",
     "data.split_seed": "Seed of that split.",
+    "data.size": "`folder:` alone: height and width that pictures are made, in pixels. Without it they must be of one "
+    "size.",
+    "data.mode": "`folder:` alone: whether pictures are made grey or colour. As they are, one in colour makes all of "
+    "them so.",
+    "data.resize": "`folder:` alone: how another size is fitted: with margins of the colour of the border, cropped to "
+    "the middle, or stretched.",
+    "data.skip_broken": "`folder:` alone: whether files that are no pictures are left out, instead of refused.",
+    "data.test_share": "`folder:`, `npz:` and functions, where they have no test: the share of each class that is kept "
+    "out as one.",
+    "data.class_names": "`idx:` and `npz:`: names of the labels 0, 1, 2 and so on.",
     "model.architecture": '`dense`, `conv`, `resnet`, or a function of your own as `"package.module:function"` '
     "([more](own-model.md)). Every further key of this table is an argument of the function that is the same for all "
     "cells.",
@@ -151,7 +162,7 @@ def _describe(value: dict[str, Any]) -> str:
     if "enum" in value:
         return " or ".join(f'`"{choice}"`' for choice in value["enum"])
     if value["type"] == "array":
-        return "list of strings"
+        return "list of strings" if value["items"].get("type") == "string" else "list of integers"
     if value["type"] == "integer":
         low, high = value.get("minimum"), value.get("maximum")
         is_bounded = high is not None and high < UNBOUNDED
@@ -219,7 +230,7 @@ MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
 ARRAY = re.compile(r"numpy\.ndarray\[(?:[^][]|\[(?:[^][]|\[[^][]*\])*\])*\]")  # each numpy writes its shape otherwise
 API_GIVEN = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
              "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo")  # fmt: skip
-API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Winner", "Evaluation", "ClassResult", "Verification",
+API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Winner", "Evaluation", "ClassResult", "Confusion", "Verification",
                 "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "Ensemble", "Export",
                 "ExportedModel")  # fmt: skip
 API_ERRORS = ("FmnistOptunaError", "UsageError", "SpecError", "JoinRefusedError", "NotFoundError", "DataError",
