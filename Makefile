@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages accuracy-picture clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads bench-folder
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -128,6 +128,9 @@ bench-checkpoint: $(READY) ## a checkpoint written, read and restored, and a tra
 
 bench-start: $(READY)    ## what a short study waits for: first claim, first epoch, end; OTHER=COMMAND beside it; two minutes
 	$(BIN)/python benchmarks/start.py $(if $(OTHER),--other $(OTHER))
+
+bench-folder: $(READY)   ## a folder of 10,000 pictures from disk to arrays; a minute
+	$(BIN)/python benchmarks/folder.py
 
 bench-threads: $(READY)  ## one worker a core beside one with all cores, dense and convolutional nets; ten minutes
 	$(BIN)/python benchmarks/threads.py
