@@ -63,6 +63,8 @@ def explore(model: Model, max_trials: int) -> Exploration:
 def broken_by_move(state: State, move: Move) -> str:
     """Which promise a move breaks."""
     number, _, kind, (_, cell, trials, actors) = move
+    if state.cell.point not in (0, cell.point):
+        return "the point of a cell never changes"
     if trials is not state.trials:
         for trial, (old, new) in enumerate(zip(state.trials, trials, strict=False), 1):
             if old.status not in (RUNNING, new.status):
@@ -84,6 +86,10 @@ def broken_in(state: State) -> str:
         return "no cell has two results"
     if cell.state == "done" and (cell.trial == 0 or trials[cell.trial - 1].status != COMPLETE):
         return "a done cell names a COMPLETE trial"
+    if cell.state not in ("waiting", "failed") and not cell.point:
+        return "a cell that is at work or has a result has a point"
+    if cell.trial and trials[cell.trial - 1].point != cell.point:
+        return "the trial of a cell is of its point"
     if cell.state in ("waiting", "parked", "failed") and n_complete:
         return "a cell without a result has no COMPLETE trial"
     if cell.state in ("waiting", "parked") and cell.trial and trials[cell.trial - 1].status != RUNNING:
@@ -113,30 +119,33 @@ def shape_of(model: Model, state: State) -> Shape:
     bound = cell.trial if cell.state != "failed" else 0
     ranks = []
     for actor in actors:
-        at, own, trial, _ = actor
+        at, own, trial, _, point = actor
         named = 0 if at == "wait" else trial  # nobody asks which trial failed
         status = trials[named - 1].status if named else ""
         is_as_seen = at == "take over" and model.is_as_seen(cell, actor)
-        ranks.append((at, own == token, is_as_seen, status, named == bound, named))
+        # One that was suggested for a cell that has a point by now is used by nobody; `broken_in` knows what else.
+        is_of_cell = point == 0 if at == "claim" else point == cell.point
+        ranks.append((at, own == token, is_as_seen, is_of_cell, status, named == bound, named))
     one, two, three, four, sweeper = ranks
     if one > two:
         one, two = two, one
     if three > four:
         three, four = four, three
     names = {0: 0, bound: 1} if bound else {0: 0}
-    shape: list[Any] = [cell.state, bound > 0]
-    for at, is_mine, is_as_seen, _, _, named in (one, two, three, four, sweeper):
-        shape += (at, is_mine, is_as_seen, names.setdefault(named, len(names)))
+    shape: list[Any] = [cell.state, bound > 0, cell.point > 0]
+    for at, is_mine, is_as_seen, is_of_cell, _, _, named in (one, two, three, four, sweeper):
+        shape += (at, is_mine, is_as_seen, is_of_cell, names.setdefault(named, len(names)))
     swept = [trial for trial in actors[SWEEPER].seen if trials[trial - 1].status == RUNNING]
     shape += sorted([names.setdefault(trial, len(names)) for trial in swept])
-    shape += [_mark(trials[trial - 1], token) for trial in names if trial]
-    others = [_mark(trial, token) for number, trial in enumerate(trials, 1) if number not in names]
-    others = sorted([mark for mark in others if mark != FAIL])
+    shape += [_mark(trials[trial - 1], token, cell.point) for trial in names if trial]
+    others = [_mark(trial, token, cell.point) for number, trial in enumerate(trials, 1) if number not in names]
+    others = sorted([mark for mark in others if not mark.startswith(FAIL)])
     return (*shape, len(names) - 1, *others, len(names) - 1 + len(others))
 
 
-def _mark(trial: Trial, token: int) -> str:
-    return "owned" if trial.status == RUNNING and trial.token == token else trial.status
+def _mark(trial: Trial, token: int, point: int) -> str:
+    status = "owned" if trial.status == RUNNING and trial.token == token else trial.status
+    return status if trial.point == point else f"{status} of another point"
 
 
 def _trace(model: Model, ways: list[tuple[int, int]]) -> tuple[str, ...]:
@@ -161,6 +170,8 @@ def describe(move: Move) -> str:
     how = {"step": move.action, "again": f"{move.action}, answer lost", "death": f"dies before: {move.action}"}[
         move.kind
     ]
-    listed = ", ".join(f"{number} {trial.status} of {trial.token}" for number, trial in enumerate(trials, 1))
-    row = f"{cell.state} token {cell.token or '-'} trial {cell.trial or '-'}"
+    listed = ", ".join(
+        f"{number} {trial.status} of {trial.token} point {trial.point}" for number, trial in enumerate(trials, 1)
+    )
+    row = f"{cell.state} token {cell.token or '-'} trial {cell.trial or '-'} point {cell.point or '-'}"
     return f"{NAMES[move.number]}: {how:24} | cell {row} | trials: {listed or 'none'}"

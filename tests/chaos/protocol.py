@@ -41,25 +41,31 @@ class Clause(Enum):
     PARK_UNDER_TOKEN = "a cell is parked only under the parker's token"
     LEAVE_UNPARKED = "who cannot park a cell leaves its trial alone"
     SPARE_PAUSED = "a sweep spares the trial of a cell that is parked, or that waits to go on"
+    POINT_WITH_CLAIM = "the first claim fixes the point of its cell, in its own transaction"
+    POINT_IS_KEPT = "a claim keeps the point that an earlier one fixed"
+    POINT_OF_ROW = "who claims a cell trains the point of its row, whatever it would have suggested"
 
 
 class Cell(NamedTuple):
-    """The row of the cell; token and trial are 0 for NULL, the lease is the clock at its last renewal.
+    """The row of the cell; token, trial and point are 0 for NULL, the lease is the clock at its last renewal.
 
-    A parked cell, and one that waits to go on, has the trial that its next claim goes on with.
+    A parked cell, and one that waits to go on, has the trial that its next claim goes on with. A point is named by the
+    time at which it was suggested, so that no two suggestions are the same.
     """
 
     state: str = "waiting"
     token: int = 0
     trial: int = 0
     lease: int = 0
+    point: int = 0
 
 
 class Trial(NamedTuple):
-    """One of Optuna's trials; they are numbered from 1 in the order of their creation."""
+    """One of Optuna's trials, with the point that it trains; they are numbered from 1 in the order of their creation."""
 
     token: int
     status: str = RUNNING
+    point: int = 0
 
 
 class Actor(NamedTuple):
@@ -70,12 +76,14 @@ class Actor(NamedTuple):
         token: Its own token, once it has claimed or taken over.
         trial: The trial that it deals with, or saw in the cell; 0 for none.
         seen: Token and lease that a requeuer saw, or the trials on a sweeper's list.
+        point: What a worker has suggested, and then what it trains; 0 for none.
     """
 
     at: str
     token: int = 0
     trial: int = 0
     seen: tuple[int, ...] = ()
+    point: int = 0
 
 
 class State(NamedTuple):
@@ -97,7 +105,7 @@ class Move(NamedTuple):
 
 
 Step = tuple[str, Cell, tuple[Trial, ...], Actor]  # what is done, and what is then so
-HOMES = (Actor("claim"), Actor("claim"), Actor("look"), Actor("look"), Actor("list"))
+HOMES = (Actor("suggest"), Actor("suggest"), Actor("look"), Actor("look"), Actor("list"))
 WORKER_HOME = HOMES[0]
 START = State(1, Cell(), (), HOMES)
 
@@ -119,7 +127,7 @@ class Model:
         self._programs: dict[str, Callable[[State, Actor, Actor], Iterator[Step]]] = {
             at: getattr(self, f"_{at.replace(' ', '_')}")
             for at in (
-                *("claim", "create", "bind", "drop", "train", "tell", "park"),  # workers
+                *("suggest", "claim", "fix", "create", "bind", "drop", "train", "tell", "park"),  # workers
                 *("fail", "read", "copy", "wait"),  # workers and requeuers
                 *("look", "take over"),  # requeuers
                 *("list", "compare", "list late", "sweep"),  # the sweeper
@@ -136,13 +144,13 @@ class Model:
                 after = State(clock + 1, new_cell, new_trials, (*before, new_actor, *behind))
                 yield Move(number, action, "step", after)
                 if new_cell is not cell or new_trials is not trials:
-                    same = actor if actor.token else Actor(actor.at, new_actor.token, actor.trial, actor.seen)
+                    same = actor if actor.token else actor._replace(token=new_actor.token)
                     after = State(clock + 1, new_cell, new_trials, (*before, same, *behind))
                     yield Move(number, action, "again", after)
             if actor != home:
                 yield Move(number, actor.at, "death", State(clock + 1, cell, trials, (*before, home, *behind)))
         if cell.state == "failed":
-            yield Move(PERSON, "retry", "step", State(clock + 1, Cell(), trials, actors))
+            yield Move(PERSON, "retry", "step", State(clock + 1, _wait_again(cell), trials, actors))
         if cell.state == "parked":  # a worker's, whichever comes; it needs no memory, so it is nobody's step here
             yield Move(PERSON, "decide", "step", State(clock + 1, cell._replace(state="waiting"), trials, actors))
 
@@ -166,18 +174,45 @@ class Model:
 
     # Workers
 
-    def _claim(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        _, cell, trials, _ = state
-        token = actor.token or (SHARED_TOKEN if Clause.TOKEN_IS_NEW in self._lacks else state.clock)
-        then = Actor("train", token, cell.trial) if cell.trial else Actor("create", token)
+    def _suggest(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        """Look at the next cell, and think of a point for it if it has none; nothing is locked meanwhile."""
+        clock, cell, trials, _ = state
         if cell.state == "waiting":
-            yield "claim", Cell("running", token, cell.trial, state.clock), trials, then
+            yield "suggest", cell, trials, Actor("claim", point=0 if self._keeps_point(cell) else clock)
+
+    def _claim(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        clock, cell, trials, _ = state
+        token = actor.token or (SHARED_TOKEN if Clause.TOKEN_IS_NEW in self._lacks else clock)
+        if cell.state == "waiting":
+            is_fixed = self._keeps_point(cell) or Clause.POINT_WITH_CLAIM in self._lacks
+            claimed = Cell("running", token, cell.trial, clock, cell.point if is_fixed else actor.point)
+            yield "claim", claimed, trials, self._claimed(claimed, token, actor)
         elif actor.token:  # done before, but the answer was lost
             is_found = cell.token == actor.token and Clause.CLAIM_FINDS_ITSELF not in self._lacks
-            yield "claim", cell, trials, then if is_found else home
+            yield "claim", cell, trials, self._claimed(cell, token, actor) if is_found else home
+        else:  # another worker was first
+            yield "claim", cell, trials, home
+
+    def _keeps_point(self, cell: Cell) -> bool:
+        return cell.point != 0 and Clause.POINT_IS_KEPT not in self._lacks
+
+    def _claimed(self, cell: Cell, token: int, actor: Actor) -> Actor:
+        """Who has claimed a cell: it goes on with the cell's trial, or makes one of its point."""
+        is_own = actor.point != 0 and Clause.POINT_OF_ROW in self._lacks
+        at = "fix" if Clause.POINT_WITH_CLAIM in self._lacks and not cell.point else "train" if cell.trial else "create"
+        return Actor(at, token, cell.trial, point=actor.point if is_own or at == "fix" else cell.point)
+
+    def _fix(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        """Where the claim does not: write the suggestion into the cell, if it is still the worker's and has no point."""
+        _, cell, trials, _ = state
+        if self._is_mine(cell, actor):
+            fixed = cell if cell.point else cell._replace(point=actor.point)
+            yield "fix", fixed, trials, actor._replace(at="create", point=fixed.point)
+        else:
+            yield "fix", cell, trials, home
 
     def _create(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        trials = (*state.trials, Trial(actor.token))
+        trials = (*state.trials, Trial(actor.token, point=actor.point))
         yield "create", state.cell, trials, Actor(self._next["create"], actor.token, len(trials))
 
     def _bind(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
@@ -208,7 +243,7 @@ class Model:
     def _park(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         _, cell, trials, _ = state
         if self._is_mine(cell, actor, Clause.PARK_UNDER_TOKEN):
-            yield "park", Cell("parked", 0, cell.trial), trials, home
+            yield "park", Cell("parked", 0, cell.trial, point=cell.point), trials, home
         else:  # taken away, or parked before the answer was lost
             is_failed = Clause.LEAVE_UNPARKED in self._lacks
             yield "park", cell, trials, actor._replace(at="drop") if is_failed else home
@@ -233,8 +268,8 @@ class Model:
         """Settle a failure, or give a cell without a trial back: it waits, failed too often, or kills its workers."""
         _, cell, trials, _ = state
         if self._is_mine(cell, actor, Clause.SETTLE_UNDER_TOKEN):
-            yield "wait", Cell(), trials, home
-            yield "fail for good", Cell("failed", 0, actor.trial), trials, home
+            yield "wait", _wait_again(cell), trials, home
+            yield "fail for good", Cell("failed", 0, actor.trial, point=cell.point), trials, home
         else:
             yield "wait", cell, trials, home
 
@@ -273,7 +308,8 @@ class Model:
         step = "wait" if actor.trial == 0 else "read" if Clause.FAIL_BEFORE_WAIT in self._lacks else "fail"
         if self.is_as_seen(cell, actor):
             token = actor.token or (cell.token if Clause.TAKER_HAS_TOKEN in self._lacks else clock)
-            yield "take over", Cell("running", token, cell.trial, clock), trials, Actor(step, token, actor.trial)
+            taken = Cell("running", token, cell.trial, clock, cell.point)
+            yield "take over", taken, trials, Actor(step, token, actor.trial)
         elif actor.token and cell.token == actor.token and Clause.TAKE_OVER_FINDS_ITSELF not in self._lacks:
             yield "take over", cell, trials, Actor(step, actor.token, actor.trial)
         else:
@@ -308,7 +344,7 @@ class Model:
     def _sweeping(self, state: State, cell: Cell, listed: tuple[int, ...]) -> Actor:
         is_bound_only = Clause.SPARE_UNBOUND in self._lacks
         if Clause.SPARE_PAUSED in self._lacks and cell.state != "running":
-            cell = Cell()
+            cell = Cell()  # as if it had no trial
         owned = [t for t in listed if owns(cell, state.trials, t) and not (is_bound_only and cell.trial == 0)]
         orphans = tuple(trial for trial in listed if trial not in owned)
         return Actor("sweep", seen=orphans) if orphans else HOMES[SWEEPER]
@@ -325,5 +361,10 @@ def running_trials(trials: tuple[Trial, ...]) -> tuple[int, ...]:
     return tuple(number for number, trial in enumerate(trials, 1) if trial.status == RUNNING)
 
 
+def _wait_again(cell: Cell) -> Cell:
+    """A cell that waits for a new trial, of the same point."""
+    return Cell(point=cell.point)
+
+
 def _with_status(trials: tuple[Trial, ...], trial: int, status: str) -> tuple[Trial, ...]:
-    return (*trials[: trial - 1], Trial(trials[trial - 1].token, status), *trials[trial:])
+    return (*trials[: trial - 1], trials[trial - 1]._replace(status=status), *trials[trial:])
