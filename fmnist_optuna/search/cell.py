@@ -41,10 +41,16 @@ def _normalise(value: object) -> object:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of the grid; the id of its cell is the SHA-256 of the canonical JSON of its parameters."""
+    """A cell to be: of a grid its id is the SHA-256 of the canonical JSON of its parameters.
+
+    Args:
+        params: Empty where they are not known before the cell is claimed.
+        number: Within a search that is no grid, of which alone the id then is; None of a grid.
+    """
 
     cell_id: str
     params: Params
+    number: int | None = None
 
 
 def make_point(params: Params) -> Point:

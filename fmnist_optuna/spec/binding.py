@@ -6,7 +6,9 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
 from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
 from fmnist_optuna.spec.reading import check_option
-from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec, Value
+from fmnist_optuna.spec.space import SpaceKey
+from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec
+from fmnist_optuna.spec.values import Value
 
 Declared = type | tuple[bool | int | float | str, ...] | None  # of a parameter: a type, its possible values, or nothing
 
@@ -23,46 +25,87 @@ def bind_parameters(
         variable: Such as "**kwargs", if the function has them.
 
     Returns:
-        The same specification with grid and fixed arguments coerced (64.0 becomes 64 for an int, 0 becomes 0.0 for a
-        float).
+        The same specification with grid or space and fixed arguments coerced (64.0 becomes 64 for an int, 0 becomes 0.0
+        for a float).
 
     Raises:
         SpecError: An unknown parameter, a missing one, or a value of the wrong type.
     """
     known: dict[str, Declared] = {**OPTION_TYPES, **parameters, **dict.fromkeys(OF_TRAINING, int)}
-    for place, names in (("grid", spec.grid), ("model", spec.model.arguments)):
+    for place, names in ((spec.searched, spec.axes), ("model", spec.model.arguments)):
         for name in names:
             _check_name(spec, place, name, parameters, variable)
-    if missing := sorted(required - set(spec.grid) - set(spec.model.arguments)):
-        raise SpecError(
-            f"study {spec.name}: {', '.join(missing)} must be given in [grid] or [model], "
-            f"as {spec.model.architecture} has no default for it."
-        )
-    grid = {
-        name: tuple(_coerce(f"study {spec.name}: grid.{name}", value, known[name]) for value in values)
-        for name, values in spec.grid.items()
-    }
+    _check_required(spec, required)
     fixed = {
         name: _coerce(f"study {spec.name}: model.{name}", value, known[name])
         for name, value in spec.model.arguments.items()
     }
-    for name in grid.keys() & OPTION_TYPES.keys() - parameters.keys():
-        for value in grid[name]:
-            check_option(f"study {spec.name}: grid.", name, value)
+    bound = spec.model_copy(update=_bind_grid(spec, known) if spec.search.is_grid else _bind_space(spec, known))
+    for name in bound.axes.keys() & OPTION_TYPES.keys() - parameters.keys():
+        for value in bound.axes[name]:
+            check_option(f"study {spec.name}: {spec.searched}.", name, value)
     model = ModelSpec.model_validate({"architecture": spec.model.architecture, **fixed})
-    return spec.model_copy(update={"grid": grid, "model": model})
+    return bound.model_copy(update={"model": model})
+
+
+def _check_required(spec: StudySpec, required: frozenset[str]) -> None:
+    """Whether every parameter without a default has a value in every cell."""
+    if missing := sorted(required - set(spec.axes) - set(spec.model.arguments)):
+        raise SpecError(
+            f"study {spec.name}: {', '.join(missing)} must be given in [{spec.searched}] or [model], "
+            f"as {spec.model.architecture} has no default for it."
+        )
+    if idle := sorted(name for name in required & spec.space.keys() if spec.space[name].when):
+        raise SpecError(
+            f"study {spec.name}: space.{idle[0]} must be there whatever else is, without a `when`, "
+            f"as {spec.model.architecture} has no default for it."
+        )
+
+
+def _bind_grid(spec: StudySpec, known: Mapping[str, Declared]) -> dict[str, object]:
+    grid = {
+        name: tuple(_coerce(f"study {spec.name}: grid.{name}", value, known[name]) for value in values)
+        for name, values in spec.grid.items()
+    }
+    return {"grid": grid}
+
+
+def _bind_space(spec: StudySpec, known: Mapping[str, Declared]) -> dict[str, object]:
+    """Every value of the space, of its conditions and of the points to try first in the type of its parameter."""
+    space: dict[str, SpaceKey] = {}
+    for name, key in spec.space.items():
+        place, declared = f"study {spec.name}: space.{name}", known[name]
+        if not key.choices and (isinstance(declared, tuple) or declared in (bool, str)):
+            rule = f"one of {', '.join(map(repr, declared))}" if isinstance(declared, tuple) else declared.__name__
+            raise SpecError(f"{place} must have choices, as each is to be {rule}, but has a range.")
+        changed: dict[str, object] = {
+            part: _coerce(f"{place}.{part}", value, declared)
+            for part in ("low", "high", "step")
+            if (value := getattr(key, part)) is not None
+        }
+        changed["choices"] = tuple(_coerce(place, value, declared) for value in key.choices)
+        changed["when"] = {
+            other: tuple(_coerce(f"{place}.when.{other}", value, known[other]) for value in values)
+            for other, values in key.when.items()
+        }
+        space[name] = key.model_copy(update=changed)
+    enqueued = tuple(
+        {name: _coerce(f"study {spec.name}: enqueue.{name}", value, known[name]) for name, value in given.items()}
+        for given in spec.enqueue
+    )
+    return {"space": space, "enqueue": enqueued}
 
 
 def _check_name(
     spec: StudySpec, place: str, name: str, parameters: Mapping[str, Declared], variable: str | None
 ) -> None:
     architecture = spec.model.architecture
-    if place == "grid" and name in OF_TEACHER - parameters.keys() and not spec.training.teacher:
+    if place != "model" and name in OF_TEACHER - parameters.keys() and not spec.training.teacher:
         raise SpecError(
-            f"study {spec.name}: grid.{name} must go with a training.teacher, but the study has none; name the study "
-            "to learn from, or remove the key."
+            f"study {spec.name}: {place}.{name} must go with a training.teacher, but the study has none; name the "
+            "study to learn from, or remove the key."
         )
-    if name in parameters or (place == "grid" and (name in OF_TRAINING or name in OPTION_TYPES)):
+    if name in parameters or (place != "model" and (name in OF_TRAINING or name in OPTION_TYPES)):
         return
     accepted = ", ".join(sorted(parameters)) or "none"
     named = (
@@ -80,9 +123,9 @@ def _check_name(
 
 
 def _where_else(place: str, name: str) -> str:
-    """Which other names there are in a grid, or in which table an option of the training belongs."""
-    if place == "grid":
-        return f"; a grid may have {BATCH_SIZE} and the options of [training] and [augment] as well"
+    """Which other names there are in a grid or a space, or in which table an option of the training belongs."""
+    if place != "model":
+        return f"; a {place} may have {BATCH_SIZE} and the options of [training] and [augment] as well"
     if name in OPTION_TYPES:
         return f"; give it in [{'augment' if name in AugmentSpec.model_fields else 'training'}]"
     return ""

@@ -50,13 +50,24 @@ def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     Args:
         given: The tables that come before.
     """
-    training, grid = given.get("training"), given.get("grid")
-    is_falling = isinstance(training, TrainingOptions) and isinstance(grid, dict) and _falls(training, grid)
+    training = given.get("training")
+    is_falling = isinstance(training, TrainingOptions) and _falls(training, _choices(given))
     return PrunerSpec(name="none") if is_falling else PrunerSpec()
 
 
+def _choices(given: Mapping[str, object]) -> dict[str, Sequence[object]]:
+    """The values of each parameter of a grid or of choices."""
+    grid, space = given.get("grid"), given.get("space")
+    chosen = {name: getattr(key, "choices", ()) for name, key in space.items()} if isinstance(space, dict) else {}
+    return {**chosen, **(grid if isinstance(grid, dict) else {})}
+
+
 def describe_pruner(pruner: PrunerSpec, training: TrainingOptions, grid: Mapping[str, Sequence[object]]) -> str | None:
-    """What is to be known of a pruner where the learning rate falls; None where it does not."""
+    """What is to be known of a pruner where the learning rate falls; None where it does not.
+
+    Args:
+        grid: The values of each parameter that is searched.
+    """
     if not _falls(training, grid):
         return None
     if pruner.name == "none":

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
+from fmnist_optuna.spec.space import SpaceKey
 from fmnist_optuna.spec.study_spec import NAME_PATTERN, PATTERN_RULES, StudySpec
 from fmnist_optuna.wording import reason_of
 
@@ -131,6 +132,8 @@ def _write_bound(bound: object) -> str:
 
 
 def _known_keys(path: Sequence[object]) -> list[str]:
+    if path[0] == "space":
+        return list(SpaceKey.model_fields)
     model: type[BaseModel] = StudySpec
     for part in path[:-1]:
         annotation = model.model_fields[str(part)].annotation

@@ -5,7 +5,7 @@ Owns the tables of a study file and their rules. Knows no Keras, no Optuna, no d
 
 import hashlib
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StrictBool,
-    StrictFloat,
     StrictInt,
     StrictStr,
     field_validator,
@@ -24,21 +23,14 @@ from pydantic import (
 )
 
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.search.cell import (
-    BATCH_SIZE,
-    LEARNING_RATES,
-    MAX_FLOAT,
-    MAX_INTEGER,
-    TRAINING_SEED,
-    Params,
-    canonical_json,
-)
+from fmnist_optuna.search.cell import MAX_INTEGER, Params, canonical_json
 from fmnist_optuna.search.ladder import LadderRule
+from fmnist_optuna.search.space import Space
 from fmnist_optuna.spec.data_spec import SOURCE_PATTERN, DataSpec
 from fmnist_optuna.spec.options import OF_TEACHER, AugmentSpec, Options, Table, TrainingOptions, read_options
 from fmnist_optuna.spec.pruning import PrunerSpec, default_pruner, describe_pruner
-
-Value = StrictBool | StrictInt | StrictFloat | StrictStr
+from fmnist_optuna.spec.space import Enqueued, SearchSpec, SpaceSpec, check_search, check_space, to_space
+from fmnist_optuna.spec.values import Value, check_values
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 # Of the names of studies that follow from another, whose name comes before; names that users give have no slash.
@@ -133,7 +125,11 @@ class ConfirmSpec(Table):
     flip: StrictBool = False
 
 
-def _default_grid() -> dict[str, tuple[Value, ...]]:
+def _default_grid(given: Mapping[str, object]) -> dict[str, tuple[Value, ...]]:
+    """The default of a grid; none where another sampler takes [space]."""
+    search = given.get("search")
+    if isinstance(search, SearchSpec) and not search.is_grid:
+        return {}
     return {"hidden_size": (64, 128, 256), "dropout_rate": (0.2, 0.3, 0.5), "learning_rate": (0.01, 0.001, 0.0001)}
 
 
@@ -143,6 +139,9 @@ class StudySpec(Table):
     name: StrictStr = Field(default="fashion-mnist", pattern=NAME_PATTERN)
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
+    search: SearchSpec = SearchSpec()
+    space: SpaceSpec = Field(default_factory=dict)
+    enqueue: Enqueued = ()
     grid: dict[str, tuple[Value, ...]] = Field(default_factory=_default_grid)
     training: TrainingSpec = TrainingSpec()
     augment: AugmentSpec = AugmentSpec()
@@ -155,19 +154,30 @@ class StudySpec(Table):
         if not grid:
             raise ValueError("must name at least one parameter, but is empty")
         for name, values in grid.items():
-            _check_values(name, values)
+            check_values(name, values)
         n_cells = math.prod(len(values) for values in grid.values())
         if n_cells > MAX_CELLS:
             raise ValueError(f"must have at most {MAX_CELLS:,} cells, but has {n_cells:,}")
         return grid
 
+    @field_validator("space")
+    @classmethod
+    def _check_space(cls, space: SpaceSpec) -> SpaceSpec:
+        check_space(space)
+        return space
+
+    @model_validator(mode="after")
+    def _searches_one_of_both(self) -> "StudySpec":
+        check_search(self.search, self.grid, self.space, self.enqueue)
+        return self
+
     @model_validator(mode="after")
     def _check_arguments(self) -> "StudySpec":
         for name, value in self.model.arguments.items():
-            if name in self.grid:
-                raise ValueError(f"{name} must be in [grid] or in [model], but is in both")
+            if name in self.axes:
+                raise ValueError(f"{name} must be in [{self.searched}] or in [model], but is in both")
             try:
-                _check_values(name, (value,))
+                check_values(name, (value,))
             except ValueError as error:
                 raise ValueError(f"model.{error}") from error
         return self
@@ -178,6 +188,37 @@ class StudySpec(Table):
             raise ValueError(f"training.teacher must be another study, but {self.name} is this one")
         return self
 
+    @model_serializer(mode="wrap")
+    def _leave_out_the_other_search(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A study of a grid is what it was before there was a choice; of another search the grid says nothing."""
+        left_out = {"search", "space", "enqueue"} if self.search.is_grid else {"grid"}
+        left_out |= set() if self.enqueue else {"enqueue"}
+        return {name: value for name, value in serialize(self).items() if name not in left_out}
+
+    @property
+    def searched(self) -> Literal["grid", "space"]:
+        """The table with the parameters that are searched."""
+        return "grid" if self.search.is_grid else "space"
+
+    @property
+    def axes(self) -> Mapping[str, Sequence[Value]]:
+        """The parameters that are searched, with all values of a grid or choice, or both ends of a range."""
+        if self.search.is_grid:
+            return self.grid
+        return {name: dimension.ends for name, dimension in self.dimensions.items()}
+
+    @property
+    def dimensions(self) -> Space:
+        """The space as numbers; empty of a grid."""
+        return to_space(self.space)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells: all points of the grid, or as many as there are to be trials."""
+        if self.search.n_trials is not None:
+            return self.search.n_trials
+        return math.prod(len(values) for values in self.grid.values())
+
     @property
     def has_own_code(self) -> bool:
         """Whether any code is the user's own; a built-in architecture without callbacks is ours."""
@@ -186,17 +227,25 @@ class StudySpec(Table):
     @property
     def pruner_note(self) -> str | None:
         """What is to be known of the pruner where the learning rate has a schedule; None without one."""
-        return describe_pruner(self.pruner, self.training, self.grid)
+        return describe_pruner(self.pruner, self.training, self.axes)
 
     def fixed_part(self) -> dict[str, Json]:
-        """What every run of a study must agree on: all but the name, the grid (it may grow) and the confirmation."""
+        """What every run of a study must agree on: all but the name, what may grow, and the confirmation."""
+        growing = dict.fromkeys(("grid", "space", "enqueue"), True)
         return self.model_dump(
-            mode="json", exclude={"name": True, "grid": True, "confirm": True, "training": {"checkpoint_seconds"}}
+            mode="json",
+            exclude={
+                **growing,
+                "name": True,
+                "confirm": True,
+                "search": {"n_trials"},
+                "training": {"checkpoint_seconds"},
+            },
         )
 
     def trained_part(self) -> dict[str, Json]:
         """What the training of a cell depends on beside the cell and the data: no pruner changes an epoch."""
-        return {name: value for name, value in self.fixed_part().items() if name != "pruner"}
+        return {name: value for name, value in self.fixed_part().items() if name not in ("pruner", "search")}
 
     def options_of(self, params: Params, taken: Container[str]) -> Options:
         """The options of a cell's training.
@@ -221,38 +270,3 @@ class StudySpec(Table):
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the whole specification."""
         return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
-
-
-def _check_values(name: str, values: tuple[Value, ...]) -> None:
-    if not values:
-        raise ValueError(f"{name} must have at least one value, but is empty")
-    if len({type(value) if isinstance(value, bool | str) else float for value in values}) > 1:
-        raise ValueError(f"{name} must be all numbers, all strings or all true / false, but is {list(values)}")
-    seen: set[str] = set()
-    for value in values:
-        _check_value(name, value)
-        identity = canonical_json(value)
-        if identity in seen:
-            raise ValueError(f"{name} must have distinct values, but {value!r} is there twice")
-        seen.add(identity)
-
-
-def _check_value(name: str, value: Value) -> None:
-    rule: str | None = None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(value, float) and not math.isfinite(value):
-        rule = "be finite"
-    elif is_number and isinstance(value, int) and abs(value) > MAX_INTEGER:
-        rule = "be at most 2**53 in size"
-    elif is_number and abs(float(value)) > MAX_FLOAT:
-        rule = f"be at most {MAX_FLOAT:g} in size"
-    elif name == "learning_rate" and not (is_number and LEARNING_RATES[0] <= float(value) <= LEARNING_RATES[1]):
-        rule = f"be from {LEARNING_RATES[0]:g} to {LEARNING_RATES[1]:g}"
-    elif name == "dropout_rate" and not (is_number and 0 <= float(value) < 1):
-        rule = "be at least 0 and less than 1"
-    elif name in ("hidden_size", BATCH_SIZE) and not (is_number and float(value) >= 1 and float(value).is_integer()):
-        rule = "be an integer of at least 1"
-    elif name == TRAINING_SEED and not (is_number and float(value) >= 0 and float(value).is_integer()):
-        rule = "be an integer of at least 0"
-    if rule:
-        raise ValueError(f"{name} must {rule}, but got {value!r}")

@@ -7,7 +7,7 @@ from pydantic import StrictBool, StrictInt, StrictStr
 
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.spec.options import Table
-from fmnist_optuna.spec.study_spec import Value
+from fmnist_optuna.spec.values import Value
 from fmnist_optuna.wording import count, format_params
 
 

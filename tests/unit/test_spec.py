@@ -34,7 +34,11 @@ def refusal(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("nmae = 'a'", "unknown key nmae; known here: name, data, model, grid, training, augment, pruner, confirm"),
+        (
+            "nmae = 'a'",
+            "unknown key nmae; known here: name, data, model, search, space, enqueue, grid, training, augment, pruner, "
+            "confirm",
+        ),
         (
             "[training]\nepochs = 3",
             "unknown key training.epochs; known here: batch_size, max_epochs, patience, keep_weights, seed, callbacks, "

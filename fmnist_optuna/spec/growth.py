@@ -1,0 +1,67 @@
+"""How a search that is no grid grows: what a study accepts of a later study file, and what then holds."""
+
+from collections.abc import Mapping, Sequence
+
+from fmnist_optuna.json_value import Json
+from fmnist_optuna.search.cell import canonical_json
+from fmnist_optuna.search.space import Space, describe_dimension
+from fmnist_optuna.spec.study_spec import StudySpec
+
+OF_STAGE = ("search", "space", "enqueue")  # tables of a study file that a stage of a search has
+
+
+def stage_of(spec: StudySpec) -> dict[str, Json]:
+    """What a study keeps of each stage of its search."""
+    content: dict[str, Json] = spec.model_dump(mode="json", include=set(OF_STAGE))
+    return content
+
+
+def read_space(stage: Mapping[str, object]) -> Space:
+    """The space of a stage, from what `stage_of` gave."""
+    return StudySpec.model_validate(dict(stage)).dimensions
+
+
+def find_obstacles(newest: StudySpec, given: StudySpec) -> list[str]:
+    """Why a study cannot accept a search, a line each; none where it can.
+
+    Args:
+        newest: The last stage that it has accepted.
+        given: Of the same names.
+    """
+    old, new = newest.dimensions, given.dimensions
+    lines = [
+        f"space.{name}: the study has {describe_dimension(old[name])}, this run {describe_dimension(new[name])}; "
+        "a range may become wider, and all else must stay"
+        for name in sorted(old)
+        if not new[name].holds(old[name])
+    ]
+    n_old, n_new = len(newest.enqueue), len(given.enqueue)
+    if canonical_json(given.enqueue[:n_old]) != canonical_json(newest.enqueue):
+        lines.append(f"enqueue: the study has {n_old} points, with which those of this run must begin")
+    elif n_new - n_old > max(0, given.n_cells - newest.n_cells):
+        lines.append(
+            f"enqueue: {n_new - n_old} further points must have cells of their own; "
+            f"set search.n_trials to at least {newest.n_cells + n_new - n_old}"
+        )
+    return lines
+
+
+def is_known(accepted: Sequence[StudySpec], given: StudySpec) -> bool:
+    """Whether a search asks for nothing that a study has not accepted, as the same study file of an earlier time."""
+    if not accepted or given.n_cells > accepted[-1].n_cells:
+        return False
+    return any(_asks_for(stage) == _asks_for(given) for stage in accepted)
+
+
+def _asks_for(spec: StudySpec) -> str:
+    return canonical_json(spec.model_dump(mode="json", include={"space", "enqueue"}))
+
+
+def grow(accepted: Sequence[StudySpec], given: StudySpec) -> StudySpec:
+    """A search with all that a study has accepted: no fewer trials than before."""
+    if not accepted:
+        return given
+    if is_known(accepted, given):
+        return accepted[-1]
+    n_trials = max(given.n_cells, accepted[-1].n_cells)
+    return given.model_copy(update={"search": given.search.model_copy(update={"n_trials": n_trials})})
