@@ -26,7 +26,7 @@ from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.study import Catching, decorate_study, no_signals
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_point, trial_seed
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json, make_point, trial_seed
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
@@ -133,8 +133,8 @@ def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
     check_count("n_cells", n_cells, 1)
     name, counts = session.record.name, session.history.counts()
     if not session.record.is_search:
-        raise UsageError(f"The study must be one of a grid, but {name} is itself {session.record.described_kind}.")
-    leaders = session.history.leaders(n_cells or session.record.spec.confirm.top)
+        raise UsageError(f"The study must be a search, but {name} is itself {session.record.described_kind}.")
+    leaders = _best_points(session, n_cells or session.record.spec.confirm.top)
     if not leaders:
         raise NotFoundError(f"study {name}: no trial is complete yet.")
     if not counts.is_over:
@@ -144,6 +144,16 @@ def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
             "`fmnist-optuna run` goes on with it."
         )
     return leaders
+
+
+def _best_points(session: Session, n_points: int) -> list[Cell]:
+    """The best complete cells of different points: cells of a search may have the same one by chance."""
+    if session.record.spec.search.is_grid:
+        return session.history.leaders(n_points)
+    by_point: dict[str, Cell] = {}
+    for cell in session.history.leaders(session.record.spec.n_cells):
+        by_point.setdefault(canonical_json(cell.params), cell)
+    return list(by_point.values())[:n_points]
 
 
 def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_seeds: int | None) -> PreparedStudy:

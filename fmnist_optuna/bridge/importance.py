@@ -22,11 +22,12 @@ MIN_BEST = 3
 def find_importances(cells: Sequence[Cell]) -> dict[str, float]:
     """Share of each parameter (0..1, together 1) in what sets the best quarter of the COMPLETE cells apart.
 
-    Values of a parameter count by their place in the grid: by their size, PED-ANOVA would put all that lie closer than
-    a fiftieth of the range into one.
+    Values of a parameter count by their place in the grid, or among those that were tried: by their size, PED-ANOVA
+    would put all that lie closer than a fiftieth of the range into one.
 
     Returns:
-        The shares; empty where they say nothing: fewer than eight cells, a single parameter, equal values.
+        The shares, of parameters that every cell has; empty where they say nothing: fewer than eight cells, a single
+        parameter, equal values.
     """
     complete = [cell for cell in cells if cell.state is State.COMPLETE and cell.val_accuracy is not None]
     places = _places(cells)
@@ -48,7 +49,9 @@ def find_importances(cells: Sequence[Cell]) -> dict[str, float]:
 def _places(cells: Sequence[Cell]) -> dict[str, dict[str, int]]:
     """The place of each value among all of its parameter, by its JSON; only of parameters with several values."""
     found: dict[str, dict[str, int]] = {}
-    for name in cells[0].params if cells else ():
+    cells = [cell for cell in cells if cell.params]
+    shared = [name for name in (cells[0].params if cells else ()) if all(name in cell.params for cell in cells)]
+    for name in shared:
         values = {canonical_json(cell.params[name]): cell.params[name] for cell in cells}
         ordered = sorted(values, key=lambda text: (isinstance(values[text], str), values[text]))
         if len(ordered) > 1:
@@ -57,6 +60,6 @@ def _places(cells: Sequence[Cell]) -> dict[str, dict[str, int]]:
 
 
 def _distribution(name: str, cells: Sequence[Cell], n_values: int) -> BaseDistribution:
-    if isinstance(cells[0].params[name], str | bool):  # no value lies between two others
+    if any(isinstance(cell.params.get(name), str | bool) for cell in cells):  # no value lies between two others
         return CategoricalDistribution(tuple(range(n_values)))
     return IntDistribution(0, n_values - 1)

@@ -7,6 +7,8 @@ it has read and looks once more afterwards: it then either sees the new grids, o
 Optuna takes no trial with a logarithmic range where another trial of the study has a plain one, nor the reverse. So the
 first grid decides, and then the trials that are there, as a study of an earlier version has plain ones. Ranges are
 logarithmic no more once a grid with a zero is accepted.
+
+A search that is no grid says what its ranges are, and they only become wider.
 """
 
 import json
@@ -24,6 +26,7 @@ from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystem
 from sqlalchemy import Table, func, select, update
 from sqlalchemy.engine import Connection
 
+from fmnist_optuna.bridge.spaces import Accepted, make_distribution, read_grid, space_of
 from fmnist_optuna.bridge.trials import find_logarithmic, make_distributions
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
@@ -35,8 +38,10 @@ _params: Table = TrialParamModel.__table__
 _attributes: Table = TrialSystemAttributeModel.__table__
 
 
-def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], trial_id: int | None = None) -> int:
-    """Give the trials of a study the ranges of these grids, within a transaction that has the study's row locked.
+def store_ranges(
+    connection: Connection, study_id: int, accepted: Sequence[Accepted], trial_id: int | None = None
+) -> int:
+    """Give the trials of a study the ranges of all that is accepted, in a transaction that has the study's row locked.
 
     Trials of other programs keep theirs.
 
@@ -54,7 +59,7 @@ def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], t
     if trial_id is not None:
         ours = ours.where(_trials.c.trial_id == trial_id)
     n_changed = 0
-    for name, distribution in _select_ranges(connection, study_id, grids).items():
+    for name, distribution in _select_ranges(connection, study_id, accepted).items():
         if not isinstance(distribution, CategoricalDistribution):
             text = distribution_to_json(distribution)
             is_other = _params.c.trial_id.in_(ours), _params.c.param_name == name, _params.c.distribution_json != text
@@ -63,7 +68,17 @@ def store_ranges(connection: Connection, study_id: int, grids: Sequence[Grid], t
     return n_changed
 
 
-def _select_ranges(connection: Connection, study_id: int, grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
+def _select_ranges(connection: Connection, study_id: int, accepted: Sequence[Accepted]) -> dict[str, BaseDistribution]:
+    """The range of each parameter: that of the space; or over all grids."""
+    space = space_of(accepted)
+    if space is not None:
+        return {name: make_distribution(dimension) for name, dimension in space.items()}
+    return _select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
+
+
+def _select_ranges_of_grids(
+    connection: Connection, study_id: int, grids: Sequence[Grid]
+) -> dict[str, BaseDistribution]:
     """The range of each parameter over these grids, logarithmic where it is with the first trial that has it."""
     first = (
         select(_params.c.param_name, func.min(_params.c.trial_id).label("trial_id"))
@@ -83,42 +98,42 @@ def _select_ranges(connection: Connection, study_id: int, grids: Sequence[Grid])
 
 
 @retrying
-def read_ranges(storage: Storage, study_id: int) -> tuple[list[Grid], dict[str, BaseDistribution]]:
-    """All accepted grids of a study, and what a new trial has as its ranges, in a transaction of their own.
+def read_ranges(storage: Storage, study_id: int) -> tuple[list[Accepted], dict[str, BaseDistribution]]:
+    """All accepted grids or stages of a study, and what a new trial has as its ranges, in a transaction of their own.
 
     Raises:
         KeyError: The study was deleted.
     """
     with storage.read() as connection:
-        grids = select_grids(connection, study_id)
-        return grids, _select_ranges(connection, study_id, grids)
+        accepted = select_accepted(connection, study_id)
+        return accepted, _select_ranges(connection, study_id, accepted)
 
 
 @retrying
-def read_grids(storage: Storage, study_id: int) -> list[Grid]:
-    """All accepted grids of a study, in a transaction of their own.
+def read_accepted(storage: Storage, study_id: int) -> list[Accepted]:
+    """All accepted grids or stages of a study, in a transaction of their own.
 
     Raises:
         KeyError: The study was deleted.
     """
     with storage.read() as connection:
-        return select_grids(connection, study_id)
+        return select_accepted(connection, study_id)
 
 
 @retrying
-def catch_up(storage: Storage, study_id: int, trial_id: int, grids: Sequence[Grid]) -> None:
-    """Bring a new trial, made with these grids, up to date if another was accepted while it was made."""
-    if read_grids(storage, study_id) == grids:
+def catch_up(storage: Storage, study_id: int, trial_id: int, accepted: Sequence[Accepted]) -> None:
+    """Bring a new trial, made with these grids or stages, up to date if another was accepted while it was made."""
+    if read_accepted(storage, study_id) == accepted:
         return
     with storage.write() as connection:
-        store_ranges(connection, study_id, select_grids(connection, study_id), trial_id)
+        store_ranges(connection, study_id, select_accepted(connection, study_id), trial_id)
 
 
-def select_grids(connection: Connection, study_id: int) -> list[Grid]:
-    """All accepted grids; on Postgres it waits for a join that is not over, which SQLite's one writer need not."""
+def select_accepted(connection: Connection, study_id: int) -> list[Accepted]:
+    """All accepted grids or stages; on Postgres it waits for a join that is not over, which SQLite need not."""
     query = select(studies.c.grids).where(studies.c.study_id == study_id).with_for_update(read=True)
     text = connection.execute(query).scalar_one_or_none()
     if text is None:
         raise KeyError(study_id)
-    grids: list[Grid] = json.loads(text)
-    return grids
+    accepted: list[Accepted] = json.loads(text)
+    return accepted

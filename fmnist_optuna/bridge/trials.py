@@ -187,22 +187,26 @@ def make_template(
     cell_id: str,
     token: str,
     params: Params,
-    sampler: LedgerGridSampler,
+    notes: Mapping[str, object],
     distributions: Mapping[str, BaseDistribution],
     attributes: TrialAttributes,
 ) -> FrozenTrial:
-    """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction."""
+    """A RUNNING trial of one cell, complete with what ties it to its claim: creating it is one transaction.
+
+    Args:
+        notes: What a stock sampler would have noted on it.
+        distributions: Of all parameters that a cell of the study may have.
+    """
     return create_trial(
         state=TrialState.RUNNING,
         params=dict(params),
-        distributions=dict(distributions),
+        distributions={name: distributions[name] for name in distributions if name in params},
         user_attrs=stored_attributes(attributes),
         system_attrs={
             CELL_ID: cell_id,
             TOKEN: token,
             "fixed_params": dict(params),
-            "search_space": sampler.search_space,
-            "grid_id": sampler.grid_id(params),
+            **notes,
         },
     )
 

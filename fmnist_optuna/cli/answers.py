@@ -260,6 +260,7 @@ def verification_answer(verification: Verification) -> Answer:
         "running": verification.n_running,
         "surplus_trials": verification.n_surplus,
         "foreign_trials": verification.n_foreign,
+        "unchecked_points": verification.n_unchecked_points,
         "problems": list(verification.problems),
     }
 

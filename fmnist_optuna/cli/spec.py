@@ -100,16 +100,15 @@ def check(
     spec = read_study_file(study_file)
     start_server_early()
 
-    # These load Optuna and SQLAlchemy.
-    from fmnist_optuna.running.preparation import check_study
-    from fmnist_optuna.search.cell import make_points
+    from fmnist_optuna.running.preparation import check_study  # loads Optuna and SQLAlchemy
 
     bound = check_study(spec, data_dir)
-    n_cells = len(make_points(bound.grid))
     if as_json:
-        print_json({"ok": True, "study": bound.name, "cells": n_cells, "spec": bound.model_dump(mode="json")})
+        print_json({"ok": True, "study": bound.name, "cells": bound.n_cells, "spec": bound.model_dump(mode="json")})
         return
-    print(f"{study_file}: ok, study {bound.name}, {count(n_cells, 'cell')} of {bound.model.architecture}")
+    how = "" if bound.search.is_grid else f", {bound.search.sampler} sampler"
+    cells = count(bound.n_cells, "cell")
+    print(f"{study_file}: ok, study {bound.name}, {cells} of {bound.model.architecture}{how}")
     if bound.pruner_note is not None:
         say(f"Note: {bound.pruner_note}.")
     say(f"Next: fmnist-optuna run {study_file}")

@@ -120,6 +120,9 @@ def print_verification(name: str, verification: Verification) -> None:
         soft_wrap=True,
     )
     print_foreign(verification.n_foreign)
+    if verification.n_unchecked_points:
+        points = count(verification.n_unchecked_points, "point")
+        out.print(f"{points} not suggested anew, as another version of Optuna suggested them.", soft_wrap=True)
     for problem in verification.problems:
         out.print(f"  {problem}", soft_wrap=True)
 

@@ -95,14 +95,14 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
     out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
-    names = list(confirmation.chosen.original.params)
+    names = list(dict.fromkeys(name for each in confirmation.candidates for name in each.original.params))
     numbers = ("trial", *names, "params", "val acc", "sd", "95 % interval")
     table = make_table(*numbers, "", right=numbers)
     for candidate in confirmation.candidates:
-        is_chosen = candidate is confirmation.chosen
+        is_chosen, params = candidate is confirmation.chosen, candidate.original.params
         table.add_row(
             str(candidate.original.number),
-            *(format_value(candidate.original.params[name]) for name in names),
+            *(format_value(params[name]) if name in params else "" for name in names),
             f"{candidate.n_parameters:,}",
             format_percent(candidate.val.mean),
             format_points(candidate.val.sd),

@@ -19,7 +19,7 @@ from fmnist_optuna.wording import count, format_interval, format_percent, format
 CARD = """\
 # {study}, {which}{demo_title}
 
-A classifier of {kind} into {n_classes:,} classes, found by a search over a grid of hyperparameters.
+A classifier of {kind} into {n_classes:,} classes, found by a search over a {searched} of hyperparameters.
 {demo_warning}
 ## Model
 
@@ -87,6 +87,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
     card = CARD.format(
         study=facts.record.name,
         which=_which(facts.source),
+        searched=facts.record.spec.searched,
         **_describe_data(facts.info),
         architecture=_pairs(facts.architecture),
         params=_pairs(facts.source.params),
@@ -212,7 +213,7 @@ def _how_chosen(facts: Facts) -> str:
     source = facts.source
     cells = count(facts.n_cells, "cell")
     if source.confirmation is None:
-        return f"One of {cells} of the grid, by validation accuracy; not confirmed over seeds."
+        return f"One of {cells} of the {facts.record.spec.searched}, by validation accuracy; not confirmed over seeds."
     n_seeds = len(source.confirmation.chosen.val.values)
     if len(source.confirmation.candidates) == 1:
         chosen = f"The best of {cells} by validation accuracy, trained again over {n_seeds} fresh seeds"

@@ -59,6 +59,7 @@ class Ledger(Claims):
                 "study_id": self.study_id,
                 "cell_id": point.cell_id,
                 "position": first + offset,
+                "number": point.number,
                 "params": json.dumps(point.params),
                 "state": State.WAITING,
                 "claims": 0,

@@ -2,12 +2,13 @@
 
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from sqlalchemy import BindParameter, ColumnElement, Executable, bindparam, case, exists, func, select, update
+from sqlalchemy import BindParameter, ColumnElement, Executable, bindparam, case, exists, func, or_, select, update
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.points import UNDECIDED, Proposal
 from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import StoredRow, cells, studies
@@ -20,16 +21,24 @@ class Claims(StudyPart):
     """Claims of the cells of one study."""
 
     def claim(
-        self, worker: str, generation: int, preferred: Collection[str] = (), given_up: Collection[str] = ()
+        self,
+        worker: str,
+        generation: int,
+        preferred: Collection[str] = (),
+        given_up: Collection[str] = (),
+        proposal: Proposal | None = None,
     ) -> Claim | None:
         """Take the next waiting cell, or None when none waits or the study was stopped since `generation`.
+
+        A cell without a point is taken only with a proposal for it, which then is its point.
 
         Args:
             preferred: Cells that this worker takes first, as it has their trainings in memory.
             given_up: Cells that it does not take.
+            proposal: A point for one of the cells, used if that is what is taken and nobody has given it one meanwhile.
         """
         token = uuid.uuid4().hex
-        return self._claim(worker, generation, token, preferred, given_up)
+        return self._claim(worker, generation, token, preferred, given_up, proposal)
 
     @retrying
     def _claim(
@@ -39,23 +48,39 @@ class Claims(StudyPart):
         token: str,
         preferred: Collection[str] = (),
         given_up: Collection[str] = (),
+        proposal: Proposal | None = None,
     ) -> Claim | None:
         with self.storage.write() as connection:
             # After a lost connection the claim may have happened: the token tells.
             row: StoredRow | None = connection.execute(CLAIMED, {"token_": token}).one_or_none()
             if row is None:
-                parameters = {"study": self.study_id, "worker_": worker, "token_": token, "generation_": generation}
-                for statement in self._claim_statements(preferred, given_up):
+                parameters: dict[str, object] = {
+                    "study": self.study_id,
+                    "worker_": worker,
+                    "token_": token,
+                    "generation_": generation,
+                    **({} if proposal is None else {f"{name}_": value for name, value in vars(proposal).items()}),
+                }
+                for statement in self._claim_statements(preferred, given_up, proposal is not None):
                     row = row or connection.execute(statement, parameters).one_or_none()
         return None if row is None else _claim_of(row, token)
 
-    def _claim_statements(self, preferred: Collection[str], given_up: Collection[str]) -> list[Executable]:
+    def _claim_statements(
+        self, preferred: Collection[str], given_up: Collection[str], has_proposal: bool
+    ) -> list[Executable]:
         """Of those that are preferred, if there are any, and then of all: each finds its cell through an index."""
-        others = [cells.c.cell_id.not_in(sorted(given_up))] if given_up else []
-        of_some = [self._claim_statement(cells.c.cell_id.in_(sorted(preferred)), *others)] if preferred else []
-        return [*of_some, self._claim_statement(*others)]
+        has_point = cells.c.params != UNDECIDED
+        others = [or_(has_point, cells.c.cell_id == bindparam("cell_id_")) if has_proposal else has_point]
+        others += [cells.c.cell_id.not_in(sorted(given_up))] if given_up else []
+        fixed = {
+            name: case((cells.c.params == UNDECIDED, bindparam(f"{name}_")), else_=cells.c[name])
+            for name in ("params", "known")
+        }
+        values = fixed if has_proposal else {}
+        of_some = [self._claim_statement(values, cells.c.cell_id.in_(sorted(preferred)), *others)] if preferred else []
+        return [*of_some, self._claim_statement(values, *others)]
 
-    def _claim_statement(self, *conditions: ColumnElement[bool]) -> Executable:
+    def _claim_statement(self, fixed: Mapping[str, ColumnElement[str]], *conditions: ColumnElement[bool]) -> Executable:
         study: BindParameter[int] = bindparam("study")
         next_cell = (
             select(cells.c.cell_id)
@@ -74,6 +99,7 @@ class Claims(StudyPart):
                 is_current,
             )
             .values(
+                **fixed,
                 state=State.RUNNING,
                 token=bindparam("token_"),
                 worker=bindparam("worker_"),

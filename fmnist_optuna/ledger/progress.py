@@ -285,4 +285,5 @@ def _cell(row: StoredRow) -> Cell:
         cut_at=row.cut_at,
         decision_id=row.decision_id,
         first_claimed_at=row.first_claimed_at,
+        number=row.number,
     )

@@ -111,6 +111,7 @@ class Cell:
         cut_at: The rung beyond which it does not go; None where none is known.
         decision_id: Of the decision that cut it.
         first_claimed_at: When it was first claimed, in seconds since 1970 UTC; None before.
+        number: Within a search that is no grid; None of a grid.
     """
 
     cell_id: str
@@ -129,6 +130,7 @@ class Cell:
     cut_at: int | None = None
     decision_id: int | None = None
     first_claimed_at: float | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True)

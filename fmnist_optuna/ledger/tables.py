@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 metadata = MetaData()
 
@@ -52,7 +52,7 @@ studies = Table(
     Column("spec_version", Integer, nullable=False),  # of the form that the specification is stored in
     Column("spec", Text, nullable=False),  # canonical JSON of the specification that made the study
     Column("spec_sha256", String(64), nullable=False),
-    Column("grids", Text, nullable=False),  # JSON list of every accepted grid, the newest last
+    Column("grids", Text, nullable=False),  # JSON list of every accepted grid, or stage of another search, newest last
     Column("data_source", String(512), nullable=False),
     Column("data_fingerprint", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
@@ -72,7 +72,7 @@ cells = Table(
     _study_id(primary_key=True),
     Column("cell_id", String(64), primary_key=True),
     Column("position", Integer, nullable=False),  # order of claims
-    Column("params", Text, nullable=False),  # JSON in the declared types
+    Column("params", Text, nullable=False),  # JSON in the declared types; {} until the first claim fixes the point
     Column("state", String(8), nullable=False),  # waiting, running, parked, done, failed
     Column("token", String(32), unique=True),  # which claim holds, or last held, the cell
     Column("worker", String(128)),
@@ -91,6 +91,8 @@ cells = Table(
     Column("rung", Integer, nullable=False, server_default=text("0")),  # epochs at which it was parked last
     Column("cut_at", Integer),  # the rung beyond which it does not go
     Column("decision_id", Integer),  # of the decision that cut it
+    Column("number", Integer),  # within a search that is no grid; NULL of a grid
+    Column("known", Text),  # JSON of the cells that its point was suggested by; NULL where nothing else decides it
     Index("ix_fmnist_cells_queue", "study_id", "state", "position"),
     Index("ix_fmnist_cells_worker", "study_id", "worker"),
 )

@@ -24,10 +24,12 @@ from fmnist_optuna.log import log_event
 from fmnist_optuna.pages.figures.curves import draw_curves
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
+from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
 from fmnist_optuna.results.winner import Winner, find_winner
 from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.space import describe_dimension
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
@@ -72,7 +74,8 @@ def _decorate(session: Session, overview: Overview) -> None:
     _save_note(session, describe_study(overview.record, overview.counts, overview.climb, overview.winner))
     drawn = {"timeline": draw_timeline(overview)}
     if overview.cells:
-        drawn["grid"] = draw_heat_map(overview)[0]
+        is_grid = overview.record.spec.search.is_grid
+        drawn["grid" if is_grid else "search"] = draw_heat_map(overview)[0] if is_grid else draw_slices(overview)
     if any(attempt.epochs for attempt in overview.attempts):
         drawn["curves"] = draw_curves(overview)[0]
     for name, figure in drawn.items():
@@ -91,7 +94,7 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
         lines += [f"**{SEEN}**", ""]
     lines += [f"{counts.done} of {counts.total} cells done: {counts.complete} complete, {counts.pruned} pruned.", ""]
     lines += ["| parameter | values |", "|---|---|"]
-    lines += [f"| {name} | {', '.join(map(str, values))} |" for name, values in record.spec.grid.items()]
+    lines += [f"| {name} | {values} |" for name, values in _describe_values(record).items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
     if record.teacher is not None:
         lines += [f"Learned from {record.teacher.describe()}.", ""]
@@ -104,6 +107,13 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     lines += ["To go on after an interruption, give the command that began it again: `fmnist-optuna run`.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
     return "\n".join(lines)
+
+
+def _describe_values(record: StudyRecord) -> dict[str, str]:
+    """What each parameter may be, in words."""
+    if record.spec.search.is_grid:
+        return {name: ", ".join(map(str, values)) for name, values in record.spec.grid.items()}
+    return {name: describe_dimension(dimension) for name, dimension in record.spec.dimensions.items()}
 
 
 def _describe_rungs(climb: Climb) -> list[str]:

@@ -28,6 +28,7 @@ from fmnist_optuna.pages.figures.curves import draw_curves
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.importance import draw_importance
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
+from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
 from fmnist_optuna.pages.tested import list_tested
@@ -126,7 +127,6 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         openings=overview.openings,
         environments=_environments(overview.attempts),
         machines=sorted({_machine(a.attributes.environment) for a in overview.attempts if a.attributes.environment}),
-        grid=overview.record.spec.grid,
         spec=overview.record.spec.model_dump_json(indent=2),
         version=__version__,
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -141,8 +141,10 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
             text: str = plotly.io.to_json(figure, remove_uids=True)
             drawn[name] = Figure(name, text.replace("<", "\\u003c"), int(figure.layout.height), note)
 
-    if overview.cells:
+    if overview.cells and overview.record.spec.search.is_grid:
         add("heat-map", *draw_heat_map(overview))
+    elif overview.cells:
+        add("slices", draw_slices(overview))
     if any(attempt.epochs for attempt in overview.attempts):
         add("curves", *draw_curves(overview))
     add("parallel", draw_parallel_coordinates(overview))

@@ -6,8 +6,7 @@ from typing import Protocol
 
 from fmnist_optuna.ledger.progress import History, NewResults
 from fmnist_optuna.ledger.records import Cell, CellCounts
-from fmnist_optuna.pages.time_on_rungs import SIZE, TimeOnRungs
-from fmnist_optuna.search.cell import Params
+from fmnist_optuna.pages.time_on_rungs import TimeOnRungs, size_of
 from fmnist_optuna.study.session import Session
 
 
@@ -44,7 +43,8 @@ class _Group:
 class RemainingTime:
     """An estimate that counts large models as large: by the mean time of finished cells of the same hidden size.
 
-    Grids without a `hidden_size` are one group. Each call reads only what was finished since the last.
+    Grids without a `hidden_size` are one group, and so is any other search. Each call reads only what was
+    finished since the last.
     """
 
     def __init__(self, history: History) -> None:
@@ -67,7 +67,7 @@ class RemainingTime:
             return None
         seconds = sum(group.n_left * group.mean_seconds for group in left)
         for cell in running:
-            group = self._group(cell.params)
+            group = self._group(cell)
             if group.n_finished:
                 seconds -= min(cell.held_seconds, group.mean_seconds)
         return max(0.0, seconds) / len(running)
@@ -78,19 +78,19 @@ class RemainingTime:
             for group in self._groups.values():
                 group.n_cells = 0
             for each in self._history.cells():
-                self._group(each.params).n_cells += 1
+                self._group(each).n_cells += 1
         if counts.failed != self._n_failed:
             self._n_failed = counts.failed
             for group in self._groups.values():
                 group.n_failed = 0
             for failed in self._history.failed():
-                self._group(failed.params).n_failed += 1
+                self._group(failed).n_failed += 1
         if counts.done != self._n_finished:
             for cell in self._results.read():
                 self._n_finished += 1
-                group = self._group(cell.params)
+                group = self._group(cell)
                 group.n_finished += 1
                 group.seconds += cell.seconds
 
-    def _group(self, params: Params) -> _Group:
-        return self._groups.setdefault(params.get(SIZE), _Group())
+    def _group(self, cell: Cell) -> _Group:
+        return self._groups.setdefault(size_of(cell), _Group())

@@ -19,6 +19,11 @@ from fmnist_optuna.search.ladder import LadderRule
 SIZE = "hidden_size"  # what a cell's time depends on most
 
 
+def size_of(cell: Cell) -> ParamValue | None:
+    """The size by which times are told apart; None in a search, where most cells have a size of their own."""
+    return cell.params.get(SIZE) if cell.number is None else None
+
+
 class TimeOnRungs:
     """An estimate for one study with rungs; each call reads all cells, as any of them may have trained."""
 
@@ -55,12 +60,12 @@ def expect_seconds(
     """
     racing = [cell for cell in cells if cell.state in UNFINISHED and cell.cut_at is None]
     shares, pace = expect_shares(rule, _over_rungs(decided, racing)), _seconds_an_epoch(cells)
-    if shares is None or any(cell.params.get(SIZE) not in pace for cell in racing):
+    if shares is None or any(size_of(cell) not in pace for cell in racing):
         return None
     ends = {n_epochs: expect_end(rule, cells, n_epochs) for n_epochs in {cell.n_epochs for cell in racing}}
     seconds, whole = 0.0, []  # the second: of each cell, if it goes on to its end
     for cell in racing:
-        an_epoch, end = pace[cell.params.get(SIZE)], ends[cell.n_epochs]
+        an_epoch, end = pace[size_of(cell)], ends[cell.n_epochs]
         seconds += an_epoch * expect_epochs(rule, cell, shares, end)
         whole.append(an_epoch * (end - cell.n_epochs))
     return max(seconds / n_workers, min(whole, default=0.0))  # the best one of them goes on
@@ -132,6 +137,6 @@ def _seconds_an_epoch(cells: Iterable[Cell]) -> dict[ParamValue | None, float]:
     n_epochs: dict[ParamValue | None, int] = defaultdict(int)
     seconds: dict[ParamValue | None, float] = defaultdict(float)
     for cell in cells:
-        n_epochs[cell.params.get(SIZE)] += cell.n_epochs
-        seconds[cell.params.get(SIZE)] += cell.seconds
+        n_epochs[size_of(cell)] += cell.n_epochs
+        seconds[size_of(cell)] += cell.seconds
     return {size: seconds[size] / n for size, n in n_epochs.items() if n}

@@ -170,7 +170,8 @@ def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
     n_failed: dict[str, int] = {}
     for cell in confirming.history.failed():
         n_failed[_point(cell.params)] = n_failed.get(_point(cell.params), 0) + 1
-    originals = {_point(cell.params): cell for cell in session.history.finished() if cell.state is State.COMPLETE}
+    best_last = reversed(session.history.leaders(session.history.counts().total))  # cells of a search may share a point
+    originals = {_point(cell.params): cell for cell in best_last}
     candidates = []
     for point, group in runs.items():
         complete = [cell for cell in group if cell.state is State.COMPLETE]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData
@@ -20,7 +21,8 @@ from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.spec.code import code_differences
 from fmnist_optuna.spec.reading import restore_spec
-from fmnist_optuna.spec.study_spec import StudySpec, Value
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.values import Value
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.environment import warn_of_environment
@@ -31,23 +33,39 @@ def following_spec(
 ) -> StudySpec:
     """The specification of a study that follows from another: the same but for the pruner, and a grid of the points.
 
-    Numbers are those of the points; of a parameter that is no number all values stay, as Optuna keeps its choices.
+    Numbers are those of the points; of a parameter that is no number all values stay, as Optuna keeps its choices. Of a
+    search that is no grid the whole space stays, with the seeds beside it.
 
     Args:
         name: Of the new study.
         points: Each with its training_seed.
         training: Keys of [training] that are others.
     """
+    content = spec.model_dump(mode="json")
+    searched = _grid_of(spec, points) if spec.search.is_grid else _space_of(content, points)
+    changed = {"name": name, **searched, "pruner": {"name": "none"}}
+    changed["training"] = {**content["training"], **(training or {})}
+    return restore_spec({**content, **changed}, f"study {name}")
+
+
+def _grid_of(spec: StudySpec, points: Sequence[Params]) -> dict[str, object]:
     grid: dict[str, tuple[Value, ...]] = {}
     for parameter, values in spec.grid.items():
         used = {point[parameter] for point in points}
         is_number = not any(isinstance(value, str | bool) for value in values)
         grid[parameter] = tuple(sorted(used)) if is_number else values
     grid[TRAINING_SEED] = tuple(sorted({int(point[TRAINING_SEED]) for point in points}))
-    content = spec.model_dump(mode="json")
-    changed = {"name": name, "grid": grid, "pruner": {"name": "none"}}
-    changed["training"] = {**content["training"], **(training or {})}
-    return restore_spec({**content, **changed}, f"study {name}")
+    return {"grid": grid}
+
+
+def _space_of(content: Mapping[str, Any], points: Sequence[Params]) -> dict[str, object]:
+    """The tables of a search whose cells are given: nothing is drawn, but trials have the ranges of the space."""
+    seeds = [int(point[TRAINING_SEED]) for point in points]
+    return {
+        "search": {**content["search"], "n_trials": len(points)},
+        "space": {**content["space"], TRAINING_SEED: {"low": min(seeds), "high": max(seeds)}},
+        "enqueue": [],
+    }
 
 
 def offer_same_code(

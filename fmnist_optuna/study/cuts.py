@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
 from fmnist_optuna.ledger.rung_records import DecidedRung
-from fmnist_optuna.search.cell import make_points
 from fmnist_optuna.search.ladder import LadderRule, Standing, describe_cut, stand_at
 from fmnist_optuna.study.decisions import Decisions, Kind
+from fmnist_optuna.study.fixed_points import check_points
 from fmnist_optuna.study.measured import Measured, read_measured
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
@@ -16,8 +16,14 @@ from fmnist_optuna.wording import format_params
 
 
 def verify_study(session: Session) -> Verification:
-    """Compare the cells of a study with its trials, and its cuts, if it has rungs, with what its rule gives."""
+    """Compare the cells of a study with its trials.
+
+    Its cuts, if it has rungs, are compared with what its rule gives, and its points, if it has no grid, with what the
+    sampler gives.
+    """
     found = verify(session.storage, session.optuna_storage, session.record.study_id)
+    points = check_points(session)
+    found = replace(found, problems=(*found.problems, *points.problems), n_unchecked_points=points.n_unchecked)
     if session.ladder is None:
         return found
     return replace(found, problems=(*found.problems, *Cuts.read(session, session.ladder).find_wrong()))
@@ -54,8 +60,8 @@ class Cuts:
         while (again := session.rungs.decided()) != decided:  # one was made in between
             decided, cells = again, session.history.cells()
         measured = read_measured(session, cells)
-        grids = session.record.grids
-        has_grown = not grids or len(cells) > len(make_points(grids[0]))
+        accepted = session.record.accepted
+        has_grown = not accepted or len(cells) > accepted[0].n_cells
         overlap_seconds = 0.0 if session.storage.is_sqlite else OVERLAP_SECONDS
         return cls(rule, measured, Decisions(rule, measured, decided, has_grown, overlap_seconds))
 

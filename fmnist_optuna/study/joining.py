@@ -1,4 +1,4 @@
-"""How a study is made, or joined when everything but its grid agrees; its cells are seeded with it."""
+"""How a study is made, or joined when everything but what may grow agrees; its cells are seeded with it."""
 
 import json
 import secrets
@@ -12,8 +12,9 @@ from sqlalchemy import Connection, or_, select, update
 from fmnist_optuna.bridge.artifacts import remove_artifact, store_soft_labels
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.ranges import store_ranges
+from fmnist_optuna.bridge.spaces import Accepted, sampler_of
 from fmnist_optuna.bridge.storage import open_optuna
-from fmnist_optuna.bridge.trials import make_distributions, make_pruner, make_sampler
+from fmnist_optuna.bridge.trials import make_distributions, make_pruner
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.source import with_source
@@ -24,13 +25,15 @@ from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
-from fmnist_optuna.search.cell import Grid, Params, Point, make_point, make_points
+from fmnist_optuna.search.cell import Params, Point, make_point
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.spec.differences import differences
+from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, stage_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import KINDS, SEARCH, StudyRecord, read_record
+from fmnist_optuna.study.stages import new_points, ordered_points
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.study.teacher import Lesson, Teacher
 
@@ -47,12 +50,14 @@ def create_or_join(
     info: DatasetInfo | None = None,
     lesson: Lesson | None = None,
 ) -> tuple[StudyRecord, int]:
-    """Create a study, or join it when everything but the grid agrees, and insert the cells that are missing.
+    """Create a study, or join it when everything but what may grow agrees, and insert the cells that are missing.
+
+    A grid may grow, and so may the number of trials, the space and the enqueued points of another search.
 
     Args:
-        spec: With the data decided and the grid bound to the architecture's types.
+        spec: With the data decided and the grid or space bound to the architecture's types.
         data_fingerprint: Of the data that this machine will train on.
-        points: The only points of the grid to make cells of, in the order of claims; None for the whole grid.
+        points: The only points to make cells of, in the order of claims; None for the whole grid or search.
         code: What is to train; None where nothing of the user's does.
         parent: The study that it follows from, as the end of its name says, with the same teacher; None for a search.
         info: Of the data; None for that of the built-in source.
@@ -65,8 +70,7 @@ def create_or_join(
         JoinRefusedError: The study exists and differs in source, model, training, seed, pruner or code.
         MismatchError: It agrees in all of these, but its source gives other data here.
     """
-    # Before the locked transaction.
-    ordered = ordered_points(spec) if points is None else [make_point(params) for params in points]
+    ordered = _list_points(spec, points)  # before the locked transaction
     study_id = _create_in_optuna(storage, spec)
     if lesson is not None:
         store_soft_labels(storage, study_id, lesson.teacher.artifact, lesson.content)
@@ -78,13 +82,20 @@ def create_or_join(
     return record, n_new
 
 
+def _list_points(spec: StudySpec, points: Sequence[Params] | None) -> list[Point] | None:
+    """The cells in the order of claims; None where they follow from what the study has accepted before."""
+    if points is not None:
+        return [make_point(params) for params in points]
+    return ordered_points(spec) if spec.search.is_grid else None
+
+
 def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     trials = open_optuna(storage)
     study = optuna.create_study(
         study_name=spec.name,
         storage=trials,
         direction=VAL_ACCURACY.direction,
-        sampler=make_sampler(spec.grid),
+        sampler=sampler_of(spec),
         pruner=make_pruner(spec),
         load_if_exists=True,
     )
@@ -101,7 +112,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
 def _seed(
     ledger: Ledger,
     spec: StudySpec,
-    ordered: list[Point],
+    ordered: list[Point] | None,
     data: "_OfferedData",
     code: OfferedCode | None,
     parent: StudyRecord | None,
@@ -111,13 +122,14 @@ def _seed(
     with storage.write() as connection:
         _insert_row(connection, ledger, spec, data, parent)
         row = _lock_row(connection, study_id, spec.name)
-        _check_join(read_record(row), spec, data)
+        before = read_record(row)
+        _check_join(before, spec, data)
         if code is not None:
             join_code(connection, storage, study_id, spec.name, code)
-        store_ranges(connection, study_id, _add_grid(connection, row, spec))
+        store_ranges(connection, study_id, _accept(connection, before, row, spec))
         _take_over(connection, row, spec)
-        n_new = ledger.add_cells(connection, ordered)
         record = read_record(connection.execute(select(studies).where(studies.c.study_id == study_id)).one())
+        n_new = ledger.add_cells(connection, new_points(before, record) if ordered is None else ordered)
     return record, n_new
 
 
@@ -161,15 +173,16 @@ def _lock_row(connection: Connection, study_id: int, name: str) -> StoredRow:
     return row
 
 
-def _add_grid(connection: Connection, row: StoredRow, spec: StudySpec) -> list[Grid]:
-    """All accepted grids, that of the specification among them."""
-    grids: list[Grid] = json.loads(row.grids)
-    grid = {name: list(values) for name, values in spec.grid.items()}
-    if grid not in grids:
-        grids.append(grid)
+def _accept(connection: Connection, before: StudyRecord, row: StoredRow, spec: StudySpec) -> list[Accepted]:
+    """All accepted grids, or stages of another search, that of the specification among them."""
+    accepted: list[Accepted] = json.loads(row.grids)
+    grid: Accepted = {name: list(values) for name, values in spec.grid.items()}
+    offered = grid if spec.search.is_grid else stage_of(grow(before.accepted, spec))
+    if offered not in accepted:
+        accepted.append(offered)
         is_own = studies.c.study_id == row.study_id
-        connection.execute(update(studies).where(is_own).values(grids=json.dumps(grids)))
-    return grids
+        connection.execute(update(studies).where(is_own).values(grids=json.dumps(accepted)))
+    return accepted
 
 
 def _take_over(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
@@ -183,12 +196,6 @@ def _take_over(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
         connection.execute(update(studies).where(studies.c.study_id == row.study_id).values(values))
 
 
-def ordered_points(spec: StudySpec) -> list[Point]:
-    """The cells in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a mixture."""
-    sampler = make_sampler(spec.grid)
-    return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
-
-
 @dataclass(frozen=True)
 class _OfferedData:
     """What the source of a specification gives on this machine, and whose answers come with it to a new study."""
@@ -200,10 +207,7 @@ class _OfferedData:
 
 def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:
     lines = differences(_compared_part(record.spec), _compared_part(spec))
-    if record.spec.grid.keys() != spec.grid.keys():
-        lines.append(f"grid names: the study has {sorted(record.spec.grid)}, this run {sorted(spec.grid)}")
-    else:
-        lines += _new_choices(record, spec)
+    lines += _differences_of_search(record, spec)
     if lines:
         raise JoinRefusedError(
             f"study {spec.name}: exists with another specification.\n"
@@ -212,6 +216,19 @@ def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> Non
         )
     if record.data_fingerprint != data.fingerprint:
         raise MismatchError(_describe_other_data(record, data))
+
+
+def _differences_of_search(record: StudyRecord, spec: StudySpec) -> list[str]:
+    """What a grid or another search lacks to be a larger one of the study's."""
+    if record.spec.search.sampler != spec.search.sampler:
+        return []  # of which other lines tell
+    if record.spec.axes.keys() != spec.axes.keys():
+        names = f"the study has {sorted(record.spec.axes)}, this run {sorted(spec.axes)}"
+        return [f"{spec.searched} names: {names}"]
+    if spec.search.is_grid:
+        return _new_choices(record, spec)
+    is_first = not record.accepted or is_known(record.accepted, spec)
+    return [] if is_first else find_obstacles(record.accepted[-1], spec)
 
 
 def _compared_part(spec: StudySpec) -> dict[str, Json]:

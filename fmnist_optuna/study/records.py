@@ -25,8 +25,8 @@ class StudyRecord:
     """A study as its row in `fmnist_studies` has it.
 
     Args:
-        spec: The specification that made the study; its grid is the newest accepted one.
-        grids: Every accepted grid, the newest last.
+        spec: The specification that made the study; its grid, or its search and space, are the newest accepted ones.
+        accepted: The same with each grid, or stage of another search, that was accepted, the newest last.
         data_source: "fashion-mnist", "synthetic" or "package.module:function".
         data_fingerprint: SHA-256 over images, labels and split.
         info: What the images and labels of its data are.
@@ -40,7 +40,7 @@ class StudyRecord:
     study_id: int
     name: str
     spec: StudySpec
-    grids: tuple[Mapping[str, tuple[ParamValue, ...]], ...]
+    accepted: tuple[StudySpec, ...]
     data_source: str
     data_fingerprint: str
     info: DatasetInfo
@@ -51,8 +51,13 @@ class StudyRecord:
     teacher: Teacher | None = None
 
     @property
+    def grids(self) -> tuple[Mapping[str, tuple[ParamValue, ...]], ...]:
+        """Every accepted grid, the newest last; of a search that is none they are empty."""
+        return tuple(each.grid for each in self.accepted)
+
+    @property
     def is_search(self) -> bool:
-        """Whether it is of a grid, and does not follow from another study."""
+        """Whether it searches, and does not follow from another study."""
         return self.kind == SEARCH
 
     @property
@@ -119,15 +124,15 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
         content = upgrade_spec(json.loads(row.spec), row.spec_version)
         spec = restore_spec(content, "its specification")
         # Each grid by the rules of a study file; a study is created with none, an instant before its first.
-        specs = [restore_spec({**spec.model_dump(), "grid": grid}, "its grids") for grid in json.loads(row.grids)]
-        if any(each.grid.keys() != spec.grid.keys() for each in specs):
+        specs = [restore_spec(_with_stage(spec, stage), "its grids") for stage in json.loads(row.grids)]
+        if any(each.axes.keys() != spec.axes.keys() for each in specs):
             raise ValueError("its grids have other parameters than its specification")
         _check_columns(row, spec)
         return StudyRecord(
             study_id=row.study_id,
             name=row.study_name,
             spec=specs[-1] if specs else spec,
-            grids=tuple(each.grid for each in specs),
+            accepted=tuple(specs),
             data_source=row.data_source,
             data_fingerprint=row.data_fingerprint,
             info=_read_info(row),
@@ -142,6 +147,11 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
     except (SpecError, DataError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
         reason = reason_of(error)
     return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
+
+
+def _with_stage(spec: StudySpec, stage: Mapping[str, object]) -> dict[str, object]:
+    """The content of a specification with a grid, or a stage of another search, that was accepted."""
+    return {**spec.model_dump(), **({"grid": stage} if spec.search.is_grid else stage)}
 
 
 def _read_info(row: StoredRow) -> DatasetInfo:

@@ -14,6 +14,7 @@ from fmnist_optuna.artifacts.soft_labels import SoftLabels
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
+from fmnist_optuna.ledger.points import Points
 from fmnist_optuna.ledger.progress import History
 from fmnist_optuna.ledger.rungs import Rungs
 from fmnist_optuna.ledger.storage import Storage
@@ -58,12 +59,13 @@ class Session:
         # These load Optuna.
         import optuna
 
-        from fmnist_optuna.bridge.trials import make_pruner, make_sampler
+        from fmnist_optuna.bridge.spaces import sampler_of
+        from fmnist_optuna.bridge.trials import make_pruner
 
         return optuna.load_study(
             study_name=self.record.name,
             storage=self.optuna_storage,
-            sampler=make_sampler(self.record.spec.grid),
+            sampler=sampler_of(self.record.spec),
             pruner=make_pruner(self.record.spec),
         )
 
@@ -101,6 +103,11 @@ class Session:
         from fmnist_optuna.artifacts.folder import DurableStore  # loads Optuna
 
         return SoftLabels(DurableStore(self.storage.artifacts).find(teacher.artifact), teacher.sha256)
+
+    @cached_property
+    def points(self) -> Points:
+        """What is known before the point of a cell is decided."""
+        return Points(self.storage, self.record.study_id)
 
     @cached_property
     def rungs(self) -> Rungs:

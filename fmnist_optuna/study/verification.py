@@ -27,7 +27,7 @@ class Verification:
     """What was found; `ok` means a finished study without any difference.
 
     Args:
-        n_cells: Cells of the union of all accepted grids.
+        n_cells: Cells of the union of all accepted grids, or of the search.
         n_results: Done cells that agree with the one trial they name.
         n_duplicates: Further COMPLETE or PRUNED trials of a cell.
         n_missing: Cells without a result, failed and running ones among them.
@@ -36,6 +36,7 @@ class Verification:
         n_surplus: Trials that run or wait without a cell, and finished results that no cell accounts for.
         problems: One line for each difference.
         n_foreign: Trials that other programs added, in whatever state; they count for nothing and spoil nothing.
+        n_unchecked_points: Points that another version of Optuna suggested, which this one cannot suggest anew.
     """
 
     n_cells: int
@@ -47,6 +48,7 @@ class Verification:
     n_surplus: int
     problems: tuple[str, ...]
     n_foreign: int = 0
+    n_unchecked_points: int = 0
 
     @property
     def ok(self) -> bool:

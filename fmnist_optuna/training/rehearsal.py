@@ -2,7 +2,7 @@
 
 The smallest cell is trained for a few steps on a few images, twice in one process, by the very functions with which a
 worker trains. Nothing is said about larger cells: one that needs more memory, say, fails by itself. Only whether a cell
-goes on after a pause is tried with every string and boolean of the grid, as nobody would notice that it does not.
+goes on after a pause is tried with every string and boolean that is searched, as nobody would notice that it does not.
 """
 
 import itertools
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_points, trial_seed
+from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_point, make_points, trial_seed
+from fmnist_optuna.search.space import points_of_each_choice, smallest_point
 from fmnist_optuna.spec.options import OPTION_TYPES
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
@@ -44,6 +45,8 @@ TOLERANCE = 1e-4  # of a probability, between equal weights in two models
 
 def smallest_cell(spec: StudySpec) -> Point:
     """The cell with the smallest numbers: the cheapest to build."""
+    if not spec.search.is_grid:
+        return make_point(smallest_point(spec.dimensions))
     numbers = (int, float)
 
     def size(point: Point) -> list[float]:
@@ -55,8 +58,11 @@ def smallest_cell(spec: StudySpec) -> Point:
 def cells_of_each_choice(spec: StudySpec) -> list[Params]:
     """The smallest cell, then cells that differ from it by strings and booleans alone: each of these is in one of them.
 
-    There are as many as the longest list of choices has, as one cell has the next choice of every list.
+    There are as many as the longest list of choices has, as one cell has the next choice of every list. In a space one
+    choice may depend on another, so there each has a cell of its own.
     """
+    if not spec.search.is_grid:
+        return points_of_each_choice(spec.dimensions)
     smallest = smallest_cell(spec).params
     others = {
         name: [value for value in values if isinstance(value, bool | str) and value != smallest[name]]
@@ -115,12 +121,12 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
 
 
 def _try_options(code: UserCode, seed: int, data: ResidentData) -> None:
-    """What the options in a grid ask of model and images, each number at its largest, each choice once.
+    """What the options that are searched ask of model and images, each number at its largest, each choice once.
 
     Raises:
         SpecError: The cells that have one of them could not be trained.
     """
-    named = {name: code.spec.grid[name] for name in code.spec.grid.keys() & OPTION_TYPES.keys()}
+    named = {name: code.spec.axes[name] for name in code.spec.axes.keys() & OPTION_TYPES.keys()}
     largest = {
         name: max(value for value in values if not isinstance(value, str))
         for name, values in named.items()

@@ -14,6 +14,7 @@ import psutil
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
+from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.attempt import Objective, decide_rung, let_on_ahead, run_attempt
@@ -77,10 +78,10 @@ def work(
     Args:
         in_memory: The cells whose paused trainings this worker has in memory.
     """
-    ledger, name = session.ledger, session.name
+    ledger, name, claiming = session.ledger, session.name, Claiming(session)
     began = time.monotonic()
     while not leave.is_set():
-        claim = ledger.claim(name, generation, in_memory(), session.given_up)
+        claim = claiming.claim(generation, in_memory())
         if claim is not None:
             run_attempt(session, claim, objective, leave.is_set, generation)
             session.presence.touch(name)

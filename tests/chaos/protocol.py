@@ -61,7 +61,7 @@ class Cell(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One of Optuna's trials, with the point that it trains; they are numbered from 1 in the order of their creation."""
+    """One of Optuna's trials, with the point that it trains; numbered from 1 in the order of their creation."""
 
     token: int
     status: str = RUNNING
@@ -203,7 +203,7 @@ class Model:
         return Actor(at, token, cell.trial, point=actor.point if is_own or at == "fix" else cell.point)
 
     def _fix(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        """Where the claim does not: write the suggestion into the cell, if it is still the worker's and has no point."""
+        """Where the claim does not: write the suggestion into the worker's cell, if it has no point."""
         _, cell, trials, _ = state
         if self._is_mine(cell, actor):
             fixed = cell if cell.point else cell._replace(point=actor.point)

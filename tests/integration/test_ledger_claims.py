@@ -20,8 +20,9 @@ from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import epochs
 from fmnist_optuna.search.cell import make_point
-from fmnist_optuna.study.joining import create_or_join, ordered_points
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.stages import ordered_points
 from fmnist_optuna.study.studies import raise_generation
 
 Sessions = Callable[..., Session]

@@ -37,6 +37,7 @@ ADDED = {
     ),
     6: ("ALTER TABLE fmnist_decisions DROP COLUMN absent",),
     7: ("ALTER TABLE fmnist_studies DROP COLUMN teacher",),
+    8: ("ALTER TABLE fmnist_cells DROP COLUMN number", "ALTER TABLE fmnist_cells DROP COLUMN known"),
 }
 
 

@@ -14,6 +14,7 @@ from fmnist_optuna.pages.figures.style import (
 from fmnist_optuna.pages.overview import Overview
 
 N_TICKS = 10  # about as many values of a parameter are written at its axis
+ABSENT = -1  # place of a parameter that a cell does not have
 
 
 def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
@@ -27,13 +28,15 @@ def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
             continue
         places = {write_value(value): place for place, value in enumerate(values)}
         shown = list(range(0, len(values), max(1, len(values) // N_TICKS)))
+        found = [places[write_value(cell.params[name])] if name in cell.params else ABSENT for cell in complete]
+        shown = [ABSENT, *shown] if ABSENT in found else shown
         dimensions.append(
             {
                 "label": name,
-                "values": [places[write_value(cell.params[name])] for cell in complete],
-                "range": [0, len(values) - 1],
+                "values": found,
+                "range": [min(0, *found), len(values) - 1],
                 "tickvals": shown,
-                "ticktext": [write_value(values[place]) for place in shown],
+                "ticktext": ["none" if place == ABSENT else write_value(values[place]) for place in shown],
             }
         )
     scores = [100 * float(cell.val_accuracy or 0.0) for cell in complete]

@@ -60,8 +60,9 @@ def find_color_range(values: Sequence[float]) -> tuple[float, float]:
 def list_values(overview: Overview) -> dict[str, list[ParamValue]]:
     """Every value that a cell has of each parameter, in order; numbers come before strings."""
     found: dict[str, list[ParamValue]] = {}
-    for name in overview.cells[0].params if overview.cells else overview.record.spec.grid:
-        values = {cell.params[name] for cell in overview.cells}
+    names = dict.fromkeys(name for cell in overview.cells for name in cell.params) or overview.record.spec.axes
+    for name in names:
+        values = {cell.params[name] for cell in overview.cells if name in cell.params}
         found[name] = sorted(values, key=lambda value: (isinstance(value, str), value))
     return found
 

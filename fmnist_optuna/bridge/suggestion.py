@@ -1,0 +1,105 @@
+"""What Optuna's TPESampler suggests beside the cells that are known: of these, a seed and its version alone."""
+
+import math
+import warnings
+from collections.abc import Container, Iterable, Mapping
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from fmnist_optuna.bridge.spaces import make_distribution
+from fmnist_optuna.search.cell import Params, ParamValue
+from fmnist_optuna.search.known import KnownCell
+from fmnist_optuna.search.space import Space, in_order, is_there
+
+OPTUNA = optuna.__version__
+
+
+class Suggester:
+    """Suggests points of a study, one after the other; what has a result is made a trial of Optuna's once.
+
+    Args:
+        space: Of which the points are.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._order = in_order(space)
+        self._distributions = {name: make_distribution(dimension) for name, dimension in space.items()}
+        self._done: dict[int, FrozenTrial] = {}
+
+    def suggest(self, seed: int, cells: Iterable[KnownCell]) -> Params:
+        """A point beside the cells that are known.
+
+        A cell that stands at a rung counts as one that was pruned there; one of which nothing is known yet is taken
+        for bad, so that no other worker tries the same.
+
+        Args:
+            seed: Of all that is drawn, 0 <= seed < 2**32.
+        """
+        trials = [self._trial_of(cell) for cell in sorted(cells, key=lambda cell: cell.number)]
+        sampler = _make_sampler(seed, any(dimension.when for dimension in self._space.values()))
+        study = _KnownTrials.of(sampler, trials)
+        trial = study.ask()
+        params: dict[str, ParamValue] = {}
+        for name in self._order:
+            if is_there(self._space[name], params):
+                params[name] = _suggest(trial, name, self._distributions[name])
+        return {name: params[name] for name in sorted(params)}
+
+    def _trial_of(self, cell: KnownCell) -> FrozenTrial:
+        if not cell.is_done:
+            return _make_trial(cell, self._distributions)
+        if cell.number not in self._done:
+            self._done[cell.number] = _make_trial(cell, self._distributions)
+        return self._done[cell.number]
+
+
+class _KnownTrials(optuna.Study):
+    """A study in memory whose trials are given, and are not copied one by one into its storage."""
+
+    _known: list[FrozenTrial]
+
+    @classmethod
+    def of(cls, sampler: TPESampler, trials: list[FrozenTrial]) -> "_KnownTrials":
+        """A study of one direction with these trials."""
+        storage = optuna.storages.InMemoryStorage()
+        study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "known")
+        made = cls(storage.get_study_name_from_id(study_id), storage, sampler=sampler)
+        made._known = trials
+        return made
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._known if states is None or trial.state in states]
+
+
+def _make_sampler(seed: int, is_conditional: bool) -> TPESampler:
+    """The stock sampler; parameters that are together in every trial are suggested together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=is_conditional, constant_liar=True)
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> ParamValue:
+    value: ParamValue = trial._suggest(name, distribution)
+    return value
+
+
+def _make_trial(cell: KnownCell, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    states = {"complete": TrialState.COMPLETE, "running": TrialState.RUNNING}
+    state = states.get(cell.standing, TrialState.PRUNED)
+    last_value = math.nan if cell.value is None else cell.value
+    made = create_trial(
+        state=state,
+        value=cell.value if state is TrialState.COMPLETE else None,
+        params=dict(cell.params),
+        distributions={name: distributions[name] for name in cell.params},
+        intermediate_values={cell.n_epochs: last_value} if state is TrialState.PRUNED else {},
+    )
+    made.number = cell.number + 1  # 0 is the trial that is asked for
+    return made

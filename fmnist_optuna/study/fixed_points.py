@@ -1,0 +1,114 @@
+"""The points of a search derived anew: from its seed and their numbers, or from what was known when TPE suggested."""
+
+from dataclasses import dataclass
+
+from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.known import Known, KnownCell
+from fmnist_optuna.search.sampling import NO_POINT, Search, is_same_point, number_id, suggestion_seed
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.stages import search_of
+from fmnist_optuna.wording import count, format_params
+
+UNCHECKED = "was suggested by another version of Optuna"
+
+
+@dataclass(frozen=True)
+class FoundPoints:
+    """What became of comparing points.
+
+    Args:
+        problems: One line for each cell that is missing, or whose point is not what its seed and number give.
+        n_unchecked: Points that another version of Optuna suggested, which may suggest others.
+    """
+
+    problems: tuple[str, ...] = ()
+    n_unchecked: int = 0
+
+
+def check_points(session: Session) -> FoundPoints:
+    """Compare the points of the cells of a search; of a grid, whose points name their cells, there is nothing to do."""
+    record = session.record
+    if record.spec.search.is_grid or not record.is_search or not record.accepted:
+        return FoundPoints()
+    return _Check(session, search_of(record.accepted)).find_wrong()
+
+
+class _Check:
+    """One comparison.
+
+    Args:
+        search: As the study has accepted it.
+    """
+
+    def __init__(self, session: Session, search: Search) -> None:
+        self._search = search
+        self._cells = {cell.number: cell for cell in session.history.cells()}
+        self._fixed = session.points.read_fixed()
+        self._done = {cell.number: cell for cell in session.points.read_known()[0] if cell.is_done}
+        self._points = {number: cell.params for number, cell in self._cells.items() if cell.params}
+        self._suggesters: dict[int, Suggester] = {}
+
+    def find_wrong(self) -> FoundPoints:
+        """All that is wrong."""
+        expected = range(self._search.n_trials)
+        found = {number: self._check_cell(number) for number in expected}
+        problems = [problem for problem in found.values() if problem not in (None, UNCHECKED)]
+        if n_more := len(self._cells.keys() - set(expected)):
+            problems.append(f"{count(n_more, 'cell')} of the study must be one of the search, but has no number of it")
+        return FoundPoints(tuple(filter(None, problems)), list(found.values()).count(UNCHECKED))
+
+    def _check_cell(self, number: int) -> str | None:
+        """What is wrong with the cell of a number, in one line."""
+        cell = self._cells.get(number)
+        if cell is None or cell.cell_id != number_id(number):
+            return f"cell {number} of the search is missing"
+        problem = self._check(number, cell.params)
+        if problem in (None, UNCHECKED):
+            return problem
+        return f"cell {cell.cell_id[:8]} {format_params(cell.params)}: {problem}"
+
+    def _check(self, number: int, params: Params) -> str | None:
+        point, text = self._search.point(number), self._fixed.get(number)
+        if point is not NO_POINT:
+            is_right = is_same_point(point, params)
+            return None if is_right else f"has not the point of its number, {format_params(point)}"
+        if not params:
+            return None if text is None else "says what its point rests on, but has none"
+        if text is None:
+            return "does not say what its point rests on"
+        try:
+            known = Known.from_text(text)
+        except ValueError as error:
+            return f"does not say what its point rests on: {error}"
+        if known.optuna != OPTUNA:
+            return UNCHECKED
+        return self._check_suggestion(number, params, known)
+
+    def _check_suggestion(self, number: int, params: Params, known: Known) -> str | None:
+        """Suggest the point once more by what was known."""
+        cells = self._cells_of(known)
+        if cells is None or not 0 <= known.stage < len(self._search.stages):
+            return "says that its point rests on cells that are not there"
+        suggested = self._suggester(known.stage).suggest(suggestion_seed(self._search.seed, number), cells)
+        is_right = is_same_point(suggested, params)
+        return None if is_right else f"has not the point that was suggested, {format_params(suggested)}"
+
+    def _suggester(self, stage: int) -> Suggester:
+        if stage not in self._suggesters:
+            self._suggesters[stage] = Suggester(self._search.stages[stage].space)
+        return self._suggesters[stage]
+
+    def _cells_of(self, known: Known) -> list[KnownCell] | None:
+        """The cells as they were known; None if one of them is not what it then was."""
+        named = {*known.done, *known.running, *(number for number, _, _ in known.climbing)}
+        if not named <= self._points.keys() or not all(number in self._done for number in known.done):
+            return None
+        return [
+            *(self._done[number] for number in known.done),
+            *(
+                KnownCell(number, self._points[number], "climbing", rung, value)
+                for number, rung, value in known.climbing
+            ),
+            *(KnownCell(number, self._points[number], "running") for number in known.running),
+        ]

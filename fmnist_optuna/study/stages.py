@@ -1,0 +1,29 @@
+"""The cells that a study accepts stage by stage: those of a grid, or of another search."""
+
+from collections.abc import Sequence
+
+from fmnist_optuna.bridge.trials import make_sampler
+from fmnist_optuna.search.cell import Point, make_points
+from fmnist_optuna.search.sampling import Search, Stage
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.records import StudyRecord
+
+
+def ordered_points(spec: StudySpec) -> list[Point]:
+    """The cells of a grid in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a
+    mixture."""
+    sampler = make_sampler(spec.grid)
+    return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
+
+
+def search_of(accepted: Sequence[StudySpec]) -> Search:
+    """The search that a study has accepted, which is no grid."""
+    newest = accepted[-1].search
+    stages = [Stage(each.n_cells, each.dimensions, each.enqueue) for each in accepted]
+    return Search(newest.sampler, newest.seed, stages)
+
+
+def new_points(before: StudyRecord, after: StudyRecord) -> list[Point]:
+    """The cells that a search has more than before, in the order of claims."""
+    n_before = before.accepted[-1].n_cells if before.accepted else 0
+    return search_of(after.accepted).points(range(n_before, after.accepted[-1].n_cells))
