@@ -4,7 +4,8 @@ Each configuration runs in a database of its own. Workers begin together, on ope
 timed, wall and CPU, our statements apart from Optuna's. In the end every finished cell must have exactly one result.
 
     python benchmarks/ledger.py [--database sqlite postgres] [--workers 4 16 64] [--cells 100 10000] [--epochs 3]
-        [--epoch-ms 0] [--trials 1000] [--pruner none|median] [--stock] [--postgres-url URL] [--json FILE]
+        [--epoch-ms 0] [--trials 1000] [--pruner none|median] [--sampler grid|random|qmc|tpe] [--stock]
+        [--postgres-url URL] [--json FILE]
 
 Postgres is started in a temporary folder, as durable as a default installation. Its own CPU time is in no table, but in
 all wall times. The exit status is 1 when a check failed.
@@ -63,7 +64,7 @@ def main() -> None:
     sys.exit(not all(row["ok"] for row in results["ours"]))
 
 
-PLAIN_OPTIONS = ("database", "workers", "cells", "epochs", "epoch_ms", "trials", "pruner", "stock")
+PLAIN_OPTIONS = ("database", "workers", "cells", "epochs", "epoch_ms", "trials", "pruner", "sampler", "stock")
 
 
 def parse_options() -> argparse.Namespace:
@@ -75,10 +76,13 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--epoch-ms", type=float, default=0.0, help="how long an epoch sleeps")
     parser.add_argument("--trials", type=int, default=1000, help="begin none after so many are finished; 0 for all")
     parser.add_argument("--pruner", choices=("none", "median"), default="none")
+    parser.add_argument("--sampler", choices=("grid", "random", "qmc", "tpe"), default="grid", help="of the cells")
     parser.add_argument("--stock", action="store_true", help="the same work by stock Optuna too, for comparison")
     parser.add_argument("--postgres-url", help="a running server whose user may create databases")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
     options = parser.parse_args()
+    if options.stock and options.sampler != "grid":
+        parser.error(f"--stock compares grids, but --sampler is {options.sampler}")
     if wrong := [n for n in options.cells if n < CELLS_PER_SIZE or n % CELLS_PER_SIZE]:
         parser.error(f"--cells must be multiples of {CELLS_PER_SIZE}, but got {wrong}")
     return options
@@ -94,7 +98,9 @@ def measure_once(
 ) -> dict[str, Any]:
     began = time.monotonic()
     with fresh_database(kind, server_url) as url:
-        study = StubStudy(url, n_cells, options.epochs, options.epoch_ms / 1000, options.trials, options.pruner)
+        study = StubStudy(
+            url, n_cells, options.epochs, options.epoch_ms / 1000, options.trials, options.pruner, options.sampler
+        )
         row = {"database": kind, "workers": n_workers, "cells": n_cells, **measure(study, n_workers)}
     return {**row, "seconds_in_all": round(time.monotonic() - began, 1)}
 

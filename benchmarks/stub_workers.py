@@ -25,8 +25,6 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import LEARNING_RATES, MAX_INTEGER, Params
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.spec.data_spec import DataSpec
-from fmnist_optuna.spec.pruning import PrunerSpec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
@@ -49,6 +47,7 @@ class StubStudy:
         epoch_seconds: How long an epoch sleeps.
         n_trials: After so many finished trials nobody begins another; 0 for all cells.
         pruner: "none" or "median", which may prune at every epoch once 6 trials are complete.
+        sampler: "grid", or any other, which takes as many points of the ranges that the grid spans.
     """
 
     url: str = field(repr=False)
@@ -57,6 +56,7 @@ class StubStudy:
     epoch_seconds: float
     n_trials: int
     pruner: str
+    sampler: str = "grid"
 
     @property
     def name(self) -> str:
@@ -68,16 +68,21 @@ class StubStudy:
 
     @property
     def spec(self) -> StudySpec:
-        return StudySpec(
-            name=self.name,
-            data=DataSpec(source="synthetic"),
-            grid={
-                "hidden_size": tuple(range(1, self.n_cells // CELLS_PER_SIZE + 1)),
-                "dropout_rate": tuple(step / 10 for step in range(10)),
-                "learning_rate": tuple(10.0**-exponent for exponent in range(1, 11)),
-            },
-            pruner=PrunerSpec(name="median") if self.pruner == "median" else PrunerSpec(name="none"),
-        )
+        n_sizes = self.n_cells // CELLS_PER_SIZE
+        grid = {
+            "hidden_size": list(range(1, n_sizes + 1)),
+            "dropout_rate": [step / 10 for step in range(10)],
+            "learning_rate": [10.0**-exponent for exponent in range(1, 11)],
+        }
+        space = {
+            "hidden_size": {"low": 1, "high": n_sizes},
+            "dropout_rate": {"low": 0.0, "high": 0.9},
+            "learning_rate": {"low": 1e-10, "high": 0.1, "log": True},
+        }
+        search = {"search": {"sampler": self.sampler, "n_trials": self.n_cells}, "space": space}
+        pruner = "median" if self.pruner == "median" else "none"
+        plain = {"name": self.name, "data": {"source": "synthetic"}, "pruner": {"name": pruner}}
+        return StudySpec.model_validate({**plain, **({"grid": grid} if self.sampler == "grid" else search)})
 
 
 def accuracy(params: Mapping[str, Any], epoch: int) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 PAGES = Path(__file__).parent
 COLUMNS = 80  # of the help texts
 UNBOUNDED = 2**53  # the largest integer that a database keeps exactly: no bound that a reader meets
-TABLES = ("data", "model", "grid", "training", "augment", "pruner", "confirm")
+TABLES = ("data", "model", "search", "space", "enqueue", "grid", "training", "augment", "pruner", "confirm")
 MEANINGS = {
     "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
     "data.source": "Which data: `auto`, `fashion-mnist`, `synthetic`, or [your own](own-data.md): "
@@ -40,6 +40,10 @@ MEANINGS = {
     "model.architecture": '`dense`, `conv`, `resnet`, or a function of your own as `"package.module:function"` '
     "([more](own-model.md)). Every further key of this table is an argument of the function that is the same for all "
     "cells.",
+    "search.sampler": "`grid` trains every point of `[grid]`; `random`, `qmc` and `tpe` train so many points of "
+    "`[space]` ([more](searches.md)).",
+    "search.n_trials": "How many points; must be given with every sampler but `grid`, and not with that. It may grow.",
+    "search.seed": "Of all that is drawn; not with `grid`.",
     "training.batch_size": "Images in a batch. It may be a parameter of the grid as well.",
     "training.max_epochs": "Largest number of epochs of a trial.",
     "training.patience": "A trial ends early after this many epochs without a better val_accuracy.",
@@ -140,7 +144,7 @@ def _keys() -> Iterator[str]:
         found = schema["properties"][table] if table else schema
         properties = _resolve(schema, found).get("properties", {})
         keys = {name: value for name, value in properties.items() if name not in TABLES}
-        if not keys:  # [grid], whose keys are the reader's
+        if not keys:  # [grid], [space] and [[enqueue]], whose keys are the reader's
             continue
         yield from ("", f"### {f'`[{table}]`' if table else 'At the top'}", "")
         yield from ("| key | value | default | meaning |", "|---|---|---|---|")
@@ -161,6 +165,8 @@ def _describe(value: dict[str, Any]) -> str:
     """What a key takes, in words."""
     if "enum" in value:
         return " or ".join(f'`"{choice}"`' for choice in value["enum"])
+    if "anyOf" in value:  # or nothing
+        return _describe(value["anyOf"][0])
     if value["type"] == "array":
         return "list of strings" if value["items"].get("type") == "string" else "list of integers"
     if value["type"] == "integer":
@@ -174,6 +180,8 @@ def _describe(value: dict[str, Any]) -> str:
 
 def _default(value: dict[str, Any]) -> str:
     default = value["default"]
+    if default is None:
+        return "none"
     return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
 
 

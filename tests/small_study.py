@@ -59,6 +59,25 @@ def make_spec(grid: Grid = GRID, name: str = STUDY, **tables: Mapping[str, Any])
     return parse_spec({"name": name, "grid": grid, **content}, "test")
 
 
+# A parameter of every kind, one of them only beside a choice; few of the names have a meaning for a stub.
+SPACE: Mapping[str, Any] = {
+    "hidden_size": {"low": 32, "high": 512, "step": 32},
+    "dropout_rate": {"low": 0.0, "high": 0.5},
+    "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    "act": ["relu", "gelu"],
+    "alpha": {"low": 1, "high": 64, "log": True, "when": {"act": "gelu"}},
+}
+
+
+def search_spec(
+    sampler: str, n_trials: int, name: str = STUDY, space: Mapping[str, Any] = SPACE, **tables: Any
+) -> StudySpec:
+    """A search that is no grid, on synthetic data; without a pruner unless a table says otherwise."""
+    searched = {"search": {"sampler": sampler, "n_trials": n_trials}, "space": space}
+    content = {"data": {"source": "synthetic"}, "pruner": {"name": "none"}, **searched, **tables}
+    return parse_spec({"name": name, **content}, "test")
+
+
 def create_study(storage: Storage, spec: StudySpec | None = None) -> StudyRecord:
     """Create or join a study."""
     return create_or_join(storage, spec or make_spec(), FINGERPRINT)[0]

@@ -35,6 +35,22 @@ hidden_size = [64, 128, 256]
 dropout_rate = [0.2, 0.3, 0.5]
 learning_rate = [0.01, 0.001, 0.0001]
 
+# In place of [grid]: so many points of a space.
+# [search]
+# sampler = "random"     # or "qmc" (quasi-random), "tpe" (learns from results)
+# n_trials = 40
+# seed = 0
+#
+# [space]
+# hidden_size = {low = 32, high = 512, step = 32}
+# learning_rate = {low = 1e-4, high = 1e-1, log = true}
+# dropout_rate = {low = 0.0, high = 0.5}
+# optimizer = ["adam", "sgd"]
+# momentum = {low = 0.5, high = 0.99, when = {optimizer = "sgd"}}
+#
+# [[enqueue]]            # points to try first; what they leave open is drawn
+# learning_rate = 1e-3
+
 [training]
 batch_size = 32
 max_epochs = 30

@@ -88,7 +88,7 @@ class Known:
             climbing = tuple((int(number), int(rung), value) for number, rung, value in content["climbing"])
             done, running = (_from_ranges(content[name]) for name in ("done", "running"))
             return cls(str(content["optuna"]), int(content["stage"]), done, climbing, running)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"what was known is {text!r:.80}") from error
 
 

@@ -1,12 +1,12 @@
 """The protocol on every path of a small model, and the real ledger on random paths of the same model."""
 
+import json
 import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import optuna
 import pytest
@@ -20,18 +20,20 @@ from protocol import (
     RUNNING,
     START,
     Actor,
+    Cell,
     Clause,
     Model,
     Move,
     Trial,
 )
-from small_study import LOST, create_study, create_trial, epoch_of, make_spec, open_small, read_cell, set_cell
+from small_study import LOST, create_study, create_trial, epoch_of, open_small, search_spec, set_cell
 from sqlalchemy import select
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.ledger.failures import MAX_FAILURES, MAX_LOST
+from fmnist_optuna.ledger.points import Proposal
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
@@ -42,13 +44,14 @@ from fmnist_optuna.study.session import Session
 
 pytestmark = pytest.mark.chaos
 
-MAX_TRIALS, MORE_TRIALS = 2, 4  # 143,319 and 843,200 states
+MAX_TRIALS, MORE_TRIALS = 2, 4  # 327,230 and 1,720,383 states
 N_WALKS, N_STEPS = 120, 25
 WEIGHTS = {"step": 12, "again": 4, "death": 1}
 CLOCK_TICK_SECONDS = 0.002  # SQLite's clock counts milliseconds; here a renewal follows at once on what it renews
 # Every action of the model with all clauses, and those that change nothing, so that a lost answer does no harm.
 ACTIONS = {
     *(
+        "suggest",
         "claim",
         "create",
         "bind",
@@ -65,7 +68,7 @@ ACTIONS = {
     *("look", "take over", "list", "compare", "sweep", "retry"),
     *("reach a rung", "park", "decide"),
 }
-HARMLESS = {"raise", "report nothing", "reach a rung", "read", "look", "list", "compare", "retry", "decide"}
+HARMLESS = {"suggest", "raise", "report nothing", "reach a rung", "read", "look", "list", "compare", "retry", "decide"}
 RULE = LadderRule(first_rung=1, kappa=1.0, margin=1.0, n_validation=100, max_epochs=8, keep=1)
 
 
@@ -116,7 +119,7 @@ def test_the_ledger_does_what_the_model_says(storage: Storage, note: Callable[[s
             is_expected = real.make(move, state.actors[move.number] if move.number != PERSON else Actor(""))
             assert is_expected, f"another answer than expected in the end of\n{path}"
             state = move.after
-            assert real.read() == (state.cell[:3], state.trials), path
+            assert real.read() == (state.cell._replace(lease=0), state.trials), path
             made[move.action, move.kind] += 1
         n_ahead += real.n_ahead
     note(f"{made.total():,} steps on the real ledger")
@@ -135,32 +138,35 @@ class RealCell:
     """
 
     def __init__(self, storage: Storage, number: int, trials: BaseStorage | None) -> None:
-        record = create_study(storage, make_spec({"hidden_size": [number + 1]}, name=f"walk{number}"))
+        # Its one cell has no point at first; a suggestion is named by its hidden_size.
+        space = {"hidden_size": {"low": 1, "high": 10**6}}
+        record = create_study(storage, search_spec("tpe", 1, f"walk{number}", space))
         self.session = Session(storage, record, "walker")
         if trials is not None:
             vars(self.session)["trials"] = trials
-        with storage.read() as connection:
-            query = select(cells.c.cell_id).where(cells.c.study_id == record.study_id)
-            self.cell_id = connection.execute(query).scalar_one()
+        (cell,) = self.session.history.cells()
+        self.cell_id = cell.cell_id
         self.tokens: dict[int, str | None] = {0: None}  # by the model's
         self.created: list[tuple[int, int]] = [(0, -1)]  # id and number of each trial, the first for "none"
         # What the actors remember, by their number; a new process overwrites what the dead one knew.
+        self.proposals: dict[int, Proposal | None] = {}
         self.claims: dict[int, Claim] = {}
         self.seen: dict[int, HeldCell] = {}
         self.attempts: dict[int, Attempt] = {}
         self.listed: list[FrozenTrial] = []
         self.n_ahead = 0  # how often its cell was let on ahead of a decision
 
-    def read(self) -> tuple[tuple[Any, ...], tuple[Trial, ...]]:
-        """State, token and trial of the cell, and all trials, in the model's names."""
-        row = read_cell(self.session.storage, self.cell_id)
+    def read(self) -> tuple[Cell, tuple[Trial, ...]]:
+        """The cell but for its lease, and all trials, in the model's names."""
+        with self.session.storage.read() as connection:
+            row = connection.execute(select(cells).where(cells.c.study_id == self.session.record.study_id)).one()
         names = {token: name for name, token in self.tokens.items()}
         trial = [trial_id for trial_id, _ in self.created].index(row.trial_id or 0)
         trials = self.session.optuna_storage.get_all_trials(self.session.record.study_id, deepcopy=False)
         known = sorted(trials, key=lambda trial: trial.number)
         return (
-            (row.state, names[row.token], trial),
-            tuple(Trial(names[trial.system_attrs[TOKEN]], trial.state.name) for trial in known),
+            Cell(row.state, names[row.token], trial, point=json.loads(row.params).get("hidden_size", 0)),
+            tuple(_read_trial(names, trial) for trial in known),
         )
 
     def make(self, move: Move, actor: Actor) -> bool:
@@ -194,9 +200,17 @@ class RealCell:
             return uuid.uuid4().hex
         return str(self.tokens.setdefault(number, uuid.uuid4().hex))
 
+    def _suggest(self, move: Move, actor: Actor, then: Actor) -> bool:
+        upcoming = self.session.points.find_next()
+        point = json.dumps({"hidden_size": then.point})
+        self.proposals[move.number] = Proposal(self.cell_id, point, "{}") if then.point else None
+        return upcoming is not None and upcoming.has_point == (then.point == 0)
+
     def _claim(self, move: Move, actor: Actor, then: Actor) -> bool:
         record = self.session.record
-        claim = self.session.ledger._claim(f"worker {move.number}", record.generation, self._token(actor, then))
+        proposal = self.proposals[move.number]
+        token = self._token(actor, then)
+        claim = self.session.ledger._claim(f"worker {move.number}", record.generation, token, proposal=proposal)
         if claim is not None:
             self.claims[move.number] = claim
         return claim is not None
@@ -282,3 +296,7 @@ class RealCell:
 
     def _trial_id(self, actor: Actor) -> int:
         return self.created[actor.trial][0]
+
+
+def _read_trial(names: Mapping[str | None, int], trial: FrozenTrial) -> Trial:
+    return Trial(names[trial.system_attrs[TOKEN]], trial.state.name, trial.params["hidden_size"])

@@ -10,11 +10,12 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 from proof import prove
-from small_study import POSTGRES_SLOW, cut_cells, expected_cuts, ladder_spec, make_spec
+from small_study import POSTGRES_SLOW, cut_cells, expected_cuts, ladder_spec, make_spec, search_spec
 from victims import start, work_until_done
 
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
 
 pytestmark = pytest.mark.chaos
@@ -137,6 +138,20 @@ def survive_storm(
 def test_a_study_survives_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
     """Forty kills and some stalls of six workers: every cell ends with one result, and every worker with exit 0."""
     survive_storm(storage_url, new_session, tally, 40)
+
+
+@POSTGRES_SLOW
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_search_survives_a_storm(
+    storage_url: str, new_session: Sessions, tally: Callable[..., None], sampler: str
+) -> None:
+    """Forty kills: as many cells as there are to be trials have one result each, of the point that was fixed first."""
+
+    def make(n_cells: int, name: str) -> StudySpec:
+        return search_spec(sampler, n_cells, name)
+
+    session = survive_storm(storage_url, new_session, tally, 40, make)
+    assert verify_study(session).ok
 
 
 @POSTGRES_SLOW
