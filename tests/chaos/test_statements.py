@@ -28,6 +28,7 @@ from small_study import (
     make_spec,
     open_session,
     prune_trial,
+    search_spec,
     set_cell,
 )  # fmt: skip
 from sqlalchemy import event
@@ -38,6 +39,7 @@ from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study, find_study_or_none
@@ -59,9 +61,12 @@ class Scenes:
         self._first = session
         self.all: list[Session] = []
 
-    def new(self, pruner: Mapping[str, Any] = NO_PRUNER) -> Session:
+    def new(self, pruner: Mapping[str, Any] = NO_PRUNER, sampler: str = "grid") -> Session:
         """The survivor's session on a new study."""
-        spec = make_spec({"hidden_size": [64]}, f"study-{len(self.all)}", pruner=pruner)
+        name = f"study-{len(self.all)}"
+        spec = make_spec({"hidden_size": [64]}, name, pruner=pruner)
+        if sampler != "grid":
+            spec = search_spec(sampler, 1, name, {"hidden_size": {"low": 1, "high": 10**6}}, pruner=pruner)
         record = create_study(self._first.storage, spec)
         self.all.append(Session(self._first.storage, record, "survivor"))
         return self.all[-1]
@@ -116,6 +121,28 @@ def test_a_worker_may_die_before_every_statement(scenes: Scenes, ending: Ending,
         assert n_attempts(session) <= 2
     assert_nothing_stray(scenes.all)
     tally(kills=len(names) - first, cells=len(names) - first)
+
+
+@POSTGRES_SLOW
+def test_a_suggestion_may_be_interrupted_before_every_statement(scenes: Scenes, tally: Callable[..., None]) -> None:
+    """Look, suggestion and claim too: the cell has its point with the claim, and keeps it whoever dies."""
+    n_steps = len(die_at(scenes.new(sampler="tpe"), None, attempt).names)
+    n_fixed = 0
+    for step in range(n_steps):
+        session = scenes.new(sampler="tpe")
+        die_at(session, step, attempt)
+        (cell,) = session.history.cells()
+        assert (cell.params == {}) == (cell.state is State.WAITING)
+        n_fixed += cell.params != {}
+        survive(session)
+        prove(session, 1)
+        assert n_attempts(session) <= 2
+        (after,) = session.history.cells()
+        assert cell.params in ({}, after.params)
+        assert verify_study(session).ok
+    assert 0 < n_fixed < n_steps
+    assert_nothing_stray(scenes.all)
+    tally(kills=n_steps, cells=n_steps)
 
 
 @pytest.mark.parametrize("left", ["on its way", "parked", "let on ahead", "goes on", "is cut"])

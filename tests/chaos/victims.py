@@ -30,6 +30,7 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import Timing, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.attempt import run_attempt
@@ -102,7 +103,7 @@ def store_stub_weights(running: RunningTrial, params: Params) -> None:
 
 def attempt(session: Session, ending: Ending = "complete") -> bool:
     """Claim a cell and carry it through; False when there is none to claim."""
-    claim = session.ledger.claim(session.name, session.record.generation)
+    claim = Claiming(session).claim(session.record.generation)
     if claim is None:
         return False
     run_attempt(session, claim, StubObjective(ending), lambda: False, session.record.generation)
