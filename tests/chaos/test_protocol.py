@@ -45,7 +45,7 @@ from fmnist_optuna.study.session import Session
 pytestmark = pytest.mark.chaos
 
 MAX_TRIALS, MORE_TRIALS = 2, 4  # 327,230 and 1,720,383 states
-N_WALKS, N_STEPS = 120, 25
+N_WALKS, N_STEPS = 120, 31
 WEIGHTS = {"step": 12, "again": 4, "death": 1}
 CLOCK_TICK_SECONDS = 0.002  # SQLite's clock counts milliseconds; here a renewal follows at once on what it renews
 # Every action of the model with all clauses, and those that change nothing, so that a lost answer does no harm.
@@ -178,7 +178,7 @@ class RealCell:
         if move.action == "decide":
             rungs = self.session.rungs
             # One that has trained so far is the best of one and may be let on ahead, which is the same step.
-            ahead = rungs.let_on_ahead(RULE) if move.after.clock % 2 else None
+            ahead = rungs.let_on_ahead(RULE) if move.after.clock % 4 else None
             self.n_ahead += ahead is not None
             return (ahead or rungs.decide(RULE)) is not None
         action = getattr(self, f"_{move.action.replace(' ', '_')}")
