@@ -1,25 +1,21 @@
-"""The study files in studies/examples do what their headers say, on a smaller scale where they would take long."""
+"""The study files in studies/examples: what their headers say, and that they run, here on drawn garments."""
 
-import os
 from pathlib import Path
 
 import pytest
 from shell import Shell
 
-pytestmark = pytest.mark.slow
-
 EXAMPLES = sorted((Path(__file__).parents[2] / "studies" / "examples").glob("*_dense.toml"))
 HEADER = ("# Command:", "# Measured:", "# Time:", "# Machine:", "# Date:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_an_example_finds_a_net_and_can_be_proved(file: Path, shell: Shell) -> None:
     """Every trial has one result, the best one is far better than chance, and every point is derived anew."""
-    if (folder := os.environ.get("FMNIST_OPTUNA_DATA")) is None:
-        pytest.skip("FMNIST_OPTUNA_DATA names no folder with Fashion-MNIST")
-    answer = shell("run", file, "--workers", "2", "--data-dir", folder, "--json")
+    answer = shell("run", file, "--workers", "2", "--data", "synthetic", "--json")
     assert answer.code == 0, answer.stderr
-    assert answer.json["val_accuracy"] > 0.8
+    assert answer.json["val_accuracy"] > 0.7
     name = answer.json["study"]
     proof = shell("verify", name, "--json").json
     assert (proof["ok"], proof["cells"], proof["results"], proof["unchecked_points"]) == (True, 30, 30, 0)
