@@ -68,13 +68,13 @@ def time_suggestions(options: argparse.Namespace) -> None:
     print_machine(describe_machine())
     print_table(
         f"The next {options.times} claims of a study of TPE over {len(SPACE)} parameters, ms.",
-        ("finished trials", "first claim", "claims after it: median", "largest", "of these TPE: median", "largest"),
+        ("finished trials", "first claim", "claims after it: median", "CPU", "of these TPE: median", "CPU"),
         [(row["finished"], *(f"{row[name]:.1f}" for name in MEASURED)) for row in rows],
     )
     write(options, rows)
 
 
-MEASURED = ("first", "claim", "claim_max", "suggest", "suggest_max")
+MEASURED = ("first", "claim", "claim_cpu", "suggest", "suggest_cpu")  # medians, but for the first
 
 
 def time_claims(folder: Path, n_finished: int, n_times: int) -> dict[str, float]:
@@ -94,40 +94,33 @@ def time_claims(folder: Path, n_finished: int, n_times: int) -> dict[str, float]
     leave = LeaveRequest()
     objective = StubObjective(n_finished, leave)
     work(session, objective, leave, session.record.generation)
-    claiming, suggestions = Claiming(session), Clock()
+    claiming, claims, suggestions = Claiming(session), Clock(), Clock()
+    claims.wrap(Claiming, "claim")
     suggestions.wrap(Suggester, "suggest")
-    claims = []
     for _ in range(n_times + 1):
-        began = time.perf_counter()
         claiming.claim(session.record.generation)
-        claims.append(1000 * (time.perf_counter() - began))
+    claims.unwrap()
     suggestions.unwrap()
     storage.close()
-    first, *others = claims
-    suggested = suggestions.milliseconds[1:]
-    return dict(
-        zip(
-            MEASURED,
-            (first, statistics.median(others), max(others), statistics.median(suggested), max(suggested)),
-            strict=True,
-        )
-    )
+    return dict(zip(MEASURED, (claims.wall[0], *claims.medians(), *suggestions.medians()), strict=True))
 
 
 class Clock:
-    """Times each call of one method."""
+    """Times each call of one method, in milliseconds."""
 
     def __init__(self) -> None:
-        self.milliseconds: list[float] = []
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
         self._restore: Callable[[], None] = lambda: None
 
     def wrap(self, owner: type, name: str) -> None:
         method = getattr(owner, name)
 
         def timed(*arguments: Any) -> Any:
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             found = method(*arguments)
-            self.milliseconds.append(1000 * (time.perf_counter() - began))
+            self.wall.append(1000 * (time.perf_counter() - began))
+            self.cpu.append(1000 * (time.process_time() - began_cpu))
             return found
 
         setattr(owner, name, timed)
@@ -135,6 +128,10 @@ class Clock:
 
     def unwrap(self) -> None:
         self._restore()
+
+    def medians(self) -> tuple[float, float]:
+        """Wall and CPU time of all calls but the first."""
+        return statistics.median(self.wall[1:]), statistics.median(self.cpu[1:])
 
 
 class StubObjective:

@@ -130,7 +130,7 @@ def test_a_space_may_become_wider(new_session: Sessions, sampler: str) -> None:
     later = join(session, search_spec(sampler, 14, space=wider))
     finish(later)
     assert points(later)[:6] == before
-    assert any(params["hidden_size"] > 512 for params in points(later))
+    assert any(int(params["hidden_size"]) > 512 for params in points(later))
     trials = later.optuna_storage.get_all_trials(later.record.study_id)
     assert {trial.distributions["hidden_size"] for trial in trials} == {IntDistribution(32, 4096, step=32)}
     assert verify_study(later).ok

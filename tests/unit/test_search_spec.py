@@ -7,7 +7,7 @@ import pytest
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.space import Dimension
-from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.binding import Declared, bind_parameters
 from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, read_space, stage_of
 from fmnist_optuna.spec.reading import parse_spec, restore_spec
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -180,7 +180,7 @@ def test_wrong_points_to_try_are_told_in_one_line(enqueued: str, expected: str) 
 
 def bind(text: str) -> StudySpec:
     """A study file bound to an architecture of four parameters, one of them without a default."""
-    parameters = {"units": int, "rate": float, "act": ("relu", "gelu"), "is_wide": bool}
+    parameters: dict[str, Declared] = {"units": int, "rate": float, "act": ("relu", "gelu"), "is_wide": bool}
     return bind_parameters(read(RANDOM + text), parameters, frozenset({"units"}))
 
 
