@@ -60,6 +60,24 @@ SPECS = {
     "unknown pruner in the file": spec('name = "none"', 'name = "best"', "pruner.name", "'median' or 'none'", "best"),
     "slash in the name": spec('"small"', '"a/b"', "name must be", "a/b"),
 }
+
+
+def search(space: str, *words: str, sampler: str = "random", n_trials: int = 5) -> Case:
+    """A run of the small study with a search in place of its grid."""
+    before, _, behind = SMALL.partition("[grid]")
+    tables = f'[search]\nsampler = "{sampler}"\nn_trials = {n_trials}\n{space}\n[training]'
+    return Case(("run", "small.toml"), 2, words, {"small.toml": before + tables + behind.partition("[training]")[2]})
+
+
+SEARCHES = {
+    "low beyond high": search("[space]\nx = {low = 2, high = 1}", "space.x", "low of at most its high", "2 and 1"),
+    "logarithm of 0": search("[space]\nx = {low = 0, high = 1, log = true}", "space.x", "low above 0", "has 0"),
+    "mixed choices": search('[space]\nx = ["a", 1]', "space.x", "all numbers, all strings", "['a', 1]"),
+    "condition on nothing": search("[space]\nx = {low = 1, high = 2, when = {y = 1}}", "space.x.when", "y is none"),
+    "no trials": search("[space]\nx = [1, 2]", "search.n_trials", "at least 1, but got 0", n_trials=0),
+    "TPE on a grid": search("[grid]\nx = [1, 2]", "grid must not be given", '"tpe"', "[space]", "x", sampler="tpe"),
+    "point out of the space": search("[space]\nx = [1, 2]\n[[enqueue]]\nx = 3", "enqueue", "space.x", "3"),
+}
 OPTIONS = {
     "no workers": Case(("run", "--workers", "0"), 2, ("--workers", "greater than or equal to 1")),
     "no workers by environment": Case(("run",), 2, ("WORKERS", "1"), variables={"FMNIST_OPTUNA_WORKERS": "0"}),
@@ -123,7 +141,7 @@ TRAINING_IS_NEAR = {  # TensorFlow is on its way already: seconds each
     "unreachable for run": storage(UNREACHABLE, 5, "u:***@127.0.0.1:1/x", "refused"),
     "read-only folder": storage("sqlite:////proc/nowhere/x.db", 5, "writable", "/proc/nowhere"),
 }
-QUICK = {**SPECS, **OPTIONS, **STORAGES, **DATA}
+QUICK = {**SPECS, **SEARCHES, **OPTIONS, **STORAGES, **DATA}
 
 
 def refuse(case: Case, folder: Path) -> tuple[Answer, set[str], bool]:

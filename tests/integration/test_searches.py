@@ -41,7 +41,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.loop import LeaveRequest, work
 
 Sessions = Callable[..., Session]
-SAMPLERS = pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+SAMPLERS = pytest.mark.parametrize("sampler", ["random", pytest.param("qmc", marks=pytest.mark.more), "tpe"])
 N_TRIALS = 12  # TPE draws the first ten at random
 FIRST = number_id(0)
 
