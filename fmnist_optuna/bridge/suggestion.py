@@ -41,8 +41,7 @@ class Suggester:
             seed: Of all that is drawn, 0 <= seed < 2**32.
         """
         trials = [self._trial_of(cell) for cell in sorted(cells, key=lambda cell: cell.number)]
-        sampler = _make_sampler(seed, any(dimension.when for dimension in self._space.values()))
-        study = _KnownTrials.of(sampler, trials)
+        study = _KnownTrials.of(self._make_sampler(seed), trials)
         trial = study.ask()
         params: dict[str, ParamValue] = {}
         for name in self._order:
@@ -50,12 +49,32 @@ class Suggester:
                 params[name] = _suggest(trial, name, self._distributions[name])
         return {name: params[name] for name in sorted(params)}
 
+    def _make_sampler(self, seed: int) -> TPESampler:
+        """The stock sampler; parameters that are together in every trial are suggested together."""
+        if not any(dimension.when for dimension in self._space.values()):
+            return _WholeSpaceSampler(seed, self._distributions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
     def _trial_of(self, cell: KnownCell) -> FrozenTrial:
         if not cell.is_done:
             return _make_trial(cell, self._distributions)
         if cell.number not in self._done:
             self._done[cell.number] = _make_trial(cell, self._distributions)
         return self._done[cell.number]
+
+
+class _WholeSpaceSampler(TPESampler):
+    """TPESampler that is told what all trials have in common, which takes it a third of its time to find."""
+
+    def __init__(self, seed: int, distributions: Mapping[str, BaseDistribution]) -> None:
+        super().__init__(seed=seed, multivariate=True, constant_liar=True)
+        self._shared = {name: each for name, each in sorted(distributions.items()) if not each.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All parameters but those of a single value."""
+        return self._shared
 
 
 class _KnownTrials(optuna.Study):
@@ -76,13 +95,6 @@ class _KnownTrials(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         return [trial for trial in self._known if states is None or trial.state in states]
-
-
-def _make_sampler(seed: int, is_conditional: bool) -> TPESampler:
-    """The stock sampler; parameters that are together in every trial are suggested together."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=is_conditional, constant_liar=True)
 
 
 def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> ParamValue:

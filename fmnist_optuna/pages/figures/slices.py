@@ -57,9 +57,12 @@ def _draw_points(name: str, cells: list[Cell], state: State, has_legend: bool) -
     )  # fmt: skip
 
 
-def _axis(overview: Overview, name: str) -> dict[str, str]:
-    """How the axis of a parameter is divided."""
+def _axis(overview: Overview, name: str) -> dict[str, object]:
+    """How the axis of a parameter is divided; choices are in the order of the study file."""
     dimension = overview.record.spec.dimensions.get(name)
     if dimension is None:
         return {}
-    return {"type": "log" if dimension.log else "category" if dimension.choices else "linear"}
+    if dimension.choices:
+        places = [write_value(value) for value in dimension.choices]
+        return {"type": "category", "categoryorder": "array", "categoryarray": places}
+    return {"type": "log" if dimension.log else "linear"}
