@@ -125,8 +125,8 @@ def test_a_confirmation_takes_different_points(new_session: Sessions) -> None:
 
 def test_the_ladder_and_tpe_go_together(new_session: Sessions) -> None:
     """Points rest on what cells have at the first rung, and cuts and points are both derived anew."""
-    tables = {"pruner": LADDER, "training": {"max_epochs": MAX_EPOCHS}}
-    session = new_session("worker", search_spec("tpe", 14, **tables))
+    spec = search_spec("tpe", 14, pruner=LADDER, training={"max_epochs": MAX_EPOCHS})
+    session = new_session("worker", spec)
     work(session, ladder_objective, LeaveRequest(), session.ledger.generation() or 0)
     assert verify_study(session).ok
     assert session.history.counts().cut > 0

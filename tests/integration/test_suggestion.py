@@ -32,17 +32,12 @@ def known_cells(space: Space, n_cells: int) -> list[KnownCell]:
     points = Search("random", 7, [Stage(n_cells + 6, space)]).points(range(n_cells + 6))
     values = random.Random(0)
     cells = [KnownCell(point.number or 0, point.params, "complete", 0, values.random()) for point in points[:n_cells]]
-    for standing, point in zip(("pruned", "climbing", "running") * 2, points[n_cells:], strict=True):
-        is_running = standing == "running"
-        cells.append(
-            KnownCell(
-                point.number or 0,
-                point.params,
-                standing,  # type: ignore[arg-type]
-                0 if is_running else 2,
-                None if is_running else values.random(),
-            )
-        )
+    for point in points[n_cells::3]:
+        cells.append(KnownCell(point.number or 0, point.params, "pruned", 2, values.random()))
+    for point in points[n_cells + 1 :: 3]:
+        cells.append(KnownCell(point.number or 0, point.params, "climbing", 2, values.random()))
+    for point in points[n_cells + 2 :: 3]:
+        cells.append(KnownCell(point.number or 0, point.params, "running"))
     return cells
 
 
@@ -59,7 +54,7 @@ def suggest_as_stock(space: Space, seed: int, cells: Sequence[KnownCell]) -> dic
                 params=dict(cell.params),
                 distributions={name: distributions[name] for name in cell.params},
                 value=cell.value if cell.standing == "complete" else None,
-                intermediate_values={} if cell.standing in states else {cell.n_epochs: cell.value},
+                intermediate_values={} if cell.standing in states else {cell.n_epochs: cell.value or 0.0},
             )
         )
     return study.ask(dict(sorted(distributions.items()))).params
