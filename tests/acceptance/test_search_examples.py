@@ -1,4 +1,4 @@
-"""The study files in studies/examples: what their headers say, and that they run, here on drawn garments."""
+"""The searches in studies/examples: what their headers say, and that they run, here on drawn garments."""
 
 from pathlib import Path
 
