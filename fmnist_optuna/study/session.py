@@ -75,7 +75,7 @@ class Session:
     @cached_property
     def history(self) -> History:
         """Progress and curves."""
-        return History(self.storage, self.record.study_id)
+        return History(self.storage, self.record.study_id, self.record.metric)
 
     @property
     def ladder(self) -> LadderRule | None:
@@ -105,7 +105,7 @@ class Session:
     @cached_property
     def rungs(self) -> Rungs:
         """Decisions over parked cells."""
-        return Rungs(self.storage, self.record.study_id)
+        return Rungs(self.storage, self.record.study_id, self.record.metric)
 
     @cached_property
     def openings(self) -> Openings:

@@ -14,6 +14,7 @@ from fmnist_optuna.ledger.migrations import (
     m0005_rungs,
     m0006_absent,
     m0007_teacher,
+    m0008_objective,
 )
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
@@ -23,4 +24,5 @@ MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it 
     5: m0005_rungs.migrate,
     6: m0006_absent.migrate,
     7: m0007_teacher.migrate,
+    8: m0008_objective.migrate,
 }
