@@ -16,7 +16,10 @@ from typing import Any
 PAGES = Path(__file__).parent
 COLUMNS = 80  # of the help texts
 UNBOUNDED = 2**53  # the largest integer that a database keeps exactly: no bound that a reader meets
-TABLES = ("data", "model", "search", "space", "enqueue", "grid", "training", "augment", "pruner", "confirm")
+TABLES = (
+    *("data", "model", "search", "space", "enqueue", "grid"),
+    *("training", "augment", "objective", "pruner", "confirm"),
+)
 MEANINGS = {
     "name": "Name of the study. Results are found by it, and so is the study when it is run again.",
     "data.source": "Which data: `auto`, `fashion-mnist`, `synthetic`, or [your own](own-data.md): "
@@ -46,10 +49,10 @@ MEANINGS = {
     "search.seed": "Of all that is drawn; not with `grid`.",
     "training.batch_size": "Images in a batch. It may be a parameter of the grid as well.",
     "training.max_epochs": "Largest number of epochs of a trial.",
-    "training.patience": "A trial ends early after this many epochs without a better val_accuracy.",
-    "training.keep_weights": "Those of the epoch with the best val_accuracy, or those of the `last` epoch, however "
-    "they score: every trial then trains for `max_epochs`, and the patience does nothing. A training that a callback "
-    "stops before, or whose weights it replaces at the end, is refused then.",
+    "training.patience": "A trial ends early after this many epochs without a better value of the objective.",
+    "training.keep_weights": "Those of the epoch with the best value of the objective, or those of the `last` epoch, "
+    "however they score: every trial then trains for `max_epochs`, and the patience does nothing. A training that a "
+    "callback stops before, or whose weights it replaces at the end, is refused then.",
     "training.seed": "Seed of the study. The seed of a trial is made from it and from the cell.",
     "training.callbacks": 'Functions as `"package.module:function"` that return Keras callbacks.',
     "training.checkpoint_seconds": "After so many seconds, at an epoch's end, a training is kept, so that another "
@@ -60,6 +63,9 @@ MEANINGS = {
     "training.threads": "TensorFlow's threads in each worker. The numbers of a training depend on it, so it belongs to "
     "the study; without `--workers` there are then as many workers as the cores have threads for "
     "([when more help](operating.md#threads)).",
+    "training.class_weight": "`balanced` lets the loss of each training image count by n / (n_classes x images of its "
+    "class), of the images that are trained on, as scikit-learn has it. In training only; a source may give a weight "
+    "for each image instead ([more](own-metric.md#weights)).",
     "training.optimizer": "`compiled` is the one that the architecture compiles; `adam`, or `sgd` with Nesterov's "
     "momentum, take its place with the learning rate that it was compiled with.",
     "training.momentum": "Of `sgd`.",
@@ -85,6 +91,11 @@ MEANINGS = {
     "augment.erase": "Blackens a square with sides of so many pixels somewhere in each image.",
     "augment.mixup": "Mixes each image with another of its batch, and their losses with the same shares, drawn from a "
     "Beta distribution with this number as both parameters. 0 mixes none.",
+    "objective.metric": "What cells are compared by: when a training stops early, which are cut, which one wins. "
+    "`val_accuracy`, `val_loss`, or `val_` and the name of a metric that the model is compiled with "
+    "([more](own-metric.md)).",
+    "objective.direction": "Whether the larger or the smaller value is the better one. Of `val_loss`, of Keras' own "
+    "metrics, and of names that say so (`accuracy`, `auc`, `f1`, `top5`; `loss`, `error`, `crossentropy`) it is known.",
     "pruner.name": "`median` cuts trials that are worse than the median of the others, `ladder` those that at a rung "
     "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end. Without the table it is "
     "`none` where `training.schedule`, or a value of it in the grid, is not `constant`.",
@@ -95,7 +106,7 @@ MEANINGS = {
     "pruner.first_rung": "`ladder`: epochs at the first rung; each further rung has twice as many. Rungs lie below "
     "`max_epochs`.",
     "pruner.kappa": "`ladder`: how many times the gain of the last doubling is trusted to come again; more cuts less.",
-    "pruner.margin": "`ladder`: how many standard errors of the leader's accuracy may then lack; more cuts less.",
+    "pruner.margin": "`ladder`: how many standard errors of the leader's value may then lack; more cuts less.",
     "pruner.keep": "`ladder`: how many of the best at a rung go on whatever they promise.",
     "confirm.top": "How many of the best cells `confirm` trains again; the newest `run` or `init` decides.",
     "confirm.seeds": "With how many fresh seeds each.",
@@ -238,13 +249,14 @@ MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
 ARRAY = re.compile(r"numpy\.ndarray\[(?:[^][]|\[(?:[^][]|\[[^][]*\])*\])*\]")  # each numpy writes its shape otherwise
 API_GIVEN = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
              "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo")  # fmt: skip
-API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Winner", "Evaluation", "ClassResult", "Confusion", "Verification",
+API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Metric", "Winner", "Evaluation", "ClassResult", "Confusion",
+                "Verification",
                 "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "Ensemble", "Export",
                 "ExportedModel")  # fmt: skip
 API_ERRORS = ("FmnistOptunaError", "UsageError", "SpecError", "JoinRefusedError", "NotFoundError", "DataError",
               "StorageError", "UnreadableStudyError", "MismatchError", "StoppedError", "WorkerFailedError")  # fmt: skip
 # Members of the others are for ourselves, for Optuna and for answers in JSON.
-WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation", "AllData"}
+WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation", "AllData", "Metric"}
 
 
 def _api() -> str:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import ClassResult, Confusion, Evaluation
     from fmnist_optuna.results.winner import Winner
-    from fmnist_optuna.search.metric import Epoch
+    from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.spec.study_spec import StudySpec
     from fmnist_optuna.study.verification import Verification
 
@@ -59,6 +59,7 @@ __all__ = [
     "FmnistOptunaError",
     "JoinRefusedError",
     "LadderPruner",
+    "Metric",
     "MismatchError",
     "NotFoundError",
     "Observer",
@@ -100,6 +101,7 @@ _MODULES = {
     "FmnistOptunaError": "errors",
     "JoinRefusedError": "errors",
     "LadderPruner": "bridge.ladder",
+    "Metric": "search.metric",
     "MismatchError": "errors",
     "NotFoundError": "errors",
     "Observer": "api.observer",

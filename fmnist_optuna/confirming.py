@@ -48,7 +48,7 @@ class ConfirmedStudy:
         winner: The chosen cell's original trial, its weights scored on the test images; with what was trained on all
             data, if that was asked for now or before.
         confirmation: What chose it.
-        selected: The cell with the best val_accuracy of the grid, scored too: what one would have taken without.
+        selected: The cell with the best value of the grid, scored too: what one would have taken without.
     """
 
     winner: Winner
@@ -57,14 +57,21 @@ class ConfirmedStudy:
 
     @property
     def selected_optimism(self) -> float | None:
-        """val_accuracy minus test accuracy of the selected trial: what choosing the best of many flatters it by."""
+        """The selected trial's value minus that on the test images: what choosing the best of many flatters it by.
+
+        Of a metric that falls, a flattered value is the smaller one.
+        """
         evaluation = self.selected.evaluation
-        return None if evaluation is None else self.selected.val_accuracy - evaluation.accuracy
+        if evaluation is None:
+            return None
+        if self.selected.metric.is_accuracy:
+            return self.selected.val_accuracy - evaluation.accuracy
+        return None if evaluation.objective is None else self.selected.value - evaluation.objective
 
     @property
     def confirmed_optimism(self) -> float | None:
         """The same of the chosen cell's means over fresh seeds, which nobody chose by."""
-        test = self.confirmation.test
+        test = self.confirmation.test if self.confirmation.metric.is_accuracy else self.confirmation.test_objective
         return None if test is None else self.confirmation.chosen.val.mean - test.mean
 
 

@@ -72,12 +72,13 @@ class Study:
         Returns:
             A dictionary for each attempt: trial (its number), cell, state, val_accuracy (0..1 or None), epochs,
             seconds, attempt (from 1), worker, reason, error, rung (the epoch at which it is parked or was cut, or
-            None), foreign, trained_on_validation (as `is_on_all_data`), and a column "params_NAME" for each parameter.
+            None), foreign, value and metric (what the study compares by), trained_on_validation (as `is_on_all_data`),
+            and a column "params_NAME" for each parameter.
 
         Example:
             pandas.DataFrame(study.trials()).groupby("params_hidden_size").val_accuracy.max()
         """
-        _, rows = flat_table(list_attempts(self._session), self.is_on_all_data)
+        _, rows = flat_table(list_attempts(self._session), self._session.record)
         return [dict(row) for row in rows]
 
     def curve(self, trial: int) -> list[Epoch]:

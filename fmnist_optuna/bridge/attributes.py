@@ -71,7 +71,7 @@ def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, ep
         cell_id=str(trial.system_attrs.get(CELL_ID, "")),
         params=trial.params,
         state=state,
-        val_accuracy=trial.value if has_value else None,
+        value=trial.value if has_value else None,
         attributes=read_attributes(trial),
         n_epochs=n_epochs,
         seconds=seconds,

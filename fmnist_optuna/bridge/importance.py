@@ -10,7 +10,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import canonical_json
-from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 MIN_CELLS = 8  # complete ones, of which importances say something
 # Optuna's own default, the best tenth, is three cells of 27: chance decides what they have in common. With the best
@@ -19,29 +19,32 @@ BEST_SHARE = 0.25
 MIN_BEST = 3
 
 
-def find_importances(cells: Sequence[Cell]) -> dict[str, float]:
+def find_importances(cells: Sequence[Cell], metric: Metric = VAL_ACCURACY) -> dict[str, float]:
     """Share of each parameter (0..1, together 1) in what sets the best quarter of the COMPLETE cells apart.
 
     Values of a parameter count by their place in the grid, or among those that were tried: by their size, PED-ANOVA
     would put all that lie closer than a fiftieth of the range into one.
 
+    Args:
+        metric: By which the cells are compared.
+
     Returns:
         The shares, of parameters that every cell has; empty where they say nothing: fewer than eight cells, a single
         parameter, equal values.
     """
-    complete = [cell for cell in cells if cell.state is State.COMPLETE and cell.val_accuracy is not None]
+    complete = [cell for cell in cells if cell.state is State.COMPLETE and cell.value is not None]
     places = _places(cells)
     if len(complete) < MIN_CELLS or len(places) < 2:
         return {}
     n_best = max(MIN_BEST, math.ceil(BEST_SHARE * len(complete)))
-    values = sorted((float(cell.val_accuracy or 0.0) for cell in complete), reverse=True)
+    values = sorted((cell.value for cell in complete if cell.value is not None), key=metric.rank)
     if values[n_best - 1] == values[-1]:  # the best are all of them
         return {}
-    study = optuna.create_study(direction=VAL_ACCURACY.direction)
+    study = optuna.create_study(direction=metric.direction)
     distributions = {name: _distribution(name, cells, len(place)) for name, place in places.items()}
     for cell in complete:
         params = {name: place[canonical_json(cell.params[name])] for name, place in places.items()}
-        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=cell.val_accuracy))
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=cell.value))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=n_best / len(complete))
     return get_param_importances(study, evaluator=evaluator, params=list(places))
 

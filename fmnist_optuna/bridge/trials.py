@@ -87,13 +87,15 @@ class Outcome:
 
     Args:
         state: Complete, pruned or parked.
-        val_accuracy: Of the weights that are kept, 0..1; None when pruned.
+        value: Of the study's metric, of the weights that are kept; None when pruned.
         reason: Why it was cut, when pruned.
+        val_accuracy: Of the same weights, 0..1, where the value is of another metric.
     """
 
     state: State
-    val_accuracy: float | None = None
+    value: float | None = None
     reason: Reason | None = None
+    val_accuracy: float | None = None
 
 
 def make_sampler(grid: Grid) -> LedgerGridSampler:
@@ -214,7 +216,7 @@ def make_template(
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     """Finish a trial; one that somebody has finished or deleted stays as it is (re-read it to see whose it is)."""
     try:
-        study.tell(trial, outcome.val_accuracy, state=TrialState[outcome.state.optuna_name])
+        study.tell(trial, outcome.value, state=TrialState[outcome.state.optuna_name])
     except KeyError:  # deleted
         return
     except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError

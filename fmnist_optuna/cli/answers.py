@@ -13,13 +13,12 @@ from fmnist_optuna.json_value import Json
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.confirming import ConfirmedStudy
-    from fmnist_optuna.export.prediction import Prediction
     from fmnist_optuna.ledger.records import Attempt, CellCounts
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
-    from fmnist_optuna.results.reproduction import Reproduction
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.cell import ParamValue
+    from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.study.climb import Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.session import Session
@@ -80,6 +79,7 @@ def status_answer(session: Session) -> Answer:
         else {
             "trial": best.trial_number,
             "params": best.params,
+            "objective": record.metric.answer(best.value),
             "val_accuracy": best.val_accuracy,
             "epochs": best.n_epochs,
         },
@@ -116,7 +116,9 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "study": record.name,
         "trial": winner.trial,
         "params": winner.params,
+        "objective": winner.metric.answer(winner.value),
         "val_accuracy": winner.val_accuracy,
+        "test_objective": None if evaluation is None else evaluation.value_of(winner.metric),
         **score_answer(evaluation),
         "epochs": winner.n_epochs,
         "data": data_answer(record),
@@ -178,55 +180,18 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answe
     }
 
 
-def reproduction_answer(record: StudyRecord, reproduction: Reproduction) -> Answer:
-    """`reproduce --json`."""
-    return {
-        "study": record.name,
-        "trial": reproduction.trial,
-        "params": reproduction.params,
-        "seed": reproduction.seed,
-        "matches": reproduction.matches,
-        "epochs": len(reproduction.recorded),
-        "first_difference": reproduction.first_difference,
-        "weights_sha256": reproduction.recorded_sha256,
-        "repeated_sha256": reproduction.repeated_sha256,
-        "environment_differences": list(reproduction.environment_differences),
-        "code_differences": list(reproduction.code_differences),
-    }
-
-
-def prediction_answer(prediction: Prediction, n_classes: int) -> Answer:
-    """`predict --json`: the most likely classes of each picture, and the label of the first of them by itself."""
-    return {
-        "model": str(prediction.model),
-        "synthetic": prediction.is_synthetic,
-        "images": [
-            {
-                "file": answer.name,
-                "label": answer.ranking[0][0],
-                "probability": answer.ranking[0][1],
-                "inverted": answer.is_inverted,
-                "unclear_background": answer.is_mixed,
-                "top": [{"label": label, "probability": p} for label, p in answer.ranking[:n_classes]],
-            }
-            for answer in prediction.answers
-        ],
-        "errors": [{"file": file, "error": error} for file, error in prediction.errors],
-    }
-
-
 def trials_answer(record: StudyRecord, attempts: list[Attempt]) -> Answer:
     """`trials --json`."""
-    trials = [trial_answer(attempt) for attempt in attempts]
+    trials = [trial_answer(record, attempt) for attempt in attempts]
     return {"trained_on_validation": record.is_on_all_data, "trials": trials}
 
 
-def trial_answer(attempt: Attempt) -> Answer:
+def trial_answer(record: StudyRecord, attempt: Attempt) -> Answer:
     """One attempt."""
     from fmnist_optuna.study.attempts import attempt_row  # loads Optuna and SQLAlchemy
 
     params = {name: _json_value(value) for name, value in attempt.params.items()}
-    return {**attempt_row(attempt), "params": params}
+    return {**attempt_row(attempt, record.metric), "params": params}
 
 
 def details_answer(details: TrialDetails) -> Answer:
@@ -235,7 +200,7 @@ def details_answer(details: TrialDetails) -> Answer:
     return {
         "study": details.record.name,
         "trained_on_validation": details.record.is_on_all_data,
-        **trial_answer(attempt),
+        **trial_answer(details.record, attempt),
         "seed": attempt.attributes.seed,
         "cut": details.cut,
         "kept_epochs": attempt.attributes.kept_epochs,
@@ -244,8 +209,15 @@ def details_answer(details: TrialDetails) -> Answer:
         "code": attempt.attributes.code,
         "teacher": teacher_answer(details.record),
         "files": {name: str(path) for name, path in details.files.items()},
-        "curve": [{name: _json_number(number) for name, number in vars(epoch).items()} for epoch in attempt.epochs],
+        "curve": [_epoch_answer(epoch, details.record.metric) for epoch in attempt.epochs],
     }
+
+
+def _epoch_answer(epoch: Epoch, metric: Metric) -> Answer:
+    """One epoch of a curve; a metric that the model brings has its own name."""
+    measured = {name: number for name, number in vars(epoch).items() if name != "objective"}
+    measured |= {metric.name: metric.value_of(epoch)} if metric.is_compiled else {}
+    return {name: _json_number(number) for name, number in measured.items()}
 
 
 def verification_answer(verification: Verification) -> Answer:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.answers import confirmation_answer, print_json, reproduction_answer
+from fmnist_optuna.cli.answers import confirmation_answer, print_json
 from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.model_answers import reproduction_answer
 from fmnist_optuna.cli.options import (
     AcceptCode,
     Common,

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fmnist_optuna.cli.answers import prediction_answer, print_json
+from fmnist_optuna.cli.answers import print_json
 from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.model_answers import prediction_answer
 from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, StudyName, loading_tensorflow, open_session
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import DataError

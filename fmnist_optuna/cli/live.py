@@ -30,6 +30,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.time_left import make_remaining_time
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.study.climb import read_climb
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import count, format_duration, format_params, format_percent
 
@@ -97,13 +98,14 @@ class StudyObserver(Observer):
 
     def look(self, session: Session) -> None:
         """One line for each rung decided and each trial finished since the last look, in the order of time."""
-        events = [(each.decided_at, describe_decided(each)) for each in self._read_decisions(session)]
+        record = session.record
+        events = [(each.decided_at, describe_decided(each, record.metric)) for each in self._read_decisions(session)]
         if finished := [] if self._results is None else self._results.read():
             counts = session.history.counts()
-            n_before, accuracy = counts.done - len(finished), session.record.accuracy_in_full
+            n_before = counts.done - len(finished)
             for offset, cell in enumerate(finished, start=1):
                 place = f"[{n_before + offset}/{counts.total}]"
-                events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell, accuracy)}"))
+                events.append((cell.finished_at or 0.0, f"{place} {describe_finished(cell, record)}"))
         for _, text in sorted(events, key=itemgetter(0)):
             self.line(text)
 
@@ -124,15 +126,17 @@ class StudyObserver(Observer):
         say(text, level)
 
 
-def describe_finished(cell: Cell, accuracy: str = "val accuracy") -> str:
+def describe_finished(cell: Cell, record: StudyRecord) -> str:
     """A finished cell in one line.
 
     Args:
-        accuracy: What the accuracy on validation images is called.
+        record: Of its study.
     """
+    value = f"{record.value_in_full} {record.metric.format(cell.value)}"
+    beside = "" if record.metric.is_accuracy else f", {record.accuracy_in_full} {format_percent(cell.val_accuracy)}"
     state = "cut" if cell.cut_at is not None and cell.state is State.PRUNED else cell.state
     return (
-        f"trial {cell.trial_number} {state}: {accuracy} {format_percent(cell.val_accuracy)} "
+        f"trial {cell.trial_number} {state}: {value}{beside} "
         f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_params(cell.params)})"
     )
 
@@ -159,7 +163,7 @@ class LiveObserver(StudyObserver):
     def look(self, session: Session) -> None:
         """Draw the study as it is now, below a line for each rung decided since the last look."""
         for decided in self._read_decisions(session):
-            self.line(describe_decided(decided))
+            self.line(describe_decided(decided, session.record.metric))
         if self._view is None or self._view.session is not session:  # a study that follows
             self._view = StudyView(session)
         self._live.update(self._view.draw(), refresh=True)
@@ -190,11 +194,16 @@ class StudyView:
         )
         leader = "best so far: none yet"
         if best is not None:
-            score, point = format_percent(best.val_accuracy), format_params(best.params)
+            score, point = self._describe_best(best), format_params(best.params)
             leader = f"best so far: {score} by trial {best.trial_number} ({point})"
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
-            rows.append(running_table(self._history, running, self.session.record.accuracy_name))
+            rows.append(running_table(self._history, running, self.session.record))
         if (climb := read_climb(self.session)) and climb.steps:
-            rows += [rungs_table(climb), Text(describe_climb(climb))]
+            rows += [rungs_table(climb, self.session.record.metric), Text(describe_climb(climb))]
         return Group(*rows, *([] if self.session.record.is_on_all_data else [Text(leader)]))
+
+    def _describe_best(self, cell: Cell) -> str:
+        """The value of a cell; one that is no accuracy with its name, and the accuracy beside it."""
+        metric, accuracy = self.session.record.metric, format_percent(cell.val_accuracy)
+        return accuracy if metric.is_accuracy else f"{metric.name} {metric.format(cell.value)} (val acc {accuracy})"

@@ -42,7 +42,12 @@ def print_export(exported: Export) -> None:
     what = f"an ensemble of trials {', '.join(trials)}" if facts.source.is_ensemble else f"trial {trials[0]}"
     out.print(f"Exported {what} of {name}{note} to {exported.folder}", soft_wrap=True)
     out.print(f"  {format_params(facts.source.params)}")
-    val = "" if facts.val_accuracy is None else f"val {format_percent(facts.val_accuracy)}, "
+    metric, is_scored = facts.record.metric, facts.val_accuracy is not None
+    if not metric.is_accuracy:
+        values = [f"val {metric.format(facts.value)}"] if is_scored else []
+        values += [] if facts.evaluation.objective is None else [f"test {metric.format(facts.evaluation.objective)}"]
+        out.print(f"  {metric.name_in_logs:<9} {', '.join(values) or 'not measured of several nets together'}")
+    val = f"val {format_percent(facts.val_accuracy)}, " if is_scored else ""
     flipped = f", with flips {format_percent(facts.evaluation.flip_accuracy)}" if facts.flip else ""
     out.print(f"  accuracy  {val}test {format_percent(facts.evaluation.accuracy)}{flipped}")
     if facts.parity is not None:

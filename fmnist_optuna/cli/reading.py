@@ -20,10 +20,12 @@ from fmnist_optuna.cli.answers import (
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, JsonFlag, StudyName, TrialArgument, open_session, open_storage_of
 from fmnist_optuna.errors import MismatchError, UsageError
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_duration, format_params
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import Attempt
+    from fmnist_optuna.study.records import StudyRecord
     from fmnist_optuna.study.session import Session
 
 WATCH_SECONDS = 1.0
@@ -106,19 +108,19 @@ def trials(
     if as_json:
         print_json(trials_answer(session.record, attempts))
     elif as_csv:
-        _write_csv(attempts, session.record.is_on_all_data)
+        _write_csv(attempts, session.record)
     else:
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(attempts, session.record.accuracy_name)
+        print_trials(attempts, session.record)
 
 
-def _write_csv(attempts: Sequence["Attempt"], is_seen: bool) -> None:
+def _write_csv(attempts: Sequence["Attempt"], record: "StudyRecord") -> None:
     """One line for each attempt, with a column for each parameter: the rows of `Study.trials()`."""
     from fmnist_optuna.study.attempts import flat_table  # loads Optuna and SQLAlchemy
 
-    columns, rows = flat_table(attempts, is_seen)
+    columns, rows = flat_table(attempts, record)
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -189,7 +191,9 @@ def list_(common: Common, as_json: JsonFlag = False) -> None:
     from fmnist_optuna.study.studies import list_studies
 
     storage = open_storage_of(common)
-    histories = [(study, History(storage, study.study_id)) for study in list_studies(storage)]
+    # Of a study that cannot be read, the metric is not known.
+    studies = [(study, getattr(study, "metric", VAL_ACCURACY)) for study in list_studies(storage)]
+    histories = [(study, History(storage, study.study_id, metric)) for study, metric in studies]
     if as_json:
         print_json({"studies": [study_answer(study, history.counts()) for study, history in histories]})
     else:

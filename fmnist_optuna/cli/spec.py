@@ -54,13 +54,14 @@ learning_rate = [0.01, 0.001, 0.0001]
 [training]
 batch_size = 32
 max_epochs = 30
-patience = 5             # epochs without a better val_accuracy before a trial stops
-keep_weights = "best"    # of the epoch with the best val_accuracy; "last": every trial goes to its end and keeps those
+patience = 5             # epochs without a better value of the objective before a trial stops
+keep_weights = "best"    # of the epoch with the best value; "last": every trial goes to its end and keeps those
 seed = 0
 checkpoint_seconds = 60  # after so long, at an epoch's end, a training is kept: a later attempt goes on from there
 callbacks = []           # "package.module:function", each returns a keras.callbacks.Callback or a list of them; it may
 #                          take trial (number), params (dict) and folder (Path, where alone its callbacks may write)
 threads = 1              # of TensorFlow, in each worker; the numbers depend on it
+class_weight = "none"    # "balanced": losses count by n / (n_classes * images of the class); in training only
 teacher = ""             # another finished study, whose winner's answers are learnt from beside the labels
 # Each of these, and of [augment], may be a parameter of [grid] as well; as written they do nothing.
 optimizer = "compiled"   # "adam" and "sgd" (Nesterov, with `momentum`) take the place of what the architecture compiles
@@ -77,11 +78,15 @@ shift = 0                # pixels
 erase = 0                # pixels, side of a black square
 mixup = 0.0
 
+[objective]              # what cells are compared by: when a training stops, which are cut, which one wins
+metric = "val_accuracy"  # "val_loss", or "val_" and the name of a metric that the architecture compiles
+# direction = "maximize" # or "minimize", where the metric's name does not say which way is better
+
 [pruner]                 # without this table nothing is cut where the learning rate has a schedule
 name = "ladder"          # "median" cuts by the median of other trials; "none" trains every cell to its end
 first_rung = 2           # epochs at which all cells are compared first, then at twice as many, and so on
 kappa = 1.0              # how often the gain of the last doubling is trusted to come again
-margin = 1.0             # how many standard errors of the best accuracy a cell may then lack
+margin = 1.0             # how many standard errors of the best value a cell may then lack
 keep = 3                 # how many of the best at a rung go on anyway
 # n_startup_trials = 6   # of "median", in place of the four above: complete trials before anything is cut
 # n_warmup_steps = 0
@@ -125,6 +130,7 @@ def check(
     how = "" if bound.search.is_grid else f", {bound.search.sampler} sampler"
     cells = count(bound.n_cells, "cell")
     print(f"{study_file}: ok, study {bound.name}, {cells} of {bound.model.architecture}{how}")
-    if bound.pruner_note is not None:
-        say(f"Note: {bound.pruner_note}.")
+    for note in (bound.objective_note, bound.pruner_note):
+        if note is not None:
+            say(f"Note: {note}.")
     say(f"Next: fmnist-optuna run {study_file}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fmnist_optuna.cli.console import make_table, out, sparkline
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_bytes, format_percent, format_value
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.ledger.records import Cell, CellCounts
     from fmnist_optuna.ledger.rung_records import DecidedRung
+    from fmnist_optuna.search.metric import Metric
     from fmnist_optuna.study.climb import Climb, Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
@@ -34,12 +36,17 @@ def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCou
     """One row for each study, and below them a line for each that cannot be read."""
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy  # loads SQLAlchemy
 
-    numbers = ("cells", "done", "failed", "best val acc")
+    metrics = [study.metric for study, _, _ in studies if isinstance(study, StudyRecord)]
+    has_others = not all(metric.is_accuracy for metric in metrics)
+    numbers = ("cells", "done", "failed", "best" if has_others else "best val acc")
     table = make_table("study", "data", *numbers, right=numbers)
     unreadable = [study for study, _, _ in studies if isinstance(study, UnreadableStudy)]
     for study, counts, best in studies:
         data = "unreadable" if isinstance(study, UnreadableStudy) else study.info.warning or study.data_source
-        score = "seen" if isinstance(study, StudyRecord) and study.is_on_all_data else format_percent(best)
+        score = format_percent(best)
+        if isinstance(study, StudyRecord):
+            name = f"{study.value_name} " if has_others and best is not None else ""
+            score = "seen" if study.is_on_all_data else f"{name}{study.metric.format(best)}"
         table.add_row(study.name, data, str(counts.total), str(counts.done), str(counts.failed), score)
     out.print(table)
     for study in unreadable:
@@ -47,8 +54,12 @@ def print_studies(studies: Sequence[tuple[StudyRecord | UnreadableStudy, CellCou
         out.print(f"{study.name} cannot be read: {study.reason}; {how}", soft_wrap=True)
 
 
-def rungs_table(climb: Climb) -> Table:
-    """One row for each rung: how many cells came, are parked, were cut and went on, and what that cost and saved."""
+def rungs_table(climb: Climb, metric: Metric = VAL_ACCURACY) -> Table:
+    """One row for each rung: how many cells came, are parked, were cut and went on, and what that cost and saved.
+
+    Args:
+        metric: By which they are compared.
+    """
     columns = ("rung", "cells", "best", "cut", "went on", "trained", "saved")
     table = make_table(*columns, "", right=columns)
     for step in climb.steps:
@@ -56,7 +67,7 @@ def rungs_table(climb: Climb) -> Table:
         table.add_row(
             str(step.rung),
             f"{step.n_cells:,}",
-            format_percent(step.best),
+            metric.format(step.best),
             f"{step.n_cut:,}" if n_decided else "",
             f"{step.n_went_on:,}" if n_decided else "",
             f"{step.n_epochs:,}",
@@ -71,9 +82,14 @@ def describe_parked(step: Step) -> str:
     return f"{step.n_parked:,} of {step.n_parked + step.n_to_come:,} parked" if step.n_parked else ""
 
 
-def describe_decided(decided: DecidedRung) -> str:
-    """A decision in one line: `rung 4: 9 cells, 4 cut, the best has 88.2 %`."""
-    best = "" if decided.leader_value is None else f", the best has {format_percent(decided.leader_value, 1)}"
+def describe_decided(decided: DecidedRung, metric: Metric = VAL_ACCURACY) -> str:
+    """A decision in one line: `rung 4: 9 cells, 4 cut, the best has 88.2 %`.
+
+    Args:
+        metric: By which the cells are compared.
+    """
+    score = decided.leader_value
+    best = "" if score is None else f", the best has {metric.format(metric.value(score), 1)}"
     how = f"{decided.n_cut:,} cut" if decided.n_cut else "all go on" if decided.n_parked > 1 else "goes on"
     return f"rung {decided.rung}: {count(decided.n_parked, 'cell')}, {how}{best}"
 
@@ -89,21 +105,22 @@ def describe_checkpoints(use: DiskUse) -> str:
     return f"checkpoints: {count(use.n_files, 'file')}, {format_bytes(use.n_bytes)}"
 
 
-def running_table(history: History, cells: Sequence[Cell], accuracy: str) -> Table:
+def running_table(history: History, cells: Sequence[Cell], record: StudyRecord) -> Table:
     """One row for each running cell: what it trains, how far it is, its curve.
 
     Args:
-        accuracy: What the accuracy on validation images is called.
+        record: Of their study.
     """
-    table = make_table("worker", "cell", "epoch", accuracy, "curve", right=("epoch", accuracy))
+    metric, name = record.metric, record.value_name
+    table = make_table("worker", "cell", "epoch", name, "curve", right=("epoch", name))
     curves = history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
     for cell in cells:
-        values = [epoch.val_accuracy for epoch in curves.get(cell.trial_id or 0, ())]
+        values = [metric.value_of(epoch) for epoch in curves.get(cell.trial_id or 0, ())]
         table.add_row(
             cell.worker.rsplit("-", 1)[-1] if "-" in cell.worker else cell.worker,
             " ".join(format_value(value) for value in cell.params.values()),
             str(len(values)),
-            format_percent(values[-1] if values else None),
+            metric.format(values[-1] if values else None),
             sparkline(values),
         )
     return table

@@ -12,34 +12,42 @@ from fmnist_optuna.wording import count, format_params, format_percent, format_v
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.ledger.records import Attempt
-    from fmnist_optuna.search.metric import Epoch
+    from fmnist_optuna.search.metric import Epoch, Metric
+    from fmnist_optuna.study.records import StudyRecord
 
 
-def print_trials(attempts: Sequence[Attempt], accuracy: str) -> None:
+def print_trials(attempts: Sequence[Attempt], record: StudyRecord) -> None:
     """The leaderboard: one row for each attempt, one column for each parameter; notes take the place of the bars.
 
     Args:
-        accuracy: What the accuracy on validation images is called.
+        record: Of the study.
     """
     names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
-    right = ("trial", accuracy, "epochs", "seconds")
+    metric, beside = record.metric, () if record.metric.is_accuracy else (record.accuracy_name,)
+    right = ("trial", record.value_name, *beside, "epochs", "seconds", *names)
     notes = [_note(attempt) for attempt in attempts]
     has_notes = any(notes)
-    numbers = ("epochs", "seconds", "note") if has_notes else ("", "epochs", "seconds")
-    table = make_table("trial", "state", *names, accuracy, *numbers, right=(*right, *names), gap=1 if has_notes else 2)
-    low, high = find_bar_ends(attempt.val_accuracy for attempt in attempts)
+    numbers = (*beside, "epochs", "seconds", "note") if has_notes else ("", *beside, "epochs", "seconds")
+    table = make_table("trial", "state", *names, record.value_name, *numbers, right=right, gap=1 if has_notes else 2)
+    low, high = find_bar_ends(_score(metric, attempt.value) for attempt in attempts)
     for attempt, note in zip(attempts, notes, strict=True):
         table.add_row(
             str(attempt.number),
             attempt.state.optuna_name,
             *(format_value(attempt.params[name]) if name in attempt.params else "" for name in names),
-            format_percent(attempt.val_accuracy),
-            *([] if has_notes else [bar(attempt.val_accuracy, low, high, 6)]),
+            metric.format(attempt.value),
+            *([] if has_notes else [bar(_score(metric, attempt.value), low, high, 6)]),
+            *(format_percent(attempt.val_accuracy) for _ in beside),
             str(attempt.n_epochs),
             f"{attempt.seconds:.1f}",
             *([note] if has_notes else []),
         )
     out.print(table)
+
+
+def _score(metric: Metric, value: float | None) -> float | None:
+    """What a bar shows: the longer one is the better one."""
+    return None if value is None else metric.score(value)
 
 
 def _note(attempt: Attempt) -> str:
@@ -51,16 +59,18 @@ def _note(attempt: Attempt) -> str:
     return ", ".join(part for part in (which, describe_ending(attempt)) if part)
 
 
-def print_curve(epochs: Sequence[Epoch], kept: int | None, accuracy: str) -> None:
-    """One row for each epoch, with a bar for val_accuracy.
+def print_curve(epochs: Sequence[Epoch], kept: int | None, record: StudyRecord) -> None:
+    """One row for each epoch, with a bar for what the study compares by.
 
     Args:
         kept: 0-based epoch whose weights were kept, which is marked; None for none.
-        accuracy: What the accuracy on validation images is called.
+        record: Of the study.
     """
-    columns = ("epoch", "loss", "accuracy", "val loss", accuracy, "seconds")
-    table = make_table("epoch", "loss", "accuracy", "val loss", accuracy, "", "seconds", right=columns)
-    low, high = find_bar_ends(epoch.val_accuracy for epoch in epochs)
+    metric = record.metric
+    columns = ["epoch", "loss", "accuracy", "val loss", record.accuracy_name]
+    columns += [record.value_name] if metric.is_compiled else []
+    table = make_table(*columns, "", "seconds", right=(*columns, "seconds"))
+    low, high = find_bar_ends(metric.score(metric.value_of(epoch)) for epoch in epochs)
     for epoch in epochs:
         table.add_row(
             str(epoch.epoch + 1),
@@ -68,7 +78,8 @@ def print_curve(epochs: Sequence[Epoch], kept: int | None, accuracy: str) -> Non
             format_percent(epoch.train_accuracy),
             f"{epoch.val_loss:.4f}",
             format_percent(epoch.val_accuracy),
-            bar(epoch.val_accuracy, low, high, 20) + (" kept" if epoch.epoch == kept else ""),
+            *([metric.format(metric.value_of(epoch))] if metric.is_compiled else []),
+            bar(metric.score(metric.value_of(epoch)), low, high, 20) + (" kept" if epoch.epoch == kept else ""),
             f"{epoch.seconds:.2f}",
         )
     out.print(table)
@@ -82,8 +93,8 @@ def print_details(details: TrialDetails) -> None:
         reason = f", parked at epoch {attempt.rung}"
     out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
     out.print(f"  {format_params(attempt.params)}")
-    epochs, score = count(attempt.n_epochs, "epoch"), format_percent(attempt.val_accuracy)
-    out.print(f"  {details.record.accuracy_in_full} {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
+    epochs, score = count(attempt.n_epochs, "epoch"), _describe_score(attempt, details.record)
+    out.print(f"  {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
     for line in describe_teacher(details.record):
         out.print(line, soft_wrap=True)
     _print_origin(attempt)
@@ -101,7 +112,14 @@ def print_details(details: TrialDetails) -> None:
         out.print(f"  {name}: {path}", soft_wrap=True)
     if attempt.epochs:
         kept = noted.best_epoch if attempt.state is State.COMPLETE else None
-        print_curve(attempt.epochs, kept, details.record.accuracy_name)
+        print_curve(attempt.epochs, kept, details.record)
+
+
+def _describe_score(attempt: Attempt, record: StudyRecord) -> str:
+    """The value of an attempt, and the accuracy beside another metric."""
+    value = f"{record.value_in_full} {record.metric.format(attempt.value)}"
+    accuracy = f", {record.accuracy_in_full} {format_percent(attempt.val_accuracy)}"
+    return value if record.metric.is_accuracy else f"{value}{accuracy}"
 
 
 def _print_origin(attempt: Attempt) -> None:

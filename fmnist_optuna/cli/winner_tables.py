@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out
-from fmnist_optuna.wording import count, format_interval, format_params, format_percent, format_points, format_value
+from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.wording import count, format_interval, format_params, format_percent, format_value
 
 if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
+    from fmnist_optuna.search.metric import Metric
     from fmnist_optuna.study.records import StudyRecord
 
 
@@ -28,10 +30,13 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     among = f"{how} {count(counts.complete, 'complete cell')}, {counts.pruned} pruned"
     if counts.cut:
         among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
-    out.print(f"  validation accuracy  {format_percent(winner.val_accuracy)}   {among}")
+    _print_validation(winner, among)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
+    if not winner.metric.is_accuracy:
+        test = winner.metric.format(winner.evaluation.objective)
+        out.print(f"  {_named('test', winner.metric)} {test}   {count(winner.evaluation.n_images, 'image')}")
     interval = format_interval(winner.evaluation.interval)
     scored = f"95 % interval {interval}, {count(winner.evaluation.n_images, 'image')}"
     out.print(f"  test accuracy        {format_percent(winner.evaluation.accuracy)}   {scored}")
@@ -45,17 +50,36 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     print_classes(winner.evaluation)
 
 
+def _print_validation(winner: Winner, among: str) -> None:
+    """The value that the winner was chosen by, and the accuracy beside another metric."""
+    accuracy = f"  validation accuracy  {format_percent(winner.val_accuracy)}"
+    if winner.metric.is_accuracy:
+        out.print(f"{accuracy}   {among}")
+        return
+    out.print(f"  {_named('validation', winner.metric)} {winner.metric.format(winner.value)}   {among}")
+    out.print(accuracy)
+
+
+def _named(images: str, metric: Metric) -> str:
+    """A metric of some images, as wide as the names of others are."""
+    return f"{f'{images} {metric.name_in_logs}':<20}"
+
+
 def print_confirmed(confirmation: Confirmation) -> None:
-    """The chosen cell's means over fresh seeds."""
-    _print_sample("confirmed validation", confirmation.chosen.val)
+    """The chosen cell's means over fresh seeds; of another metric than the accuracy in lines of their own."""
+    metric = confirmation.metric
+    if not metric.is_accuracy:
+        _print_sample(f"confirmed val {metric.name_in_logs}", confirmation.chosen.val, metric)
+        _print_sample(f"confirmed test {metric.name_in_logs}", confirmation.test_objective, metric)
+    _print_sample("confirmed validation", confirmation.chosen.val_accuracy)
     _print_sample("confirmed test", confirmation.test)
     _print_sample("confirmed with flips", confirmation.flipped)
 
 
-def _print_sample(name: str, sample: Sample | None) -> None:
+def _print_sample(name: str, sample: Sample | None, metric: Metric = VAL_ACCURACY) -> None:
     if sample is not None:
-        scored = f"95 % interval {format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
-        out.print(f"  {name:<20} {format_percent(sample.mean)}   {scored}")
+        scored = f"95 % interval {metric.format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
+        out.print(f"  {name:<20} {metric.format(sample.mean)}   {scored}", soft_wrap=True)
 
 
 def print_what_follows(record: StudyRecord, winner: Winner) -> None:
@@ -75,6 +99,8 @@ def _print_all_data(all_data: AllData, again: str) -> None:
     if all_data.test is None:
         out.print(f"  all data, test       not opened yet: {again} does", soft_wrap=True)
         return
+    if not all_data.metric.is_accuracy:
+        _print_sample(f"all data, {all_data.metric.name_in_logs}", all_data.test_objective, all_data.metric)
     _print_sample("all data, test", all_data.test)
     _print_sample("all data, with flips", all_data.flipped)
     epochs = count(all_data.n_epochs, "epoch")
@@ -96,7 +122,8 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     cells = count(len(confirmation.candidates), "cell")
     out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
     names = list(dict.fromkeys(name for each in confirmation.candidates for name in each.original.params))
-    numbers = ("trial", *names, "params", "val acc", "sd", "95 % interval")
+    metric = confirmation.metric
+    numbers = ("trial", *names, "params", record.value_name, "sd", "95 % interval")
     table = make_table(*numbers, "", right=numbers)
     for candidate in confirmation.candidates:
         is_chosen, params = candidate is confirmation.chosen, candidate.original.params
@@ -104,9 +131,9 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
             str(candidate.original.number),
             *(format_value(params[name]) if name in params else "" for name in names),
             f"{candidate.n_parameters:,}",
-            format_percent(candidate.val.mean),
-            format_points(candidate.val.sd),
-            format_interval(candidate.val.interval),
+            metric.format(candidate.val.mean),
+            metric.format_distance(candidate.val.sd),
+            metric.format_interval(candidate.val.interval),
             f"{'*' if is_chosen else ''}{f' {candidate.n_missing} missing' if candidate.n_missing else ''}".strip(),
         )
     out.print(table)
@@ -122,10 +149,21 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
         out.print(f"  its stored weights   {score}")
-    if confirmed.selected_optimism is not None and confirmed.confirmed_optimism is not None:
-        selected, mean = 100 * confirmed.selected_optimism, 100 * confirmed.confirmed_optimism
-        out.print(f"  val minus test       {selected:+.2f} points for the trial with the best val accuracy,")
-        out.print(f"                       {mean:+.2f} points for the confirmed mean")
+    _print_optimism(confirmed, record)
+
+
+def _print_optimism(confirmed: ConfirmedStudy, record: StudyRecord) -> None:
+    """How much better the validation images say it is than the test images, in what the study compares by."""
+    selected, mean = confirmed.selected_optimism, confirmed.confirmed_optimism
+    if selected is None or mean is None:
+        return
+    best = f"the trial with the best {record.value_in_full}"
+    if record.metric.is_accuracy:
+        out.print(f"  val minus test       {100 * selected:+.2f} points for {best},")
+        out.print(f"                       {100 * mean:+.2f} points for the confirmed mean")
+    else:
+        out.print(f"  val minus test       {selected:+.4f} {record.metric.name_in_logs} for {best},", soft_wrap=True)
+        out.print(f"                       {mean:+.4f} for the confirmed mean")
 
 
 def print_classes(evaluation: Evaluation) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from fmnist_optuna.data.weights import Weights, check_weights
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.wording import format_shape
@@ -181,6 +182,8 @@ class Dataset:
         train_labels: Integers (n,), each the index of a class name; every class is there at least twice.
         test_images: (m, *image_shape), m >= 1.
         test_labels: Integers (m,). Kept as uint8 or uint16, as are those of the training.
+        train_weights: What the loss of each training image counts by, numbers (n,), none below 0 and not all 0; kept as
+            float32. None where all count alike. The validation and the test images always do.
 
     Raises:
         DataError: An array is none of these.
@@ -191,6 +194,7 @@ class Dataset:
     train_labels: Labels
     test_images: Images
     test_labels: Labels
+    train_weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.info, DatasetInfo):
@@ -203,6 +207,9 @@ class Dataset:
             object.__setattr__(
                 self, f"{role}_labels", np.ascontiguousarray(labels, dtype=label_dtype(self.info.n_classes))
             )
+        if self.train_weights is not None:
+            check_weights("Dataset.train_weights", self.train_weights, len(self.train_images))
+            object.__setattr__(self, "train_weights", np.ascontiguousarray(self.train_weights, dtype=np.float32))
         _check_classes(self)
 
 

@@ -181,7 +181,8 @@ def load_fashion_mnist(data_dir: Path | None) -> Dataset:
             f"Fashion-MNIST must be on disk, but neither {user_cache_dir()} nor "
             f"{keras_cache_dir()} holds all {len(FASHION_MNIST_FILES)} files; run: fmnist-optuna data fetch"
         )
-    return Dataset(FASHION_MNIST, *read_arrays(found, FASHION_MNIST_FILES))
+    images, labels, test_images, test_labels = read_arrays(found, FASHION_MNIST_FILES)
+    return Dataset(FASHION_MNIST, images, labels, test_images, test_labels)
 
 
 def _remedy(data_dir: Path) -> str:

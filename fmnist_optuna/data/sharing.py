@@ -21,6 +21,8 @@ from fmnist_optuna.log import log_event
 logger = logging.getLogger(__name__)
 
 NAMES = ("train_images", "train_labels", "validation_images", "validation_labels")
+TRAIN_WEIGHTS = "train_weights"
+OF_WEIGHTS = (TRAIN_WEIGHTS, "validation_weights")  # of a source that gives some
 OF_TEST = ("test_images", "test_labels")
 DESCRIPTION = "splits.json"
 
@@ -59,12 +61,12 @@ def find_shared(fingerprint: str) -> Path | None:
 
 
 def map_arrays(folder: Path) -> dict[str, npt.NDArray[Any]] | None:
-    """The arrays by name, mapped copy-on-write: images (n, *image_shape) and labels (n,).
+    """The arrays by name, mapped copy-on-write: images (n, *image_shape), labels (n,), and train_weights, if any.
 
     They outlive their files. None where the files are gone, as a temporary folder may be tidied in a long run.
     """
     try:
-        return _map(folder, NAMES)
+        return _map(folder, NAMES) | _map(folder, _those_there(folder, (TRAIN_WEIGHTS,)))
     except FileNotFoundError:
         return None
 
@@ -75,8 +77,9 @@ def write_splits(splits: Splits, folder: Path) -> None:
     Raises:
         OSError: There is no room.
     """
-    for name in (*NAMES, *OF_TEST):
-        np.save(_file(folder, name), getattr(splits, name))
+    for name in (*NAMES, *OF_TEST, *OF_WEIGHTS):
+        if (array := getattr(splits, name)) is not None:
+            np.save(_file(folder, name), array)
     content = {"info": splits.info.to_content(), "source": splits.source, "fingerprint": splits.fingerprint}
     (folder / DESCRIPTION).write_text(json.dumps(content), encoding="utf-8")
 
@@ -93,8 +96,18 @@ def map_splits(folder: Path) -> Splits:
         source=content["source"],
         fingerprint=content["fingerprint"],
         folder=folder,
-        **_map(folder, (*NAMES, *OF_TEST)),
+        **_map(folder, (*NAMES, *OF_TEST, *_those_there(folder, OF_WEIGHTS))),
     )
+
+
+def arrays_of(splits: Splits) -> dict[str, npt.NDArray[Any]]:
+    """What `map_arrays` gives, of splits that are at hand."""
+    weights = {} if splits.train_weights is None else {TRAIN_WEIGHTS: splits.train_weights}
+    return {name: getattr(splits, name) for name in NAMES} | weights
+
+
+def _those_there(folder: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if _file(folder, name).exists()]
 
 
 def _map(folder: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:

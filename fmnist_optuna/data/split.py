@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo, Images, Labels
-from fmnist_optuna.errors import UsageError
+from fmnist_optuna.data.weights import Weights
+from fmnist_optuna.errors import DataError, UsageError
 from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.spec.data_spec import FORMS, form_of
 
@@ -29,6 +30,8 @@ class Splits:
         source: As a study file names it: "fashion-mnist", "folder:pets", "package.module:function".
         fingerprint: SHA-256, 64 hex digits, over info, images, labels and split; equal only for equal data.
         folder: Where the arrays lie as files, for other processes to map; None where they do not.
+        train_weights: What the losses of the training images count by, float32 (n,); None where all count alike.
+        validation_weights: The same of the validation images, for when they are trained on too.
     """
 
     info: DatasetInfo
@@ -41,6 +44,8 @@ class Splits:
     test_images: Images
     test_labels: Labels
     folder: Path | None = None
+    train_weights: Weights | None = None
+    validation_weights: Weights | None = None
 
 
 def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int) -> Splits:
@@ -53,11 +58,18 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
 
     Raises:
         UsageError: n_validation or split_seed is out of range, or a class would have no image to validate on.
+        DataError: No image that is trained on has a weight above 0.
     """
-    images, labels = dataset.train_images, dataset.train_labels
+    images, labels, weights = dataset.train_images, dataset.train_labels, dataset.train_weights
     train, validation = split_indices(labels, dataset.info.class_names, n_validation, split_seed)
     _check_validation(labels, validation, dataset.info)
+    if weights is not None and not weights[train].any():
+        raise DataError(
+            "Dataset.train_weights must not all be 0 for the images that are trained on, but are, as those above 0 are "
+            "held out for validation"
+        )
     arrays = [images, labels, dataset.test_images, dataset.test_labels, train, validation]
+    arrays += [] if weights is None else [weights]
     return Splits(
         info=dataset.info,
         source=source,
@@ -68,6 +80,8 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
         validation_labels=_read_only(labels[validation]),
         test_images=_read_only(dataset.test_images),
         test_labels=_read_only(dataset.test_labels),
+        train_weights=None if weights is None else _read_only(weights[train]),
+        validation_weights=None if weights is None else _read_only(weights[validation]),
     )
 
 
@@ -86,12 +100,14 @@ def with_validation(splits: Splits) -> Splits:
     """The same data, whose validation images are trained on too: they come after the others, each in their order."""
     images = [np.asarray(splits.train_images), np.asarray(splits.validation_images)]  # no longer mapped ones
     labels = [np.asarray(splits.train_labels), np.asarray(splits.validation_labels)]
+    weights = [np.asarray(each) for each in (splits.train_weights, splits.validation_weights) if each is not None]
     return replace(
         splits,
         fingerprint=hashlib.sha256(f"{splits.fingerprint} with validation".encode()).hexdigest(),
         folder=None,
         train_images=_read_only(np.concatenate(images)),
         train_labels=_read_only(np.concatenate(labels)),
+        train_weights=_read_only(np.concatenate(weights)) if weights else None,
     )
 
 
@@ -151,8 +167,9 @@ def _fingerprint(source: str, info: DatasetInfo, arrays: Sequence[npt.NDArray[np
     The name is that of a built-in source or of a function of the user's own. Of files it says that they are files,
     wherever they lie, or which built-in data they are. But for built-in data the info follows it as JSON.
 
-    The arrays are all training images and labels in their order, the test images and labels, and the indices of
-    training and of validation. The shapes keep neighbours apart. Bytes are little-endian.
+    The arrays are all training images and labels in their order, the test images and labels, the indices of training
+    and of validation, and the weights of the training images, if there are any. The shapes keep neighbours apart. Bytes
+    are little-endian.
     """
     name = source
     if form_of(source) in FORMS:

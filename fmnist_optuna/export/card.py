@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.export.compared import compared_table, describe_mean, name_compared
 from fmnist_optuna.export.facts import Facts
 from fmnist_optuna.export.source import Source
 from fmnist_optuna.results.all_data import AllData
-from fmnist_optuna.results.confirmation import Confirmation, Sample
+from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.study.teacher import Teacher
-from fmnist_optuna.wording import count, format_interval, format_percent, format_points
+from fmnist_optuna.wording import count, format_interval, format_percent
 
 CARD = """\
 # {study}, {which}{demo_title}
@@ -43,7 +44,7 @@ A classifier of {kind} into {n_classes:,} classes, found by a search over a {sea
 
 ## Results
 
-| | accuracy |
+{compared}| | accuracy |
 |---|---|
 | {validation} | {val_accuracy} |
 | {n_test_images:,} test images | {test_accuracy} (95 % interval {test_interval}) |
@@ -97,6 +98,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         fingerprint=facts.record.data_fingerprint,
         chosen=_how_chosen(facts),
         **_describe_validation(facts.source),
+        compared=compared_table(facts),
         n_test_images=evaluation.n_images,
         test_accuracy=format_percent(evaluation.accuracy),
         test_interval=format_interval(evaluation.interval),
@@ -210,17 +212,17 @@ def _in_table(text: str) -> str:
 
 
 def _how_chosen(facts: Facts) -> str:
-    source = facts.source
-    cells = count(facts.n_cells, "cell")
+    source, cells = facts.source, count(facts.n_cells, "cell")
+    metric = name_compared(facts.record.metric)
     if source.confirmation is None:
-        return f"One of {cells} of the {facts.record.spec.searched}, by validation accuracy; not confirmed over seeds."
+        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
     n_seeds = len(source.confirmation.chosen.val.values)
     if len(source.confirmation.candidates) == 1:
-        chosen = f"The best of {cells} by validation accuracy, trained again over {n_seeds} fresh seeds"
+        chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
     else:
         chosen = (
-            f"The best of {cells} by validation accuracy were trained again over {n_seeds} fresh seeds each. This is "
-            "the smallest model whose mean lies within one standard error of the best mean"
+            f"The best of {cells} by {metric} were trained again over {n_seeds} fresh seeds each. This is the smallest "
+            "model whose mean lies within one standard error of the best mean"
         )
     if source.all_data is None and not source.is_ensemble:
         return f"{chosen}, in its original training."
@@ -240,26 +242,21 @@ def _confirmed(confirmation: Confirmation | None) -> str:
     if confirmation is None:
         return ""
     n_seeds = len(confirmation.chosen.val.values)
-    lines = [f"| validation, mean of {n_seeds} fresh seeds | {_mean(confirmation.chosen.val)} |"]
+    lines = [f"| validation, mean of {n_seeds} fresh seeds | {describe_mean(confirmation.chosen.val_accuracy)} |"]
     if confirmation.test is not None:
-        lines.append(f"| test, mean of {n_seeds} fresh seeds | {_mean(confirmation.test)} |")
+        lines.append(f"| test, mean of {n_seeds} fresh seeds | {describe_mean(confirmation.test)} |")
     if confirmation.flipped is not None:
-        lines.append(f"| the same, averaged with mirror images | {_mean(confirmation.flipped)} |")
+        lines.append(f"| the same, averaged with mirror images | {describe_mean(confirmation.flipped)} |")
     return "\n".join(lines) + "\n"
 
 
 def _on_all_data(all_data: AllData | None) -> str:
     samples = {} if all_data is None else {"": all_data.test, ", averaged with mirror images": all_data.flipped}
     return "".join(
-        f"| test, mean of {len(sample.values)} seeds trained on all data{how} | {_mean(sample)} |\n"
+        f"| test, mean of {len(sample.values)} seeds trained on all data{how} | {describe_mean(sample)} |\n"
         for how, sample in samples.items()
         if sample is not None
     )
-
-
-def _mean(sample: Sample) -> str:
-    interval = format_interval(sample.interval)
-    return f"{format_percent(sample.mean)} (95 % interval {interval}, sd {format_points(sample.sd)})"
 
 
 def _pairs(values: Mapping[str, object]) -> str:

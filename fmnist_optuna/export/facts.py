@@ -73,6 +73,11 @@ class Facts:
         return self.attempt.val_accuracy if is_known else None
 
     @property
+    def value(self) -> float | None:
+        """Of what the study compares by, on the same images; None likewise."""
+        return None if self.val_accuracy is None else self.attempt.value
+
+    @property
     def flip(self) -> bool:
         """Whether the model averages its answers over an image and its mirror image."""
         return self.source.session.record.spec.confirm.flip
@@ -105,6 +110,8 @@ class Facts:
             "synthetic": self.info.is_demo,
             "data": {"source": self.record.data_source, "fingerprint": self.record.data_fingerprint},
             "teacher": None if self.record.teacher is None else self.record.teacher.to_content(),
+            "objective": self.record.metric.answer(self.value),
+            "test_objective": self.evaluation.value_of(self.record.metric),
             "val_accuracy": self.val_accuracy,
             "trained_on_validation": source.all_data is not None,
             "test_accuracy": self.evaluation.accuracy,

@@ -32,7 +32,8 @@ from sqlalchemy.engine import Connection
 from fmnist_optuna.ledger.claims import CLAIMED, Claims
 from fmnist_optuna.ledger.failures import WAIT_AGAIN, after_failure, after_loss
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, Owners
+from fmnist_optuna.ledger.owners import Owners
+from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs, studies
@@ -139,7 +140,8 @@ class Ledger(Claims):
         done = statement.where(cells.c.trial_id == attempt.trial_id).values(
             state=DONE,
             result=attempt.state.optuna_name,
-            value=attempt.val_accuracy,
+            value=attempt.value,
+            val_accuracy=attempt.attributes.val_accuracy,
             error=None,
             finished_at=self.storage.now,
         )
@@ -266,6 +268,6 @@ def _held(row: StoredRow) -> HeldCell:
     return HeldCell(row.cell_id, row.token, row.worker, row.lease_until, row.trial_id, bool(row.is_expired), row.lost)
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """NULL for what a comparison in the database could not order."""
-    return value if value - value == 0 else None
+    return value if value is not None and value - value == 0 else None

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,14 @@ class Scores:
         probabilities: float32 (n_images, n_classes).
         labels: Integers (n_images,), the true ones.
         mirrored: The probabilities of the mirror images; None where they were not asked for.
+        objective: The study's metric on the same images, where it is not the accuracy; None where it is, and of answers
+            that are averaged over several models.
     """
 
     probabilities: NDArray[np.float32]
     labels: Labels
     mirrored: NDArray[np.float32] | None = None
+    objective: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -194,7 +197,8 @@ class Openings(StudyPart):
             np.savez_compressed(buffer, probabilities=answers, labels=scores.labels, mirrored=mirrored)
         mine = and_(self._of(weights_sha256), openings.c.opener == opener)
         with self.storage.write() as connection:
-            scored = update(openings).where(mine).values(accuracy=scores.accuracy, opened_at=self.storage.now)
+            values = {"accuracy": scores.accuracy, "objective": scores.objective, "opened_at": self.storage.now}
+            scored = update(openings).where(mine).values(values)
             opening_id = connection.execute(scored.returning(openings.c.opening_id)).scalar_one_or_none()
             if opening_id is not None:
                 statement = insert_or_ignore(self.storage, predictions)  # an earlier try may have committed
@@ -212,7 +216,7 @@ _RECORDED = (
 
 
 def _opening(row: StoredRow) -> Opening:
-    scores = _unpack(row.weights_sha256, row.predictions)
+    scores = replace(_unpack(row.weights_sha256, row.predictions), objective=row.objective)
     return Opening(row.trial_id, row.weights_sha256, row.purpose, row.accuracy, row.opened_at, scores)
 
 

@@ -12,9 +12,11 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.known import KnownCell
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 UNDECIDED = "{}"  # parameters of a cell whose point its first claim fixes
 
@@ -48,7 +50,15 @@ class Proposal:
 
 
 class Points(StudyPart):
-    """What there is to know before the point of a cell is decided."""
+    """What there is to know before the point of a cell is decided.
+
+    Args:
+        metric: By which its cells are compared: their scores of it; the others as of any part.
+    """
+
+    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
+        super().__init__(storage, study_id)
+        self._metric = metric
 
     @retrying
     def find_next(self, preferred: Collection[str] = (), given_up: Collection[str] = ()) -> Upcoming | None:
@@ -79,7 +89,9 @@ class Points(StudyPart):
             The cells, and the time to ask with next.
         """
         own = epochs.c.trial_id == cells.c.trial_id
-        best_so_far = select(func.max(epochs.c.val_accuracy)).where(own, epochs.c.epoch < cells.c.rung)
+        best = func.max if self._metric.direction == "maximize" else func.min
+        measured = epochs.c["objective" if self._metric.is_compiled else self._metric.name]
+        best_so_far = select(best(measured)).where(own, epochs.c.epoch < cells.c.rung)
         query = select(
             *(cells.c[name] for name in ("number", "params", "state", "result", "value", "rung", "finished_at")),
             select(func.count()).where(own).scalar_subquery().label("n_epochs"),
@@ -93,7 +105,7 @@ class Points(StudyPart):
         with self.storage.read() as connection:
             rows: list[StoredRow] = list(connection.execute(query))
         latest = max((row.finished_at or 0.0 for row in rows if row.state == DONE), default=0.0)
-        return [_known(row) for row in rows], max(since, latest - OVERLAP_SECONDS)
+        return [self._known(row) for row in rows], max(since, latest - OVERLAP_SECONDS)
 
     @retrying
     def read_fixed(self) -> dict[int, str | None]:
@@ -104,13 +116,16 @@ class Points(StudyPart):
         with self.storage.read() as connection:
             return {row.number: row.known for row in connection.execute(query)}
 
+    def _known(self, row: StoredRow) -> KnownCell:
+        """A cell with the score of its value, of which the larger one is always better."""
+        params = decode_params(row.params)
+        if row.state == DONE and row.result == State.COMPLETE.optuna_name:
+            return KnownCell(row.number, params, "complete", 0, self._score(row.value))
+        if row.state == DONE:
+            return KnownCell(row.number, params, "pruned", row.n_epochs, self._score(row.value))
+        if row.rung > 0:
+            return KnownCell(row.number, params, "climbing", row.rung, self._score(row.best_so_far))
+        return KnownCell(row.number, params, "running")
 
-def _known(row: StoredRow) -> KnownCell:
-    params = decode_params(row.params)
-    if row.state == DONE and row.result == State.COMPLETE.optuna_name:
-        return KnownCell(row.number, params, "complete", 0, row.value)
-    if row.state == DONE:
-        return KnownCell(row.number, params, "pruned", row.n_epochs, row.value)
-    if row.rung > 0:
-        return KnownCell(row.number, params, "climbing", row.rung, row.best_so_far)
-    return KnownCell(row.number, params, "running")
+    def _score(self, value: float | None) -> float | None:
+        return None if value is None else self._metric.score(value)

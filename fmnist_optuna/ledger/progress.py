@@ -5,7 +5,7 @@ Reads our tables only, so that `status` and `best` need no Optuna.
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from sqlalchemy import ColumnElement, exists, func, or_, select
 
@@ -13,9 +13,10 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import Query, StoredRow, cells, decisions, epochs, ids_by_query, workers
 from fmnist_optuna.search.cell import decode_params
-from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch, Metric
 
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
@@ -23,7 +24,15 @@ _is_complete = cells.c.result == State.COMPLETE.optuna_name
 
 
 class History(StudyPart):
-    """Readings of one study."""
+    """Readings of one study.
+
+    Args:
+        metric: By which its cells are compared; the others as of any part.
+    """
+
+    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
+        super().__init__(storage, study_id)
+        self._metric = metric
 
     @retrying
     def counts(self, without: Collection[str] = ()) -> CellCounts:
@@ -75,12 +84,13 @@ class History(StudyPart):
         return self._read_cells(recent.order_by(cells.c.finished_at, cells.c.trial_number))
 
     def best(self) -> Cell | None:
-        """The complete cell with the best val_accuracy; of equals the earlier trial."""
+        """The complete cell with the best value; of equals the earlier trial."""
         return next(iter(self.leaders(1)), None)
 
     def leaders(self, n_cells: int) -> list[Cell]:
-        """The complete cells with the best val_accuracy, the best first; of equals the earlier trial."""
-        ranked = self._select(_is_complete).order_by(cells.c.value.desc(), cells.c.trial_number)
+        """The complete cells with the best value, the best first; of equals the earlier trial."""
+        best_first = cells.c.value.desc() if self._metric.direction == "maximize" else cells.c.value.asc()
+        ranked = self._select(_is_complete).order_by(best_first, cells.c.trial_number)
         return self._read_cells(ranked.limit(n_cells))
 
     def finished_by(self, trial_number: int) -> Cell | None:
@@ -135,8 +145,9 @@ class History(StudyPart):
 
     @retrying
     def best_value(self) -> float | None:
-        """The best val_accuracy of a complete cell; None before the first."""
-        query = select(func.max(cells.c.value)).where(cells.c.study_id == self.study_id, _is_complete)
+        """The best value of a complete cell; None before the first."""
+        best = func.max if self._metric.direction == "maximize" else func.min
+        query = select(best(cells.c.value)).where(cells.c.study_id == self.study_id, _is_complete)
         with self.storage.read() as connection:
             value: float | None = connection.execute(query).scalar()
         return value
@@ -262,8 +273,8 @@ class NewResults:
 
 def _epoch(row: StoredRow) -> Epoch:
     """From a trial id and the columns `EPOCH`."""
-    _, epoch, *measured = list(row)
-    return Epoch(epoch, *(math.nan if number is None else number for number in measured))
+    _, epoch, *measured, objective = list(row)
+    return replace(Epoch(epoch, *(math.nan if each is None else each for each in measured)), objective=objective)
 
 
 def _cell(row: StoredRow) -> Cell:
@@ -275,7 +286,7 @@ def _cell(row: StoredRow) -> Cell:
         worker=row.worker or "",
         trial_id=row.trial_id,
         trial_number=row.trial_number,
-        val_accuracy=row.value,
+        value=row.value,
         error=row.error,
         n_epochs=row.n_epochs or 0,
         seconds=row.seconds or 0.0,
@@ -286,4 +297,5 @@ def _cell(row: StoredRow) -> Cell:
         decision_id=row.decision_id,
         first_claimed_at=row.first_claimed_at,
         number=row.number,
+        accuracy=row.val_accuracy,
     )

@@ -1,6 +1,6 @@
 """What the ledger tells and is told: cells, attempts at them, their epochs; claims and what they may last."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fmnist_optuna.json_value import Json
@@ -67,32 +67,6 @@ class HeldCell:
 
 
 @dataclass(frozen=True)
-class Owners:
-    """What owns the running trials of a study.
-
-    Args:
-        trial_ids: Trials that cells name which are neither done nor failed.
-        tokens: Of running cells that have no trial yet: one that carries such a token is about to be bound.
-    """
-
-    trial_ids: frozenset[int]
-    tokens: frozenset[str]
-
-    @classmethod
-    def of(cls, unfinished: Iterable[tuple[str | None, int | None]]) -> "Owners":
-        """From token and trial of each cell that waits, runs or is parked."""
-        pairs = list(unfinished)
-        return cls(
-            frozenset(trial_id for _, trial_id in pairs if trial_id is not None),
-            frozenset(token for token, trial_id in pairs if trial_id is None and token is not None),
-        )
-
-    def own(self, trial_id: int, token: str | None) -> bool:
-        """Whether a running trial, made under a token, has an owner."""
-        return trial_id in self.trial_ids or token in self.tokens
-
-
-@dataclass(frozen=True)
 class Cell:
     """What the ledger knows of a cell.
 
@@ -101,7 +75,7 @@ class Cell:
         worker: Who holds it, or held it last; "" before the first claim.
         trial_id: Of the trial that is bound to it, is its result, or was its last failure; None without one.
         trial_number: Of the same trial.
-        val_accuracy: Of its result, 0..1; None without one, and for one that diverged.
+        value: Of its result, of the study's metric; None without one, and for one that diverged.
         error: What went wrong last, when the attempt was to blame.
         n_epochs: Of its trial so far.
         seconds: Of these epochs.
@@ -112,6 +86,7 @@ class Cell:
         decision_id: Of the decision that cut it.
         first_claimed_at: When it was first claimed, in seconds since 1970 UTC; None before.
         number: Within a search that is no grid; None of a grid.
+        accuracy: Of its result on the validation images, where that is not the value.
     """
 
     cell_id: str
@@ -120,7 +95,7 @@ class Cell:
     worker: str = ""
     trial_id: int | None = None
     trial_number: int | None = None
-    val_accuracy: float | None = None
+    value: float | None = None
     error: str | None = None
     n_epochs: int = 0
     seconds: float = 0.0
@@ -131,6 +106,12 @@ class Cell:
     decision_id: int | None = None
     first_claimed_at: float | None = None
     number: int | None = None
+    accuracy: float | None = None
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Of its result, 0..1; None without one, and for one that diverged."""
+        return self.value if self.accuracy is None else self.accuracy
 
 
 @dataclass(frozen=True)
@@ -170,6 +151,7 @@ class TrialAttributes:
         kept_epochs: Number of epochs that an earlier attempt trained, and that this one goes on from.
         told_number: Number that its callbacks were told, where they are those of an earlier attempt; None for its own.
         legs: All but the first, of which the trial itself tells, in the order of time.
+        val_accuracy: Beside its value, where that is of another metric; noted before the trial has a value.
     """
 
     worker: str | None = None
@@ -189,6 +171,7 @@ class TrialAttributes:
     kept_epochs: int | None = None
     told_number: int | None = None
     legs: Sequence[Leg] | None = None
+    val_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +181,8 @@ class Attempt:
     Args:
         number: 0-based, within the study.
         cell_id: Cell; "" for a trial that another program made, of which the rest is what that program left.
-        val_accuracy: 0..1: of the kept weights when complete, the last one reported when pruned; None for any other.
+        value: Of the study's metric: of the kept weights when complete, the last one reported when pruned; None for any
+            other.
         attributes: What is noted on it; nothing is for another program's.
         n_epochs: That it has trained.
         seconds: Of these epochs.
@@ -213,7 +197,7 @@ class Attempt:
     cell_id: str
     params: Params
     state: State
-    val_accuracy: float | None
+    value: float | None
     attributes: TrialAttributes = field(default_factory=TrialAttributes)
     n_epochs: int = 0
     seconds: float = 0.0
@@ -221,6 +205,12 @@ class Attempt:
     rung: int | None = None
     began: float = 0.0
     ended: float | None = None
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Of the weights that its value is of, 0..1; None without a value."""
+        noted = self.attributes.val_accuracy
+        return self.value if noted is None or self.value is None else noted
 
     @property
     def is_foreign(self) -> bool:

@@ -16,7 +16,8 @@ class DecidedRung:
         n_parked: Number of cells that it was about.
         n_cut: Number of those that go no further; 0 for those that were let on ahead.
         leader: cell_id of the best; "" if no value at the rung was finite.
-        leader_value: Its val_accuracy at the rung, 0..1; None without one.
+        leader_value: Its score at the rung: the value of the study's metric, negated where less is better; None without
+            one.
         margin: By how much less a cell was allowed to promise.
         kept_from: Whoever had at least this value went on anyway; None if nobody did.
         absent: cell_ids of those that had not come and were not waited for.
@@ -40,7 +41,7 @@ class CellsAtRung:
 
     Args:
         standings: Of cells that have come to the rung, whatever became of them later.
-        finished_scores: val_accuracy of cells that ended by themselves on the way to it.
+        finished_scores: Of cells that ended by themselves on the way to it.
     """
 
     standings: dict[str, Standing]

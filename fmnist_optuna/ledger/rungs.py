@@ -26,15 +26,23 @@ from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import StoredRow, cells, decisions, epochs, ids_by_query, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
 
 
 class Rungs(StudyPart):
-    """Decisions over parked cells, and what is known of the cells at each rung."""
+    """Decisions over parked cells, and what is known of the cells at each rung.
 
-    def __init__(self, storage: Storage, study_id: int) -> None:
+    Args:
+        storage: Where the study lives.
+        study_id: Optuna's id of the study.
+        metric: By which its cells are compared: their scores of it.
+    """
+
+    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
         super().__init__(storage, study_id)
+        self._metric = metric
         self._looked_at: list[tuple[object, ...]] | None = None  # how the cells stood when none could be let on
 
     @retrying
@@ -214,19 +222,19 @@ class Rungs(StudyPart):
         )
         curves: dict[int, list[float]] = defaultdict(list)
         reached = (
-            select(epochs.c.trial_id, epochs.c.val_accuracy)
+            select(epochs.c.trial_id, epochs.c["objective" if self._metric.is_compiled else self._metric.name])
             .where(epochs.c.study_id == self.study_id, epochs.c.epoch < rung)
             .order_by(epochs.c.trial_id, epochs.c.epoch)
         )
         for trial_id, value in connection.execute(reached):
-            curves[trial_id].append(NOT_A_NUMBER if value is None else value)
+            curves[trial_id].append(NOT_A_NUMBER if value is None else self._metric.score(value))
         standings: dict[str, Standing] = {}
         finished: dict[str, float | None] = {}
         for row in connection.execute(own):
             if len(curves[row.trial_id]) >= rung:
                 standings[row.cell_id] = stand_at(rung, curves[row.trial_id])
             elif row.result == State.COMPLETE.optuna_name:
-                finished[row.cell_id] = row.value
+                finished[row.cell_id] = None if row.value is None else self._metric.score(row.value)
         return CellsAtRung(standings, finished)
 
     def _apply(

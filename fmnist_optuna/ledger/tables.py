@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 metadata = MetaData()
 
@@ -85,7 +85,7 @@ cells = Table(
     Column("failures", Integer, nullable=False),
     Column("lost", Integer, nullable=False),
     Column("result", String(8)),  # COMPLETE or PRUNED once done
-    Column("value", Float(53)),
+    Column("value", Float(53)),  # of the study's metric
     Column("error", Text),
     Column("first_claimed_at", Double),
     Column("rung", Integer, nullable=False, server_default=text("0")),  # epochs at which it was parked last
@@ -93,6 +93,7 @@ cells = Table(
     Column("decision_id", Integer),  # of the decision that cut it
     Column("number", Integer),  # within a search that is no grid; NULL of a grid
     Column("known", Text),  # JSON of the cells that its point was suggested by; NULL where nothing else decides it
+    Column("val_accuracy", Float(53)),  # of its result, where that is not the value
     Index("ix_fmnist_cells_queue", "study_id", "state", "position"),
     Index("ix_fmnist_cells_worker", "study_id", "worker"),
 )
@@ -108,6 +109,7 @@ epochs = Table(
     Column("val_loss", Float(53)),
     Column("val_accuracy", Float(53)),
     Column("seconds", Float(53), nullable=False),
+    Column("objective", Float(53)),  # the study's metric, where it is none of these
     Index("ix_fmnist_epochs_study", "study_id"),
 )
 
@@ -121,7 +123,7 @@ decisions = Table(
     Column("n_parked", Integer, nullable=False),  # cells that it was about
     Column("n_cut", Integer, nullable=False),
     Column("leader", String(64), nullable=False),  # cell_id of the best; empty if no value was finite
-    Column("leader_value", Float(53)),
+    Column("leader_value", Float(53)),  # a score: of a metric that falls the negative; so are the next two
     Column("margin", Float(53), nullable=False),
     Column("kept_from", Float(53)),
     Column("absent", Text, nullable=False, server_default="[]"),  # JSON list of the cell_ids that it did not wait for
@@ -139,6 +141,7 @@ openings = Table(
     Column("opener", String(512), nullable=False),  # JSON of the process that scores
     Column("opened_at", Double, nullable=False),
     Column("accuracy", Float(53)),  # NULL while the scoring runs
+    Column("objective", Float(53)),  # the study's metric on the test images, where it is another one
     UniqueConstraint("study_id", "weights_sha256", name="uq_fmnist_openings_weights"),
 )
 

@@ -28,7 +28,7 @@ from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
 from fmnist_optuna.results.winner import Winner, find_winner
-from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import describe_dimension
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
@@ -70,7 +70,7 @@ def _decorate(session: Session, overview: Overview) -> None:
     study = session.optuna_study
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([VAL_ACCURACY.name])
+        study.set_metric_names([overview.record.metric.name])
     _save_note(session, describe_study(overview.record, overview.counts, overview.climb, overview.winner))
     drawn = {"timeline": draw_timeline(overview)}
     if overview.cells:
@@ -99,10 +99,9 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     if record.teacher is not None:
         lines += [f"Learned from {record.teacher.describe()}.", ""]
     if climb is not None:
-        lines += _describe_rungs(climb)
+        lines += _describe_rungs(climb, record.metric)
     if winner is not None:
-        test = "" if winner.evaluation is None else f", test accuracy {format_percent(winner.evaluation.accuracy)}"
-        score = f"val accuracy {format_percent(winner.val_accuracy)}{test}"
+        score = ", ".join(_describe_scores(winner))
         lines += [f"Winner: trial {winner.trial} ({format_params(winner.params)}), {score}.", ""]
     lines += ["To go on after an interruption, give the command that began it again: `fmnist-optuna run`.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
@@ -116,14 +115,26 @@ def _describe_values(record: StudyRecord) -> dict[str, str]:
     return {name: describe_dimension(dimension) for name, dimension in record.spec.dimensions.items()}
 
 
-def _describe_rungs(climb: Climb) -> list[str]:
+def _describe_scores(winner: Winner) -> list[str]:
+    """What the winner was chosen by, its accuracy, and the same on the test images."""
+    metric, evaluation = winner.metric, winner.evaluation
+    scores = [] if metric.is_accuracy else [f"val {metric.name_in_logs} {metric.format(winner.value)}"]
+    scores.append(f"val accuracy {format_percent(winner.val_accuracy)}")
+    if evaluation is not None:
+        named = f"test {metric.name_in_logs} {metric.format(evaluation.objective)}"
+        scores += [] if metric.is_accuracy else [named]
+        scores.append(f"test accuracy {format_percent(evaluation.accuracy)}")
+    return scores
+
+
+def _describe_rungs(climb: Climb, metric: Metric) -> list[str]:
     """A table of the rungs, and below it what they saved."""
     if not climb.steps:
         return []
     lines = ["| rung | cells | parked | cut | went on | best |", "|---|---|---|---|---|---|"]
     for step in climb.steps:
         numbers = f"{step.n_cells} | {step.n_parked} | {step.n_cut} | {step.n_went_on}"
-        lines.append(f"| epoch {step.rung} | {numbers} | {format_percent(step.best)} |")
+        lines.append(f"| epoch {step.rung} | {numbers} | {metric.format(step.best)} |")
     saved = f" The cells that were cut would have taken up to {climb.n_saved:,} more." if climb.n_saved else ""
     return [*lines, "", f"{climb.n_epochs:,} epochs were trained.{saved}", ""]
 
@@ -170,9 +181,8 @@ def describe_winner(overview: Overview, winner: Winner) -> str:
     name, counts = overview.record.name, overview.counts
     how = "Named winner" if overview.confirmation is None else "Chosen by confirmation"
     lines = [f"**{how}** when {counts.done} of {counts.total} cells were done."]
-    lines.append(f"val accuracy {format_percent(winner.val_accuracy)}")
+    lines += _describe_scores(winner)
     if winner.evaluation is not None:
-        interval = f"95 % interval {format_interval(winner.evaluation.interval)}"
-        lines.append(f"test accuracy {format_percent(winner.evaluation.accuracy)} ({interval})")
+        lines[-1] += f" (95 % interval {format_interval(winner.evaluation.interval)})"
     lines.append(f"`fmnist-optuna reproduce {winner.trial} {name}`")
     return "\n\n".join(lines)

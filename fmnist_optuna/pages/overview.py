@@ -64,7 +64,7 @@ def read_overview(session: Session) -> Overview:
         winner=winner,
         confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
-        importances=find_importances(cells),
+        importances=find_importances(cells, session.record.metric),
         n_foreign=count_foreign(session.storage, session.record.study_id),
         climb=read_climb(session),
     )

@@ -33,7 +33,7 @@ from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
 from fmnist_optuna.pages.tested import list_tested
 from fmnist_optuna.results.evaluation import Evaluation
-from fmnist_optuna.study.attempts import describe_reason, rank_attempt
+from fmnist_optuna.study.attempts import describe_reason, sort_attempts
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import (
     format_duration,
@@ -104,8 +104,8 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= FILTERS
-    opening = None if overview.winner is None else overview.winner.opening
-    evaluation = None if overview.winner is None else overview.winner.evaluation
+    winner = overview.winner
+    opening, evaluation = (None, None) if winner is None else (winner.opening, winner.evaluation)
     drawn = _draw(overview, evaluation)
     return environment.from_string(
         TEMPLATE.read_text(encoding="utf-8")
@@ -113,16 +113,16 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         overview=overview,
         record=overview.record,
         counts=overview.counts,
-        winner=overview.winner,
+        winner=winner,
         confirmation=overview.confirmation,
         seen=SEEN,
-        tested=[] if overview.winner is None else list_tested(overview.winner),
+        tested=[] if winner is None else list_tested(winner),
         figures=drawn,
         plotly=get_plotlyjs() if drawn else "",
         evaluation=evaluation,
         mistakes=[] if opening is None else find_mistakes(opening, test_images, overview.record.info),
         savings=describe_savings(overview) if overview.climb is None else "",  # the table of rungs says it
-        attempts=sorted(overview.attempts, key=rank_attempt)[:N_ROWS],
+        attempts=sort_attempts(overview.attempts, overview.record.metric)[:N_ROWS],
         n_attempts=len(overview.attempts),
         openings=overview.openings,
         environments=_environments(overview.attempts),

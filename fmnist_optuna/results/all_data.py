@@ -10,10 +10,19 @@ from pathlib import Path
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.results.confirmation import Confirmation, Sample, figures_of_test, sample_openings
+from fmnist_optuna.results.confirmation import (
+    Confirmation,
+    Sample,
+    figures_of_objective,
+    figures_of_test,
+    sample_objectives,
+    sample_openings,
+)
 from fmnist_optuna.results.evaluation import find_opening, open_weights
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.spec.study_spec import command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
@@ -32,6 +41,8 @@ class AllData:
         runs: Complete attempts, one a confirmed seed, the smallest training_seed first.
         test: Test accuracy over these seeds, each an opening; None before they are opened.
         flipped: The same of answers averaged with those to mirror images; None where these were not measured.
+        metric: That the study compares by.
+        test_objective: That metric on the test images over these seeds, where it is not the accuracy.
     """
 
     study: str
@@ -39,6 +50,8 @@ class AllData:
     runs: tuple[Attempt, ...]
     test: Sample | None
     flipped: Sample | None = None
+    metric: Metric = VAL_ACCURACY
+    test_objective: Sample | None = None
 
     def figures(self) -> dict[str, Json]:
         """In figures, as `best --json` and a manifest have them; accuracies are fractions."""
@@ -47,6 +60,7 @@ class AllData:
             "seeds": len(self.runs),
             "epochs": self.n_epochs,
             **figures_of_test(self.test, self.flipped),
+            **({} if self.metric.is_accuracy else figures_of_objective(self.test_objective)),
         }
 
 
@@ -64,8 +78,15 @@ def find_all_data(session: Session, confirmation: Confirmation | None) -> AllDat
         return None
     runs = tuple(result_of(training, complete[run.cell_id]) for run in confirmation.chosen.runs)
     _check_epochs(training, runs)
-    test, flipped = sample_openings([find_opening(training, run) for run in runs])
-    return AllData(training.record.name, training.record.spec.training.max_epochs, runs, test, flipped)
+    record = training.record
+    found = AllData(record.name, record.spec.training.max_epochs, runs, None, metric=record.metric)
+    return _with_openings(found, [find_opening(training, run) for run in runs])
+
+
+def _with_openings(found: AllData, openings: Sequence[Opening | None]) -> AllData:
+    """The same with what the test images say."""
+    test, flipped = sample_openings(openings)
+    return replace(found, test=test, flipped=flipped, test_objective=sample_objectives(openings))
 
 
 def count_trained(session: Session, confirmation: Confirmation) -> int | None:
@@ -94,8 +115,7 @@ def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path |
     found, training = find_all_data(session, confirmation), open_following(session, ALL_DATA)
     if found is None or training is None or found.test is not None:
         return found
-    test, flipped = sample_openings([open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
-    return replace(found, test=test, flipped=flipped)
+    return _with_openings(found, [open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
 
 
 def _check_epochs(training: Session, runs: Sequence[Attempt]) -> None:

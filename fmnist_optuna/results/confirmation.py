@@ -17,7 +17,7 @@ from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.evaluation import find_opening, open_weights
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue, canonical_json
-from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -28,10 +28,10 @@ MIN_SEEDS = 2  # of which a spread can be told
 
 @dataclass(frozen=True)
 class Sample:
-    """Accuracies of one cell over seeds.
+    """Values of one cell over seeds.
 
     Args:
-        values: 0..1; one a seed, at least two.
+        values: Accuracies, 0..1, or those of another metric; one a seed, at least two.
     """
 
     values: tuple[float, ...]
@@ -66,7 +66,7 @@ class Candidate:
 
     Args:
         original: The attempt that the grid has, whose weights `export` writes.
-        val: val_accuracy over the seeds.
+        val: What the study compares by, over the seeds.
         n_parameters: Of the model, trainable or not.
         n_missing: Seeds without a result: failed or diverged. Such a cell is not chosen.
         runs: Complete attempts at it, one a seed.
@@ -78,6 +78,11 @@ class Candidate:
     n_missing: int
     runs: tuple[Attempt, ...]
 
+    @property
+    def val_accuracy(self) -> Sample:
+        """Accuracy on the validation images over the seeds, which is `val` where the study compares by it."""
+        return Sample(tuple(run.val_accuracy or 0.0 for run in self.runs))
+
 
 @dataclass(frozen=True)
 class Confirmation:
@@ -88,23 +93,35 @@ class Confirmation:
         chosen: The smallest of those whose mean is within one standard error of the best.
         test: Test accuracy of the chosen cell over its seeds, each an opening; None before they are opened.
         flipped: The same of answers averaged with those to mirror images; None where these were not measured.
+        metric: That the candidates are compared by.
+        test_objective: That metric on the test images over the chosen cell's seeds, where it is not the accuracy.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: Candidate
     test: Sample | None
     flipped: Sample | None = None
+    metric: Metric = VAL_ACCURACY
+    test_objective: Sample | None = None
 
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
         val = self.chosen.val
         return {
+            "metric": self.metric.name,
             "mean": val.mean,
             "sd": val.sd,
             "interval": list(val.interval),
             "seeds": len(val.values),
             **figures_of_test(self.test, self.flipped),
+            **({} if self.metric.is_accuracy else self._figures_of_both()),
         }
+
+    def _figures_of_both(self) -> dict[str, Json]:
+        """The accuracy beside another metric, and that metric on the test images."""
+        accuracy = self.chosen.val_accuracy
+        means: dict[str, Json] = {"val_accuracy_mean": accuracy.mean, "val_accuracy_interval": list(accuracy.interval)}
+        return means | figures_of_objective(self.test_objective)
 
 
 def figures_of_test(test: Sample | None, flipped: Sample | None) -> dict[str, Json]:
@@ -118,6 +135,14 @@ def figures_of_test(test: Sample | None, flipped: Sample | None) -> dict[str, Js
     }
 
 
+def figures_of_objective(test: Sample | None) -> dict[str, Json]:
+    """Another metric than the accuracy on the test images over seeds, in figures."""
+    return {
+        "test_objective_mean": None if test is None else test.mean,
+        "test_objective_interval": None if test is None else list(test.interval),
+    }
+
+
 def find_confirmation(session: Session) -> Confirmation | None:
     """The confirmation of a study, if it is finished and has the study's present leader in it; nothing is scored."""
     confirming = open_following(session, CONFIRMATION)
@@ -127,12 +152,17 @@ def find_confirmation(session: Session) -> Confirmation | None:
     leader = session.history.best()
     if leader is None or all(candidate.original.trial_id != leader.trial_id for candidate in candidates):
         return None  # the grid has grown since
-    chosen = choose(candidates)
+    chosen = choose(candidates, session.record.metric)
     if chosen is None:
         return None
-    confirmation = Confirmation(tuple(candidates), chosen, None)
-    test, flipped = sample_openings([find_opening(confirming, run) for run in chosen.runs])
-    return replace(confirmation, test=test, flipped=flipped)
+    confirmation = Confirmation(tuple(candidates), chosen, None, metric=session.record.metric)
+    return _with_openings(confirmation, [find_opening(confirming, run) for run in chosen.runs])
+
+
+def _with_openings(confirmation: Confirmation, openings: Sequence[Opening | None]) -> Confirmation:
+    """The same with what the test images say of the chosen cell's seeds."""
+    test, flipped = sample_openings(openings)
+    return replace(confirmation, test=test, flipped=flipped, test_objective=sample_objectives(openings))
 
 
 def sample_openings(openings: Sequence[Opening | None]) -> tuple[Sample | None, Sample | None]:
@@ -142,6 +172,13 @@ def sample_openings(openings: Sequence[Opening | None]) -> tuple[Sample | None, 
     averaged = [accuracy for accuracy in flipped if accuracy is not None]
     samples = [Sample(tuple(values)) if len(values) == len(openings) else None for values in (plain, averaged)]
     return samples[0], samples[1]
+
+
+def sample_objectives(openings: Sequence[Opening | None]) -> Sample | None:
+    """Another metric than the accuracy on the test images, of one cell over its seeds; None where any has none."""
+    found = [None if opening is None else opening.scores.objective for opening in openings]
+    values = [value for value in found if value is not None]
+    return Sample(tuple(values)) if len(values) == len(openings) else None
 
 
 def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation | None:
@@ -158,9 +195,9 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
     if confirmation is None or confirming is None or confirmation.test is not None:
         return confirmation
     runs = confirmation.chosen.runs
-    openings = [open_weights(confirming, [run], data_dir, purpose="confirmation") for run in runs]
-    test, flipped = sample_openings(openings)
-    return replace(confirmation, test=test, flipped=flipped)
+    return _with_openings(
+        confirmation, [open_weights(confirming, [run], data_dir, purpose="confirmation") for run in runs]
+    )
 
 
 def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
@@ -179,7 +216,8 @@ def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
             n_missing = n_failed.get(point, 0) + len(group) - len(complete)
             attempts = [result_of(confirming, cell) for cell in complete]
             candidates.append(_make_candidate(result_of(session, originals[point]), attempts, n_missing))
-    return sorted(candidates, key=lambda candidate: (VAL_ACCURACY.rank(candidate.val.mean), candidate.original.number))
+    metric = session.record.metric
+    return sorted(candidates, key=lambda candidate: (metric.rank(candidate.val.mean), candidate.original.number))
 
 
 def _make_candidate(original: Attempt, runs: Sequence[Attempt], n_missing: int) -> Candidate:
@@ -187,24 +225,31 @@ def _make_candidate(original: Attempt, runs: Sequence[Attempt], n_missing: int) 
     n_parameters = runs[0].attributes.n_parameters
     if n_parameters is None:
         raise MismatchError(f"Trial {runs[0].number} must have recorded the size of its model, but has not.")
-    val = Sample(tuple(run.val_accuracy or 0.0 for run in runs))
+    val = Sample(tuple(run.value or 0.0 for run in runs))
     return Candidate(original, val, n_parameters, n_missing, tuple(runs))
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+def choose(candidates: Sequence[Candidate], metric: Metric = VAL_ACCURACY) -> Candidate | None:
     """The one-standard-error choice among the cells whose seeds all have a result; None without such a cell.
 
     Of equally small models the one with the better mean is taken.
 
     Source: Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees, section 3.4.3.
+
+    Args:
+        metric: That they are compared by.
     """
+
+    def score(candidate: Candidate) -> float:
+        return metric.score(candidate.val.mean)
+
     whole = [candidate for candidate in candidates if not candidate.n_missing]
     if not whole:
         return None
-    best = max(whole, key=lambda candidate: candidate.val.mean)
-    bound = best.val.mean - best.val.standard_error
-    close = [candidate for candidate in whole if candidate.val.mean >= bound]
-    return min(close, key=lambda candidate: (candidate.n_parameters, -candidate.val.mean))
+    best = max(whole, key=score)
+    bound = score(best) - best.val.standard_error
+    close = [candidate for candidate in whole if score(candidate) >= bound]
+    return min(close, key=lambda candidate: (candidate.n_parameters, -score(candidate)))
 
 
 def without_seed(params: Mapping[str, ParamValue]) -> Params:

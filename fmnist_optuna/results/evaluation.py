@@ -17,6 +17,7 @@ from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import DataPlace, find_place
@@ -75,6 +76,7 @@ class Evaluation:
             there are more than MOST_IN_MATRIX classes.
         flip_accuracy: The same of answers that are averaged over an image and its mirror image; None if not measured.
         worst: The commonest confusions, the commonest first.
+        objective: The study's metric, where it is not the accuracy; None where it is, and of several sets of weights.
     """
 
     accuracy: float
@@ -84,6 +86,7 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     flip_accuracy: float | None = None
     worst: tuple[Confusion, ...] = ()
+    objective: float | None = None
 
     @property
     def has_matrix(self) -> bool:
@@ -107,6 +110,10 @@ class Evaluation:
         if self.has_matrix:
             return ""
         return f"The {len(self.weakest)} of {len(self.classes):,} classes that are found least often:"
+
+    def value_of(self, metric: Metric) -> float | None:
+        """What the study compares by, on the test images; None of another metric than the accuracy for several sets."""
+        return self.accuracy if metric.is_accuracy else self.objective
 
     def confusion_shares(self) -> list[list[float]]:
         """Share (0..1) of each true class (rows) that got each answer (columns); 0.0 for a class without images."""
@@ -230,6 +237,7 @@ def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:
         confusion=_count_confusions(labels, answers, n_classes) if n_classes <= MOST_IN_MATRIX else (),
         flip_accuracy=opening.scores.flip_accuracy,
         worst=_find_worst(labels, answers, class_names, n_of_class),
+        objective=opening.scores.objective,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmnist_optuna.artifacts.soft_labels import SoftLabels
-from fmnist_optuna.data.sharing import NAMES
+from fmnist_optuna.data.sharing import arrays_of
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.processes.children import Call
@@ -21,7 +21,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.environment import differences
 from fmnist_optuna.work.splits import DataPlace, find_place
 
-COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "objective")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class Reproduction:
         return self.first_difference is None and self.recorded_sha256 == self.repeated_sha256
 
 
-def _same(first: float, second: float) -> bool:
-    return first == second or (math.isnan(first) and math.isnan(second))
+def _same(first: float | None, second: float | None) -> bool:
+    """Whether two numbers are equal; tables have none for one that was not finite."""
+    return first == second or all(each is None or math.isnan(each) for each in (first, second))
 
 
 def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Reproduction:
@@ -132,7 +133,7 @@ def _train_again(
 
     use_threads(spec.training.threads)
     splits = place.load()
-    data = ResidentData.from_arrays(splits.info, **{name: getattr(splits, name) for name in NAMES})
+    data = ResidentData.from_arrays(splits.info, **arrays_of(splits))
     data = data if soft_labels is None else data.with_soft_labels(soft_labels.load())
 
     offered = offer_code(UserCode(spec, splits.info), params if code is None else code.cell)

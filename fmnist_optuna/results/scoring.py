@@ -22,6 +22,7 @@ from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
 from fmnist_optuna.training.engine import ValidationPass
+from fmnist_optuna.training.measuring import measure
 from fmnist_optuna.training.probabilities import average, predict_probabilities
 from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.environment import differences, read_environment
@@ -44,13 +45,15 @@ def score_weights(spec: StudySpec, members: Sequence[StoredWeights], place: Data
         DataError: The data is not there.
     """
     splits = place.load()
-    answers, mirrored = [], []
+    answers, mirrored, objective = [], [], None
     for stored in members:
         model = _load_scored(spec, stored, splits)
         answers.append(predict_probabilities(model, splits.test_images, splits.info))
         if spec.confirm.flip:
             mirrored.append(predict_probabilities(model, splits.test_images[:, :, ::-1], splits.info))
-    return Scores(average(answers), splits.test_labels, average(mirrored) if mirrored else None)
+        if not spec.metric.is_accuracy and len(members) == 1:
+            objective = measure(model, splits.test_images, splits.test_labels, spec.metric, splits.info)
+    return Scores(average(answers), splits.test_labels, average(mirrored) if mirrored else None, objective)
 
 
 def answer_images(

@@ -1,4 +1,4 @@
-"""The winner of a study: the best val_accuracy, or what a confirmation chose; and its one opening of the test set."""
+"""The winner of a study: the best value, or what a confirmation chose; and its one opening of the test set."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, 
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.attempts import find_attempt, result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
@@ -31,6 +32,7 @@ class Winner:
         all_data: The confirmed seeds trained once more, on the validation images too, if all were.
         ensembles: Confirmed seeds that were scored together, those on all data last.
         n_on_all_data: How many confirmed seeds were trained on all data; None where none was to be.
+        metric: By which it was chosen.
     """
 
     attempt: Attempt
@@ -40,6 +42,7 @@ class Winner:
     all_data: AllData | None = None
     ensembles: tuple[Ensemble, ...] = ()
     n_on_all_data: int | None = None
+    metric: Metric = VAL_ACCURACY
 
     @property
     def trial(self) -> int:
@@ -50,6 +53,11 @@ class Winner:
     def params(self) -> Params:
         """Its point of the grid."""
         return self.attempt.params
+
+    @property
+    def value(self) -> float:
+        """Of the metric, of its stored weights on the validation images."""
+        return self.attempt.value or 0.0
 
     @property
     def val_accuracy(self) -> float:
@@ -95,7 +103,7 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
 
 
 def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
-    """The same for the best val_accuracy, whatever a confirmation chose.
+    """The same for the best value, whatever a confirmation chose.
 
     Raises:
         NotFoundError: No trial is complete.
@@ -107,7 +115,7 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
 
 
 def winning_attempt(session: Session, confirmation: Confirmation | None) -> Attempt:
-    """The confirmed choice; without one the best val_accuracy.
+    """The confirmed choice; without one the best value.
 
     Raises:
         NotFoundError: No trial is complete yet.
@@ -144,12 +152,12 @@ def finished_attempt(session: Session, number: int) -> Attempt:
 
 
 def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
-    names = session.record.info.class_names
+    names, metric = session.record.info.class_names, session.record.metric
     if confirmation is None:
-        return Winner(attempt, opening, names)
+        return Winner(attempt, opening, names, metric=metric)
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
     n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
-    return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles), n_on_all_data)
+    return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles), n_on_all_data, metric)

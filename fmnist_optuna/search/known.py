@@ -21,8 +21,8 @@ class KnownCell:
         standing: Complete; pruned; "climbing", which is to be compared with others at the rung that it has come to, or
             was and goes on; or "running", of which nothing is known but its point.
         n_epochs: After which it was pruned, or which the rung is; 0 where neither.
-        value: Its val_accuracy, 0..1, that of its last epoch if pruned, the best so far if climbing; None where there
-            is none, or none that is finite.
+        value: The score of its value, of which the larger one is always better: that of its last epoch if pruned, the
+            best so far if climbing; None where there is none, or none that is finite.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Known:
         optuna: Version of the Optuna that made the suggestion.
         stage: Place among those of the search, from 0, of the stage whose space was sampled.
         done: Numbers of the cells with a result.
-        climbing: Number, rung and value of each that had come to a rung.
+        climbing: Number, rung and score of each that had come to a rung.
         running: Numbers of the others that had a point.
     """
 

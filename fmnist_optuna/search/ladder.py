@@ -8,16 +8,21 @@ A cell goes on from a rung while
     now + kappa * (now - half) >= leader - margin
 
 where `now` is its best value within the rung's epochs, `half` its best within half of them, `leader` the best `now` of
-all cells at the rung, and `margin` a number of standard errors of the leader's accuracy. So a cell that is behind goes
+all cells at the rung, and `margin` a number of standard errors of the leader's value. So a cell that is behind goes
 on if the gain of its last doubling, once or `kappa` times more, would bring it to where the leader is today. The best
 few of a rung go on whatever they promise, so that noise among them cuts none.
+
+Values are scores, of which the larger one is better: a metric that falls counts by its negative. The standard error is
+that of a share of so many images, which holds for accuracies, and is the most that it can be for any mean of numbers
+from 0 to 1. Of other metrics, such as losses, it is not known: there it is taken to be that of a mean of numbers that
+spread as far as they are large, |leader| / sqrt(n), so that the rule is the same in whatever unit the metric has.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fmnist_optuna.wording import format_percent, format_points
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 # Of the leader's size. Values are multiples of 1 / n_validation, so that a smaller difference is rounding, and a tie.
 ROUNDING = 1e-12
@@ -71,10 +76,11 @@ class LadderRule:
     Args:
         first_rung: Epochs of the first rung, >= 1; each further rung has twice as many.
         kappa: How many times the gain of the last doubling a cell is trusted to repeat, >= 0.
-        margin: >= 0, in standard errors of the leader's accuracy; without `n_validation` in the unit of the values.
-        n_validation: Number of images that an accuracy is counted over, >= 1; None if the values are none.
+        margin: >= 0, in standard errors of the leader's value; without `n_validation` in the unit of the values.
+        n_validation: Number of images that a value is counted or averaged over, >= 1; None if it is not.
         max_epochs: Of a cell, >= 1; rungs lie below.
         keep: How many of the best at a rung go on whatever they promise, >= 0.
+        is_share: Whether the values are shares, 0..1, whose standard error is known.
     """
 
     first_rung: int
@@ -83,6 +89,7 @@ class LadderRule:
     n_validation: int | None
     max_epochs: int
     keep: int = 0
+    is_share: bool = True
 
     def rungs(self) -> tuple[int, ...]:
         """Epochs of all rungs, ascending; none if the first is not below `max_epochs`."""
@@ -101,10 +108,12 @@ class LadderRule:
         """The margin in the unit of the values.
 
         Args:
-            leader: With `n_validation` an accuracy, 0..1, or a negated share of errors, whose standard error is equal.
+            leader: Of shares one of 0..1, or a negated share of errors, whose standard error is equal.
         """
         if self.n_validation is None:
             return self.margin
+        if not self.is_share:
+            return self.margin * abs(leader) / math.sqrt(self.n_validation)
         share = min(abs(leader), 1.0)
         return self.margin * math.sqrt(share * (1 - share) / self.n_validation)
 
@@ -180,15 +189,17 @@ def stand_at(rung: int, values: Sequence[float]) -> Standing:
     return Standing(max(reached), max(reached[: rung // 2], default=None))
 
 
-def describe_cut(rung: int, standing: Standing, leader: float | None) -> str:
+def describe_cut(rung: int, standing: Standing, leader: float | None, metric: Metric = VAL_ACCURACY) -> str:
     """A cut in one sentence: `cut at epoch 4: 86.1 % and gaining 0.9 a doubling, the best had 87.9 %`.
 
     Args:
         rung: Number of epochs.
-        standing: Of the cell, accuracies 0..1.
-        leader: Best accuracy at the rung, 0..1.
+        standing: Of the cell, scores of the metric.
+        leader: Best score at the rung.
+        metric: That the study compares by.
     """
     if standing.now is None:
-        return f"cut at epoch {rung}: its val_accuracy is not a finite number"
-    gaining = "" if standing.half is None else f" and gaining {format_points(standing.gain, 1)} a doubling"
-    return f"cut at epoch {rung}: {format_percent(standing.now, 1)}{gaining}, the best had {format_percent(leader, 1)}"
+        return f"cut at epoch {rung}: its {metric.name} is not a finite number"
+    gaining = "" if standing.half is None else f" and gaining {metric.format_distance(standing.gain, 1)} a doubling"
+    now, best = (None if score is None else metric.value(score) for score in (standing.now, leader))
+    return f"cut at epoch {rung}: {metric.format(now, 1)}{gaining}, the best had {metric.format(best, 1)}"

@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import (
     BaseModel,
@@ -23,22 +23,23 @@ from pydantic import (
 )
 
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.search.cell import MAX_INTEGER, Params, canonical_json
+from fmnist_optuna.search.cell import Params, canonical_json
 from fmnist_optuna.search.ladder import LadderRule
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import Space
 from fmnist_optuna.spec.data_spec import SOURCE_PATTERN, DataSpec
-from fmnist_optuna.spec.options import OF_TEACHER, AugmentSpec, Options, Table, TrainingOptions, read_options
+from fmnist_optuna.spec.objective import METRIC_PATTERN, METRIC_RULE, ObjectiveSpec, describe_objective
+from fmnist_optuna.spec.options import AugmentSpec, Options, Table, read_options
 from fmnist_optuna.spec.pruning import PrunerSpec, default_pruner, describe_pruner
 from fmnist_optuna.spec.space import Enqueued, SearchSpec, SpaceSpec, check_search, check_space, to_space
+from fmnist_optuna.spec.training import CALLBACK_PATTERN, TEACHER_PATTERN, TrainingSpec
 from fmnist_optuna.spec.values import Value, check_values
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 # Of the names of studies that follow from another, whose name comes before; names that users give have no slash.
 CONFIRMATION_SUFFIX, ALL_DATA_SUFFIX = "/confirm", "/all-data"
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX}|{ALL_DATA_SUFFIX})?$"
-TEACHER_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 ARCHITECTURE_PATTERN = r"^(dense|conv|resnet|[\w.]+:\w+)$"
-CALLBACK_PATTERN = r"^[\w.]+:\w+$"
 PATTERN_RULES = {
     NAME_PATTERN: "must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit",
     TEACHER_PATTERN: "must be the name of a study, or empty",
@@ -46,6 +47,7 @@ PATTERN_RULES = {
     CALLBACK_PATTERN: 'must be "package.module:function"',
     SOURCE_PATTERN: 'must be "auto", "fashion-mnist", "synthetic", "idx:DIR", "folder:DIR", "npz:FILE", "keras:NAME" '
     'or "package.module:function"',
+    METRIC_PATTERN: METRIC_RULE,
 }
 
 
@@ -80,43 +82,6 @@ class ModelSpec(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-class TrainingRun(Table):
-    """One training: images a batch, cap on epochs, epochs without a better val_accuracy before it stops, threads.
-
-    With `keep_weights` = "last" it has no patience: it is trained to its last epoch, and keeps the weights of that.
-    """
-
-    batch_size: StrictInt = Field(default=32, ge=1, le=MAX_INTEGER)
-    max_epochs: StrictInt = Field(default=30, ge=1, le=100_000)
-    patience: StrictInt = Field(default=5, ge=1, le=100_000)
-    keep_weights: Literal["best", "last"] = "best"
-    seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
-    callbacks: tuple[Annotated[StrictStr, Field(pattern=CALLBACK_PATTERN)], ...] = ()
-    checkpoint_seconds: StrictInt = Field(default=60, ge=1, le=MAX_INTEGER)
-    teacher: StrictStr = Field(default="", pattern=TEACHER_PATTERN)
-    threads: StrictInt = Field(default=1, ge=1, le=1024)
-
-
-LATER_KEYS = ("keep_weights", "teacher", "threads")  # of [training], which its first studies did not have
-
-
-class TrainingSpec(TrainingOptions, TrainingRun):
-    """The whole of [training]: what only the study has, then what a cell may have too."""
-
-    @model_validator(mode="after")
-    def _has_a_teacher_to_weigh(self) -> "TrainingSpec":
-        if not self.teacher and (idle := sorted(self.model_fields_set & OF_TEACHER)):
-            raise ValueError(f"must name a teacher where it has {', '.join(idle)}, but names none")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """A study that has the default of a later key is what it was before there was a choice."""
-        left_out = {name for name in LATER_KEYS if getattr(self, name) == type(self).model_fields[name].default}
-        left_out |= set() if self.teacher else OF_TEACHER
-        return {name: value for name, value in serialize(self).items() if name not in left_out}
-
-
 class ConfirmSpec(Table):
     """How many of the best cells are confirmed, over how many fresh seeds, and how the winner answers."""
 
@@ -145,6 +110,7 @@ class StudySpec(Table):
     grid: dict[str, tuple[Value, ...]] = Field(default_factory=_default_grid)
     training: TrainingSpec = TrainingSpec()
     augment: AugmentSpec = AugmentSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
     pruner: PrunerSpec = Field(default_factory=default_pruner)
     confirm: ConfirmSpec = ConfirmSpec()
 
@@ -189,10 +155,11 @@ class StudySpec(Table):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_the_other_search(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """A study of a grid is what it was before there was a choice; of another search the grid says nothing."""
+    def _leave_out_what_says_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A study of a grid, or of the accuracy, is what it was before there was a choice."""
         left_out = {"search", "space", "enqueue"} if self.search.is_grid else {"grid"}
         left_out |= set() if self.enqueue else {"enqueue"}
+        left_out |= {"objective"} if self.objective.is_default else set()
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
     @property
@@ -229,6 +196,16 @@ class StudySpec(Table):
         """What is to be known of the pruner where the learning rate has a schedule; None without one."""
         return describe_pruner(self.pruner, self.training, self.axes)
 
+    @property
+    def metric(self) -> Metric:
+        """What its cells are compared by."""
+        return self.objective.to_metric()
+
+    @property
+    def objective_note(self) -> str | None:
+        """What is to be known where cells are compared by another metric than the accuracy; None for that."""
+        return describe_objective(self.metric, self.pruner.name)
+
     def fixed_part(self) -> dict[str, Json]:
         """What every run of a study must agree on: all but the name, what may grow, and the confirmation."""
         growing = dict.fromkeys(("grid", "space", "enqueue"), True)
@@ -264,6 +241,7 @@ class StudySpec(Table):
             n_validation=self.data.n_validation,
             max_epochs=self.training.max_epochs,
             keep=self.pruner.keep,
+            is_share=self.metric.is_share,
         )
 
     @cached_property

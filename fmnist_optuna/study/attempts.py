@@ -1,6 +1,6 @@
 """The attempts of a study: Optuna's trials with what our tables know of their epochs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fmnist_optuna.bridge.attributes import read_attempt
@@ -9,7 +9,8 @@ from fmnist_optuna.errors import NotFoundError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.metric import Metric
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 
 COLUMNS: Mapping[str, Callable[[Attempt], Json]] = {
@@ -25,17 +26,18 @@ COLUMNS: Mapping[str, Callable[[Attempt], Json]] = {
     "error": lambda attempt: attempt.attributes.error,
     "rung": lambda attempt: attempt.rung,
     "foreign": lambda attempt: attempt.is_foreign,
+    "value": lambda attempt: attempt.value,
 }
-TRAINED_ON_VALIDATION = "trained_on_validation"  # a column, and a key of answers
+METRIC, TRAINED_ON_VALIDATION = "metric", "trained_on_validation"  # columns, and keys of answers
 ORDER = (State.COMPLETE, State.PRUNED, State.PARKED, State.RUNNING, State.WAITING, State.FAILED)
 
 
 def list_attempts(session: Session) -> list[Attempt]:
-    """All attempts: complete by falling val_accuracy, then pruned, parked, running and failed ones; foreign last."""
+    """All attempts: complete ones, the best first, then pruned, parked, running and failed ones; foreign last."""
     totals = session.history.epoch_totals()
     trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
-    return sorted(with_rungs(session, attempts), key=rank_attempt)
+    return sort_attempts(with_rungs(session, attempts), session.record.metric)
 
 
 def with_rungs(session: Session, attempts: list[Attempt]) -> list[Attempt]:
@@ -63,9 +65,17 @@ def describe_reason(attempt: Attempt) -> str:
     return f"cut at epoch {attempt.rung}" if attempt.rung is not None and reason == "pruned" else reason or ""
 
 
-def rank_attempt(attempt: Attempt) -> tuple[bool, int, float, int]:
-    """Sort key of an attempt among all: the best one of the study comes first."""
-    return attempt.is_foreign, ORDER.index(attempt.standing), VAL_ACCURACY.rank(attempt.val_accuracy), attempt.number
+def sort_attempts(attempts: Iterable[Attempt], metric: Metric) -> list[Attempt]:
+    """Attempts of one study, the best one first.
+
+    Args:
+        metric: By which its cells are compared.
+    """
+
+    def rank(attempt: Attempt) -> tuple[bool, int, float, int]:
+        return attempt.is_foreign, ORDER.index(attempt.standing), metric.rank(attempt.value), attempt.number
+
+    return sorted(attempts, key=rank)
 
 
 def find_attempt(session: Session, number: int) -> Attempt:
@@ -83,26 +93,30 @@ def find_attempt(session: Session, number: int) -> Attempt:
     )
 
 
-def attempt_row(attempt: Attempt) -> dict[str, Json]:
-    """An attempt without its parameters, by the names that all answers have for it."""
-    return {name: read(attempt) for name, read in COLUMNS.items()}
+def attempt_row(attempt: Attempt, metric: Metric) -> dict[str, Json]:
+    """An attempt without its parameters, by the names that all answers have for it.
+
+    Args:
+        metric: That its value is of.
+    """
+    return {name: read(attempt) for name, read in COLUMNS.items()} | {METRIC: metric.name}
 
 
-def flat_table(attempts: Sequence[Attempt], is_seen: bool) -> tuple[list[str], list[dict[str, Json]]]:
+def flat_table(attempts: Sequence[Attempt], record: StudyRecord) -> tuple[list[str], list[dict[str, Json]]]:
     """Attempts as rows of one table, with a column `params_NAME` for each parameter that any of them has.
 
     Args:
-        is_seen: Whether their study trains on the validation images too: every row says so.
+        record: Of their study. Whether that trains on the validation images too, every row says.
 
     Returns:
         The names of the columns, which are there without a row too, and the rows, None where an attempt has no value.
     """
     names = dict.fromkeys(name for attempt in attempts for name in attempt.params)
-    columns = [*COLUMNS, TRAINED_ON_VALIDATION, *(f"params_{name}" for name in names)]
+    columns = [*COLUMNS, METRIC, TRAINED_ON_VALIDATION, *(f"params_{name}" for name in names)]
     rows = [
         {
-            **attempt_row(attempt),
-            TRAINED_ON_VALIDATION: is_seen,
+            **attempt_row(attempt, record.metric),
+            TRAINED_ON_VALIDATION: record.is_on_all_data,
             **{f"params_{name}": attempt.params.get(name) for name in names},
         }
         for attempt in attempts
@@ -119,4 +133,4 @@ def result_of(session: Session, cell: Cell) -> Attempt:
     if cell.trial_id is None:
         raise ValueError(f"cell {cell.cell_id} must have a result, but is {cell.state}")
     attempt = read_attempt(session.optuna_storage.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
-    return replace(attempt, params=cell.params, val_accuracy=cell.val_accuracy)
+    return replace(attempt, params=cell.params, value=cell.value)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fmnist_optuna.ledger.rung_records import DecidedRung, OpenCells
 from fmnist_optuna.search.ladder import LadderRule
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.study.session import Session
 
 
@@ -18,7 +19,7 @@ class Step:
         n_to_come: Number of cells that may still come there: they wait, run, or are parked at a lower rung.
         n_went_on: Number of cells that were let go on from there.
         n_cut: Number of cells that go no further.
-        best: Best val_accuracy within its epochs, 0..1, of the cells that came or ended before it; None without one.
+        best: Best value within its epochs, of the cells that came or ended before it; None without one.
         leader: cell_id of that with the best value at the last decision; "" before the first.
         margin: By how much less than it a cell was allowed to promise then.
         decided_at: When that was, in seconds since 1970 UTC; None before the first.
@@ -86,7 +87,8 @@ def read_climb(session: Session) -> Climb | None:
             values = [*(standing.now for standing in field.standings.values()), *field.finished_scores.values()]
             best[each.rung] = max((value for value in values if value is not None), default=None)
     trained = session.rungs.epochs_trained()
-    return Climb(tuple(make_steps(session.ladder, decided, open_cells, trained, best)), sum(trained.values()))
+    steps = make_steps(session.ladder, decided, open_cells, trained, best, session.record.metric)
+    return Climb(tuple(steps), sum(trained.values()))
 
 
 def make_steps(
@@ -95,6 +97,7 @@ def make_steps(
     open_cells: Iterable[OpenCells],
     epochs_trained: Mapping[int, int],
     best_of_parked: Mapping[int, float | None],
+    metric: Metric = VAL_ACCURACY,
 ) -> list[Step]:
     """The rungs up to the highest one that a cell has come to.
 
@@ -102,33 +105,38 @@ def make_steps(
         decided: Every decision.
         open_cells: Those that are still in the race.
         epochs_trained: How many cells have trained each epoch (0-based).
-        best_of_parked: Best val_accuracy at each rung where cells are parked.
+        best_of_parked: Best score at each rung where cells are parked.
+        metric: That the scores are of.
     """
-    decisions, cells = list(decided), list(open_cells)
-    rungs = rule.rungs()
+    decisions, cells, rungs = list(decided), list(open_cells), rule.rungs()
     steps = []
     for below, rung in zip((0, *rungs), rungs, strict=False):
         those, n_parked = [each for each in decisions if each.rung == rung], _count_parked(cells, rung)
         if not those and not n_parked:
             continue
         n_cut = sum(each.n_cut for each in those)
-        values = [best_of_parked.get(rung), *(each.leader_value for each in those)]
-        step = Step(
-            rung=rung,
-            n_parked=n_parked,
-            n_to_come=sum(each.n_parked + each.n_beyond for each in cells if each.rung < rung),
-            n_went_on=sum(each.n_parked for each in those) - n_cut,
-            n_cut=n_cut,
-            best=max((value for value in values if value is not None), default=None),
-            leader=those[-1].leader if those else "",
-            margin=those[-1].margin if those else None,
-            decided_at=those[-1].decided_at if those else None,
-            n_epochs=sum(n for epoch, n in epochs_trained.items() if below <= epoch < rung),
-            n_saved=n_cut * (rule.max_epochs - rung),
+        steps.append(
+            Step(
+                rung=rung,
+                n_parked=n_parked,
+                n_to_come=sum(each.n_parked + each.n_beyond for each in cells if each.rung < rung),
+                n_went_on=sum(each.n_parked for each in those) - n_cut,
+                n_cut=n_cut,
+                best=_find_best([best_of_parked.get(rung), *(each.leader_value for each in those)], metric),
+                leader=those[-1].leader if those else "",
+                margin=those[-1].margin if those else None,
+                decided_at=those[-1].decided_at if those else None,
+                n_epochs=sum(n for epoch, n in epochs_trained.items() if below <= epoch < rung),
+                n_saved=n_cut * (rule.max_epochs - rung),
+            )
         )
-        steps.append(step)
     return steps
 
 
 def _count_parked(cells: Iterable[OpenCells], rung: int) -> int:
     return sum(each.n_parked for each in cells if each.rung == rung)
+
+
+def _find_best(scores: Iterable[float | None], metric: Metric) -> float | None:
+    """The value with the best score; None if there is none."""
+    return metric.best_of(metric.value(score) for score in scores if score is not None)

@@ -126,4 +126,4 @@ def _explain(measured: Measured, decisions: Sequence[DecidedRung]) -> str:
     rung = measured.cell.cut_at or 0
     own = stand_at(rung, measured.longest)
     leader = next((each.leader_value for each in decisions if each.decision_id == measured.cell.decision_id), None)
-    return describe_cut(rung, own, leader)
+    return describe_cut(rung, own, leader, measured.metric)

@@ -26,7 +26,6 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Params, Point, make_point
-from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, stage_of
 from fmnist_optuna.spec.reading import restore_spec
@@ -94,7 +93,7 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
     study = optuna.create_study(
         study_name=spec.name,
         storage=trials,
-        direction=VAL_ACCURACY.direction,
+        direction=spec.metric.direction,
         sampler=sampler_of(spec),
         pruner=make_pruner(spec),
         load_if_exists=True,
@@ -233,7 +232,8 @@ def _differences_of_search(record: StudyRecord, spec: StudySpec) -> list[str]:
 
 def _compared_part(spec: StudySpec) -> dict[str, Json]:
     """What must agree. Some studies have the number of images that was asked for, where fewer are held out."""
-    return spec.model_copy(update={"data": with_source(spec.data, spec.data.source)}).fixed_part()
+    fixed = spec.model_copy(update={"data": with_source(spec.data, spec.data.source)}).fixed_part()
+    return {**fixed, "objective": spec.objective.model_dump(mode="json")}
 
 
 def _describe_other_data(record: StudyRecord, data: _OfferedData) -> str:

@@ -10,6 +10,7 @@ from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import Standing, stand_at
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.study.session import Session
 
 
@@ -18,14 +19,15 @@ class Measured:
     """A cell with what all attempts at it have measured.
 
     Args:
-        curves: val_accuracy of the epochs of each attempt, that of the cell's own trial first; NaN where one was not
-            finite.
+        curves: Scores of the epochs of each attempt, those of the cell's own trial first; NaN where one was not finite.
         has_erred: Whether an attempt was to blame for its own failure: the cell may have failed for some time.
+        metric: That the scores are of.
     """
 
     cell: Cell
     curves: Sequence[Sequence[float]]
     has_erred: bool = False
+    metric: Metric = VAL_ACCURACY
 
     @cached_property
     def longest(self) -> Sequence[float]:
@@ -51,7 +53,7 @@ class Measured:
     def score(self, rung: int) -> float | None:
         """Its result, if it ended by itself on the way to a rung."""
         has_ended = self.cell.state is State.COMPLETE and len(self.curves[0]) < rung
-        return self.cell.val_accuracy if has_ended else None
+        return self.metric.score(self.cell.value) if has_ended and self.cell.value is not None else None
 
     def values(self, rung: int) -> set[float]:
         """What others may have been compared with at a rung."""
@@ -70,12 +72,13 @@ def read_measured(session: Session, cells: Iterable[Cell]) -> list[Measured]:
         by_cell[attempt.cell_id].append(attempt.trial_id)
     have_erred = {attempt.cell_id for attempt in attempts if attempt.attributes.error is not None}
     curves = session.history.curves([attempt.trial_id for attempt in attempts])
-    values = {trial_id: [epoch.val_accuracy for epoch in curve] for trial_id, curve in curves.items()}
+    metric = session.record.metric
+    scores = {trial_id: [metric.score(metric.value_of(each)) for each in curve] for trial_id, curve in curves.items()}
     found = []
     for cell in cells:
-        others = [values[trial_id] for trial_id in by_cell[cell.cell_id] if trial_id != cell.trial_id]
-        own = values.get(cell.trial_id or 0, [])
-        found.append(Measured(cell, [own, *others], cell.cell_id in have_erred))
+        others = [scores[trial_id] for trial_id in by_cell[cell.cell_id] if trial_id != cell.trial_id]
+        own = scores.get(cell.trial_id or 0, [])
+        found.append(Measured(cell, [own, *others], cell.cell_id in have_erred, metric))
     return found
 
 

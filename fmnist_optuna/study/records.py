@@ -10,6 +10,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import DataError, SpecError, UnreadableStudyError
 from fmnist_optuna.ledger.tables import StoredRow
 from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
 from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX, StudySpec
@@ -69,6 +70,21 @@ class StudyRecord:
     def is_on_all_data(self) -> bool:
         """Whether the validation images are trained on too, so that no val_accuracy of it says what a model can do."""
         return self.kind == ALL_DATA
+
+    @property
+    def metric(self) -> Metric:
+        """What its cells are compared by."""
+        return self.spec.metric
+
+    @property
+    def value_name(self) -> str:
+        """What its metric is called at the head of a column."""
+        return f"{'seen' if self.is_on_all_data else 'val'} {self.metric.short_name}"
+
+    @property
+    def value_in_full(self) -> str:
+        """The same within a sentence."""
+        return self.accuracy_in_full if self.metric.is_accuracy else self.value_name
 
     @property
     def accuracy_name(self) -> str:

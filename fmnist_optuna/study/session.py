@@ -77,7 +77,7 @@ class Session:
     @cached_property
     def history(self) -> History:
         """Progress and curves."""
-        return History(self.storage, self.record.study_id)
+        return History(self.storage, self.record.study_id, self.record.metric)
 
     @property
     def ladder(self) -> LadderRule | None:
@@ -107,12 +107,12 @@ class Session:
     @cached_property
     def points(self) -> Points:
         """What is known before the point of a cell is decided."""
-        return Points(self.storage, self.record.study_id)
+        return Points(self.storage, self.record.study_id, self.record.metric)
 
     @cached_property
     def rungs(self) -> Rungs:
         """Decisions over parked cells."""
-        return Rungs(self.storage, self.record.study_id)
+        return Rungs(self.storage, self.record.study_id, self.record.metric)
 
     @cached_property
     def openings(self) -> Openings:

@@ -12,7 +12,7 @@ from fmnist_optuna.bridge.attributes import is_foreign
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.records import Owners
+from fmnist_optuna.ledger.owners import Owners
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN, StoredRow, cells

@@ -186,6 +186,7 @@ def _make_training(
     settings = code.spec.training
     if settings.teacher and data.soft_labels is None:
         raise MismatchError(f"A cell that learns from {settings.teacher} must have its answers, but was given none.")
+    data = data.weighted(settings.class_weight)
     model = build_cell(code, params, seed)
     with USER_MODULES.watching():
         code.set_seeds(seed)  # whatever the user's function made of it
@@ -200,6 +201,7 @@ def _make_training(
             keep_weights=settings.keep_weights,
             callbacks=make_callbacks(code.callbacks, arguments),
             watchers=watchers,
+            metric=code.spec.metric,
         )
 
 

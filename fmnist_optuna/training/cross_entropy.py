@@ -52,3 +52,13 @@ def _read_logits(output: tf.Tensor, has_logits: bool) -> tf.Tensor:
         is_softmax = not tf.executing_eagerly() and output.op.type == "Softmax"
         output = output.op.inputs[0] if is_softmax else tf.math.log(tf.maximum(output, keras.config.epsilon()))
     return tf.cast(output, tf.float32)
+
+
+def mean_of(losses: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """The mean over a batch as Keras' losses have it: of losses times weights, over the number of images.
+
+    Args:
+        losses: float32 (batch,).
+        weights: float32 (batch,); None where all count alike.
+    """
+    return tf.reduce_mean(losses if weights is None else losses * weights)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.spec.options import Options
-from fmnist_optuna.training.cross_entropy import logits_of
+from fmnist_optuna.training.cross_entropy import logits_of, mean_of
 from fmnist_optuna.training.resident_data import ResidentData
 
 
@@ -15,8 +15,9 @@ class Teaching:
 
     With weight w and temperature T the loss of an image is 1 - w of its own, label smoothing included, and w T**2 times
     the cross-entropy of the student's answer with the teacher's, both softened: softmax(logits / T). The factor keeps
-    the size of the gradients. Mixed images have mixed answers, as they have mixed labels. What a model adds to its
-    loss, as regularizers do, is neither weighed nor known here: the labels' cross-entropy is taken out with its share.
+    the size of the gradients. Mixed images have mixed answers, as they have mixed labels. The weight of an image, if it
+    has one, counts for the whole of its loss. What a model adds to its loss, as regularizers do, is neither weighed nor
+    known here: the labels' cross-entropy is taken out with its share.
 
     Args:
         model: Compiled and built.
@@ -42,18 +43,21 @@ class Teaching:
             return None
         return cls(model, data.soft_labels, options)
 
-    def add(self, labels: tf.Tensor, targets: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    def add(
+        self, labels: tf.Tensor, targets: tf.Tensor, output: tf.Tensor, weights: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """What is added to the plain loss of a batch, float32 scalar.
 
         Args:
             labels: int32 (batch,).
             targets: Of `targets`, (batch, n_classes).
             output: The model's, (batch, n_classes).
+            weights: Of the images, float32 (batch,); None where all count alike.
         """
         logits = self._read_logits(output)
         learnt = tf.nn.softmax_cross_entropy_with_logits(targets, logits / self._temperature)
         plain = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return self._weight * tf.reduce_mean(self._temperature**2 * learnt - plain)
+        return self._weight * mean_of(self._temperature**2 * learnt - plain, weights)
 
 
 def soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

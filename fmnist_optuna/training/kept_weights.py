@@ -8,23 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.wording import count
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights with the best val_accuracy, the first among equals, and stops when it no longer rises.
+    """Keeps the weights with the best value of a metric, the first among equals, and stops when it gets no better.
 
     The weights are taken when the validation ends, first of all callbacks: they are the very ones that were validated,
     also where SwapEMAWeights, or the option `ema`, then puts others back.
 
     Args:
-        patience: Epochs without a better val_accuracy before training stops, >= 1.
+        patience: Epochs without a better value before training stops, >= 1.
+        metric: Of the validation images.
     """
 
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int, metric: Metric = VAL_ACCURACY) -> None:
         super().__init__()
         self.best_epoch = 0
         self._patience = patience
+        self._name, self._sign = metric.name_in_logs, metric.score(1.0)  # plain values, as a checkpoint has them
         self._epoch = 0
         self._best = -math.inf
         self._weights: list[NDArray[np.generic]] | None = None
@@ -40,12 +43,12 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Keep the weights if they are the best so far."""
-        accuracy = (logs or {})["accuracy"]
-        if self._is_better(accuracy):
-            self._best, self.best_epoch, self._weights = accuracy, self._epoch, self.model.get_weights()
+        score = self._sign * float((logs or {})[self._name])
+        if self._is_better(score):
+            self._best, self.best_epoch, self._weights = score, self._epoch, self.model.get_weights()
 
-    def _is_better(self, accuracy: float) -> bool:
-        return accuracy > self._best
+    def _is_better(self, score: float) -> bool:
+        return score > self._best
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Stop the training when the patience is over."""
@@ -72,7 +75,7 @@ class LastWeights(BestWeights):
     A class of its own, so that a checkpoint of the one is none of the other.
     """
 
-    def _is_better(self, accuracy: float) -> bool:
+    def _is_better(self, score: float) -> bool:
         return True
 
     def check_end(self, n_epochs: int, max_epochs: int) -> None:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch, Metric
 from fmnist_optuna.spec.options import PLAIN, Options
 from fmnist_optuna.training.contract import check_averaging, optimizers_of
 from fmnist_optuna.training.engine import Score, TrainingPass, ValidationPass
@@ -28,15 +28,17 @@ class TrainingResult:
 
     Args:
         epochs: One entry for each epoch that ran.
-        best_epoch: 0-based epoch with the best val_accuracy, or the last one where its weights are kept. The model
-            holds its weights, unless a callback of the user's put others there when the training ended.
+        best_epoch: 0-based epoch with the best value of the metric, or the last one where its weights are kept. The
+            model holds its weights, unless a callback of the user's put others there when the training ended.
         val_accuracy: Of the weights that the model holds, 0..1.
+        value: Of the metric that epochs are compared by, of the same weights.
         is_diverged: Whether a loss, or a weight that the model holds, became NaN or infinite.
     """
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
     val_accuracy: float
+    value: float
     is_diverged: bool
 
 
@@ -50,14 +52,15 @@ class Training:
         data: Resident images and labels.
         batch_size: Images a step; the last step of an epoch takes what is left.
         max_epochs: Cap on epochs, >= 1.
-        patience: Epochs without a better val_accuracy before training stops, >= 1.
+        patience: Epochs without a better value of the metric before training stops, >= 1.
         seed: Of the shuffles, and of what is drawn for images; the model's own seeds are set before it is built.
         options: What a step does beside.
-        keep_weights: Of the epoch with the best val_accuracy, or of the last; then there is no patience.
+        keep_weights: Of the epoch with the best value of the metric, or of the last; then there is no patience.
         callbacks: Keras callbacks without batch hooks. `model.stop_training = True` ends the run after the epoch, and
             before an epoch it ends that one after its first step, validation and all, as in `fit`.
         watchers: Callbacks of the caller's, called before the others. They keep nothing that the training needs: a
             checkpoint leaves them out, and others may take their place when a training goes on.
+        metric: By which epochs are compared: one that the model measures.
 
     Attributes:
         model: The model, with the weights as they are now.
@@ -80,11 +83,13 @@ class Training:
         keep_weights: Literal["best", "last"] = "best",
         callbacks: Sequence[keras.callbacks.Callback] = (),
         watchers: Sequence[keras.callbacks.Callback] = (),
+        metric: Metric = VAL_ACCURACY,
     ) -> None:
-        self._metrics = ModelMetrics(model, data.info.n_classes)
+        self._metrics, self._metric = ModelMetrics(model, data.info.n_classes), metric
+        self._metrics.check_objective(metric, f"the model {type(model).__name__}")
         check_averaging(model, callbacks)
         check_rates(options, callbacks)
-        self._best = LastWeights(patience) if keep_weights == "last" else BestWeights(patience)
+        self._best = LastWeights(patience, metric) if keep_weights == "last" else BestWeights(patience, metric)
         self._watchers = list(watchers)
         self._callbacks = keras.callbacks.CallbackList(
             [self._best, *check_monitors([*watchers, *callbacks], self._metrics.names())],
@@ -150,7 +155,11 @@ class Training:
         is_diverged = not (self.epochs[-1].is_finite and has_finite_weights(self.model))
         if not is_diverged:
             self._best.check_end(self.n_epochs, self._max_epochs)
-        return TrainingResult(tuple(self.epochs), self._best.best_epoch, self._validation().accuracy, is_diverged)
+        if self._metric.is_compiled:
+            self.model.reset_metrics()
+        score = self._validation()
+        value = self._metrics.read(self._metric, score.accuracy, score.loss)
+        return TrainingResult(tuple(self.epochs), self._best.best_epoch, score.accuracy, value, is_diverged)
 
     def end(self) -> None:
         """End the training as `finish` does, once, and score nothing."""
@@ -218,8 +227,10 @@ class Training:
             validated, val_logs = self._validate()
             seconds = time.perf_counter() - began
             self._logs |= {f"val_{name}": value for name, value in val_logs.items()}
+            objective = float(self._logs[self._metric.name]) if self._metric.is_compiled else None
             self._callbacks.on_epoch_end(number, self._logs)
-        self.epochs.append(Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, seconds))
+        measured = trained.loss, trained.accuracy, validated.loss, validated.accuracy
+        self.epochs.append(Epoch(number, *measured, seconds, objective))
 
     def _validate(self) -> tuple[Score, dict[str, float]]:
         """The score of the validation images, and what the logs have of it."""

@@ -7,11 +7,13 @@ cost nothing that counts.
 from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src import backend
 
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.search.metric import ALWAYS_MEASURED, OF_VALIDATION, Metric
 
 FROM_THE_LOOP = ("loss", "accuracy")
 N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values
@@ -70,6 +72,38 @@ class ModelMetrics:
         if self._is_counted:
             compiled = dict.fromkeys(compiled, accuracy)
         return {**self.read_own(), **_flatten(compiled)}
+
+    def read(self, metric: Metric, accuracy: float, loss: float) -> float:
+        """A metric after a validation, which had this accuracy and this loss.
+
+        Args:
+            metric: One that `check_objective` lets pass.
+        """
+        measured = {"loss": loss, "accuracy": accuracy}
+        return float((measured if metric.name in ALWAYS_MEASURED else self.read_all(accuracy))[metric.name_in_logs])
+
+    def check_objective(self, metric: Metric, model: str) -> None:
+        """Refuse a metric to compare by that the model does not measure, or that is not one number.
+
+        Args:
+            model: What the error calls it.
+
+        Raises:
+            SpecError: It does not.
+        """
+        measured = {name: np.shape(value) for name, value in self.read_all(0.0).items()}
+        if metric.name in ALWAYS_MEASURED or measured.get(metric.name_in_logs) == ():
+            return
+        if (shape := measured.get(metric.name_in_logs)) is not None:
+            raise SpecError(
+                f"objective.metric must be one number, but {metric.name} of {model} has the shape {shape}; let it take "
+                'the mean over the classes, as average="macro" does.'
+            )
+        usable = [*ALWAYS_MEASURED, *(f"{OF_VALIDATION}{name}" for name, shape in measured.items() if shape == ())]
+        raise SpecError(
+            f"objective.metric must be what {model} measures ({', '.join(usable)}), but is {metric.name}; name one of "
+            "these, or compile the model with it."
+        )
 
     def names(self) -> list[str]:
         """Every name in the logs of an epoch."""

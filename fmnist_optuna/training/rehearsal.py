@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
+from fmnist_optuna.data.weights import Weights
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_point, make_points, trial_seed
 from fmnist_optuna.search.space import points_of_each_choice, smallest_point
@@ -27,6 +28,7 @@ from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.first_steps import try_values
 from fmnist_optuna.training.loss import bind_loss
+from fmnist_optuna.training.metrics import ModelMetrics
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.resident_data import ResidentData
@@ -78,19 +80,22 @@ def few_garments() -> tuple[Images, Labels]:
     return images, labels
 
 
-def few_of(images: Images, labels: Labels) -> tuple[Images, Labels]:
-    """Some of a study's training images with their labels to rehearse with, drawn at random: they may be in order."""
+def few_of(images: Images, labels: Labels, weights: Weights | None = None) -> tuple[Images, Labels, Weights | None]:
+    """Some of a study's training images with what belongs to them, drawn at random: they may be in order."""
     drawn = np.random.default_rng(0).permutation(len(labels))[: N_VALIDATION_AT_MOST + N_TRAIN_AT_MOST]
-    return np.asarray(images[drawn]), np.asarray(labels[drawn])
+    return np.asarray(images[drawn]), np.asarray(labels[drawn]), None if weights is None else np.asarray(weights[drawn])
 
 
-def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = False) -> None:
+def rehearse(
+    code: UserCode, images: Images, labels: Labels, weights: Weights | None = None, *, pauses: bool = False
+) -> None:
     """Train the smallest cell twice for a moment, as a worker would, and keep and score its weights.
 
     Args:
         code: Its specification bound.
         images: A few, (n, *image_shape), n >= 2.
         labels: (n,).
+        weights: (n,); None where all count alike.
         pauses: Whether the study will pause its trainings, which then must go on as without a pause, whatever is chosen
             of the strings and booleans of its grid.
 
@@ -100,15 +105,18 @@ def rehearse(code: UserCode, images: Images, labels: Labels, pauses: bool = Fals
     cell = smallest_cell(code.spec)
     seed = trial_seed(code.spec.training.seed, cell.cell_id)
     batch_size = int(cell.params.get(BATCH_SIZE, code.spec.training.batch_size))
-    data = _split(code.info, images, labels, batch_size)
+    data = _split(code.info, images, labels, weights, batch_size)
     if code.spec.training.teacher:
         data = _with_any_teacher(data, code.info.n_classes)
+    weighted = data.weighted(code.spec.training.class_weight)
     try:
-        _check_loss(build_cell(code, cell.params, seed), code, data)
+        model = build_cell(code, cell.params, seed)
+        _check_loss(model, code, weighted)
+        ModelMetrics(model, code.info.n_classes).check_objective(code.spec.metric, code.architecture.name)
         _make_callbacks(code, cell.params)
-        _try_options(code, seed, data)
+        _try_options(code, seed, weighted)
         if not code.is_users:  # what the product's own architecture does is known: its values alone are tried
-            try_values(code, cell.params, seed, data, batch_size, _rule(code, cell.params))
+            try_values(code, cell.params, seed, weighted, batch_size, _rule(code, cell.params))
             return
         for number, n_epochs in enumerate(N_EPOCHS, start=1):
             _rehearse_once(code, cell.params, seed, data, n_epochs, number)
@@ -138,12 +146,13 @@ def _try_options(code: UserCode, seed: int, data: ResidentData) -> None:
         code.end()
 
 
-def _split(info: DatasetInfo, images: Images, labels: Labels, batch_size: int) -> ResidentData:
+def _split(info: DatasetInfo, images: Images, labels: Labels, weights: Weights | None, batch_size: int) -> ResidentData:
     """Two full batches and a smaller one to train on, as far as the images and `N_TRAIN_AT_MOST` go."""
     n_validation = min(N_VALIDATION_AT_MOST, len(labels) // 2)
     n_train = max(info.n_classes, min(2 * batch_size + max(1, batch_size // 2), N_TRAIN_AT_MOST))
     train = slice(n_validation, n_validation + n_train)
-    return ResidentData.from_arrays(info, images[train], labels[train], images[:n_validation], labels[:n_validation])
+    parts = images[train], labels[train], images[:n_validation], labels[:n_validation]
+    return ResidentData.from_arrays(info, *parts, None if weights is None else weights[train])
 
 
 def _with_any_teacher(data: ResidentData, n_classes: int) -> ResidentData:
@@ -178,7 +187,22 @@ def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
             f"model.architecture must have a finite loss before any training, but that of {name} is {loss} on images "
             f"of {info.value_range[0]:g} to {info.value_range[1]:g}."
         )
+    if data.train_weights is not None:
+        _check_weights_count(model, data)
     gives_logits(model, info)
+
+
+def _check_weights_count(model: keras.Model, data: ResidentData) -> None:
+    """Refuse a loss that is the same whatever an image counts, as that of a `compute_loss` may be."""
+    images, labels = data.train_images, data.train_labels
+    compute_loss, output = bind_loss(model, has_weights=True), model(images, training=False)
+    once, thrice = (compute_loss(images, labels, output, True, tf.fill([len(labels)], by)) for by in (1.0, 3.0))
+    if float(once) == float(thrice):
+        raise SpecError(
+            "The loss of a model must count images by sample_weight where they have weights (training.class_weight, or "
+            f"those of data.source), but that of {type(model).__name__} is the same for any; multiply the losses by "
+            "it, or leave the weights out."
+        )
 
 
 def _one_hot_message(model: keras.Model, name: str, info: DatasetInfo) -> str:

@@ -7,7 +7,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
-from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.data.weights import Weights
+from fmnist_optuna.errors import MismatchError, SpecError
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class ResidentData:
     Args:
         info: What they are.
         soft_labels: A teacher's probabilities of the training images, float32 (n, n_classes); None without a teacher.
+        train_weights: What the losses of the training images count by, float32 (n,); None where all count alike.
     """
 
     info: DatasetInfo
@@ -25,6 +27,7 @@ class ResidentData:
     validation_images: tf.Tensor
     validation_labels: tf.Tensor
     soft_labels: tf.Tensor | None = None
+    train_weights: tf.Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -34,6 +37,7 @@ class ResidentData:
         train_labels: Labels,
         validation_images: Images,
         validation_labels: Labels,
+        train_weights: Weights | None = None,
     ) -> "ResidentData":
         """Take arrays into TensorFlow once: mapped images stay in the pages where they are, others are copied."""
         return cls(
@@ -42,7 +46,30 @@ class ResidentData:
             tf.constant(train_labels.astype(np.int32)),
             _as_tensor(validation_images),
             tf.constant(validation_labels.astype(np.int32)),
+            train_weights=None if train_weights is None else tf.constant(train_weights.astype(np.float32)),
         )
+
+    def weighted(self, class_weight: str) -> "ResidentData":
+        """The same with the weights that a study asks for.
+
+        Args:
+            class_weight: "balanced": a loss counts by n / (n_classes * images of its class), as scikit-learn has it, of
+                the images that are trained on; "none" leaves the weights as they are.
+
+        Raises:
+            SpecError: The images have weights of their own.
+        """
+        if class_weight == "none":
+            return self
+        if self.train_weights is not None:
+            raise SpecError(
+                'training.class_weight must be "none" where data.source gives weights of its own, but is '
+                f'"{class_weight}"; leave the one or the other out.'
+            )
+        labels = self.train_labels.numpy()
+        n_of_class = np.bincount(labels, minlength=self.info.n_classes)
+        weights = len(labels) / (self.info.n_classes * np.maximum(n_of_class, 1))
+        return replace(self, train_weights=tf.constant(weights[labels].astype(np.float32)))
 
     def with_soft_labels(self, soft_labels: NDArray[np.float32]) -> "ResidentData":
         """The same with what a teacher says of the training images.

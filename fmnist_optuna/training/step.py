@@ -54,6 +54,7 @@ class TrainingStep:
         self.n_steps, self.averages = n_steps, AveragedWeights.of(model, options)
         self._model, self._options, self._max_epochs = model, options, max_epochs
         self._images, self._labels = AugmentedImages.of(options, data.info, data.train_images), data.train_labels
+        self._weights = data.train_weights
         self._rate = rate_variable(model.optimizer) if is_scheduled(options) else None
         self._peak = 0.0 if self._rate is None else float(self._rate.numpy())
         self._teaching = Teaching.of(model, data, options)
@@ -135,12 +136,13 @@ class TrainingStep:
         return share * loss + (1 - share) * self._loss_of(images, partners(labels), partners(rows), output)
 
     def _loss_of(self, images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-        loss = bind_loss(self._model)(images, labels, output, True)
+        weights = None if self._weights is None else tf.gather(self._weights, rows)
+        loss = bind_loss(self._model, weights is not None)(images, labels, output, True, weights)
         if self._smoothing is not None:
-            loss += tf.cast(self._smoothing(labels, output), loss.dtype)
+            loss += tf.cast(self._smoothing(labels, output, weights), loss.dtype)
         if self._teaching is not None:
             targets = tf.gather(self._teaching.targets, rows)
-            loss += tf.cast(self._teaching.add(labels, targets, output), loss.dtype)
+            loss += tf.cast(self._teaching.add(labels, targets, output, weights), loss.dtype)
         return loss
 
 

@@ -22,6 +22,7 @@ from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.search.cell import Params, trial_seed
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.study.kills import read_oom_counter
 from fmnist_optuna.study.new_trial import create_trial
 from fmnist_optuna.study.session import Session
@@ -59,7 +60,8 @@ def run_attempt(
     outcome: Outcome | None = None
     try:
         with bound_fields(**ids), Renewal(running, lambda: session.presence.touch(session.name)):
-            outcome = _checked(_train(session, objective, seed, running))
+            outcome = _checked(_train(session, objective, seed, running), running.metric)
+            _note_accuracy(session, running, outcome)
     except StorageError:
         raise
     except LostCellError:
@@ -81,7 +83,8 @@ def _begin(
         how: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id, "attempt": claim.attempt}
         log_event(logger, logging.INFO, "trial_began", **how, params=claim.params)
     pause_at = session.ladder.next_rung(claim.rung) if session.ladder and claim.cut_at is None else claim.cut_at
-    return RunningTrial(session.ledger, claim, trial, must_stop, generation, pause_at, n_recorded)
+    metric = session.record.metric
+    return RunningTrial(session.ledger, claim, trial, must_stop, generation, pause_at, n_recorded, metric)
 
 
 def _end(session: Session, running: RunningTrial, outcome: Outcome | None, error: str | None) -> None:
@@ -103,12 +106,27 @@ def _end(session: Session, running: RunningTrial, outcome: Outcome | None, error
     _finish(session, running.claim, trial_id_of(trial))
 
 
-def _checked(outcome: Outcome | None) -> Outcome | None:
+def _note_accuracy(session: Session, running: RunningTrial, outcome: Outcome | None) -> None:
+    """Let the accuracy stand on a trial that is about to have a value of another metric.
+
+    Raises:
+        LostCellError: The trial was finished by somebody else.
+    """
+    if running.metric.is_accuracy or outcome is None or outcome.state is State.PARKED:
+        return
+    accuracy = outcome.val_accuracy
+    if outcome.state is State.PRUNED:
+        curve = session.history.curve(trial_id_of(running.trial))
+        accuracy = curve[-1].val_accuracy if curve else None
+    running.note(TrialAttributes(val_accuracy=accuracy))
+
+
+def _checked(outcome: Outcome | None, metric: Metric) -> Outcome | None:
     """The same; a COMPLETE trial without a finite value is the objective's error (inf would be the best of all)."""
     if outcome is None or outcome.state is not State.COMPLETE:
         return outcome
-    if outcome.val_accuracy is None or not math.isfinite(outcome.val_accuracy):
-        raise ValueError(f"the val_accuracy of a finished training must be finite, but is {outcome.val_accuracy}")
+    if outcome.value is None or not math.isfinite(outcome.value):
+        raise ValueError(f"the {metric.name} of a finished training must be finite, but is {outcome.value}")
     return outcome
 
 
@@ -235,4 +253,6 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
         "val_accuracy": attempt.val_accuracy,
         "reason": attempt.attributes.reason,
     }
+    if not session.record.metric.is_accuracy:
+        how[session.record.metric.name] = attempt.value
     log_event(logger, logging.INFO, event, trial=trial.number, cell=claim.cell_id, **how)

@@ -166,7 +166,7 @@ class KerasObjective:
         running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=cell.model.count_params()))
         with _make_folder(running.ledger.storage) as folder:
             _store(cell.model, Path(folder) / WEIGHTS_FILE, cell.folder, running)
-        return Outcome(State.COMPLETE, result.val_accuracy)
+        return Outcome(State.COMPLETE, result.value, val_accuracy=result.val_accuracy)
 
     def _save(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> None:
         """Write a checkpoint; where nothing rests on it, one that cannot be written is let be."""
@@ -260,7 +260,7 @@ class StudyCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Report the epoch; a metric that is missing is an error."""
-        metrics = logs or {}
+        metrics, metric = logs or {}, self._running.metric
         measured = Epoch(
             epoch=epoch,
             train_loss=metrics["loss"],
@@ -268,6 +268,7 @@ class StudyCallback(keras.callbacks.Callback):
             val_loss=metrics["val_loss"],
             val_accuracy=metrics["val_accuracy"],
             seconds=time.perf_counter() - self._began,
+            objective=float(metrics[metric.name]) if metric.is_compiled else None,
         )
         is_last = self.model.stop_training or epoch + 1 >= self.params["epochs"]
         self._running.report(measured, can_prune=not is_last)

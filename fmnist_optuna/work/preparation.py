@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.data.sharing import map_arrays
+from fmnist_optuna.data.sharing import TRAIN_WEIGHTS, map_arrays
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.ledger.codes import OfferedCode, join_as_worker, list_codes
 from fmnist_optuna.search.cell import Params
@@ -38,8 +38,12 @@ def prepare(
     bound = code.bind()
     offered = offer_code(code, cell)  # before the training, as a worker has it: training may import more
     arrays = None if folder is None else map_arrays(folder)
-    few = few_garments() if arrays is None else few_of(arrays["train_images"], arrays["train_labels"])
-    rehearse(code, *few, pauses=spec.pruner.name == "ladder")
+    pauses = spec.pruner.name == "ladder"
+    if arrays is None:
+        rehearse(code, *few_garments(), pauses=pauses)
+    else:
+        few = few_of(arrays["train_images"], arrays["train_labels"], arrays.get(TRAIN_WEIGHTS))
+        rehearse(code, *few, pauses=pauses)
     return bound, offered
 
 

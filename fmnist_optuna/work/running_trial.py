@@ -16,7 +16,7 @@ from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.records import Claim, Leg, TrialAttributes
 from fmnist_optuna.ledger.states import Reason
 from fmnist_optuna.log import log_event
-from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch, Metric
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class RunningTrial:
         generation: The study's stop generation when this worker began.
         pause_at: Number of epochs after which the training pauses; None if it goes on to its end.
         n_recorded: Number of epochs that the trial has already.
+        metric: That the study compares by: what the pruner is told.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class RunningTrial:
         generation: int,
         pause_at: int | None = None,
         n_recorded: int = 0,
+        metric: Metric = VAL_ACCURACY,
     ) -> None:
         self.ledger = ledger
         self.trial = trial
         self.claim = claim
         self.pause_at = pause_at
         self.n_recorded = n_recorded
+        self.metric = metric
         self.last_progress = time.monotonic()
         self._must_stop = must_stop
         self._generation = generation
@@ -115,7 +118,7 @@ class RunningTrial:
 
     def _tell_pruner(self, epoch: Epoch) -> bool:
         try:
-            self.trial.report(epoch.val_accuracy, epoch.epoch)
+            self.trial.report(self.metric.value_of(epoch), epoch.epoch)
             return self.trial.should_prune()
         except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
             self._is_lost.set()  # somebody failed or deleted the trial: the next look at the ledger agrees

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fmnist_optuna.data.sharing import NAMES, map_arrays
+from fmnist_optuna.data.sharing import arrays_of, map_arrays
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
@@ -89,5 +89,5 @@ def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:
     arrays = None if order.shared_data is None else map_arrays(order.shared_data)
     if arrays is None:
         splits = load_splits_of(record, order.data_dir)
-        arrays = {name: getattr(splits, name) for name in NAMES}
+        arrays = arrays_of(splits)
     return ResidentData.from_arrays(record.info, **arrays)

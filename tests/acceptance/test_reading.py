@@ -101,7 +101,8 @@ def test_trials_csv_has_a_header_and_the_values_of_the_json(answers: dict[str, A
     rows = list(csv.DictReader(io.StringIO(answers["trials --csv"].stdout)))
     assert list(rows[0]) == [
         "trial", "cell", "state", "val_accuracy", "epochs", "seconds", "attempt", "worker", "reason", "error", "rung",
-        "foreign", "trained_on_validation", "params_hidden_size", "params_dropout_rate", "params_learning_rate",
+        "foreign", "value", "metric", "trained_on_validation", "params_hidden_size", "params_dropout_rate",
+        "params_learning_rate",
     ]  # fmt: skip
     expected = answers["trials --json"].json["trials"]
     assert [(int(r["trial"]), int(r["params_hidden_size"]), float(r["val_accuracy"])) for r in rows] == [

@@ -26,6 +26,7 @@ class Row:
         logs: Names that must be among the compared logs.
         like: Makes the model that stock `fit` trains, where it cannot train this one.
         tolerance: Of the weights and losses, of the largest entry of each.
+        has_weights: Whether the losses of the images count by weights of their own.
     """
 
     model: Callable[[], keras.Model]
@@ -35,6 +36,7 @@ class Row:
     like: Callable[[], keras.Model] | None = None
     tolerance: float = TOLERANCE
     options: dict[str, Any] = field(default_factory=dict)
+    has_weights: bool = False
 
 
 def optimizer(make: Callable[[], keras.optimizers.Optimizer], **row: Any) -> Row:
@@ -265,7 +267,34 @@ def _top3() -> keras.metrics.Metric:
     return keras.metrics.SparseTopKCategoricalAccuracy(3, name="top3")
 
 
-ROWS: dict[str, Row] = {**OPTIMIZERS, **LAYERS, **LOSSES, **METRICS, **MODELS, **CALLBACKS}
+WEIGHTS = {
+    "sample-weights": Row(lambda: net(L.Dropout(0.2)), has_weights=True),
+    "sample-weights-logits": Row(
+        lambda: net(head=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)), has_weights=True
+    ),
+    "sample-weights-sum": Row(
+        lambda: net(optimizer=O.SGD(1e-4), loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum")),
+        has_weights=True,
+    ),
+    "sample-weights-mean-of-weights": Row(
+        lambda: net(loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")),
+        has_weights=True,
+    ),
+    "sample-weights-custom-loss": Row(lambda: net(loss=own.FocalLoss()), has_weights=True),
+    "sample-weights-regularizers": layer(
+        lambda: [L.Dense(8, kernel_regularizer="l2", activity_regularizer="l2")], has_weights=True
+    ),
+    "sample-weights-metrics": Row(
+        lambda: net(metrics=["accuracy"], weighted_metrics=["sparse_categorical_crossentropy"]),
+        has_weights=True,
+        logs=["val_sparse_categorical_crossentropy"],
+    ),
+    "sample-weights-compute-loss": Row(lambda: functional(own.FullLoss), has_weights=True),
+    "sample-weights-short-loss": Row(
+        lambda: functional(own.ShortLoss), has_weights=True, refused="must take sample_weight where images have weights"
+    ),
+}
+ROWS: dict[str, Row] = {**OPTIMIZERS, **LAYERS, **LOSSES, **METRICS, **MODELS, **CALLBACKS, **WEIGHTS}
 IN_EVERY_SUITE = {
     "adam",
     *(name for name, row in ROWS.items() if row.refused),

@@ -27,6 +27,7 @@ from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Grid, Params, make_points
+from fmnist_optuna.search.metric import VAL_LOSS
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
@@ -271,7 +272,7 @@ def made_up(grid: Grid, value: Callable[[Params], float | None]) -> list[Cell]:
             params=point.params,
             state=State.PRUNED if value(point.params) is None else State.COMPLETE,
             trial_number=number,
-            val_accuracy=value(point.params),
+            value=value(point.params),
         )
         for number, point in enumerate(make_points(grid))
     ]
@@ -294,3 +295,15 @@ def test_importances_without_meaning_are_none() -> None:
     assert find_importances(made_up({"hidden_size": list(range(1, 20))}, value_of)) == {}
     assert find_importances([]) == {}
     assert set(find_importances(made_up(grid, value_of))) == set(grid)
+
+
+def test_importances_of_a_loss_are_those_of_its_negative() -> None:
+    """The smallest values are the best quarter there."""
+    grid: Grid = {"hidden_size": [8, 16, 32], "dropout_rate": [0.0, 0.2, 0.5], "kind": ["a", "b", "c"]}
+
+    def loss(params: Params) -> float:
+        return float(params["hidden_size"]) + float(params["dropout_rate"]) / 10
+
+    of_loss = find_importances(made_up(grid, loss), VAL_LOSS)
+    assert of_loss == find_importances(made_up(grid, lambda params: -loss(params)))
+    assert of_loss["hidden_size"] > 0.9

@@ -37,7 +37,12 @@ ADDED = {
     ),
     6: ("ALTER TABLE fmnist_decisions DROP COLUMN absent",),
     7: ("ALTER TABLE fmnist_studies DROP COLUMN teacher",),
-    8: ("ALTER TABLE fmnist_cells DROP COLUMN number", "ALTER TABLE fmnist_cells DROP COLUMN known"),
+    8: (
+        "ALTER TABLE fmnist_cells DROP COLUMN val_accuracy",
+        "ALTER TABLE fmnist_epochs DROP COLUMN objective",
+        "ALTER TABLE fmnist_openings DROP COLUMN objective",
+    ),
+    9: ("ALTER TABLE fmnist_cells DROP COLUMN number", "ALTER TABLE fmnist_cells DROP COLUMN known"),
 }
 
 

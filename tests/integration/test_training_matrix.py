@@ -7,13 +7,14 @@ that both sides have in their logs.
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from matrix_rows import IN_EVERY_SUITE, ROWS, TOLERANCE, Row
 from one_training import train
 
@@ -29,6 +30,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread")]
 
 N_TRAIN, N_VALIDATION, N_EPOCHS, BATCH_SIZE = 2_000, 1_000, 2, 64  # 31 batches and a rest of 16
 SEED = 3
+WEIGHTS = np.maximum(0, np.random.default_rng(1).normal(1, 1, N_TRAIN)).astype(np.float32)  # some are 0
 
 
 @dataclass
@@ -52,17 +54,17 @@ class Snapshot(keras.callbacks.Callback):
 class Batches(keras.utils.PyDataset):
     """The batches of the engine's epochs, for `fit`."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, has_weights: bool) -> None:
         super().__init__()
-        self.images, self.labels, self.epoch = images, labels, 0
+        self.arrays, self.epoch = (images, labels, *([WEIGHTS] if has_weights else [])), 0
 
     def __len__(self) -> int:
         return -(-N_TRAIN // BATCH_SIZE)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         order = np.random.default_rng([SEED, self.epoch]).permutation(N_TRAIN)
         rows = order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
-        return self.images[rows], self.labels[rows]
+        return tuple(array[rows] for array in self.arrays)
 
 
 class Turn(keras.callbacks.Callback):
@@ -103,7 +105,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run_stock(row: Row, arrays: Arrays, folder: Path) -> Run:
     keras.utils.set_random_seed(SEED)
-    model, snapshot, batches = (row.like or row.model)(), Snapshot(), Batches(*arrays[:2])
+    model, snapshot, batches = (row.like or row.model)(), Snapshot(), Batches(*arrays[:2], row.has_weights)
     model.fit(
         batches,
         validation_data=arrays[2:],
@@ -130,7 +132,7 @@ def run_engine(row: Row, data: ResidentData, folder: Path, monkeypatch: pytest.M
         check_hooks(made, "row:make")
     result = train(
         model,
-        data,
+        replace(data, train_weights=tf.constant(WEIGHTS)) if row.has_weights else data,
         batch_size=BATCH_SIZE,
         max_epochs=N_EPOCHS,
         patience=N_EPOCHS,

@@ -14,7 +14,8 @@ from fmnist_optuna.ledger.records import Attempt, TrialAttributes
 from fmnist_optuna.ledger.rung_records import DecidedRung, OpenCells
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import LadderRule
-from fmnist_optuna.study.attempts import describe_ending, rank_attempt
+from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.study.attempts import describe_ending, sort_attempts
 from fmnist_optuna.study.climb import Climb, make_steps
 
 RULE = LadderRule(first_rung=2, kappa=1.0, margin=1.0, n_validation=12_000, max_epochs=30)
@@ -121,4 +122,4 @@ def test_parked_attempts_come_before_those_that_run() -> None:
     running, parked = (
         Attempt(number, number, "cell", {}, State.RUNNING, None, rung=number or None) for number in (0, 2)
     )
-    assert sorted([running, parked], key=rank_attempt) == [parked, running]
+    assert sort_attempts([running, parked], VAL_ACCURACY) == [parked, running]

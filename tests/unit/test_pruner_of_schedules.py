@@ -5,7 +5,8 @@ import tomllib
 import pytest
 
 from fmnist_optuna.spec.reading import parse_spec
-from fmnist_optuna.spec.study_spec import StudySpec, TrainingSpec
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.training import TrainingSpec
 
 COSINE = '[training]\nschedule = "cosine"\n'
 OF_GRID = '[grid]\nlearning_rate = [0.1]\nschedule = ["constant", "one-cycle"]\n'

@@ -36,14 +36,14 @@ def refusal(text: str) -> str:
     [
         (
             "nmae = 'a'",
-            "unknown key nmae; known here: name, data, model, search, space, enqueue, grid, training, augment, pruner, "
-            "confirm",
+            "unknown key nmae; known here: name, data, model, search, space, enqueue, grid, training, augment, "
+            "objective, pruner, confirm",
         ),
         (
             "[training]\nepochs = 3",
             "unknown key training.epochs; known here: batch_size, max_epochs, patience, keep_weights, seed, callbacks, "
-            "checkpoint_seconds, teacher, threads, optimizer, momentum, schedule, warmup_epochs, learning_rate_floor, "
-            "weight_decay, label_smoothing, ema, ema_after, teacher_weight, teacher_temperature",
+            "checkpoint_seconds, teacher, threads, class_weight, optimizer, momentum, schedule, warmup_epochs, "
+            "learning_rate_floor, weight_decay, label_smoothing, ema, ema_after, teacher_weight, teacher_temperature",
         ),
         (
             "[data]\nsplit = 1",

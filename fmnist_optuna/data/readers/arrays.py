@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from fmnist_optuna.data.dataset import CHANNELS, Dataset, DatasetInfo, Images, find_infinite
 from fmnist_optuna.data.readers.background import are_light_on_dark
 from fmnist_optuna.data.readers.labels import encode, flatten, take_test
+from fmnist_optuna.data.weights import Weights, check_weights
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
 
 SPLIT, WHOLE, NAMES = ("x_train", "y_train", "x_test", "y_test"), ("x", "y"), "class_names"
+WEIGHTS = "train_weights"  # one for each of x_train, or of x
 RULE = f"{', '.join(SPLIT)}, or {' and '.join(WHOLE)}"
 # Of numbers that are no bytes: the first that holds all is taken for black and white.
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
@@ -26,7 +28,8 @@ def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name:
 
     Args:
         arrays: Images are (n, height, width), or with 1 channel or 3 as the last axis, of bytes or of other numbers;
-            what has another shape, such as (n, features), is no picture. `class_names` may be there too.
+            what has another shape, such as (n, features), is no picture. `class_names` and `train_weights` may be
+            there too.
         data: Says which share is kept out, and the names of the classes.
         place: Where they are from, for errors: the file, or the function.
         name: Of the data set.
@@ -46,7 +49,19 @@ def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name:
         class_names=encoded.class_names,
         is_light_on_dark=_is_of_pictures(train) and are_light_on_dark(train, value_range),
     )
-    return Dataset(info, train, encoded.train, test, encoded.test)
+    return Dataset(info, train, encoded.train, test, encoded.test, _weights_in(arrays, data, place))
+
+
+def _weights_in(arrays: Mapping[str, object], data: DataSpec, place: str) -> Weights | None:
+    """The weights that came with the arrays, of those examples that are not kept out."""
+    weights = arrays.get(WEIGHTS)
+    if weights is None:
+        return None
+    is_split = set(SPLIT) <= arrays.keys()
+    labels = flatten(_check_array(arrays["y_train" if is_split else "y"], place), place)
+    check_weights(f"{place}: {WEIGHTS}", weights, len(labels))
+    found = np.asarray(weights, np.float32)
+    return found if is_split else found[take_test(labels, data.test_share, data.split_seed)[0]]
 
 
 def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> Parts:

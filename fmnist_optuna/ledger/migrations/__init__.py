@@ -14,7 +14,8 @@ from fmnist_optuna.ledger.migrations import (
     m0005_rungs,
     m0006_absent,
     m0007_teacher,
-    m0008_points,
+    m0008_objective,
+    m0009_points,
 )
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
@@ -24,5 +25,6 @@ MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it 
     5: m0005_rungs.migrate,
     6: m0006_absent.migrate,
     7: m0007_teacher.migrate,
-    8: m0008_points.migrate,
+    8: m0008_objective.migrate,
+    9: m0009_points.migrate,
 }

@@ -1,4 +1,4 @@
-"""The accuracies of the confirmed cells over fresh seeds."""
+"""What the confirmed cells have over fresh seeds."""
 
 import plotly.graph_objects as go
 
@@ -7,28 +7,31 @@ from fmnist_optuna.results.confirmation import Confirmation
 
 
 def draw_confirmation(confirmation: Confirmation) -> go.Figure:
-    """Draw the mean val_accuracy of each confirmed cell with its 95 % interval, and every seed as a dot."""
-    figure = go.Figure()
+    """Draw the mean of each confirmed cell with its 95 % interval, and every seed as a dot."""
+    figure, metric = go.Figure(), confirmation.metric
+    factor, point = (100, "%{x:.2f} %") if metric.is_accuracy else (1, "%{x:.4f}")
     for candidate in confirmation.candidates:
         name = f"trial {candidate.original.number}"
         low, high = candidate.val.interval
         is_chosen = candidate is confirmation.chosen
-        mean = 100 * candidate.val.mean
+        mean = factor * candidate.val.mean
         figure.add_trace(
             go.Scatter(
-                x=[100 * value for value in candidate.val.values], y=[name] * len(candidate.val.values), mode="markers",
-                marker={"color": GREY, "size": 6}, hovertemplate="%{x:.2f} %<extra>a seed</extra>", showlegend=False,
+                x=[factor * value for value in candidate.val.values], y=[name] * len(candidate.val.values),
+                mode="markers", marker={"color": GREY, "size": 6}, hovertemplate=f"{point}<extra>a seed</extra>",
+                showlegend=False,
             )
         )  # fmt: skip
         figure.add_trace(
             go.Scatter(
                 x=[mean], y=[name], mode="markers", showlegend=False,
-                error_x={"type": "data", "array": [100 * high - mean], "arrayminus": [mean - 100 * low]},
+                error_x={"type": "data", "array": [factor * high - mean], "arrayminus": [mean - factor * low]},
                 marker={"color": ORANGE if is_chosen else BLUE, "size": 11, "symbol": "diamond"},
-                hovertemplate=f"{describe_point(candidate.original.params)}<br>mean %{{x:.2f}} %<extra></extra>",
+                hovertemplate=f"{describe_point(candidate.original.params)}<br>mean {point}<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_xaxes(title_text="val accuracy over fresh seeds, %", title_standoff=4)
+    name = "val accuracy over fresh seeds, %" if metric.is_accuracy else f"val {metric.short_name} over fresh seeds"
+    figure.update_xaxes(title_text=name, title_standoff=4)
     figure.update_yaxes(autorange="reversed")
     finish_figure(figure, height=120 + 45 * len(confirmation.candidates))
     return figure

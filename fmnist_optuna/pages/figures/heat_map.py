@@ -22,6 +22,7 @@ from fmnist_optuna.pages.figures.style import (
 )
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.wording import format_percent
 
 N_FACETS = 12  # nobody looks at more heat maps than that
@@ -93,14 +94,21 @@ class _Ink:
     """What all facets of a figure share.
 
     Args:
-        ends: Values (0..1) at which the colour scale begins and ends.
+        ends: Values at which the colour scale begins and ends.
         is_lettered: Whether each cell has its value, or its state, written on it.
-        accuracy: What the value is called.
+        name: What the value is called.
+        metric: That it is of.
     """
 
     ends: tuple[float, float]
     is_lettered: bool
-    accuracy: str
+    name: str
+    metric: Metric
+
+    @property
+    def factor(self) -> int:
+        """What a value is drawn times: an accuracy in percent."""
+        return 100 if self.metric.is_accuracy else 1
 
 
 def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
@@ -113,10 +121,12 @@ def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
     facets: dict[str, list[Cell]] = {}
     for cell in overview.cells:
         facets.setdefault(layout.label(cell), []).append(cell)
-    best = sorted(facets, key=lambda name: -_find_best_value(facets[name]))[:N_FACETS]
+    metric = overview.record.metric
+    best = sorted(facets, key=lambda name: metric.rank(metric.best_of(map(_read_value, facets[name]))))[:N_FACETS]
     shown = [name for name in layout.labels() if name in best]
     complete = [value for cell in overview.cells if (value := _read_value(cell)) is not None]
-    ink = _Ink(find_color_range(complete), len(overview.cells) <= N_LETTERED, overview.record.accuracy_name)
+    ends, is_lettered = find_color_range(complete, metric), len(overview.cells) <= N_LETTERED
+    ink = _Ink(ends, is_lettered, overview.record.value_name, metric)
     n_across = max(1, min(N_FACETS_ACROSS, len(shown)))
     n_down = max(1, math.ceil(len(shown) / n_across))
     titles = [name.replace(", ", "<br>") for name in shown]
@@ -151,7 +161,7 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
     common = {
         "x": layout.ticks(layout.columns),
         "y": layout.ticks(layout.rows),
-        "hovertext": [[_describe_cell(cell, ink.accuracy) for cell in row] for row in cells],
+        "hovertext": [[_describe_cell(cell, ink) for cell in row] for row in cells],
         "hoverinfo": "text",
         "xgap": 2,
         "ygap": 2,
@@ -167,10 +177,15 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
 
 def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, object]) -> go.Heatmap:
     low, high = ink.ends
-    values = [[None if cell is None else _read_percent(cell) for cell in row] for row in cells]
+    factor, is_accuracy = ink.factor, ink.metric.is_accuracy
+    found = [[None if cell is None else _read_value(cell) for cell in row] for row in cells]
+    values = [[None if value is None else factor * value for value in row] for row in found]
+    text = "%{z:.2f}" if is_accuracy else "%{z:.4f}"
     return go.Heatmap(
-        z=values, zmin=100 * low, zmax=100 * high, colorscale="Viridis", showscale=has_scale,
-        colorbar={"title": f"{ink.accuracy}, %", "thickness": 12}, texttemplate="%{z:.2f}" if ink.is_lettered else None,
+        z=values, zmin=factor * low, zmax=factor * high, showscale=has_scale,
+        colorscale="Viridis" if ink.metric.direction == "maximize" else "Viridis_r",  # the better one is yellow
+        colorbar={"title": f"{ink.name}{', %' if is_accuracy else ''}", "thickness": 12},
+        texttemplate=text if ink.is_lettered else None,
         **common,
     )  # fmt: skip
 
@@ -202,28 +217,17 @@ def _write_state(cell: Cell | None) -> str:
 
 
 def _read_value(cell: Cell) -> float | None:
-    """The val_accuracy (0..1) of a complete cell; None for any other."""
-    return cell.val_accuracy if cell.state is State.COMPLETE else None
+    """The value of a complete cell; None for any other."""
+    return cell.value if cell.state is State.COMPLETE else None
 
 
-def _read_percent(cell: Cell) -> float | None:
-    value = _read_value(cell)
-    return None if value is None else 100 * value
-
-
-def _find_best_value(cells: Sequence[Cell]) -> float:
-    return max((_read_value(cell) or 0.0 for cell in cells), default=0.0)
-
-
-def _describe_cell(cell: Cell | None, accuracy: str) -> str:
-    """What is shown where the pointer is over a cell.
-
-    Args:
-        accuracy: What its value is called.
-    """
+def _describe_cell(cell: Cell | None, ink: _Ink) -> str:
+    """What is shown where the pointer is over a cell."""
     if cell is None:
         return "no cell"
-    value = "" if cell.val_accuracy is None else f"<br>{accuracy} {format_percent(cell.val_accuracy)}"
+    value = "" if cell.value is None else f"<br>{ink.name} {ink.metric.format(cell.value)}"
+    if not ink.metric.is_accuracy and cell.value is not None:
+        value += f"<br>accuracy {format_percent(cell.val_accuracy)}"
     trial = "" if cell.trial_number is None else f"<br>trial {cell.trial_number}"
     cut = cell.state is State.PRUNED and cell.cut_at is not None
     state = f"cut at epoch {cell.cut_at}" if cut else cell.state

@@ -1,4 +1,4 @@
-"""Every complete cell as one line through its parameters and its val_accuracy."""
+"""Every complete cell as one line through its parameters and its value."""
 
 import plotly.graph_objects as go
 
@@ -19,7 +19,7 @@ ABSENT = -1  # place of a parameter that a cell does not have
 
 def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
     """Draw the lines; None for fewer than two complete cells."""
-    complete = [cell for cell in overview.cells if cell.state is State.COMPLETE and cell.val_accuracy is not None]
+    complete = [cell for cell in overview.cells if cell.state is State.COMPLETE and cell.value is not None]
     if len(complete) < 2:
         return None
     dimensions: list[dict[str, object]] = []
@@ -39,10 +39,14 @@ def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
                 "ticktext": ["none" if place == ABSENT else write_value(values[place]) for place in shown],
             }
         )
-    scores = [100 * float(cell.val_accuracy or 0.0) for cell in complete]
-    dimensions.append({"label": f"{overview.record.accuracy_name}, %", "values": scores})
-    low, high = find_color_range(scores)
-    shades = [[0, "#9aa0a8"], [1, ORANGE]]  # both are seen on white and on black; lines in viridis' colours are not
+    metric, name = overview.record.metric, overview.record.value_name
+    factor, label = (100, f"{name}, %") if metric.is_accuracy else (1, name)
+    scores = [factor * (cell.value or 0.0) for cell in complete]
+    dimensions.append({"label": label, "values": scores})
+    low, high = find_color_range(scores, metric)
+    worst, best = (0, 1) if metric.direction == "maximize" else (1, 0)  # of the scale
+    # Both are seen on white and on black; lines in viridis' colours are not.
+    shades = sorted([[worst, "#9aa0a8"], [best, ORANGE]])
     line = {"color": scores, "colorscale": shades, "cmin": low, "cmax": high, "showscale": False}
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 12}))
     finish_figure(figure, height=HEIGHT)

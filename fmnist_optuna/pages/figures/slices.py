@@ -1,4 +1,4 @@
-"""Where the cells of a search lie that is no grid: their val_accuracy over each parameter by itself."""
+"""Where the cells of a search lie that is no grid: their values over each parameter by itself."""
 
 import math
 
@@ -17,7 +17,7 @@ from fmnist_optuna.pages.figures.style import (
     write_value,
 )
 from fmnist_optuna.pages.overview import Overview
-from fmnist_optuna.wording import format_percent
+from fmnist_optuna.search.metric import Metric
 
 N_ACROSS = 3
 ROW_HEIGHT = 220  # pixels
@@ -26,34 +26,40 @@ COLORS = {State.COMPLETE: BLUE, State.PRUNED: GREY}
 
 def draw_slices(overview: Overview) -> go.Figure | None:
     """Draw a point for each cell with a value, once for each parameter that has several; None without any."""
-    cells = [cell for cell in overview.cells if cell.state in COLORS and cell.val_accuracy is not None]
+    cells = [cell for cell in overview.cells if cell.state in COLORS and cell.value is not None]
     names = [name for name, values in list_values(overview).items() if len(values) > 1]
     if not cells or not names:
         return None
+    metric = overview.record.metric
     n_down = math.ceil(len(names) / N_ACROSS)
     figure = make_subplots(rows=n_down, cols=min(N_ACROSS, len(names)), shared_yaxes=True, horizontal_spacing=0.05)
     for place, name in enumerate(names):
         row, column = place // N_ACROSS + 1, place % N_ACROSS + 1
         for state in COLORS:
             shown = [cell for cell in cells if cell.state is state and name in cell.params]
-            figure.add_trace(_draw_points(name, shown, state, has_legend=place == 0), row=row, col=column)
+            figure.add_trace(_draw_points(name, shown, state, metric, has_legend=place == 0), row=row, col=column)
         figure.update_xaxes(title_text=name, title_standoff=4, **_axis(overview, name), row=row, col=column)
-    low, high = find_color_range([float(cell.val_accuracy or 0.0) for cell in cells])
-    room = 0.05 * (high - low) or 0.01
-    figure.update_yaxes(range=[100 * (low - room), 100 * (high + room)])
-    figure.update_yaxes(title_text=f"{overview.record.accuracy_name}, %", col=1)
+    low, high = find_color_range([_factor(metric) * float(cell.value or 0.0) for cell in cells], metric)
+    room = 0.05 * (high - low) or 0.01 * _factor(metric)
+    figure.update_yaxes(range=[low - room, high + room])
+    figure.update_yaxes(title_text=f"{overview.record.value_name}{', %' if metric.is_accuracy else ''}", col=1)
     finish_figure(figure, height=90 + n_down * ROW_HEIGHT)
     return figure
 
 
-def _draw_points(name: str, cells: list[Cell], state: State, has_legend: bool) -> go.Scatter:
+def _factor(metric: Metric) -> float:
+    """What a value is drawn as a multiple of: percent, of an accuracy."""
+    return 100 if metric.is_accuracy else 1
+
+
+def _draw_points(name: str, cells: list[Cell], state: State, metric: Metric, has_legend: bool) -> go.Scatter:
     values = [cell.params[name] for cell in cells]
     return go.Scatter(
         x=[write_value(value) if isinstance(value, str | bool) else value for value in values],
-        y=[100 * float(cell.val_accuracy or 0.0) for cell in cells],
+        y=[_factor(metric) * float(cell.value or 0.0) for cell in cells],
         mode="markers", marker={"color": COLORS[state], "size": 7, "opacity": 0.75}, name=state.value,
         legendgroup=state.value, showlegend=has_legend and bool(cells), hoverinfo="text",
-        hovertext=[f"{describe_point(cell.params)}<br>{format_percent(cell.val_accuracy)}" for cell in cells],
+        hovertext=[f"{describe_point(cell.params)}<br>{metric.format(cell.value)}" for cell in cells],
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.cell import Params, ParamValue, canonical_json
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#2f8fcf", "#E69F00", "#009E73", "#D55E00", "#8a8f98"
 PURPLE = "#CC79A7"
@@ -49,12 +50,21 @@ def finish_figure(figure: go.Figure, height: int) -> None:
     figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False, automargin=True)
 
 
-def find_color_range(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of a colour scale for values; one far below the others (Tukey's fence) does not make them look alike."""
+def find_color_range(values: Sequence[float], metric: Metric = VAL_ACCURACY) -> tuple[float, float]:
+    """Ends of a colour scale for values; one far worse than the others (Tukey's fence) does not make them look alike.
+
+    Args:
+        metric: That they are of.
+
+    Returns:
+        The smaller value first, whichever is the better one.
+    """
     if not values:
         return 0.0, 1.0
-    lower, upper = (float(quartile) for quartile in np.quantile(values, (0.25, 0.75)))
-    return max(min(values), lower - 1.5 * (upper - lower)), max(values)
+    scores = [metric.score(value) for value in values]
+    lower, upper = (float(quartile) for quartile in np.quantile(scores, (0.25, 0.75)))
+    low, high = sorted(map(metric.value, (max(min(scores), lower - 1.5 * (upper - lower)), max(scores))))
+    return low, high
 
 
 def list_values(overview: Overview) -> dict[str, list[ParamValue]]:

@@ -1,4 +1,4 @@
-"""Version 8: cells whose points are drawn or suggested, and are known by their number."""
+"""Version 9: cells whose points are drawn or suggested, and are known by their number."""
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection

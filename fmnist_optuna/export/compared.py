@@ -1,0 +1,36 @@
+"""What a card says of the metric that the study compares by, where it is another than the accuracy."""
+
+from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.results.confirmation import Sample
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.wording import count
+
+
+def name_compared(metric: Metric) -> str:
+    """What cells were chosen by, within a sentence."""
+    return "validation accuracy" if metric.is_accuracy else f"`{metric.name}`"
+
+
+def compared_table(facts: Facts) -> str:
+    """Its values as a table in Markdown; empty for the accuracy, which has a table in any case."""
+    metric = facts.record.metric
+    if metric.is_accuracy:
+        return ""
+    rows = {
+        "validation images": None if facts.value is None else metric.format(facts.value),
+        f"{count(facts.evaluation.n_images, 'test image')}": metric.format(facts.evaluation.objective),
+    }
+    if facts.confirmation is not None:
+        chosen, test = facts.confirmation.chosen.val, facts.confirmation.test_objective
+        rows[f"validation, mean of {len(chosen.values)} fresh seeds"] = describe_mean(chosen, metric)
+        rows[f"test, mean of {len(chosen.values)} fresh seeds"] = None if test is None else describe_mean(test, metric)
+    way = "larger" if metric.direction == "maximize" else "smaller"
+    lines = [f"| | {metric.name_in_logs}, the {way} the better |", "|---|---|"]
+    lines += [f"| {images} | {value} |" for images, value in rows.items() if value not in (None, metric.format(None))]
+    return "\n".join([*lines, "", ""]) if len(lines) > 2 else ""
+
+
+def describe_mean(sample: Sample, metric: Metric = VAL_ACCURACY) -> str:
+    """A mean over seeds with its interval and deviation."""
+    interval = metric.format_interval(sample.interval)
+    return f"{metric.format(sample.mean)} (95 % interval {interval}, sd {metric.format_distance(sample.sd)})"
