@@ -259,6 +259,19 @@ def test_a_suggestion_names_what_was_known(new_session: Sessions) -> None:
     assert known == Known(OPTUNA, 0, tuple(range(8)), (), (8, 9, 10))
 
 
+@ON_SQLITE
+def test_a_suggestion_rests_on_scores(new_session: Sessions) -> None:
+    """Of a loss, which is better the less it is, they are its negative: a suggestion always takes the larger one."""
+    content = {**search_spec("tpe", 4).model_dump(), "objective": {"metric": "val_loss"}}
+    session = new_session("worker", StudySpec.model_validate(content))
+    taken = claim(session)
+    trial_id = begin_trial(session, taken)
+    finish_trial(session, trial_id, 0.5)
+    finish_cell(session, taken, trial_id)
+    ((known,), _) = session.points.read_known()
+    assert (known.standing, known.value) == ("complete", -0.5)
+
+
 def test_tpe_looks_where_it_was_better() -> None:
     """With a value that is the hidden_size, those that it suggests are far larger than those drawn at random."""
     suggester, space = Suggester({"hidden_size": Dimension(low=1, high=1000)}), "hidden_size"
