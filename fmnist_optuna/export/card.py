@@ -108,9 +108,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         all_data=_on_all_data(facts.source.all_data),
         parity="" if facts.parity is None else PARITY,
         classes=_list_classes(evaluation),
-        confusions=_list_confusions(evaluation)
-        if picture is None
-        else f"![Confusion matrix on the test images]({picture})",
+        confusions=f"![Confusion matrix on the test images]({picture})" if picture else _list_confusions(evaluation),
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
         seeds_note=" and about one seed" if facts.confirmation is None else "",

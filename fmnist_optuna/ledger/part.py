@@ -1,7 +1,11 @@
 """What every view of one study in a storage has: the storage, the study's id, and the storage's patience."""
 
+from sqlalchemy import ColumnElement
+
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import epochs
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 
 class StudyPart:
@@ -20,3 +24,23 @@ class StudyPart:
     def patience(self) -> Patience:
         """How long its operations wait for the database."""
         return self.storage.patience
+
+
+class ComparedPart(StudyPart):
+    """A part that compares cells.
+
+    Args:
+        metric: By which it does; the others as of any part.
+    """
+
+    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
+        super().__init__(storage, study_id)
+        self._metric = metric
+
+    @property
+    def _measured(self) -> ColumnElement[float]:
+        """The column of an epoch with what it measured of the metric."""
+        return epochs.c["objective" if self._metric.is_compiled else self._metric.name]
+
+    def _score(self, value: float | None) -> float | None:
+        return None if value is None else self._metric.score(value)

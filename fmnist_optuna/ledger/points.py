@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import func, or_, select
 
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.part import ComparedPart
 from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs
 from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.known import KnownCell
-from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 UNDECIDED = "{}"  # parameters of a cell whose point its first claim fixes
 
@@ -49,16 +47,8 @@ class Proposal:
     known: str
 
 
-class Points(StudyPart):
-    """What there is to know before the point of a cell is decided.
-
-    Args:
-        metric: By which its cells are compared: their scores of it; the others as of any part.
-    """
-
-    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
-        super().__init__(storage, study_id)
-        self._metric = metric
+class Points(ComparedPart):
+    """What there is to know before the point of a cell is decided."""
 
     @retrying
     def find_next(self, preferred: Collection[str] = (), given_up: Collection[str] = ()) -> Upcoming | None:
@@ -90,8 +80,7 @@ class Points(StudyPart):
         """
         own = epochs.c.trial_id == cells.c.trial_id
         best = func.max if self._metric.direction == "maximize" else func.min
-        measured = epochs.c["objective" if self._metric.is_compiled else self._metric.name]
-        best_so_far = select(best(measured)).where(own, epochs.c.epoch < cells.c.rung)
+        best_so_far = select(best(self._measured)).where(own, epochs.c.epoch < cells.c.rung)
         query = select(
             *(cells.c[name] for name in ("number", "params", "state", "result", "value", "rung", "finished_at")),
             select(func.count()).where(own).scalar_subquery().label("n_epochs"),
@@ -126,6 +115,3 @@ class Points(StudyPart):
         if row.rung > 0:
             return KnownCell(row.number, params, "climbing", row.rung, self._score(row.best_so_far))
         return KnownCell(row.number, params, "running")
-
-    def _score(self, value: float | None) -> float | None:
-        return None if value is None else self._metric.score(value)

@@ -10,29 +10,20 @@ from dataclasses import fields, replace
 from sqlalchemy import ColumnElement, exists, func, or_, select
 
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.part import ComparedPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import Query, StoredRow, cells, decisions, epochs, ids_by_query, workers
 from fmnist_optuna.search.cell import decode_params
-from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch, Metric
+from fmnist_optuna.search.metric import Epoch
 
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
 _is_complete = cells.c.result == State.COMPLETE.optuna_name
 
 
-class History(StudyPart):
-    """Readings of one study.
-
-    Args:
-        metric: By which its cells are compared; the others as of any part.
-    """
-
-    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
-        super().__init__(storage, study_id)
-        self._metric = metric
+class History(ComparedPart):
+    """Readings of one study."""
 
     @retrying
     def counts(self, without: Collection[str] = ()) -> CellCounts:

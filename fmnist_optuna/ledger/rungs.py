@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.part import StudyPart
+from fmnist_optuna.ledger.part import ComparedPart
 from fmnist_optuna.ledger.rung_records import CellsAtRung, DecidedRung, OpenCells
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.storage import Storage
@@ -31,7 +31,7 @@ from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
 
 
-class Rungs(StudyPart):
+class Rungs(ComparedPart):
     """Decisions over parked cells, and what is known of the cells at each rung.
 
     Args:
@@ -41,8 +41,7 @@ class Rungs(StudyPart):
     """
 
     def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
-        super().__init__(storage, study_id)
-        self._metric = metric
+        super().__init__(storage, study_id, metric)
         self._looked_at: list[tuple[object, ...]] | None = None  # how the cells stood when none could be let on
 
     @retrying
@@ -222,7 +221,7 @@ class Rungs(StudyPart):
         )
         curves: dict[int, list[float]] = defaultdict(list)
         reached = (
-            select(epochs.c.trial_id, epochs.c["objective" if self._metric.is_compiled else self._metric.name])
+            select(epochs.c.trial_id, self._measured)
             .where(epochs.c.study_id == self.study_id, epochs.c.epoch < rung)
             .order_by(epochs.c.trial_id, epochs.c.epoch)
         )
@@ -234,7 +233,7 @@ class Rungs(StudyPart):
             if len(curves[row.trial_id]) >= rung:
                 standings[row.cell_id] = stand_at(rung, curves[row.trial_id])
             elif row.result == State.COMPLETE.optuna_name:
-                finished[row.cell_id] = None if row.value is None else self._metric.score(row.value)
+                finished[row.cell_id] = self._score(row.value)
         return CellsAtRung(standings, finished)
 
     def _apply(
