@@ -91,9 +91,9 @@ cells = Table(
     Column("rung", Integer, nullable=False, server_default=text("0")),  # epochs at which it was parked last
     Column("cut_at", Integer),  # the rung beyond which it does not go
     Column("decision_id", Integer),  # of the decision that cut it
+    Column("val_accuracy", Float(53)),  # of its result, where that is not the value
     Column("number", Integer),  # within a search that is no grid; NULL of a grid
     Column("known", Text),  # JSON of the cells that its point was suggested by; NULL where nothing else decides it
-    Column("val_accuracy", Float(53)),  # of its result, where that is not the value
     Index("ix_fmnist_cells_queue", "study_id", "state", "position"),
     Index("ix_fmnist_cells_worker", "study_id", "worker"),
 )

@@ -144,7 +144,7 @@ def test_verify_json_proves_four_cells_with_four_results(answers: dict[str, Answ
     assert proof.pop("problems") == []
     assert proof == {
         "schema": 1, "ok": True, "cells": 4, "results": 4, "duplicates": 0, "missing": 0, "failed": 0, "running": 0,
-        "surplus_trials": 0, "foreign_trials": 0,
+        "surplus_trials": 0, "foreign_trials": 0, "unchecked_points": 0,
     }  # fmt: skip
 
 
