@@ -121,8 +121,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
     out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
-    names = list(dict.fromkeys(name for each in confirmation.candidates for name in each.original.params))
-    metric = confirmation.metric
+    names, metric = confirmation.param_names, confirmation.metric
     numbers = ("trial", *names, "params", record.value_name, "sd", "95 % interval")
     table = make_table(*numbers, "", right=numbers)
     for candidate in confirmation.candidates:

@@ -104,6 +104,11 @@ class Confirmation:
     metric: Metric = VAL_ACCURACY
     test_objective: Sample | None = None
 
+    @property
+    def param_names(self) -> list[str]:
+        """The parameters that any of the candidates has."""
+        return list(dict.fromkeys(name for each in self.candidates for name in each.original.params))
+
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
         val = self.chosen.val

@@ -74,13 +74,13 @@ def answer_images(
     """
     splits = place.load()
     parts, info = (splits.train_images, splits.validation_images), splits.info
-    forms = (slice(None), slice(None, None, -1)) if flip else (slice(None),)
     total = np.zeros((sum(map(len, parts)), info.n_classes))
     for stored in weights:
         model = _load_scored(spec, stored, splits)
-        for form in forms:
-            total += np.concatenate([predict_probabilities(model, images[:, :, form], info) for images in parts])
-    return (total / (len(weights) * len(forms))).astype(np.float32)
+        total += np.concatenate([predict_probabilities(model, images, info) for images in parts])
+        if flip:
+            total += np.concatenate([predict_probabilities(model, images[:, :, ::-1], info) for images in parts])
+    return (total / (len(weights) * (2 if flip else 1))).astype(np.float32)
 
 
 def load_stored(spec: StudySpec, info: DatasetInfo, stored: StoredWeights) -> keras.Model:

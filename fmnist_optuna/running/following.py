@@ -27,6 +27,8 @@ from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.environment import warn_of_environment
 
+MOST_SEEDS = 2**31 - 1  # the end of the range that the trials of a search have: equal however many seeds there are
+
 
 def following_spec(
     spec: StudySpec, name: str, points: Sequence[Params], training: Mapping[str, object] | None = None
@@ -60,10 +62,9 @@ def _grid_of(spec: StudySpec, points: Sequence[Params]) -> dict[str, object]:
 
 def _space_of(content: Mapping[str, Any], points: Sequence[Params]) -> dict[str, object]:
     """The tables of a search whose cells are given: nothing is drawn, but trials have the ranges of the space."""
-    seeds = [int(point[TRAINING_SEED]) for point in points]
     return {
         "search": {**content["search"], "n_trials": len(points)},
-        "space": {**content["space"], TRAINING_SEED: {"low": min(seeds), "high": max(seeds)}},
+        "space": {**content["space"], TRAINING_SEED: {"low": 1, "high": MOST_SEEDS}},
         "enqueue": [],
     }
 

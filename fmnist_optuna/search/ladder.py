@@ -112,9 +112,9 @@ class LadderRule:
         """
         if self.n_validation is None:
             return self.margin
-        if not self.is_share:
+        if not self.is_share or abs(leader) > 1:
             return self.margin * abs(leader) / math.sqrt(self.n_validation)
-        share = min(abs(leader), 1.0)
+        share = abs(leader)
         return self.margin * math.sqrt(share * (1 - share) / self.n_validation)
 
     def is_cut(self, standing: Standing, leader: float | None, kept_from: float | None = None) -> bool:

@@ -99,7 +99,10 @@ def attempt_row(attempt: Attempt, metric: Metric) -> dict[str, Json]:
     Args:
         metric: That its value is of.
     """
-    return {name: read(attempt) for name, read in COLUMNS.items()} | {METRIC: metric.name}
+    row = {name: read(attempt) for name, read in COLUMNS.items()} | {METRIC: metric.name}
+    if not metric.is_accuracy and attempt.attributes.val_accuracy is None:
+        row["val_accuracy"] = None  # of another program's trial only the value is known
+    return row
 
 
 def flat_table(attempts: Sequence[Attempt], record: StudyRecord) -> tuple[list[str], list[dict[str, Json]]]:

@@ -43,8 +43,11 @@ class _Check:
 
     def __init__(self, session: Session, search: Search) -> None:
         self._search = search
+        before = session.points.read_fixed()
         self._cells = {cell.number: cell for cell in session.history.cells()}
         self._fixed = session.points.read_fixed()
+        # Claimed between these looks, so that they may tell of different moments.
+        self._moved = {number for number, text in self._fixed.items() if before.get(number) != text}
         self._done = {cell.number: cell for cell in session.points.read_known()[0] if cell.is_done}
         self._points = {number: cell.params for number, cell in self._cells.items() if cell.params}
         self._suggesters: dict[int, Suggester] = {}
@@ -63,7 +66,7 @@ class _Check:
         cell = self._cells.get(number)
         if cell is None or cell.cell_id != number_id(number):
             return f"cell {number} of the search is missing"
-        problem = self._check(number, cell.params)
+        problem = None if number in self._moved else self._check(number, cell.params)
         if problem in (None, UNCHECKED):
             return problem
         return f"cell {cell.cell_id[:8]} {format_params(cell.params)}: {problem}"

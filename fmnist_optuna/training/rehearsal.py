@@ -20,7 +20,7 @@ from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.data.weights import Weights
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_point, make_points, trial_seed
-from fmnist_optuna.search.space import points_of_each_choice, smallest_point
+from fmnist_optuna.search.space import drop_idle, points_of_each_choice, smallest_point
 from fmnist_optuna.spec.options import OPTION_TYPES
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
@@ -141,7 +141,8 @@ def _try_options(code: UserCode, seed: int, data: ResidentData) -> None:
         if not code.architecture.takes(name) and not isinstance(OPTION_TYPES[name], tuple)
     }
     for params in cells_of_each_choice(code.spec) if named else ():
-        options = code.spec.options_of({**params, **largest}, code.architecture.parameters)
+        tried, space = {**params, **largest}, code.spec.dimensions
+        options = code.spec.options_of(drop_idle(space, tried) if space else tried, code.architecture.parameters)
         TrainingStep(build_cell(code, params, seed), data, options, code.spec.training.max_epochs, 1)
         code.end()
 

@@ -91,6 +91,7 @@ def test_the_margin_counts_standard_errors_of_the_leader() -> None:
 
 def test_a_share_of_errors_has_the_same_margin() -> None:
     """Negated, so that the larger is the better: 10 % wrong are as uncertain as 90 % right."""
+    assert RULE.margin_below(87.0) > 0  # in percent, by whatever name: no share
     assert RULE.margin_below(-0.1) == pytest.approx(RULE.margin_below(0.9))
 
 
