@@ -121,7 +121,11 @@ def test_a_confirmation_takes_different_points(new_session: Sessions) -> None:
     assert confirmation is not None
     originals = {candidate.original.cell_id for candidate in confirmation.candidates}
     assert originals == {cell.cell_id for cell in best}
-    table = render_report(read_overview(session), None).partition("Confirmation over fresh seeds</h2>")[2].partition("</table>")[0]
+    table = (
+        render_report(read_overview(session), None)
+        .partition("Confirmation over fresh seeds</h2>")[2]
+        .partition("</table>")[0]
+    )
     n_columns = {row.count("<th") + row.count("<td") for row in table.split("<tr")[1:]}
     assert len(n_columns) == 1  # a parameter that is not there has an empty cell
     fewer = following_spec(session.record.spec, "small/confirm", points[:3])
