@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from fmnist_optuna.data.one_each import check_one_each
 from fmnist_optuna.data.weights import Weights, check_weights
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
@@ -19,6 +20,7 @@ Labels = npt.NDArray[np.uint8 | np.uint16]  # (n,)
 
 DTYPES = ("uint8", "float32")
 RESIZES = ("pad", "crop", "stretch")
+FULL_BYTE, FULL_WORD = 255, 65_535  # white of 8 and of 16 bits
 CHANNELS = (1, 3)  # grey or colour, where an image has a third axis
 REQUIRED = {"name", "image_shape", "dtype", "value_range", "class_names"}
 CLASSES = 2, 65_535  # the fewest and the most: labels are kept as uint8, as uint16 where there are more than 256
@@ -80,7 +82,7 @@ class DatasetInfo:
     @property
     def is_of_pictures(self) -> bool:
         """Whether an image is a picture, grey or in colour, rather than numbers of another meaning."""
-        return len(self.image_shape) == 2 or (len(self.image_shape) == 3 and self.image_shape[2] in CHANNELS)
+        return is_picture(self.image_shape)
 
     @property
     def kind(self) -> str:
@@ -130,6 +132,11 @@ class DatasetInfo:
             known = ", ".join(sorted(names))
             raise DataError(f"A DatasetInfo must be kept as a table of {known}, but is {content!r:.80}")
         return cls(**content)
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether an image of a shape is a picture: (height, width), or with 1 channel or 3 as the last axis."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in CHANNELS)
 
 
 def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16]:
@@ -263,14 +270,8 @@ def find_infinite(images: npt.NDArray[np.generic]) -> str:
 
 
 def _check_labels(place: str, labels: object, n_images: int, info: DatasetInfo) -> None:
-    if not isinstance(labels, np.ndarray):
-        raise DataError(f"{place} must be a NumPy array, but got {type(labels).__name__}")
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{place} must be integers, but are {labels.dtype}")
-    if labels.shape != (n_images,):
-        raise DataError(f"{place} must have the shape ({n_images},), one label an image, but have {labels.shape}")
-    low, high = int(labels.min()), int(labels.max())
+    found = check_one_each(place, labels, n_images, "iu", "integers", "label")
+    low, high = int(found.min()), int(found.max())
     if low < 0 or high >= info.n_classes:
         raise DataError(
             f"{place} must be 0 to {info.n_classes - 1}, the indices of the {info.n_classes} class names, but go from "

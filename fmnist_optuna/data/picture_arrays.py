@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fmnist_optuna.data.dataset import DatasetInfo, Images
+from fmnist_optuna.data.dataset import FULL_BYTE, FULL_WORD, DatasetInfo, Images
 
 MIN_SIDE = 5  # pixels; less is a number of channels or of pictures
 CHANNELS = {1: "grey", 3: "colour", 4: "colour with transparency"}
 MIN_WHITE = 10  # the brightest number of a picture from 0 to 255; below it nothing could be seen
-FULL_BYTE, FULL_WORD = 255, 65_535  # white of 8 and of 16 bits
 
 
 def read_arrays(file: Path, info: DatasetInfo) -> list[Image.Image | Images]:

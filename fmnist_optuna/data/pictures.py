@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fmnist_optuna.data.dataset import DatasetInfo, Images
-from fmnist_optuna.data.picture_arrays import FULL_BYTE, FULL_WORD, as_type, read_arrays, shape_of, shares, to_bytes
+from fmnist_optuna.data.dataset import FULL_BYTE, FULL_WORD, DatasetInfo, Images
+from fmnist_optuna.data.picture_arrays import as_type, read_arrays, shape_of, shares, to_bytes
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.wording import reason_of
 

@@ -1,6 +1,6 @@
 """What every view of one study in a storage has: the storage, the study's id, and the storage's patience."""
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.storage import Storage
@@ -41,6 +41,10 @@ class ComparedPart(StudyPart):
     def _measured(self) -> ColumnElement[float]:
         """The column of an epoch with what it measured of the metric."""
         return epochs.c["objective" if self._metric.is_compiled else self._metric.name]
+
+    def _best(self, values: ColumnElement[float]) -> ColumnElement[float]:
+        """The best of the values of a column."""
+        return func.max(values) if self._metric.direction == "maximize" else func.min(values)
 
     def _score(self, value: float | None) -> float | None:
         return None if value is None else self._metric.score(value)

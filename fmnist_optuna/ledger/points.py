@@ -79,8 +79,7 @@ class Points(ComparedPart):
             The cells, and the time to ask with next.
         """
         own = epochs.c.trial_id == cells.c.trial_id
-        best = func.max if self._metric.direction == "maximize" else func.min
-        best_so_far = select(best(self._measured)).where(own, epochs.c.epoch < cells.c.rung)
+        best_so_far = select(self._best(self._measured)).where(own, epochs.c.epoch < cells.c.rung)
         query = select(
             *(cells.c[name] for name in ("number", "params", "state", "result", "value", "rung", "finished_at")),
             select(func.count()).where(own).scalar_subquery().label("n_epochs"),

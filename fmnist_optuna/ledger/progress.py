@@ -137,8 +137,7 @@ class History(ComparedPart):
     @retrying
     def best_value(self) -> float | None:
         """The best value of a complete cell; None before the first."""
-        best = func.max if self._metric.direction == "maximize" else func.min
-        query = select(best(cells.c.value)).where(cells.c.study_id == self.study_id, _is_complete)
+        query = select(self._best(cells.c.value)).where(cells.c.study_id == self.study_id, _is_complete)
         with self.storage.read() as connection:
             value: float | None = connection.execute(query).scalar()
         return value

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.data.built_in import expect_info
+from fmnist_optuna.data.built_in import BUILT_IN, expect_info
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData, check_split, load_splits, resolve_source, with_source
 from fmnist_optuna.data.split import Splits
-from fmnist_optuna.data.summary import Summary, check_content, summarise
+from fmnist_optuna.data.summary import check_content, summarise
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
 from fmnist_optuna.ledger.storage import Storage
@@ -86,14 +86,14 @@ def prepare_study(
     meanwhile()
     warnings = find_warnings_in_child(spec, splits.info)
     prepared = prepare_in_child(spec, splits.info, splits.folder)
-    summary = check_in_passing(splits)
+    of_data = check_in_passing(splits)
     bound, code = prepared.result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     again()
     lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
     joined = replace(join(storage, bound, code, splits, data, lesson), shared_data=shared)
-    _warn(bound, summary.warnings | ({} if warnings is None else warnings.result()))
+    _warn(bound, of_data | ({} if warnings is None else warnings.result()))
     return joined
 
 
@@ -135,22 +135,24 @@ def check_study(spec: StudySpec, data_dir: Path | None = None) -> StudySpec:
         return bound.model_copy(update={"data": with_source(spec.data, spec.data.source)})
     splits, again = load_twice(spec.data, data_dir)
     prepared = prepare_in_child(spec, splits.info, splits.folder)
-    summary = check_in_passing(splits)
+    of_data = check_in_passing(splits)
     bound, _ = prepared.result()
     again()
-    _warn(bound, summary.warnings)
+    _warn(bound, of_data)
     return bound
 
 
-def check_in_passing(splits: Splits) -> Summary:
-    """What there is to say of the data, counted in this process while a child imports TensorFlow.
+def check_in_passing(splits: Splits) -> dict[str, str]:
+    """What everybody should know of the user's own data, counted in this process while a child imports TensorFlow.
 
     Raises:
         DataError: Nobody should train on it.
     """
+    if splits.source in BUILT_IN:  # of which it is known
+        return {}
     summary = summarise(splits)
     check_content(splits.source, summary)
-    return summary
+    return summary.warnings
 
 
 def load_twice(data: DataSpec, data_dir: Path | None) -> tuple[Splits, Callable[[], None]]:

@@ -41,6 +41,11 @@ class Dimension:
         return not self.choices and all(isinstance(number, int) for number in ends)
 
     @property
+    def spacing(self) -> Number | None:
+        """From one number of the range to the next, of integers 1 at least; None where there is none."""
+        return self.step if self.step is not None else 1 if self.is_integer else None
+
+    @property
     def ends(self) -> tuple[ParamValue, ...]:
         """All choices, or both ends of the range."""
         return self.choices or (self.low, self.high)
@@ -51,7 +56,7 @@ class Dimension:
             return self.choices[_place(share, len(self.choices))]
         if self.log:
             return self._at_logarithm(share)
-        step = self.step if self.step is not None else 1 if self.is_integer else None
+        step = self.spacing
         if step is None:
             return min(float(self.high), self.low + share * (self.high - self.low))
         place = _place(share, 1 + _count_steps(self.low, self.high, step))
@@ -71,8 +76,7 @@ class Dimension:
             return canonical_json(value) in {canonical_json(choice) for choice in self.choices}
         if isinstance(value, bool | str) or not self.low <= value <= self.high:
             return False
-        step = self.step if self.step is not None else 1 if self.is_integer else None
-        return step is None or is_multiple(value - self.low, step)
+        return self.spacing is None or is_multiple(value - self.low, self.spacing)
 
     def holds(self, other: "Dimension") -> bool:
         """Whether every value of another one is one of this, and all else that Optuna compares is the same."""

@@ -84,5 +84,5 @@ class DataSpec(Table):
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """A study that has the default of a later key is what it was before there was a choice."""
-        left_out = {key for key in KEYS_OF_FORMS if getattr(self, key) == type(self).model_fields[key].default}
+        left_out = self.find_unchanged(KEYS_OF_FORMS)
         return {name: value for name, value in serialize(self).items() if name not in left_out}

@@ -4,7 +4,7 @@ A study file gives them in [training] and [augment]. A parameter of the grid of 
 the architecture has a parameter of that name: then it is the architecture's.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
@@ -16,6 +16,10 @@ class Table(BaseModel):
     """A table of a study file: no other keys, and values that stay as they were read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def find_unchanged(self, names: Iterable[str]) -> set[str]:
+        """Those of some keys that have their default."""
+        return {name for name in names if getattr(self, name) == type(self).model_fields[name].default}
 
 
 class TrainingOptions(Table):

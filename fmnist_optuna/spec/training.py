@@ -44,6 +44,6 @@ class TrainingSpec(TrainingOptions, TrainingRun):
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """A study that has the default of a later key is what it was before there was a choice."""
-        left_out = {name for name in LATER_KEYS if getattr(self, name) == type(self).model_fields[name].default}
+        left_out = self.find_unchanged(LATER_KEYS)
         left_out |= set() if self.teacher else OF_TEACHER
         return {name: value for name, value in serialize(self).items() if name not in left_out}

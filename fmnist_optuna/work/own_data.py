@@ -173,10 +173,10 @@ def read_own(data: DataSpec, place: Path, is_split_given: bool = True) -> Splits
 
 
 def _read_files(data: DataSpec, place: Path) -> Dataset:
-    from fmnist_optuna.data.readers.named import read_named  # loads Pillow and psutil
+    from fmnist_optuna.data.readers.forms import read_form  # loads Pillow and psutil
 
     try:
-        return read_named(data, place)
+        return read_form(data, place)
     except OSError as error:
         raise DataError(f"{KEY} must name files that can be read, but {data.source}: {reason_of(error)}.") from error
 

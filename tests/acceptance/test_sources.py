@@ -46,7 +46,7 @@ def draw_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.more
 def test_rows_of_many_classes_go_all_the_way(shell: Shell) -> None:
-    """No matrix and no pictures, but tables of the worst; labels are texts; a table is predicted."""
+    """No matrix and no pictures, but tables of the worst; labels are texts; a table is predicted, and learnt from."""
     (rows, labels), (tests, truth) = draw_rows(3_000, 1), draw_rows(600, 2)
     tests[:6] = rows[:6]
     np.savez(shell.folder / "rows.npz", x_train=rows, y_train=labels, x_test=tests, y_test=truth)
@@ -79,6 +79,9 @@ def test_rows_of_many_classes_go_all_the_way(shell: Shell) -> None:
         False,
         False,
     )
+    study = (shell.folder / "rows.toml").read_text().replace('name = "rows"', 'name = "student"')
+    shell.write("student.toml", study.replace("max_epochs = 8", 'max_epochs = 1\nteacher = "rows"'))
+    assert shell("run", "student.toml", "--workers", "2").code == 0
     refused = shell("predict", "models/rows", "report.html")
     assert (refused.code, "must hold rows of 7 numbers, as .csv or .npy" in refused.stderr) == (4, True)
 

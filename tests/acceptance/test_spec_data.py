@@ -132,3 +132,9 @@ def test_verify_names_the_one_bad_file(shell: Shell, real_data: Path, fault: str
     words = {"truncated": "cut off", "corrupt": "damaged", "swapped": "swapped", "missing": "missing"}
     assert words[fault] in lines[3]
     assert NAMES[3] in answer.errors[0]
+
+
+def test_there_is_nothing_to_say_of_the_published_files(shell: Shell, real_data: Path) -> None:
+    """So a start need not count: no test image is repeated, and every class has as many images."""
+    described = shell("data", "describe", "--data", "fashion-mnist", "--data-dir", str(real_data), "--json")
+    assert (described.code, described.json["repeated_test_images"], described.json["warnings"]) == (0, 0, [])

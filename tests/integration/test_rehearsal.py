@@ -211,3 +211,33 @@ def test_variables_that_change_numbers_are_recorded_no_secrets() -> None:
     numerics = read_numerics(environ)
     assert environ.items() & numerics.items() == recorded.items()
     assert (numerics["floatx"], numerics["jit"], numerics["deterministic_ops"]) == ("float32", "off", "False")
+
+
+IDLE = """
+import keras
+
+class Own(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+
+def net(loss):
+    model = keras.Sequential([
+        keras.Input((28, 28), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
+        keras.layers.Dense(10, activation="softmax"),
+    ])
+    model.compile("sgd", "sparse_categorical_crossentropy" if loss == "plain" else Own(), metrics=["accuracy"])
+    return model
+"""
+
+
+@pytest.mark.parametrize("when", [{"loss": "plain"}, {}])
+def test_an_option_is_tried_beside_what_it_goes_with_alone(make_module: MakeModule, when: dict[str, str]) -> None:
+    """Smoothing is for one of two losses: as a key of its own it is refused, with that loss alone it is not."""
+    space = {"loss": ["plain", "own"], "label_smoothing": {"low": 0.0, "high": 0.2, **({"when": when} if when else {})}}
+    content = {"model": {"architecture": f"{make_module('idle', IDLE)}:net"}, "space": space}
+    spec = StudySpec.model_validate({**content, "search": {"sampler": "random", "n_trials": 2}})
+    if when:
+        assert prepare_spec(spec).n_cells == 2
+    else:
+        with pytest.raises(SpecError, match=r"training\.label_smoothing must go with"):
+            prepare_spec(spec)

@@ -27,7 +27,7 @@ from small_study import (
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
 from fmnist_optuna.errors import JoinRefusedError
 from fmnist_optuna.ledger.points import Proposal
-from fmnist_optuna.ledger.records import Claim, TrialAttributes
+from fmnist_optuna.ledger.records import Cell, Claim, TrialAttributes
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.known import Known, KnownCell
@@ -37,6 +37,7 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.deletion import delete_study
+from fmnist_optuna.study.fixed_points import check_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.loop import LeaveRequest, work
 
@@ -281,6 +282,21 @@ def test_tpe_looks_where_it_was_better() -> None:
         cells.append(KnownCell(number, params, "complete", 0, float(params[space])))
     sizes = [float(cell.params[space]) for cell in cells]
     assert sum(sizes[10:]) / 30 > sum(sizes[:10]) / 10 + 250
+
+
+@ON_SQLITE
+def test_a_claim_between_two_looks_is_no_problem(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` of a search that goes on reads points and what they rest on one after the other."""
+    session = new_session("worker", search_spec("tpe", 4))
+    read = session.history.cells
+
+    def read_and_claim() -> list[Cell]:
+        cells = read()
+        claim(session)
+        return cells
+
+    monkeypatch.setattr(session.history, "cells", read_and_claim)
+    assert check_points(session).problems == ()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from idx_files import idx
 
 from fmnist_optuna.data.dataset import Dataset
-from fmnist_optuna.data.readers.named import read_named
+from fmnist_optuna.data.readers.forms import read_form
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
 
@@ -25,7 +25,7 @@ def pictures(n: int, *shape: int, seed: int = 0) -> np.ndarray:
 
 def read(source: str, **keys: Any) -> Dataset:
     data = DataSpec.model_validate({"source": source, **keys})
-    return read_named(data, Path(data.place))
+    return read_form(data, Path(data.place))
 
 
 def fault(source: str, **keys: Any) -> str:

@@ -19,7 +19,7 @@ from fmnist_optuna.search.metric import VAL_ACCURACY, VAL_LOSS, Epoch, Metric, f
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.study.attempts import sort_attempts
+from fmnist_optuna.study.attempts import attempt_row, sort_attempts
 
 F1 = Metric("val_f1", "maximize")
 COST = Metric("val_cost", "minimize")
@@ -109,6 +109,8 @@ def test_the_better_value_comes_first() -> None:
     assert sorted(values, key=VAL_LOSS.rank)[:3] == [0.2, 0.5, 0.9]
     assert (VAL_LOSS.best_of(values), F1.best_of(values), F1.best_of([None, math.inf])) == (0.2, 0.9, None)
     attempts = [Attempt(n, n, "c", {}, State.COMPLETE, value) for n, value in enumerate([0.5, 0.2])]
+    # As another program would have added it: nobody has noted an accuracy beside.
+    assert [attempt_row(attempts[0], metric)["val_accuracy"] for metric in (VAL_LOSS, VAL_ACCURACY)] == [None, 0.5]
     assert [attempt.number for attempt in sort_attempts(attempts, VAL_LOSS)] == [1, 0]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.pictures import read_pictures
-from fmnist_optuna.data.readers.named import read_named
+from fmnist_optuna.data.readers.forms import read_form
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
 
@@ -19,7 +19,7 @@ CLASSES = ("cat", "dog")
 
 
 def read(folder: Path, **keys: Any) -> Dataset:
-    return read_named(DataSpec.model_validate({"source": f"folder:{folder}", **keys}), folder)
+    return read_form(DataSpec.model_validate({"source": f"folder:{folder}", **keys}), folder)
 
 
 def fault(folder: Path, **keys: Any) -> str:

@@ -9,6 +9,7 @@ from fmnist_optuna.data import summary as summaries
 from fmnist_optuna.data.contact_sheet import draw_sheet
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
+from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits, split_dataset
 from fmnist_optuna.data.summary import check_content, summarise
 from fmnist_optuna.errors import DataError, UsageError
@@ -60,6 +61,12 @@ def test_answers_that_cannot_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(summaries, "MOST_ANSWERS", 79)
     with pytest.raises(DataError, match=r"must take at most .* those to 10 images in 2 classes take"):
         check_content("npz:a.npz", summarise(make()))
+
+
+def test_there_is_nothing_to_say_of_drawn_garments() -> None:
+    """So a start need not count: no test image is repeated, and every class has as many images."""
+    summary = summarise(load_splits("synthetic", 2_000, 0))
+    assert (summary.n_repeated, summary.warnings) == (0, {})
 
 
 def test_a_sheet_has_a_row_for_each_class() -> None:

@@ -5,9 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_optuna.data.dataset import CHANNELS, Dataset, DatasetInfo, Images, find_infinite
+from fmnist_optuna.data.dataset import (
+    FULL_BYTE,
+    FULL_WORD,
+    Dataset,
+    DatasetInfo,
+    Images,
+    find_infinite,
+    is_picture,
+)
 from fmnist_optuna.data.readers.background import are_light_on_dark
-from fmnist_optuna.data.readers.labels import encode, flatten, take_test
+from fmnist_optuna.data.readers.labels import Indices, encode, flatten, take_test
 from fmnist_optuna.data.weights import Weights, check_weights
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
@@ -17,7 +25,6 @@ WEIGHTS = "train_weights"  # one for each of x_train, or of x
 RULE = f"{', '.join(SPLIT)}, or {' and '.join(WHOLE)}"
 # Of numbers that are no bytes: the first that holds all is taken for black and white.
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-FULL_BYTE, FULL_WORD = 255, 65_535  # white of 8 and of 16 bits
 
 Array = NDArray[np.generic]
 Parts = tuple[Array, Array, Array, Array]  # as SPLIT has them
@@ -37,7 +44,7 @@ def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name:
     Raises:
         DataError: An array is missing, or is something else.
     """
-    x_train, y_train, x_test, y_test = _take_parts(arrays, data, place)
+    (x_train, y_train, x_test, y_test), kept = _take_parts(arrays, data, place)
     encoded = encode(y_train, y_test, f"{place}: the labels", data.class_names or _names_in(arrays))
     train, test = _as_images(x_train, x_test, place)
     value_range = _range_of(train, test, x_train.dtype == x_test.dtype == np.uint16)
@@ -47,25 +54,31 @@ def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name:
         dtype=str(train.dtype),
         value_range=value_range,
         class_names=encoded.class_names,
-        is_light_on_dark=_is_of_pictures(train) and are_light_on_dark(train, value_range),
+        is_light_on_dark=is_picture(train.shape[1:]) and are_light_on_dark(train, value_range),
     )
-    return Dataset(info, train, encoded.train, test, encoded.test, _weights_in(arrays, data, place))
+    return Dataset(
+        info, train, encoded.train, test, encoded.test, _weights_in(arrays, place, len(y_train), len(y_test), kept)
+    )
 
 
-def _weights_in(arrays: Mapping[str, object], data: DataSpec, place: str) -> Weights | None:
-    """The weights that came with the arrays, of those examples that are not kept out."""
+def _weights_in(
+    arrays: Mapping[str, object], place: str, n_train: int, n_test: int, kept: Indices | None
+) -> Weights | None:
+    """The weights that came with the arrays, of the n_train examples to train on.
+
+    Args:
+        kept: Their places among all, where the n_test others were kept out of them; None where the test came by itself.
+    """
     weights = arrays.get(WEIGHTS)
     if weights is None:
         return None
-    is_split = set(SPLIT) <= arrays.keys()
-    labels = flatten(_check_array(arrays["y_train" if is_split else "y"], place), place)
-    check_weights(f"{place}: {WEIGHTS}", weights, len(labels))
+    check_weights(f"{place}: {WEIGHTS}", weights, n_train if kept is None else n_train + n_test)
     found = np.asarray(weights, np.float32)
-    return found if is_split else found[take_test(labels, data.test_share, data.split_seed)[0]]
+    return found if kept is None else found[kept]
 
 
-def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> Parts:
-    """The four arrays, as long as their labels."""
+def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> tuple[Parts, Indices | None]:
+    """The four arrays, as long as their labels; and where those to train on were, if the test was kept out of them."""
     names = next((names for names in (SPLIT, WHOLE) if set(names) <= arrays.keys()), None)
     if names is None:
         there = ", ".join(sorted(map(str, arrays))) or "nothing"
@@ -78,11 +91,12 @@ def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> Par
                 f"{place}: {names[at]} must have as many examples as there are labels, {len(found[at + 1]):,}, but has "
                 f"the shape {found[at].shape}."
             )
+    kept = None
     if names == WHOLE:
         kept, held_out = take_test(found[1], data.test_share, data.split_seed)
         found = [found[0][kept], found[1][kept], found[0][held_out], found[1][held_out]]
     train, y_train, test, y_test = found
-    return train, y_train, test, y_test
+    return (train, y_train, test, y_test), kept
 
 
 def _check_array(array: object, place: str) -> Array:
@@ -109,17 +123,13 @@ def _as_images(train: Array, test: Array, place: str) -> tuple[Images, Images]:
             )
     if train.shape[1:] != test.shape[1:]:
         raise DataError(f"{place}: x_test must have the shape (n, {_sides(train)}) of x_train, but has {test.shape}.")
-    if _is_of_pictures(train) and all(_are_bytes(images) for images in (train, test)):
+    if is_picture(train.shape[1:]) and all(_are_bytes(images) for images in (train, test)):
         return _to_bytes(train), _to_bytes(test)
     return _to_floats(train, f"{place}: x_train"), _to_floats(test, f"{place}: x_test")
 
 
 def _sides(images: Array) -> str:
     return ", ".join(map(str, images.shape[1:]))
-
-
-def _is_of_pictures(images: Array) -> bool:
-    return images.ndim == 3 or (images.ndim == 4 and images.shape[3] in CHANNELS)
 
 
 def _are_bytes(images: Array) -> bool:
@@ -152,7 +162,7 @@ def _range_of(train: Array, test: Array, are_words: bool) -> tuple[float, float]
         return 0.0, float(FULL_BYTE)
     low, high = (float(pick([pick(train), pick(test)])) for pick in (np.min, np.max))
     ranges = ((0.0, float(FULL_WORD)),) if are_words else RANGES
-    for ends in ranges if _is_of_pictures(train) else ():
+    for ends in ranges if is_picture(train.shape[1:]) else ():
         if ends[0] <= low and high <= ends[1]:
             return ends
     return low, high if low < high else low + 1

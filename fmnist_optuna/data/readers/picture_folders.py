@@ -143,9 +143,8 @@ def _look(file: Path, label: str) -> Found | str:
     try:
         with Image.open(file) as image:
             width, height = image.size
-            has_exif = (
-                image.format != "PNG" or "exif" in image.info
-            )  # to look for one, Pillow would unpack all of a PNG
+            # To look for EXIF in a PNG that has none before its pixels, Pillow would unpack all of it.
+            has_exif = image.format != "PNG" or "exif" in image.info
             is_turned = has_exif and image.getexif().get(ORIENTATION) in TURNED
             size = (width, height) if is_turned else (height, width)
             return Found(file, label, size, image.mode in GREY_MODES)

@@ -2,14 +2,14 @@
 
 import plotly.graph_objects as go
 
-from fmnist_optuna.pages.figures.style import BLUE, GREY, ORANGE, describe_point, finish_figure
+from fmnist_optuna.pages.figures.style import BLUE, GREY, ORANGE, describe_point, factor_of, finish_figure, title_of
 from fmnist_optuna.results.confirmation import Confirmation
 
 
 def draw_confirmation(confirmation: Confirmation) -> go.Figure:
     """Draw the mean of each confirmed cell with its 95 % interval, and every seed as a dot."""
     figure, metric = go.Figure(), confirmation.metric
-    factor, point = (100, "%{x:.2f} %") if metric.is_accuracy else (1, "%{x:.4f}")
+    factor, point = factor_of(metric), "%{x:.2f} %" if metric.is_accuracy else "%{x:.4f}"
     for candidate in confirmation.candidates:
         name = f"trial {candidate.original.number}"
         low, high = candidate.val.interval
@@ -30,8 +30,8 @@ def draw_confirmation(confirmation: Confirmation) -> go.Figure:
                 hovertemplate=f"{describe_point(candidate.original.params)}<br>mean {point}<extra></extra>",
             )
         )  # fmt: skip
-    name = "val accuracy over fresh seeds, %" if metric.is_accuracy else f"val {metric.short_name} over fresh seeds"
-    figure.update_xaxes(title_text=name, title_standoff=4)
+    name = "accuracy" if metric.is_accuracy else metric.short_name
+    figure.update_xaxes(title_text=title_of(f"val {name} over fresh seeds", metric), title_standoff=4)
     figure.update_yaxes(autorange="reversed")
     finish_figure(figure, height=120 + 45 * len(confirmation.candidates))
     return figure

@@ -17,6 +17,7 @@ from fmnist_optuna.pages.figures.style import (
     PURPLE,
     STATE_COLORS,
     describe_point,
+    factor_of,
     finish_figure,
 )
 from fmnist_optuna.pages.overview import Overview
@@ -90,7 +91,7 @@ class _Panels:
 
     def left(self, epoch: Epoch) -> float:
         """What is drawn of an epoch on the left: the value, an accuracy in percent."""
-        return (100 if self.metric.is_accuracy else 1) * self.metric.value_of(epoch)
+        return factor_of(self.metric) * self.metric.value_of(epoch)
 
     def right(self, epoch: Epoch) -> float:
         """What is drawn of an epoch on the right, in percent."""

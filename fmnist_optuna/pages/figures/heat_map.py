@@ -15,9 +15,11 @@ from fmnist_optuna.pages.figures.style import (
     PURPLE,
     VERMILION,
     describe_point,
+    factor_of,
     find_color_range,
     finish_figure,
     list_values,
+    title_of,
     write_value,
 )
 from fmnist_optuna.pages.overview import Overview
@@ -105,11 +107,6 @@ class _Ink:
     name: str
     metric: Metric
 
-    @property
-    def factor(self) -> int:
-        """What a value is drawn times: an accuracy in percent."""
-        return 100 if self.metric.is_accuracy else 1
-
 
 def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
     """Draw the grid.
@@ -177,14 +174,14 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
 
 def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, object]) -> go.Heatmap:
     low, high = ink.ends
-    factor, is_accuracy = ink.factor, ink.metric.is_accuracy
+    factor = factor_of(ink.metric)
     found = [[None if cell is None else _read_value(cell) for cell in row] for row in cells]
     values = [[None if value is None else factor * value for value in row] for row in found]
-    text = "%{z:.2f}" if is_accuracy else "%{z:.4f}"
+    text = "%{z:.2f}" if ink.metric.is_accuracy else "%{z:.4f}"
     return go.Heatmap(
         z=values, zmin=factor * low, zmax=factor * high, showscale=has_scale,
         colorscale="Viridis" if ink.metric.direction == "maximize" else "Viridis_r",  # the better one is yellow
-        colorbar={"title": f"{ink.name}{', %' if is_accuracy else ''}", "thickness": 12},
+        colorbar={"title": title_of(ink.name, ink.metric), "thickness": 12},
         texttemplate=text if ink.is_lettered else None,
         **common,
     )  # fmt: skip

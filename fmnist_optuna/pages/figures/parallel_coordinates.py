@@ -6,9 +6,11 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.style import (
     HEIGHT,
     ORANGE,
+    factor_of,
     find_color_range,
     finish_figure,
     list_values,
+    title_of,
     write_value,
 )
 from fmnist_optuna.pages.overview import Overview
@@ -40,9 +42,8 @@ def draw_parallel_coordinates(overview: Overview) -> go.Figure | None:
             }
         )
     metric, name = overview.record.metric, overview.record.value_name
-    factor, label = (100, f"{name}, %") if metric.is_accuracy else (1, name)
-    scores = [factor * (cell.value or 0.0) for cell in complete]
-    dimensions.append({"label": label, "values": scores})
+    scores = [factor_of(metric) * (cell.value or 0.0) for cell in complete]
+    dimensions.append({"label": title_of(name, metric), "values": scores})
     low, high = find_color_range(scores, metric)
     worst, best = (0, 1) if metric.direction == "maximize" else (1, 0)  # of the scale
     # Both are seen on white and on black; lines in viridis' colours are not.

@@ -11,9 +11,11 @@ from fmnist_optuna.pages.figures.style import (
     BLUE,
     GREY,
     describe_point,
+    factor_of,
     find_color_range,
     finish_figure,
     list_values,
+    title_of,
     write_value,
 )
 from fmnist_optuna.pages.overview import Overview
@@ -39,24 +41,19 @@ def draw_slices(overview: Overview) -> go.Figure | None:
             shown = [cell for cell in cells if cell.state is state and name in cell.params]
             figure.add_trace(_draw_points(name, shown, state, metric, has_legend=place == 0), row=row, col=column)
         figure.update_xaxes(title_text=name, title_standoff=4, **_axis(overview, name), row=row, col=column)
-    low, high = find_color_range([_factor(metric) * float(cell.value or 0.0) for cell in cells], metric)
-    room = 0.05 * (high - low) or 0.01 * _factor(metric)
+    low, high = find_color_range([factor_of(metric) * float(cell.value or 0.0) for cell in cells], metric)
+    room = 0.05 * (high - low) or 0.01 * factor_of(metric)
     figure.update_yaxes(range=[low - room, high + room])
-    figure.update_yaxes(title_text=f"{overview.record.value_name}{', %' if metric.is_accuracy else ''}", col=1)
+    figure.update_yaxes(title_text=title_of(overview.record.value_name, metric), col=1)
     finish_figure(figure, height=90 + n_down * ROW_HEIGHT)
     return figure
-
-
-def _factor(metric: Metric) -> float:
-    """What a value is drawn as a multiple of: percent, of an accuracy."""
-    return 100 if metric.is_accuracy else 1
 
 
 def _draw_points(name: str, cells: list[Cell], state: State, metric: Metric, has_legend: bool) -> go.Scatter:
     values = [cell.params[name] for cell in cells]
     return go.Scatter(
         x=[write_value(value) if isinstance(value, str | bool) else value for value in values],
-        y=[_factor(metric) * float(cell.value or 0.0) for cell in cells],
+        y=[factor_of(metric) * float(cell.value or 0.0) for cell in cells],
         mode="markers", marker={"color": COLORS[state], "size": 7, "opacity": 0.75}, name=state.value,
         legendgroup=state.value, showlegend=has_legend and bool(cells), hoverinfo="text",
         hovertext=[f"{describe_point(cell.params)}<br>{metric.format(cell.value)}" for cell in cells],

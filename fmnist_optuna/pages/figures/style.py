@@ -50,6 +50,16 @@ def finish_figure(figure: go.Figure, height: int) -> None:
     figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False, automargin=True)
 
 
+def factor_of(metric: Metric) -> int:
+    """What a value is drawn times: an accuracy in percent."""
+    return 100 if metric.is_accuracy else 1
+
+
+def title_of(name: str, metric: Metric) -> str:
+    """What stands at an axis of such values: their name, with its unit."""
+    return f"{name}, %" if metric.is_accuracy else name
+
+
 def find_color_range(values: Sequence[float], metric: Metric = VAL_ACCURACY) -> tuple[float, float]:
     """Ends of a colour scale for values; one far worse than the others (Tukey's fence) does not make them look alike.
 

@@ -18,7 +18,7 @@ READERS: Mapping[str, Callable[[DataSpec, Path], Dataset]] = {
 }
 
 
-def read_named(data: DataSpec, place: Path) -> Dataset:
+def read_form(data: DataSpec, place: Path) -> Dataset:
     """Read a source of one of the forms.
 
     Args:
