@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterable, Mapping
 
 ABSENT = "-"  # stands for a number that is not there
+LONGEST_PARAMS = 88  # characters of a cell's parameters in a line that has more to say, which then takes two of 80
 LONGEST_REASON = 300  # characters of what another library says; a database begins with the name of its host
 
 
@@ -59,6 +60,20 @@ def format_value(value: object) -> str:
 def format_params(params: Mapping[str, object]) -> str:
     """Parameters in one line: `hidden_size 128, dropout_rate 0.2`."""
     return ", ".join(f"{name} {format_value(value)}" for name, value in params.items())
+
+
+def format_some_params(params: Mapping[str, object], length: int = LONGEST_PARAMS) -> str:
+    """Parameters in one line of at most so many characters: `hidden_size 128, dropout_rate 0.2 and 10 more`.
+
+    The first one is there in any case.
+    """
+    shown = format_params(params)
+    n_left_out = 0
+    while len(shown) > length and n_left_out < len(params) - 1:
+        n_left_out += 1
+        first = dict(list(params.items())[:-n_left_out])
+        shown = f"{format_params(first)} and {n_left_out} more"
+    return shown
 
 
 def shorten(text: str, length: int) -> str:

@@ -16,6 +16,7 @@ from fmnist_optuna.cli.options import (
     Mirrors,
     StudyName,
     TrialArgument,
+    WideFlag,
     Workers,
     make_run_options,
     open_session,
@@ -50,6 +51,7 @@ def confirm(
     mirror: Mirrors = None,
     timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second call goes on.")] = None,
     accept_code: AcceptCode = False,
+    is_wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train the best cells again over fresh seeds, and choose the smallest model that is as good as the best.
@@ -61,6 +63,7 @@ def confirm(
     """
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.live import make_observer
+    from fmnist_optuna.cli.parameter_order import make_parameter_order
     from fmnist_optuna.cli.winner_tables import print_confirmation
     from fmnist_optuna.confirming import confirm_study
 
@@ -75,7 +78,7 @@ def confirm(
     if as_json:
         print_json(confirmation_answer(session.record, confirmed))
     else:
-        print_confirmation(session.record, confirmed)
+        print_confirmation(session.record, confirmed, make_parameter_order(session, is_wide))
     say(f"\nNext: fmnist-optuna export {session.record.name}{' --all-data' if all_data else ''}")
 
 

@@ -32,7 +32,7 @@ from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.study.climb import read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import count, format_duration, format_params, format_percent
+from fmnist_optuna.wording import count, format_duration, format_params, format_percent, format_some_params
 
 REFRESH_SECONDS = 0.5
 
@@ -137,7 +137,7 @@ def describe_finished(cell: Cell, record: StudyRecord) -> str:
     state = "cut" if cell.cut_at is not None and cell.state is State.PRUNED else cell.state
     return (
         f"trial {cell.trial_number} {state}: {value}{beside} "
-        f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_params(cell.params)})"
+        f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_some_params(cell.params)})"
     )
 
 

@@ -28,6 +28,7 @@ BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 StudyName = Annotated[str | None, typer.Argument(metavar="STUDY", help="Name; may be left out if only one is there.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer as JSON on stdout.")]
+WideFlag = Annotated[bool, typer.Option("--wide", help="A column for each parameter, however wide the table.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(

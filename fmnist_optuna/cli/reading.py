@@ -18,10 +18,18 @@ from fmnist_optuna.cli.answers import (
     winner_answer,
 )
 from fmnist_optuna.cli.commands import command, make_group
-from fmnist_optuna.cli.options import Common, JsonFlag, StudyName, TrialArgument, open_session, open_storage_of
+from fmnist_optuna.cli.options import (
+    Common,
+    JsonFlag,
+    StudyName,
+    TrialArgument,
+    WideFlag,
+    open_session,
+    open_storage_of,
+)
 from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.search.metric import VAL_ACCURACY
-from fmnist_optuna.wording import count, format_duration, format_params
+from fmnist_optuna.wording import count, format_duration, format_some_params
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import Attempt
@@ -66,7 +74,7 @@ def status(
     print_foreign(count_foreign(session.storage, session.record.study_id))
     if history.counts().failed:
         for cell in history.failed():
-            out.print(f"failed: {format_params(cell.params)}: {cell.error or ''}", soft_wrap=True)
+            out.print(f"failed: {format_some_params(cell.params)}: {cell.error or ''}", soft_wrap=True)
 
 
 def _watch(session: "Session") -> None:
@@ -91,12 +99,18 @@ def _watch(session: "Session") -> None:
 def trials(
     common: Common,
     study: StudyName = None,
+    is_wide: WideFlag = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Answer as CSV on stdout.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List all attempts, the best first."""
+    """List all attempts, the best first.
+
+    Where not all parameters fit the width of the terminal, those that every row has alike and the least important ones
+    have no column, and are named above the table.
+    """
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study, out
+    from fmnist_optuna.cli.parameter_order import make_parameter_order
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
     from fmnist_optuna.study.attempts import list_attempts
@@ -113,7 +127,7 @@ def trials(
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(attempts, session.record)
+        print_trials(attempts, session.record, make_parameter_order(session, is_wide))
 
 
 def _write_csv(attempts: Sequence["Attempt"], record: "StudyRecord") -> None:

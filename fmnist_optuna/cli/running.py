@@ -33,7 +33,7 @@ from fmnist_optuna.cli.options import (
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.wording import count, format_params
+from fmnist_optuna.wording import count, format_some_params
 from fmnist_optuna.work.limits import Limits
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
 def _say_what_failed(result: "StudyResult") -> None:
     name = result.session.record.name
     for cell in result.session.history.failed():
-        say(f"failed: {format_params(cell.params)}: {cell.error or ''}", logging.ERROR)
+        say(f"failed: {format_some_params(cell.params)}: {cell.error or ''}", logging.ERROR)
     for line in result.given_up:
         say(f"given up: {line}", logging.ERROR)
     say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from fmnist_optuna.cli.console import make_table, out, sparkline
+from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, table_width
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_bytes, format_percent, format_value
 
@@ -105,25 +108,32 @@ def describe_checkpoints(use: DiskUse) -> str:
     return f"checkpoints: {count(use.n_files, 'file')}, {format_bytes(use.n_bytes)}"
 
 
-def running_table(history: History, cells: Sequence[Cell], record: StudyRecord) -> Table:
+def running_table(history: History, cells: Sequence[Cell], record: StudyRecord) -> RenderableType:
     """One row for each running cell: what it trains, how far it is, its curve.
+
+    Its values stand in one column; where they would not fit, the first parameters of the study file have one each.
 
     Args:
         record: Of their study.
     """
-    metric, name = record.metric, record.value_name
-    table = make_table("worker", "cell", "epoch", name, "curve", right=("epoch", name))
-    curves = history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
-    for cell in cells:
-        values = [metric.value_of(epoch) for epoch in curves.get(cell.trial_id or 0, ())]
-        table.add_row(
-            cell.worker.rsplit("-", 1)[-1] if "-" in cell.worker else cell.worker,
-            " ".join(format_value(value) for value in cell.params.values()),
-            str(len(values)),
-            metric.format(values[-1] if values else None),
-            sparkline(values),
-        )
-    return table
+    metric = record.metric
+    measured = history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
+    curves = [[metric.value_of(epoch) for epoch in measured.get(cell.trial_id or 0, ())] for cell in cells]
+    workers = [cell.worker.rsplit("-", 1)[-1] if "-" in cell.worker else cell.worker for cell in cells]
+    before = [Column("worker", workers, is_right=False)]
+    after = [
+        Column("epoch", [str(len(curve)) for curve in curves]),
+        Column(record.value_name, [metric.format(curve[-1] if curve else None) for curve in curves]),
+        Column("curve", [sparkline(curve) for curve in curves], is_right=False),
+    ]
+    points = [" ".join(format_value(value) for value in cell.params.values()) for cell in cells]
+    together = [*before, Column("cell", points, is_right=False), *after]
+    order = ParameterOrder(list(record.spec.axes))
+    if table_width(together) <= out.width:
+        return make_trials_table(together, [{} for _ in cells], [], order)[0]
+    table, choice = make_trials_table(before, [cell.params for cell in cells], after, order)
+    left_out = f"{count(len(choice.left_out), 'more parameter')} of each cell not shown" if choice.left_out else ""
+    return Group(table, *(Text(line) for line in (choice.describe_same(), left_out) if line))
 
 
 def print_verification(name: str, verification: Verification) -> None:

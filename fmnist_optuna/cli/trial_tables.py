@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import bar, describe_study, describe_teacher, find_bar_ends, make_table, out
+from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.wording import count, format_params, format_percent, format_value
+from fmnist_optuna.wording import count, format_params, format_percent
 
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
@@ -16,33 +17,33 @@ if TYPE_CHECKING:
     from fmnist_optuna.study.records import StudyRecord
 
 
-def print_trials(attempts: Sequence[Attempt], record: StudyRecord) -> None:
+def print_trials(attempts: Sequence[Attempt], record: StudyRecord, order: ParameterOrder | None = None) -> None:
     """The leaderboard: one row for each attempt, one column for each parameter; notes take the place of the bars.
 
     Args:
         record: Of the study.
+        order: Of the parameters; that of the study file where it is left out.
     """
-    names = list(dict.fromkeys(name for attempt in attempts for name in attempt.params))
-    metric, beside = record.metric, () if record.metric.is_accuracy else (record.accuracy_name,)
-    right = ("trial", record.value_name, *beside, "epochs", "seconds", *names)
-    notes = [_note(attempt) for attempt in attempts]
-    has_notes = any(notes)
-    numbers = (*beside, "epochs", "seconds", "note") if has_notes else ("", *beside, "epochs", "seconds")
-    table = make_table("trial", "state", *names, record.value_name, *numbers, right=right, gap=1 if has_notes else 2)
-    low, high = find_bar_ends(_score(metric, attempt.value) for attempt in attempts)
-    for attempt, note in zip(attempts, notes, strict=True):
-        table.add_row(
-            str(attempt.number),
-            attempt.state.optuna_name,
-            *(format_value(attempt.params[name]) if name in attempt.params else "" for name in names),
-            metric.format(attempt.value),
-            *([] if has_notes else [bar(_score(metric, attempt.value), low, high, 6)]),
-            *(format_percent(attempt.val_accuracy) for _ in beside),
-            str(attempt.n_epochs),
-            f"{attempt.seconds:.1f}",
-            *([note] if has_notes else []),
-        )
-    out.print(table)
+    order = order or ParameterOrder(list(record.spec.axes))
+    metric, notes = record.metric, [_note(attempt) for attempt in attempts]
+    scores = [_score(metric, attempt.value) for attempt in attempts]
+    low, high = find_bar_ends(scores)
+    before = [
+        Column("trial", [str(attempt.number) for attempt in attempts]),
+        Column("state", [attempt.state.optuna_name for attempt in attempts], is_right=False),
+    ]
+    after = [Column(record.value_name, [metric.format(attempt.value) for attempt in attempts])]
+    if not any(notes):
+        after.append(Column("", [bar(score, low, high, 6) for score in scores], is_right=False))
+    if not metric.is_accuracy:
+        after.append(Column(record.accuracy_name, [format_percent(attempt.val_accuracy) for attempt in attempts]))
+    after.append(Column("epochs", [str(attempt.n_epochs) for attempt in attempts]))
+    after.append(Column("seconds", [f"{attempt.seconds:.1f}" for attempt in attempts]))
+    if any(notes):
+        after.append(Column("note", notes, is_right=False, is_text=True))
+    gap = 1 if any(notes) else 2
+    table, choice = make_trials_table(before, [attempt.params for attempt in attempts], after, order, gap)
+    print_trials_table(table, choice, order)
 
 
 def _score(metric: Metric, value: float | None) -> float | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out
+from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
 from fmnist_optuna.search.metric import VAL_ACCURACY
-from fmnist_optuna.wording import count, format_interval, format_params, format_percent, format_value
+from fmnist_optuna.wording import count, format_interval, format_params, format_percent
 
 if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
@@ -115,27 +116,17 @@ def _print_ensemble(ensemble: Ensemble) -> None:
         out.print(f"  {'  with flips':<20} {format_percent(evaluation.flip_accuracy)}")
 
 
-def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
-    """All cells that were compared, the chosen one's scores, and how much the selection flattered."""
+def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: ParameterOrder | None = None) -> None:
+    """All cells that were compared, the chosen one's scores, and how much the selection flattered.
+
+    Args:
+        order: Of the parameters; that of the study file where it is left out.
+    """
     confirmation, winner = confirmed.confirmation, confirmed.winner
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
     out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
-    names, metric = confirmation.param_names, confirmation.metric
-    numbers = ("trial", *names, "params", record.value_name, "sd", "95 % interval")
-    table = make_table(*numbers, "", right=numbers)
-    for candidate in confirmation.candidates:
-        is_chosen, params = candidate is confirmation.chosen, candidate.original.params
-        table.add_row(
-            str(candidate.original.number),
-            *(format_value(params[name]) if name in params else "" for name in names),
-            f"{candidate.n_parameters:,}",
-            metric.format(candidate.val.mean),
-            metric.format_distance(candidate.val.sd),
-            metric.format_interval(candidate.val.interval),
-            f"{'*' if is_chosen else ''}{f' {candidate.n_missing} missing' if candidate.n_missing else ''}".strip(),
-        )
-    out.print(table)
+    _print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
     out.print()
     is_only = len(confirmation.candidates) == 1
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
@@ -149,6 +140,25 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
         out.print(f"  its stored weights   {score}")
     _print_optimism(confirmed, record)
+
+
+def _print_candidates(confirmation: Confirmation, record: StudyRecord, order: ParameterOrder) -> None:
+    """One row for each cell that was compared, the chosen one with a star."""
+    metric, candidates = confirmation.metric, confirmation.candidates
+    marks = [
+        f"{'*' if each is confirmation.chosen else ''}{f' {each.n_missing} missing' if each.n_missing else ''}".strip()
+        for each in candidates
+    ]
+    before = [Column("trial", [str(each.original.number) for each in candidates])]
+    after = [
+        Column("params", [f"{each.n_parameters:,}" for each in candidates]),
+        Column(record.value_name, [metric.format(each.val.mean) for each in candidates]),
+        Column("sd", [metric.format_distance(each.val.sd) for each in candidates]),
+        Column("95 % interval", [metric.format_interval(each.val.interval) for each in candidates]),
+        Column("", marks, is_right=False),
+    ]
+    table, choice = make_trials_table(before, [each.original.params for each in candidates], after, order)
+    print_trials_table(table, choice, order)
 
 
 def _print_optimism(confirmed: ConfirmedStudy, record: StudyRecord) -> None:

@@ -75,7 +75,7 @@ def _decorate(session: Session, overview: Overview) -> None:
     drawn = {"timeline": draw_timeline(overview)}
     if overview.cells:
         is_grid = overview.record.spec.search.is_grid
-        drawn["grid" if is_grid else "search"] = draw_heat_map(overview)[0] if is_grid else draw_slices(overview)
+        drawn["grid" if is_grid else "search"] = (draw_heat_map if is_grid else draw_slices)(overview)[0]
     if any(attempt.epochs for attempt in overview.attempts):
         drawn["curves"] = draw_curves(overview)[0]
     for name, figure in drawn.items():

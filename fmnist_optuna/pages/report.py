@@ -144,7 +144,7 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
     if overview.cells and overview.record.spec.search.is_grid:
         add("heat-map", *draw_heat_map(overview))
     elif overview.cells:
-        add("slices", draw_slices(overview))
+        add("slices", *draw_slices(overview))
     if any(attempt.epochs for attempt in overview.attempts):
         add("curves", *draw_curves(overview))
     add("parallel", draw_parallel_coordinates(overview))

@@ -64,7 +64,7 @@ def test_a_report_shows_a_search_as_slices(session: Session) -> None:
     page = render_report(overview, None)
     assert "<h2>The search</h2>" in page
     assert "<h2>The grid</h2>" not in page
-    figure = draw_slices(overview)
+    figure, _ = draw_slices(overview)
     assert figure is not None
     n_gelu = sum(cell.params.get("act") == "gelu" for cell in overview.cells)
     assert 0 < n_gelu < 10

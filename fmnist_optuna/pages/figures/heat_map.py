@@ -1,4 +1,7 @@
-"""The grid as heat maps: two parameters are the axes, and each combination of the others has a facet of its own."""
+"""The grid as heat maps: the two most important parameters are the axes, and others have facets.
+
+Each combination of the others has a facet of its own as long as these are few; of the rest the best cell is shown.
+"""
 
 import itertools
 import math
@@ -25,6 +28,7 @@ from fmnist_optuna.pages.figures.style import (
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.search.metric import Metric
+from fmnist_optuna.study.attempts import ORDER
 from fmnist_optuna.wording import format_percent
 
 N_FACETS = 12  # nobody looks at more heat maps than that
@@ -45,7 +49,8 @@ WORDS = {
     State.PARKED: "parked",
     State.WAITING: "·",
 }
-# Places of the well-known parameters: the first is the rows' and the second the columns'; the others make facets.
+# Places of the well-known parameters where importances are not known yet: the first is the rows' and the second the
+# columns'; the others make facets. Of two axes that importances chose, it is the first that has the rows.
 PLACES = {"hidden_size": 0, "dropout_rate": 1, "learning_rate": 3}
 PLACE_OF_OTHERS = 2
 
@@ -60,12 +65,14 @@ class _Layout:
         rows: Parameter on the vertical axis.
         columns: Parameter on the horizontal axis; the same one where the grid has one parameter only.
         others: Parameters whose combinations have a facet each.
+        merged: Parameters that neither axes nor facets tell apart: of their combinations the best cell is shown.
         values: Every value of each parameter, in order.
     """
 
     rows: str
     columns: str
     others: tuple[str, ...]
+    merged: tuple[str, ...]
     values: Mapping[str, Sequence[ParamValue]]
 
     def label(self, cell: Cell) -> str:
@@ -78,11 +85,11 @@ class _Layout:
         points = [dict(zip(self.others, combination, strict=True)) for combination in combinations]
         return [describe_point(point) for point in points]
 
-    def arrange(self, cells: Sequence[Cell]) -> Rows:
-        """The cells of a facet by row and column; None where the grid has no such point."""
+    def arrange(self, cells: Sequence[Cell], metric: Metric) -> Rows:
+        """The cells of a facet by row and column, the best one of a point; None where the grid has no such point."""
         by_point = {
             (write_value(cell.params.get(self.rows)), write_value(cell.params.get(self.columns))): cell
-            for cell in cells
+            for cell in sorted(cells, key=lambda cell: _rank(cell, metric), reverse=True)  # so that the best comes last
         }  # fmt: skip
         return [[by_point.get((row, column)) for column in self.ticks(self.columns)] for row in self.ticks(self.rows)]
 
@@ -119,11 +126,9 @@ def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
     for cell in overview.cells:
         facets.setdefault(layout.label(cell), []).append(cell)
     metric = overview.record.metric
-    best = sorted(facets, key=lambda name: metric.rank(metric.best_of(map(_read_value, facets[name]))))[:N_FACETS]
-    shown = [name for name in layout.labels() if name in best]
-    complete = [value for cell in overview.cells if (value := _read_value(cell)) is not None]
-    ends, is_lettered = find_color_range(complete, metric), len(overview.cells) <= N_LETTERED
-    ink = _Ink(ends, is_lettered, overview.record.value_name, metric)
+    arranged = {name: layout.arrange(facets[name], metric) for name in layout.labels() if name in facets}
+    shown = list(arranged)
+    ink = _choose_ink([cell for rows in arranged.values() for row in rows for cell in row if cell], overview)
     n_across = max(1, min(N_FACETS_ACROSS, len(shown)))
     n_down = max(1, math.ceil(len(shown) / n_across))
     titles = [name.replace(", ", "<br>") for name in shown]
@@ -131,26 +136,57 @@ def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
         rows=n_down, cols=n_across, subplot_titles=titles or None, horizontal_spacing=0.06, shared_yaxes=True
     )
     for index, name in enumerate(shown):
-        for trace in _draw_facet(layout, layout.arrange(facets[name]), ink, has_scale=index == 0):
+        for trace in _draw_facet(layout, arranged[name], ink, has_scale=index == 0):
             figure.add_trace(trace, row=index // n_across + 1, col=index % n_across + 1)
     figure.update_xaxes(type="category", title_text=layout.columns, title_standoff=4)
     figure.update_yaxes(type="category")
     figure.update_yaxes(title_text=layout.rows, col=1)
     finish_figure(figure, height=90 + n_down * max(170, 34 * len(layout.values[layout.rows]) + 80))
-    return figure, _describe_left_out(len(facets) - len(shown), layout.others)
+    return figure, _describe_merged(layout.merged)
 
 
 def _choose_layout(overview: Overview) -> _Layout:
-    """Rows, columns and facets: the facets shall be few, and the learning rate is among them if it can be."""
+    """The most important parameters are the axes, and the next ones make facets as long as these are few.
+
+    Where importances are not known, the learning rate is among the facets if it can be.
+    """
     values = list_values(overview)
-    names = [name for name in values if len(values[name]) > 1] or list(values)
-    rows, *further = sorted(names, key=lambda name: PLACES.get(name, PLACE_OF_OTHERS))
-    columns, *others = further or [rows]
-    return _Layout(rows, columns, tuple(others), values)
+    varying = [name for name in values if len(values[name]) > 1] or list(values)
+    shared = [name for name in varying if all(name in cell.params for cell in overview.cells)] or varying
+    ranked = sorted(shared, key=_place)
+    if shares := overview.importances:
+        ranked.sort(key=lambda name: -shares.get(name, 0.0))
+    rows, *columns = sorted(ranked[:2], key=_place)
+    others, n_facets = [], 1
+    for name in ranked[2:]:
+        n_facets *= len(values[name])
+        if n_facets > N_FACETS:
+            break
+        others.append(name)
+    merged = [name for name in varying if name not in (rows, *columns, *others)]
+    return _Layout(rows, columns[0] if columns else rows, tuple(others), tuple(merged), values)
 
 
-def _describe_left_out(n_facets: int, parameters: Sequence[str]) -> str:
-    return f"{n_facets} further combinations of {', '.join(parameters)} are left out." if n_facets > 0 else ""
+def _place(name: str) -> int:
+    return PLACES.get(name, PLACE_OF_OTHERS)
+
+
+def _choose_ink(cells: Sequence[Cell], overview: Overview) -> _Ink:
+    """Colours for the cells that are shown."""
+    metric = overview.record.metric
+    complete = [value for cell in cells if (value := _read_value(cell)) is not None]
+    is_lettered = len(cells) <= N_LETTERED
+    return _Ink(find_color_range(complete, metric), is_lettered, overview.record.value_name, metric)
+
+
+def _describe_merged(parameters: Sequence[str]) -> str:
+    """What stands below the figure where a square has several cells; "" where each has one."""
+    return f"Each square is the best cell over {', '.join(parameters)}; the pointer tells which." if parameters else ""
+
+
+def _rank(cell: Cell, metric: Metric) -> tuple[int, float]:
+    """A place among cells that share a square: the smallest one is that of the cell that is shown."""
+    return ORDER.index(cell.state), metric.rank(cell.value)
 
 
 def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> list[go.Heatmap]:

@@ -22,16 +22,24 @@ from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.metric import Metric
 
 N_ACROSS = 3
+N_SLICES = 12  # nobody looks at more of them
 ROW_HEIGHT = 220  # pixels
 COLORS = {State.COMPLETE: BLUE, State.PRUNED: GREY}
 
 
-def draw_slices(overview: Overview) -> go.Figure | None:
-    """Draw a point for each cell with a value, once for each parameter that has several; None without any."""
+def draw_slices(overview: Overview) -> tuple[go.Figure | None, str]:
+    """Draw a point for each cell with a value, once for each parameter that has several.
+
+    Returns:
+        The figure, with the most important parameter first, None without a point; and a sentence about the parameters
+        that it leaves out, if any.
+    """
     cells = [cell for cell in overview.cells if cell.state in COLORS and cell.value is not None]
     names = [name for name, values in list_values(overview).items() if len(values) > 1]
     if not cells or not names:
-        return None
+        return None, ""
+    names.sort(key=lambda name: -overview.importances.get(name, 0.0))  # in the study file's order where none is known
+    names, left_out = names[:N_SLICES], names[N_SLICES:]
     metric = overview.record.metric
     n_down = math.ceil(len(names) / N_ACROSS)
     figure = make_subplots(rows=n_down, cols=min(N_ACROSS, len(names)), shared_yaxes=True, horizontal_spacing=0.05)
@@ -46,7 +54,7 @@ def draw_slices(overview: Overview) -> go.Figure | None:
     figure.update_yaxes(range=[low - room, high + room])
     figure.update_yaxes(title_text=title_of(overview.record.value_name, metric), col=1)
     finish_figure(figure, height=90 + n_down * ROW_HEIGHT)
-    return figure
+    return figure, f"Without a picture, as less important: {', '.join(left_out)}." if left_out else ""
 
 
 def _draw_points(name: str, cells: list[Cell], state: State, metric: Metric, has_legend: bool) -> go.Scatter:
