@@ -1,6 +1,6 @@
 """Tables of trials with a column for each parameter, and which parameters go without one where not all fit.
 
-Owns the choice: first those go that every row has alike, then the least important ones. Knows no study.
+Owns the choice: bars go first, then parameters that every row has alike, then the least important ones. Knows no study.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ class Column:
         cells: One text for each row.
         is_right: Whether it is aligned to the right, as numbers are.
         is_text: Whether it may be wrapped, as it holds no number.
+        is_picture: Whether it only draws what another column says: it goes before any parameter does.
     """
 
     header: str
     cells: Sequence[str]
     is_right: bool = True
     is_text: bool = False
+    is_picture: bool = False
 
     @property
     def width(self) -> int:
@@ -136,11 +138,15 @@ def make_trials_table(
         before: Columns to the left of the parameters; at least one.
         rows: The parameters of each row.
         after: Columns to the right of them.
-        gap: Spaces between two columns.
+        gap: Spaces between two columns; one where not all fit.
 
     Returns:
         The table, and which parameters have a column.
     """
+    names = dict.fromkeys(name for row in rows for name in row)
+    everything = [*before, *(_parameter_column(name, rows) for name in names), *after]
+    if not order.is_wide and table_width(everything, gap) > out.width:
+        gap, after = 1, [column for column in after if not column.is_picture]
     choice = choose_columns(rows, order, out.width - table_width([*before, *after], gap), gap)
     parameters = [_parameter_column(name, rows) for name in choice.names]
     columns = [*before, *parameters, *after]

@@ -34,7 +34,7 @@ def print_trials(attempts: Sequence[Attempt], record: StudyRecord, order: Parame
     ]
     after = [Column(record.value_name, [metric.format(attempt.value) for attempt in attempts])]
     if not any(notes):
-        after.append(Column("", [bar(score, low, high, 6) for score in scores], is_right=False))
+        after.append(Column("", [bar(score, low, high, 6) for score in scores], is_right=False, is_picture=True))
     if not metric.is_accuracy:
         after.append(Column(record.accuracy_name, [format_percent(attempt.val_accuracy) for attempt in attempts]))
     after.append(Column("epochs", [str(attempt.n_epochs) for attempt in attempts]))

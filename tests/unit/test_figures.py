@@ -1,7 +1,22 @@
-"""What figures make of names that look like something else."""
+"""What figures make of names that look like something else, and of many parameters."""
 
+import itertools
+from collections.abc import Mapping, Sequence
+
+from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.ledger.records import Cell, CellCounts
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.confusion_matrix import draw_confusion_matrix
+from fmnist_optuna.pages.figures.heat_map import draw_heat_map
+from fmnist_optuna.pages.figures.slices import draw_slices
+from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.records import StudyRecord
+
+GRID = {"a": [1, 2, 3], "b": [1, 2, 3, 4], "c": [1, 2, 3], "d": [1, 2, 3, 4], "e": [1, 2]}
+INFO = DatasetInfo("made up", (4,), "float32", (0.0, 1.0), ("yes", "no"))
 
 
 def test_classes_named_by_digits_are_all_on_the_axes() -> None:
@@ -11,3 +26,73 @@ def test_classes_named_by_digits_are_all_on_the_axes() -> None:
     figure = draw_confusion_matrix(Evaluation(1.0, (0.7, 1.0), 10, classes, confusion))
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
         assert (axis.type, axis.dtick) == ("category", 1)
+
+
+def value_of(params: Params) -> float:
+    """Different for each point of the grid."""
+    return sum(float(value) / 7**place for place, value in enumerate(params.values(), start=1)) / 2
+
+
+def made_up(content: Mapping[str, object], points: Sequence[Params], importances: dict[str, float]) -> Overview:
+    """A study whose cells are all complete."""
+    spec = StudySpec.model_validate({"name": "made-up", **content})
+    record = StudyRecord(1, "made-up", spec, (spec,), "synthetic", "0" * 64, INFO, 0, 0.0)
+    cells = tuple(
+        Cell(f"cell{n}", params, State.COMPLETE, value=value_of(params)) for n, params in enumerate(points)
+    )  # fmt: skip
+    counts = CellCounts(len(cells), 0, 0, 0, len(cells), len(cells), 0, 0, 0)
+    return Overview(record, "", counts, 0.0, cells, (), None, None, (), importances, 0)
+
+
+def grid(names: Sequence[str], importances: dict[str, float]) -> Overview:
+    """A grid of some of the parameters."""
+    chosen = {name: GRID[name] for name in names}
+    points = [dict(zip(names, values, strict=True)) for values in itertools.product(*chosen.values())]
+    return made_up({"grid": chosen}, points, importances)
+
+
+def test_the_two_most_important_are_the_axes() -> None:
+    """The third has the facets, and each square the best value over those that would make too many of them."""
+    overview = grid("abcde", {"c": 0.6, "a": 0.3, "d": 0.05, "b": 0.03, "e": 0.02})
+    figure, note = draw_heat_map(overview)
+    assert (figure.layout.yaxis.title.text, figure.layout.xaxis.title.text) == ("c", "a")
+    assert [title.text for title in figure.layout.annotations] == ["d 1", "d 2", "d 3", "d 4"]
+    assert note == "Each square is the best cell over b, e; the pointer tells which."
+    for facet, trace in enumerate(figure.data, start=1):
+        best = [[100 * value_of({"a": a, "b": 4, "c": c, "d": facet, "e": 2}) for a in GRID["a"]] for c in GRID["c"]]
+        assert [list(row) for row in trace.z] == best
+
+
+def test_every_cell_is_shown_where_facets_are_few() -> None:
+    """A facet for each combination of the rest, in the order of importance, and nothing to be said."""
+    figure, note = draw_heat_map(grid("abce", {"e": 0.5, "b": 0.3, "c": 0.2, "a": 0.0}))
+    assert (figure.layout.yaxis.title.text, figure.layout.xaxis.title.text) == ("e", "b")
+    assert [title.text for title in figure.layout.annotations][:4] == [
+        "c 1<br>a 1",
+        "c 1<br>a 2",
+        "c 1<br>a 3",
+        "c 2<br>a 1",
+    ]
+    assert (len(figure.data), note) == (9, "")
+
+
+def test_without_importances_the_file_says_the_axes() -> None:
+    """The first two parameters, unless they are known better."""
+    figure, note = draw_heat_map(grid("abc", {}))
+    assert (figure.layout.yaxis.title.text, figure.layout.xaxis.title.text) == ("a", "b")
+    assert (len(figure.data), note) == (3, "")
+
+
+def test_a_search_has_twelve_slices_at_most() -> None:
+    """The most important parameters first; the others are named below."""
+    names = [f"p{n}" for n in range(20)]
+    points = [{name: 0.01 * (n + place) for place, name in enumerate(names)} for n in range(9)]
+    space = {name: {"low": 0.0, "high": 1.0} for name in names}
+    content = {"search": {"sampler": "random", "n_trials": 9}, "space": space}
+    figure, note = draw_slices(made_up(content, points, {"p19": 0.7, "p7": 0.2}))
+    assert figure is not None
+    shown = [figure.layout[f"xaxis{place if place > 1 else ''}"].title.text for place in range(1, 13)]
+    first = [name for name in names if name not in ("p7", "p19")]
+    assert shown == ["p19", "p7", *first[:10]]
+    assert "xaxis13" not in figure.layout
+    assert note == f"Without a picture, as less important: {', '.join(first[10:])}."
