@@ -105,8 +105,7 @@ def trials(
 ) -> None:
     """List all attempts, the best first.
 
-    Where not all parameters fit the width of the terminal, those that every row has alike and the least important ones
-    have no column, and are named above the table.
+    Parameters that do not fit the terminal are named above the table.
     """
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study, out
