@@ -110,14 +110,17 @@ def choose_columns(rows: Rows, order: ParameterOrder, room: int, gap: int) -> Ch
     varying = [name for name in names if name not in same]
     if sum(widths[name] for name in varying) <= room:
         return Choice(varying, same)
-    kept, left_out = set(), []
-    for name in order.sort(varying):
-        if widths[name] <= room:
-            room -= widths[name]
-            kept.add(name)
-        else:
-            left_out.append(name)
-    return Choice([name for name in varying if name in kept], same, left_out)
+    ranked = order.sort(varying)
+    kept: set[str] = set()
+    left = room
+    for name in ranked:
+        if widths[name] > room:  # which would keep all others from having a column
+            continue
+        left -= widths[name]
+        if left < 0:
+            break
+        kept.add(name)
+    return Choice([name for name in varying if name in kept], same, [name for name in ranked if name not in kept])
 
 
 def _parameter_column(name: str, rows: Rows) -> Column:

@@ -17,6 +17,9 @@ from small_study import (
 )
 
 from fmnist_optuna.bridge.importance import find_importances
+from fmnist_optuna.cli.console import out
+from fmnist_optuna.cli.parameter_order import make_parameter_order
+from fmnist_optuna.cli.trial_tables import print_trials
 from fmnist_optuna.confirming import _best_points
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.slices import draw_slices
@@ -28,6 +31,7 @@ from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.search.known import Known
+from fmnist_optuna.study.attempts import list_attempts
 from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.joining import create_or_join
@@ -84,6 +88,23 @@ def test_importances_are_of_parameters_that_all_cells_have(session: Session) -> 
     """What only some have is left out, and cells without a point do no harm."""
     names = find_importances(session.history.cells()).keys()
     assert names == {"hidden_size", "dropout_rate", "learning_rate", "act"}
+
+
+def test_importance_says_which_parameters_have_columns(
+    session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table of trials keeps the most important one longest; one that not all cells have goes first."""
+    monkeypatch.setattr(out, "_width", 55)
+    order = make_parameter_order(session, is_wide=False)
+    shares = find_importances(session.history.cells())
+    ranked = order.sort(["alpha", *shares])
+    assert ranked == [*sorted(shares, key=lambda name: -shares[name]), "alpha"]
+    print_trials(list_attempts(session), session.record, order)
+    named, _, table = capsys.readouterr().out.partition("`--wide` shows all")
+    assert " more parameter" in named
+    assert named.rstrip("; \n").endswith("alpha")
+    assert ranked[0] not in named
+    assert ranked[0].split("_")[0] in table
 
 
 def test_the_note_describes_the_space(session: Session) -> None:

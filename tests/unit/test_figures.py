@@ -30,7 +30,7 @@ def test_classes_named_by_digits_are_all_on_the_axes() -> None:
 
 def value_of(params: Params) -> float:
     """Different for each point of the grid."""
-    return sum(float(value) / 7**place for place, value in enumerate(params.values(), start=1)) / 2
+    return sum(float(value) / 7.0**place for place, value in enumerate(params.values(), start=1)) / 2
 
 
 def made_up(content: Mapping[str, object], points: Sequence[Params], importances: dict[str, float]) -> Overview:

@@ -144,6 +144,13 @@ def test_without_importances_the_last_parameters_go() -> None:
     assert (choice.names, choice.left_out) == (["b", "a"], ["c"])
 
 
+def test_no_parameter_has_a_column_before_a_more_important_one() -> None:
+    """One that would fit beside it waits, though there is room for it."""
+    rows = [{"a": 1, "b": 10**8, "c": 1}, {"a": 2, "b": 10**9, "c": 2}]
+    choice = choose_columns(rows, ParameterOrder(["a", "b", "c"]), room=14, gap=2)
+    assert (choice.names, choice.left_out) == (["a"], ["b", "c"])
+
+
 def test_a_value_wider_than_the_room_leaves_it_to_others() -> None:
     """The most important parameter has no column if it fits nowhere; the next ones have."""
     rows = [{"a": "x" * 40, "b": 1}, {"a": "y" * 40, "b": 2}]
