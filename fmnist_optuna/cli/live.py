@@ -198,7 +198,8 @@ class StudyView:
             leader = f"best so far: {score} by trial {best.trial_number} ({point})"
         rows: list[RenderableType] = [Text(f"{self._title}: {describe_counts(counts)}", style="bold"), bar]
         if running:
-            rows.append(running_table(self._history, running, self.session.record))
+            curves = self._history.curves([cell.trial_id for cell in running if cell.trial_id is not None])
+            rows.append(running_table(curves, running, self.session.record))
         if (climb := read_climb(self.session)) and climb.steps:
             rows += [rungs_table(climb, self.session.record.metric), Text(describe_climb(climb))]
         return Group(*rows, *([] if self.session.record.is_on_all_data else [Text(leader)]))

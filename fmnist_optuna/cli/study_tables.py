@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -16,10 +16,9 @@ from fmnist_optuna.wording import count, format_bytes, format_percent, format_va
 
 if TYPE_CHECKING:
     from fmnist_optuna.artifacts.checkpoints import DiskUse
-    from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.ledger.records import Cell, CellCounts
     from fmnist_optuna.ledger.rung_records import DecidedRung
-    from fmnist_optuna.search.metric import Metric
+    from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.study.climb import Climb, Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.verification import Verification
@@ -108,16 +107,18 @@ def describe_checkpoints(use: DiskUse) -> str:
     return f"checkpoints: {count(use.n_files, 'file')}, {format_bytes(use.n_bytes)}"
 
 
-def running_table(history: History, cells: Sequence[Cell], record: StudyRecord) -> RenderableType:
+def running_table(
+    measured: Mapping[int, Sequence[Epoch]], cells: Sequence[Cell], record: StudyRecord
+) -> RenderableType:
     """One row for each running cell: what it trains, how far it is, its curve.
 
     Its values stand in one column; where they would not fit, the first parameters of the study file have one each.
 
     Args:
+        measured: The epochs of each trial.
         record: Of their study.
     """
     metric = record.metric
-    measured = history.curves([cell.trial_id for cell in cells if cell.trial_id is not None])
     curves = [[metric.value_of(epoch) for epoch in measured.get(cell.trial_id or 0, ())] for cell in cells]
     workers = [cell.worker.rsplit("-", 1)[-1] if "-" in cell.worker else cell.worker for cell in cells]
     before = [Column("worker", workers, is_right=False)]

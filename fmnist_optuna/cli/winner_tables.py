@@ -126,7 +126,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
     out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
-    _print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
+    print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
     out.print()
     is_only = len(confirmation.candidates) == 1
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
@@ -142,7 +142,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     _print_optimism(confirmed, record)
 
 
-def _print_candidates(confirmation: Confirmation, record: StudyRecord, order: ParameterOrder) -> None:
+def print_candidates(confirmation: Confirmation, record: StudyRecord, order: ParameterOrder) -> None:
     """One row for each cell that was compared, the chosen one with a star."""
     metric, candidates = confirmation.metric, confirmation.candidates
     marks = [

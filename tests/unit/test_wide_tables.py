@@ -12,11 +12,15 @@ from fmnist_optuna.cli.parameter_columns import (
     make_trials_table,
     print_trials_table,
 )
+from fmnist_optuna.cli.study_tables import running_table
 from fmnist_optuna.cli.trial_tables import print_trials
+from fmnist_optuna.cli.winner_tables import print_candidates
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.ledger.records import Attempt, TrialAttributes
+from fmnist_optuna.ledger.records import Attempt, Cell, TrialAttributes
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.wording import format_params, format_some_params, format_value
@@ -113,6 +117,47 @@ def test_wide_shows_every_parameter(record: StudyRecord, capsys: pytest.CaptureF
     for row, line in zip(ROWS, lines[3:], strict=False):
         assert {format_value(value) for value in row.values()} <= shown_values(line)
     assert error.strip() in lines[-1]
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_a_confirmation_of_twenty_parameters_fits(
+    is_wide: bool, record: StudyRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its numbers are whole and its chosen cell has the star; `--wide` has all parameters here too."""
+    candidates = tuple(Candidate(each, Sample((0.91, 0.92)), 123_456, 0, ()) for each in attempts()[:3])
+    order = ParameterOrder(NAMES, importances, is_wide)
+    print_candidates(Confirmation(candidates, candidates[1], None), record, order)
+    lines = printed(capsys)
+    rows = lines[-3:]
+    assert [line.split()[0] for line in rows] == ["0", "1", "2"]
+    assert [line.rstrip().endswith("*") for line in rows] == [False, True, False]
+    assert is_wide == (max(map(len, lines)) > 80)
+    for line, row in zip(rows, ROWS, strict=False):
+        expected = [row[name] for name in (row if is_wide else MOST_IMPORTANT[:1])]
+        assert {"123,456", "91.50", "0.71", *map(format_value, expected)} <= shown_values(line)
+
+
+def test_running_cells_of_twenty_parameters_fit(record: StudyRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first parameters of the study file have a column each; how many there are beyond is said."""
+    cells = [Cell(f"c{n}", row, State.RUNNING, worker=f"host-{n}", trial_id=n) for n, row in enumerate(ROWS[:2])]
+    curves = {n: [Epoch(epoch, 1.0, 0.5, 1.0, 0.5 + epoch / 100, 0.1) for epoch in range(30)] for n in range(2)}
+    out.print(running_table(curves, cells, record))
+    lines = printed(capsys)
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if "79.00 %" in line]
+    assert [line.split()[0] for line in rows] == ["0", "1"]
+    for line, row in zip(rows, ROWS, strict=False):
+        assert {format_value(row[NAMES[0]]), "30"} <= shown_values(line)
+    assert " more parameters of each cell not shown" in lines[-1]
+
+
+def test_running_cells_of_few_parameters_are_short(record: StudyRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their values stand in one column, as before."""
+    cells = [Cell("c", {"size": 64, "rate": 0.2}, State.RUNNING, worker="host-1", trial_id=1)]
+    out.print(running_table({}, cells, record))
+    assert [line.split() for line in printed(capsys)] == [
+        ["worker", "cell", "epoch", "val", "acc", "curve"], ["1", "64", "0.2", "0", "-"],
+    ]  # fmt: skip
 
 
 def test_few_parameters_all_have_a_column(capsys: pytest.CaptureFixture[str]) -> None:
