@@ -4,6 +4,7 @@ Everything fits 80 columns.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,11 @@ def describe_teacher(record: "StudyRecord") -> list[str]:
     return [] if record.teacher is None else [f"  learned from {record.teacher.describe()}"]
 
 
+def header_lines(column: str) -> list[str]:
+    """A header with a line for each word; one of a single letter stands beside the next: `n hidden`, `layers`."""
+    return re.sub(r"(^|_)([^_])_(?=[^_])", r"\1\2 ", column).split("_")
+
+
 def make_table(*columns: str, right: Sequence[str] = (), gap: int = 2) -> Table:
     """An empty table without lines.
 
@@ -48,8 +54,9 @@ def make_table(*columns: str, right: Sequence[str] = (), gap: int = 2) -> Table:
     """
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for column in columns:
-        header = column.replace("_", "\n")
-        table.add_column(header, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(
+            "\n".join(header_lines(column)), justify="right" if column in right else "left", overflow="fold"
+        )
     return table
 
 

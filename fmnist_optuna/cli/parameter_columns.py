@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.table import Table
 
-from fmnist_optuna.cli.console import make_table, out
+from fmnist_optuna.cli.console import header_lines, make_table, out
 from fmnist_optuna.wording import count, format_params, format_value
 
 NARROWEST_TEXT = 16  # characters that a column of running text may be wrapped to: "cut at epoch 128" stays whole
@@ -40,7 +40,7 @@ class Column:
     @property
     def width(self) -> int:
         """Characters that it takes, or needs at least if it may be wrapped."""
-        widest = max(map(cell_len, (*self.header.split("_"), *self.cells)))
+        widest = max(map(cell_len, (*header_lines(self.header), *self.cells)))
         return min(widest, max(NARROWEST_TEXT, cell_len(self.header))) if self.is_text else widest
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fmnist_optuna.cli.console import out
+from fmnist_optuna.cli.console import header_lines, out
 from fmnist_optuna.cli.parameter_columns import (
     Column,
     ParameterOrder,
@@ -106,6 +106,14 @@ def test_headers_keep_their_words(record: StudyRecord, capsys: pytest.CaptureFix
     assert above[0].split() == ["parameter"] * n_shown
     assert above[1].split() == ["number"] * n_shown
     assert {"8", "17"} <= {*last.split()}
+
+
+def test_a_single_letter_has_no_line_of_its_own() -> None:
+    """It stands beside the next word of a header, if there is one."""
+    assert header_lines("n_hidden_layers") == ["n hidden", "layers"]
+    assert header_lines("hidden_size") == ["hidden", "size"]
+    assert header_lines("a") == ["a"]
+    assert header_lines("") == [""]
 
 
 def test_wide_shows_every_parameter(record: StudyRecord, capsys: pytest.CaptureFixture[str]) -> None:
