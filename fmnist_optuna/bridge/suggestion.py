@@ -47,7 +47,7 @@ class Suggester:
         for name in self._order:
             if is_there(self._space[name], params):
                 params[name] = _suggest(trial, name, self._distributions[name])
-        return {name: params[name] for name in sorted(params)}
+        return {name: params[name] for name in self._space if name in params}
 
     def _make_sampler(self, seed: int) -> TPESampler:
         """The stock sampler; parameters that are together in every trial are suggested together."""
@@ -109,8 +109,8 @@ def _make_trial(cell: KnownCell, distributions: Mapping[str, BaseDistribution]) 
     made = create_trial(
         state=state,
         value=cell.value if state is TrialState.COMPLETE else None,
-        params=dict(cell.params),
-        distributions={name: distributions[name] for name in cell.params},
+        params=dict(sorted(cell.params.items())),  # Optuna draws by this order, not by the study file's
+        distributions={name: distributions[name] for name in sorted(cell.params)},
         intermediate_values={cell.n_epochs: last_value} if state is TrialState.PRUNED else {},
     )
     made.number = cell.number + 1  # 0 is the trial that is asked for

@@ -5,17 +5,21 @@ Everything fits 80 columns.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from fmnist_optuna.wording import format_params
 
 if TYPE_CHECKING:
     from fmnist_optuna.study.records import StudyRecord
 
 BARS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
+KEPT = "\0"  # in the place of a space at which no line is broken
 
 
 class _Out(Console):
@@ -37,6 +41,21 @@ def describe_study(record: "StudyRecord") -> str:
 def describe_teacher(record: "StudyRecord") -> list[str]:
     """The line that qualifies the numbers of a study which learns from another; none without a teacher."""
     return [] if record.teacher is None else [f"  learned from {record.teacher.describe()}"]
+
+
+def print_params(params: Mapping[str, object], more: str = "") -> None:
+    """Parameters below a headline, in as many lines as they take; a name and its value stand together.
+
+    Args:
+        more: What follows them.
+    """
+    pairs = [format_params({name: value}).replace(" ", KEPT) for name, value in params.items()]
+    lines = textwrap.wrap(
+        ", ".join(pairs) + more, out.width, initial_indent="  ", subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    for line in lines:
+        out.print(line.replace(KEPT, " "), soft_wrap=True)
 
 
 def header_lines(column: str) -> list[str]:

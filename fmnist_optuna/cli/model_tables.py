@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import describe_study, out
-from fmnist_optuna.wording import count, format_params, format_percent
+from fmnist_optuna.cli.console import describe_study, out, print_params
+from fmnist_optuna.wording import count, format_percent
 
 if TYPE_CHECKING:
     from fmnist_optuna.export.folder import Export
@@ -18,7 +18,7 @@ def print_reproduction(record: StudyRecord, reproduction: Reproduction) -> None:
     """Whether a trial came out the same, and where it did not."""
     verdict = "the same, bit for bit" if reproduction.matches else "NOT the same"
     out.print(f"trial {reproduction.trial} of {describe_study(record)}: {verdict}")
-    out.print(f"  {format_params(reproduction.params)}, seed {reproduction.seed}")
+    print_params(reproduction.params, f", seed {reproduction.seed}")
     epoch = reproduction.first_difference
     curve = "equal" if epoch is None else f"differ from epoch {epoch + 1} on"
     out.print(f"  {count(len(reproduction.recorded), 'epoch')}: {curve}")
@@ -41,7 +41,7 @@ def print_export(exported: Export) -> None:
     trials = [str(attempt.number) for attempt in facts.source.attempts]
     what = f"an ensemble of trials {', '.join(trials)}" if facts.source.is_ensemble else f"trial {trials[0]}"
     out.print(f"Exported {what} of {name}{note} to {exported.folder}", soft_wrap=True)
-    out.print(f"  {format_params(facts.source.params)}")
+    print_params(facts.source.params)
     metric, is_scored = facts.record.metric, facts.val_accuracy is not None
     if not metric.is_accuracy:
         values = [f"val {metric.format(facts.value)}"] if is_scored else []

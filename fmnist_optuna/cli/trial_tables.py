@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import bar, describe_study, describe_teacher, find_bar_ends, make_table, out
+from fmnist_optuna.cli.console import (
+    bar,
+    describe_study,
+    describe_teacher,
+    find_bar_ends,
+    make_table,
+    out,
+    print_params,
+)
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.wording import count, format_params, format_percent
+from fmnist_optuna.wording import count, format_percent
 
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
@@ -93,7 +101,7 @@ def print_details(details: TrialDetails) -> None:
     if attempt.standing is State.PARKED:
         reason = f", parked at epoch {attempt.rung}"
     out.print(f"trial {attempt.number} of {describe_study(details.record)}: {attempt.state.optuna_name}{reason}")
-    out.print(f"  {format_params(attempt.params)}")
+    print_params(attempt.params)
     epochs, score = count(attempt.n_epochs, "epoch"), _describe_score(attempt, details.record)
     out.print(f"  {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
     for line in describe_teacher(details.record):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out
+from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
 from fmnist_optuna.search.metric import VAL_ACCURACY
-from fmnist_optuna.wording import count, format_interval, format_params, format_percent
+from fmnist_optuna.wording import count, format_interval, format_percent
 
 if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> None:
     """The winner, its scores and its classes."""
     out.print(f"Winner of {describe_study(record)}: trial {winner.trial}")
-    out.print(f"  {format_params(winner.params)}")
+    print_params(winner.params)
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
     how = "best of" if winner.confirmation is None else "confirmed;"
@@ -131,7 +131,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     is_only = len(confirmation.candidates) == 1
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
     out.print(f"* Chosen: trial {winner.trial}, {why}")
-    out.print(f"  {format_params(winner.params)}")
+    print_params(winner.params)
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
     print_confirmed(confirmation)

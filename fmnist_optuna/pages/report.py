@@ -147,7 +147,7 @@ def _draw(overview: Overview, evaluation: Evaluation | None) -> dict[str, Figure
         add("slices", *draw_slices(overview))
     if any(attempt.epochs for attempt in overview.attempts):
         add("curves", *draw_curves(overview))
-    add("parallel", draw_parallel_coordinates(overview))
+    add("parallel", *draw_parallel_coordinates(overview))
     add("importance", draw_importance(overview))
     add("timeline", draw_timeline(overview))
     if overview.confirmation is not None:

@@ -122,12 +122,12 @@ def is_there(dimension: Dimension, params: Params) -> bool:
 
 
 def drop_idle(space: Space, values: Params) -> Params:
-    """A point without the parameters whose conditions do not hold, in the order of the space's sorted names."""
+    """A point without the parameters whose conditions do not hold, in the order of the space."""
     kept: dict[str, ParamValue] = {}
     for name in in_order(space):
         if is_there(space[name], kept):
             kept[name] = values[name]
-    return {name: kept[name] for name in sorted(kept)}
+    return {name: kept[name] for name in space if name in kept}
 
 
 def point_at(space: Space, shares: Sequence[float], given: Params) -> Params:

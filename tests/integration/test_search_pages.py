@@ -77,7 +77,7 @@ def test_a_report_shows_a_search_as_slices(session: Session) -> None:
 
 def test_lines_of_cells_without_a_parameter_begin_below(session: Session) -> None:
     """In the parallel coordinates "none" is a value of its own."""
-    figure = draw_parallel_coordinates(read_overview(session))
+    figure, _ = draw_parallel_coordinates(read_overview(session))
     assert figure is not None
     (alpha,) = [dimension for dimension in figure.data[0].dimensions if dimension.label == "alpha"]
     assert alpha.ticktext[0] == "none"

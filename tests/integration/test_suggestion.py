@@ -80,6 +80,17 @@ def test_a_suggestion_is_of_seed_and_knowledge_alone(space: Space) -> None:
     assert Suggester(space).suggest(0, list(reversed(cells))) == found[0]
 
 
+@pytest.mark.parametrize("space", [SPACE, CONDITIONAL])
+def test_the_order_of_the_space_changes_no_suggestion(space: Space) -> None:
+    """A study file whose keys stand in another order asks for the same points, in which they stand likewise."""
+    moved = dict(reversed(space.items()))
+    first = Suggester(space).suggest(0, known_cells(space, 30))
+    second = Suggester(moved).suggest(0, known_cells(moved, 30))
+    assert second == first
+    assert list(first) == [name for name in space if name in first]
+    assert list(second) == [name for name in moved if name in second]
+
+
 def test_a_conditional_parameter_comes_with_its_choice() -> None:
     """And never without."""
     cells = known_cells(CONDITIONAL, 5)  # too few to learn from

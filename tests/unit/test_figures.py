@@ -8,6 +8,7 @@ from fmnist_optuna.ledger.records import Cell, CellCounts
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.confusion_matrix import draw_confusion_matrix
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
+from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
@@ -83,13 +84,27 @@ def test_without_importances_the_file_says_the_axes() -> None:
     assert (len(figure.data), note) == (3, "")
 
 
+def search(names: Sequence[str], importances: dict[str, float]) -> Overview:
+    """A random search over ranges, of nine cells."""
+    points = [{name: 0.01 * (n + place) for place, name in enumerate(names)} for n in range(9)]
+    space = {name: {"low": 0.0, "high": 1.0} for name in names}
+    return made_up({"search": {"sampler": "random", "n_trials": 9}, "space": space}, points, importances)
+
+
+def test_lines_go_through_seven_parameters_at_most() -> None:
+    """The most important ones, in the order of the study file; the others are named below."""
+    names = [f"p{n}" for n in range(20)]
+    figure, note = draw_parallel_coordinates(search(names, {"p19": 0.7, "p7": 0.2}))
+    assert figure is not None
+    axes = [dimension.label for dimension in figure.data[0].dimensions]
+    assert axes == ["p0", "p1", "p2", "p3", "p4", "p7", "p19", "val acc, %"]
+    assert note.startswith("Without an axis, as less important: p5, p6, p8, ")
+
+
 def test_a_search_has_twelve_slices_at_most() -> None:
     """The most important parameters first; the others are named below."""
     names = [f"p{n}" for n in range(20)]
-    points = [{name: 0.01 * (n + place) for place, name in enumerate(names)} for n in range(9)]
-    space = {name: {"low": 0.0, "high": 1.0} for name in names}
-    content = {"search": {"sampler": "random", "n_trials": 9}, "space": space}
-    figure, note = draw_slices(made_up(content, points, {"p19": 0.7, "p7": 0.2}))
+    figure, note = draw_slices(search(names, {"p19": 0.7, "p7": 0.2}))
     assert figure is not None
     shown = [figure.layout[f"xaxis{place if place > 1 else ''}"].title.text for place in range(1, 13)]
     first = [name for name in names if name not in ("p7", "p19")]

@@ -117,6 +117,14 @@ def test_points_to_try_are_checked(values: dict[str, ParamValue], expected: str 
     assert check_given(SPACE, values) == expected
 
 
+def test_points_have_the_order_of_the_space() -> None:
+    """Wherever they are shown, parameters stand as in the study file, whatever they depend on."""
+    space: Space = dict(reversed(SPACE.items()))
+    given: dict[str, ParamValue] = {"alpha": 0.5, "act": "gelu"}
+    assert list(point_at(space, [0.5] * 4, given)) == ["beta", "alpha", "act", "units"]
+    assert point_at(space, [0.5] * 4, given) == point_at(SPACE, [0.5] * 4, given)
+
+
 def test_the_smallest_point_has_the_smallest_numbers() -> None:
     """And the first choices."""
     assert smallest_point(SPACE) == {"act": "relu", "units": 32}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fmnist_optuna.cli.console import header_lines, out
+from fmnist_optuna.cli.console import header_lines, out, print_params
 from fmnist_optuna.cli.parameter_columns import (
     Column,
     ParameterOrder,
@@ -209,6 +209,15 @@ def test_a_value_wider_than_the_room_leaves_it_to_others() -> None:
     rows = [{"a": "x" * 40, "b": 1}, {"a": "y" * 40, "b": 2}]
     choice = choose_columns(rows, ParameterOrder(["a", "b"], lambda: {"a": 1.0}), room=10, gap=2)
     assert (choice.names, choice.left_out) == (["b"], ["a"])
+
+
+def test_a_name_stands_beside_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """Parameters that take several lines are parted between two of them, and what follows ends the last line."""
+    print_params(ROWS[1], ", seed 7")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.startswith("  parameter_number_") for line in lines)
+    assert " ".join(map(str.strip, lines)) == f"{format_params(ROWS[1])}, seed 7"
 
 
 def test_a_line_names_the_first_parameters() -> None:

@@ -10,6 +10,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.style import (
     BLUE,
     GREY,
+    describe_left_out,
     describe_point,
     factor_of,
     find_color_range,
@@ -54,7 +55,7 @@ def draw_slices(overview: Overview) -> tuple[go.Figure | None, str]:
     figure.update_yaxes(range=[low - room, high + room])
     figure.update_yaxes(title_text=title_of(overview.record.value_name, metric), col=1)
     finish_figure(figure, height=90 + n_down * ROW_HEIGHT)
-    return figure, f"Without a picture, as less important: {', '.join(left_out)}." if left_out else ""
+    return figure, describe_left_out("a picture", left_out)
 
 
 def _draw_points(name: str, cells: list[Cell], state: State, metric: Metric, has_legend: bool) -> go.Scatter:

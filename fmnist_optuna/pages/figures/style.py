@@ -97,6 +97,16 @@ def describe_point(params: Params, names: Iterable[str] | None = None) -> str:
     return ", ".join(f"{name} {write_value(params[name])}" for name in names if name in params)
 
 
+def describe_left_out(what: str, names: Sequence[str]) -> str:
+    """What stands below a figure that has not all parameters; "" where it has.
+
+    Args:
+        what: The others have: "an axis".
+        names: Of the parameters without one.
+    """
+    return f"Without {what}, as less important: {', '.join(names)}." if names else ""
+
+
 def write_value(value: object) -> str:
     """A parameter's value as plotly may show it, which would take some strings for HTML."""
     if isinstance(value, str):
