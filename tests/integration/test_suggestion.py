@@ -83,7 +83,7 @@ def test_a_suggestion_is_of_seed_and_knowledge_alone(space: Space) -> None:
 @pytest.mark.parametrize("space", [SPACE, CONDITIONAL])
 def test_the_order_of_the_space_changes_no_suggestion(space: Space) -> None:
     """A study file whose keys stand in another order asks for the same points, in which they stand likewise."""
-    moved = dict(reversed(space.items()))
+    moved = dict(reversed(list(space.items())))
     first = Suggester(space).suggest(0, known_cells(space, 30))
     second = Suggester(moved).suggest(0, known_cells(moved, 30))
     assert second == first

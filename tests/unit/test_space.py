@@ -119,7 +119,7 @@ def test_points_to_try_are_checked(values: dict[str, ParamValue], expected: str 
 
 def test_points_have_the_order_of_the_space() -> None:
     """Wherever they are shown, parameters stand as in the study file, whatever they depend on."""
-    space: Space = dict(reversed(SPACE.items()))
+    space: Space = dict(reversed(list(SPACE.items())))
     given: dict[str, ParamValue] = {"alpha": 0.5, "act": "gelu"}
     assert list(point_at(space, [0.5] * 4, given)) == ["beta", "alpha", "act", "units"]
     assert point_at(space, [0.5] * 4, given) == point_at(SPACE, [0.5] * 4, given)
