@@ -31,6 +31,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if counts.cut:
         among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
     _print_validation(winner, among)
+    _print_sample("mean of repeats", winner.repeats, winner.metric)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return

@@ -6,7 +6,7 @@ read here; `fmnist_optuna.confirming` trains it.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.evaluation import find_opening, open_weights
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue, canonical_json
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.search.repeats import without_seed
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -255,11 +256,6 @@ def choose(candidates: Sequence[Candidate], metric: Metric = VAL_ACCURACY) -> Ca
     bound = score(best) - best.val.standard_error
     close = [candidate for candidate in whole if score(candidate) >= bound]
     return min(close, key=lambda candidate: (candidate.n_parameters, -score(candidate)))
-
-
-def without_seed(params: Mapping[str, ParamValue]) -> Params:
-    """The point of the grid that a cell of a confirmation repeats."""
-    return {name: value for name, value in params.items() if name != TRAINING_SEED}
 
 
 def _point(params: Params) -> str:
