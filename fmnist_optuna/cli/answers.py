@@ -176,7 +176,7 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answe
         "candidates": [
             {
                 "trial": candidate.original.number,
-                "params": candidate.original.params,
+                "params": candidate.params,
                 "n_parameters": candidate.n_parameters,
                 "seeds": len(candidate.val.values),
                 "missing": candidate.n_missing,

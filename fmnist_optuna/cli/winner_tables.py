@@ -126,7 +126,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy) -> None:
     numbers = ("trial", *names, "params", record.value_name, "sd", "95 % interval")
     table = make_table(*numbers, "", right=numbers)
     for candidate in confirmation.candidates:
-        is_chosen, params = candidate is confirmation.chosen, candidate.original.params
+        is_chosen, params = candidate is confirmation.chosen, candidate.params
         table.add_row(
             str(candidate.original.number),
             *(format_value(params[name]) if name in params else "" for name in names),

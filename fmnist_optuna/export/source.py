@@ -52,7 +52,7 @@ class Source:
     @property
     def params(self) -> Params:
         """The point of the grid."""
-        return self.attempts[0].params if self.confirmation is None else self.confirmation.chosen.original.params
+        return self.attempts[0].params if self.confirmation is None else self.confirmation.chosen.params
 
 
 def choose_source(session: Session, trial: int | None, all_data: bool, ensemble: int | None) -> Source:

@@ -80,6 +80,11 @@ class Candidate:
     runs: tuple[Attempt, ...]
 
     @property
+    def params(self) -> Params:
+        """Its point, without a seed: that of the original is one of several."""
+        return without_seed(self.original.params)
+
+    @property
     def val_accuracy(self) -> Sample:
         """Accuracy on the validation images over the seeds, which is `val` where the study compares by it."""
         return Sample(tuple(run.val_accuracy or 0.0 for run in self.runs))
@@ -108,7 +113,7 @@ class Confirmation:
     @property
     def param_names(self) -> list[str]:
         """The parameters that any of the candidates has."""
-        return list(dict.fromkeys(name for each in self.candidates for name in each.original.params))
+        return list(dict.fromkeys(name for each in self.candidates for name in each.params))
 
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""

@@ -62,11 +62,9 @@ def _grid_of(spec: StudySpec, points: Sequence[Params]) -> dict[str, object]:
 
 def _space_of(content: Mapping[str, Any], points: Sequence[Params]) -> dict[str, object]:
     """The tables of a search whose cells are given: nothing is drawn, but trials have the ranges of the space."""
-    n_repeats = content["search"].get("repeats", 1)  # whose seeds come before those of a confirmation
-    most = MOST_SEEDS if n_repeats == 1 else MOST_SEEDS + n_repeats
     return {
         "search": {**content["search"], "n_trials": len(points), "repeats": 1},
-        "space": {**content["space"], TRAINING_SEED: {"low": 1, "high": most}},
+        "space": {**content["space"], TRAINING_SEED: {"low": 1, "high": MOST_SEEDS}},
         "enqueue": [],
     }
 

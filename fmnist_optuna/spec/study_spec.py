@@ -179,6 +179,11 @@ class StudySpec(Table):
         return {name: dimension.ends for name, dimension in self.dimensions.items()}
 
     @property
+    def cell_axes(self) -> tuple[str, ...]:
+        """The names of all parameters that set cells apart: those that are searched, and the seeds of repeats."""
+        return (*self.axes, *((TRAINING_SEED,) if self.search.repeats > 1 else ()))
+
+    @property
     def dimensions(self) -> Space:
         """The space as numbers; empty of a grid."""
         return to_space(self.space)
@@ -209,7 +214,9 @@ class StudySpec(Table):
 
     @property
     def pruner_note(self) -> str | None:
-        """What is to be known of the pruner where the learning rate has a schedule; None without one."""
+        """What is to be known of the pruner where points are repeated, or the rate has a schedule; None elsewhere."""
+        if self.search.repeats > 1:
+            return "no cell is cut, as the mean of a point needs all its repeats"
         return describe_pruner(self.pruner, self.training, self.axes)
 
     @property

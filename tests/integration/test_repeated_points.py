@@ -1,6 +1,7 @@
 """Points that are trained over several seeds: as many results as cells, one point for all repeats, ranked by means."""
 
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -20,18 +21,22 @@ from small_study import (
     set_cell,
 )
 
+from fmnist_optuna.bridge.suggestion import Suggester
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.confirming import _leaders
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.winner import find_winner
-from fmnist_optuna.search.cell import TRAINING_SEED
+from fmnist_optuna.search.cell import TRAINING_SEED, Params
+from fmnist_optuna.search.known import KnownCell
 from fmnist_optuna.search.repeats import without_seed
-from fmnist_optuna.search.sampling import number_id
+from fmnist_optuna.search.sampling import is_same_point, number_id, suggestion_seed
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.work.attempt import Objective
 from fmnist_optuna.work.loop import LeaveRequest, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
@@ -77,9 +82,15 @@ def value_by_seed(params: Mapping[str, Any], seed: int, running: RunningTrial) -
     return Outcome(State.COMPLETE, float(params["dropout_rate"]) + int(params[TRAINING_SEED]) / 100)
 
 
-def finish(session: Session) -> None:
+def reversed_by_seed(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome:
+    """The first repeats are in the reverse order of the means."""
+    factor = 0.1 if params[TRAINING_SEED] == 1 else -0.3
+    return Outcome(State.COMPLETE, 0.5 + factor * float(params["dropout_rate"]))
+
+
+def finish(session: Session, objective: Objective = value_by_seed) -> None:
     """A worker takes all cells."""
-    work(session, value_by_seed, LeaveRequest(), session.ledger.generation() or 0)
+    work(session, objective, LeaveRequest(), session.ledger.generation() or 0)
 
 
 @POSTGRES_MORE
@@ -183,6 +194,47 @@ def test_many_workers_fix_one_point_for_all_repeats(new_session: Sessions, stora
     assert (found.ok, found.n_results, found.problems) == (True, 24, ())
     for each in sessions:
         each.storage.close()
+
+
+@ON_SQLITE
+def test_tpe_learns_from_the_means_of_points(new_session: Sessions) -> None:
+    """What it suggests for the last point is what it suggests to a search whose points have these means."""
+    n_trials = 12  # TPE draws the first ten at random
+    session = new_session("worker", repeated_search("tpe", n_trials))
+    finish(session, reversed_by_seed)
+    cells = sorted(session.history.cells(), key=lambda cell: cell.number or 0)
+    points = [without_seed(cell.params) for cell in cells[::2]]
+    values = [
+        statistics.fmean(float(cell.value or 0.0) for cell in pair)
+        for pair in zip(cells[::2], cells[1::2], strict=True)
+    ]
+    firsts = [float(cell.value or 0.0) for cell in cells[::2]]
+
+    def suggest(values: Sequence[float]) -> Params:
+        pairs = enumerate(zip(points[:-1], values[:-1], strict=True))
+        known = [KnownCell(number, point, "complete", 0, value) for number, (point, value) in pairs]
+        return Suggester(session.record.spec.dimensions).suggest(suggestion_seed(0, n_trials - 1), known)
+
+    assert is_same_point(suggest(values), points[-1])
+    assert not is_same_point(suggest(firsts), points[-1])
+
+
+@POSTGRES_MORE
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_point_outlives_the_worker_that_fixed_it(new_session: Sessions, is_lost: bool) -> None:
+    """Whether the first repeat failed for good or waits behind the others, these have its point."""
+    session = new_session("worker", repeated_search("tpe", 2, 3))
+    claiming, generation = Claiming(session), session.ledger.generation() or 0
+    first = claiming.claim(generation)
+    assert first is not None
+    if is_lost:
+        session.ledger.give_back(first.cell_id, first.token, count_lost=True)
+    else:
+        set_cell(session.storage, first.cell_id, state=State.FAILED)
+    later = [claiming.claim(generation) for _ in range(2)]
+    assert [claim.params for claim in later if claim is not None] == [
+        {**first.params, TRAINING_SEED: seed} for seed in (2, 3)
+    ]
 
 
 @ON_SQLITE
