@@ -169,9 +169,9 @@ def _with_stage(spec: StudySpec, stage: Mapping[str, object]) -> dict[str, objec
     """The content of a specification with a grid, or a stage of another search, that was accepted."""
     if not spec.search.is_grid:
         return {**spec.model_dump(), **stage}
-    is_repeated = spec.search.repeats > 1  # its seeds are the repeats, which the specification counts
-    grid = {name: values for name, values in stage.items() if not (is_repeated and name == TRAINING_SEED)}
-    return {**spec.model_dump(), "grid": grid}
+    if spec.search.repeats > 1 and isinstance(stage, Mapping):  # a damaged row has anything
+        stage = {name: values for name, values in stage.items() if name != TRAINING_SEED}
+    return {**spec.model_dump(), "grid": stage}
 
 
 def _read_info(row: StoredRow) -> DatasetInfo:
