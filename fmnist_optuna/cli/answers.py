@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.ledger.records import Attempt, CellCounts
-    from fmnist_optuna.results.confirmation import Sample
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
@@ -119,7 +118,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "params": winner.params,
         "objective": winner.metric.answer(winner.value),
         "val_accuracy": winner.val_accuracy,
-        "repeats": None if winner.repeats is None else sample_answer(winner.repeats),
+        "repeats": None if winner.repeats is None else winner.repeats.figures(),
         "test_objective": None if evaluation is None else evaluation.value_of(winner.metric),
         **score_answer(evaluation),
         "epochs": winner.n_epochs,
@@ -140,16 +139,6 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
             }
             for result in evaluation.classes
         ],
-    }
-
-
-def sample_answer(repeats: Sample) -> Answer:
-    """What the repeats of the winner's point have, of the study's metric."""
-    return {
-        "mean": repeats.mean,
-        "sd": repeats.sd,
-        "interval": list(repeats.interval),
-        "values": list(repeats.values),
     }
 
 

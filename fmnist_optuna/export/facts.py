@@ -120,6 +120,7 @@ class Facts:
             "test_accuracy_with_flip": self.evaluation.flip_accuracy,
             "n_test_images": self.evaluation.n_images,
             "n_cells": self.n_cells,
+            "repeats": None if source.repeats is None else source.repeats.figures(),
             "confirmed": None if self.confirmation is None else self.confirmation.figures(),
             "all_data": None if source.all_data is None else source.all_data.figures(),
             "weights_sha256": self.weights_sha256,

@@ -60,6 +60,10 @@ class Sample:
         half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
         return self.mean - half, self.mean + half
 
+    def figures(self) -> dict[str, Json]:
+        """In figures, as `best --json` and a manifest have them."""
+        return {"mean": self.mean, "sd": self.sd, "interval": list(self.interval), "values": list(self.values)}
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -1,5 +1,6 @@
 """A study whose points are trained over several seeds, through the commands."""
 
+import json
 import statistics
 
 import pytest
@@ -56,4 +57,7 @@ def test_repeats_are_trained_ranked_and_confirmed(shell: Shell) -> None:
     assert "mean of repeats" in shell("best", "again").stdout
     exported = shell("export", "again", "--json")
     assert exported.code == 0, exported.stderr
+    folder = shell.folder / "models" / "again" / "1"
+    assert json.loads((folder / "manifest.json").read_text())["repeats"] == answer["repeats"]
+    assert "| validation, mean of 2 repeats | " in (folder / "MODEL_CARD.md").read_text()
     assert shell("report", "again").code == 0

@@ -59,9 +59,7 @@ def repeated_grid(n_repeats: int = N_REPEATS) -> StudySpec:
 
 def repeated_search(sampler: str, n_trials: int, n_repeats: int = 2) -> StudySpec:
     """A search, each of whose points is repeated."""
-    found = search_spec(sampler, n_trials)
-    search = found.search.model_copy(update={"repeats": n_repeats})
-    return StudySpec.model_validate({**found.model_dump(), "search": search.model_dump()})
+    return search_spec(sampler, n_trials, repeats=n_repeats)
 
 
 def train(session: Session, diverged: tuple[int, float, int] | None = None) -> None:
