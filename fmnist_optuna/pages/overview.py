@@ -9,7 +9,7 @@ from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
 from fmnist_optuna.results.confirmation import Confirmation
-from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.study.attempts import with_rungs
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import KINDS, StudyRecord
@@ -53,7 +53,7 @@ def read_overview(session: Session) -> Overview:
     following = [open_following(session, kind) for kind in KINDS.values()]
     openings = [opening for each in (session, *following) if each is not None for opening in each.openings.recorded()]
     counts, points = session.history.counts(), session.history.points()
-    winner = find_winner(session) if counts.complete and not session.record.is_on_all_data else None
+    winner = find_winner_or_none(session)
     return Overview(
         record=session.record,
         storage=session.storage.name,

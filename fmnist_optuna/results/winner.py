@@ -90,6 +90,11 @@ def find_winner(session: Session) -> Winner:
     return _winner(session, attempt, find_opening(session, attempt), confirmation)
 
 
+def find_winner_or_none(session: Session) -> Winner | None:
+    """The same; None before any cell, or of a point that is repeated every cell, is complete, and on all data."""
+    return None if session.record.is_on_all_data or session.history.best() is None else find_winner(session)
+
+
 def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     """Score the winner's stored weights once on the test images, or replay the opening that was recorded.
 

@@ -27,6 +27,7 @@ from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.confirming import _leaders
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.known import KnownCell
@@ -137,6 +138,7 @@ def test_nobody_leads_before_a_point_is_complete(new_session: Sessions) -> None:
     assert session.history.best_value() is None
     with pytest.raises(NotFoundError, match="no trial is complete yet"):
         find_winner(session)
+    assert read_overview(session).winner is None
 
 
 @ON_SQLITE
