@@ -168,7 +168,8 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_s
     record = session.record
     n_seeds = n_seeds or record.spec.confirm.seeds
     # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
-    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for cell in leaders]
+    first = record.spec.search.repeats + 1 if record.spec.search.repeats > 1 else 1  # seeds that no repeat has had
+    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(first, first + n_seeds) for cell in leaders]
     fresh = _check_seeds_in_child(session, leaders, points)  # while we go on
     data = resolve_source(record.data_source, options.data_dir, options.mirrors)
     splits = load_splits_of(record, data.data_dir)

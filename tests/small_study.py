@@ -70,10 +70,15 @@ SPACE: Mapping[str, Any] = {
 
 
 def search_spec(
-    sampler: str, n_trials: int, name: str = STUDY, space: Mapping[str, Any] = SPACE, **tables: Any
+    sampler: str,
+    n_trials: int,
+    name: str = STUDY,
+    space: Mapping[str, Any] = SPACE,
+    repeats: int = 1,
+    **tables: Any,
 ) -> StudySpec:
     """A search that is no grid, on synthetic data; without a pruner unless a table says otherwise."""
-    searched = {"search": {"sampler": sampler, "n_trials": n_trials}, "space": space}
+    searched = {"search": {"sampler": sampler, "n_trials": n_trials, "repeats": repeats}, "space": space}
     content = {"data": {"source": "synthetic"}, "pruner": {"name": "none"}, **searched, **tables}
     return parse_spec({"name": name, **content}, "test")
 

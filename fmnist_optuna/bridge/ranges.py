@@ -26,7 +26,7 @@ from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystem
 from sqlalchemy import Table, func, select, update
 from sqlalchemy.engine import Connection
 
-from fmnist_optuna.bridge.spaces import Accepted, make_distribution, read_grid, space_of
+from fmnist_optuna.bridge.spaces import Accepted, ranges_of, read_grid, space_of
 from fmnist_optuna.bridge.trials import find_logarithmic, make_distributions
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
@@ -72,7 +72,7 @@ def _select_ranges(connection: Connection, study_id: int, accepted: Sequence[Acc
     """The range of each parameter: that of the space; or over all grids."""
     space = space_of(accepted)
     if space is not None:
-        return {name: make_distribution(dimension) for name, dimension in space.items()}
+        return ranges_of(space, accepted)
     return _select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
 
 

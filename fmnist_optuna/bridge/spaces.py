@@ -6,9 +6,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 
 from fmnist_optuna.bridge.trials import make_sampler, sampler_for
-from fmnist_optuna.search.cell import Grid, Params
+from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params
 from fmnist_optuna.search.space import Dimension, Space
 from fmnist_optuna.spec.growth import read_space
+from fmnist_optuna.spec.space import SearchSpec
 from fmnist_optuna.spec.study_spec import StudySpec
 
 Accepted = Mapping[str, object]  # a grid, or a stage of another search, as a study keeps it
@@ -19,7 +20,7 @@ def sampler_of(spec: StudySpec) -> BaseSampler:
 
     TPESampler would think about a point whenever a trial is opened.
     """
-    return make_sampler(spec.grid) if spec.search.is_grid else RandomSampler(seed=spec.search.seed)
+    return make_sampler(spec.cell_grid) if spec.search.is_grid else RandomSampler(seed=spec.search.seed)
 
 
 def make_distribution(dimension: Dimension) -> BaseDistribution:
@@ -36,6 +37,14 @@ def space_of(accepted: Sequence[Accepted]) -> Space | None:
     """The space of a study, which holds those of all earlier stages; None of a grid."""
     is_search = bool(accepted) and isinstance(accepted[-1].get("search"), Mapping)
     return read_space(accepted[-1]) if is_search else None
+
+
+def ranges_of(space: Space, accepted: Sequence[Accepted]) -> dict[str, BaseDistribution]:
+    """What the trials of a search have as their ranges: the space, and the seeds of its repeats if it has any."""
+    ranges = {name: make_distribution(dimension) for name, dimension in space.items()}
+    search = accepted[-1].get("search")
+    n_repeats = SearchSpec.model_validate(search).repeats
+    return ranges if n_repeats == 1 else {**ranges, TRAINING_SEED: IntDistribution(1, n_repeats)}
 
 
 def read_grid(accepted: Accepted) -> Grid:

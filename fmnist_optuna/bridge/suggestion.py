@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from fmnist_optuna.bridge.spaces import make_distribution
 from fmnist_optuna.search.cell import Params, ParamValue
-from fmnist_optuna.search.known import KnownCell
+from fmnist_optuna.search.known import KnownCell, Standing
 from fmnist_optuna.search.space import Space, in_order, is_there
 
 OPTUNA = optuna.__version__
@@ -29,7 +29,7 @@ class Suggester:
         self._space = space
         self._order = in_order(space)
         self._distributions = {name: make_distribution(dimension) for name, dimension in space.items()}
-        self._done: dict[int, FrozenTrial] = {}
+        self._done: dict[tuple[int, Standing, float | None], FrozenTrial] = {}
 
     def suggest(self, seed: int, cells: Iterable[KnownCell]) -> Params:
         """A point beside the cells that are known.
@@ -60,9 +60,10 @@ class Suggester:
     def _trial_of(self, cell: KnownCell) -> FrozenTrial:
         if not cell.is_done:
             return _make_trial(cell, self._distributions)
-        if cell.number not in self._done:
-            self._done[cell.number] = _make_trial(cell, self._distributions)
-        return self._done[cell.number]
+        seen = (cell.number, cell.standing, cell.value)  # the mean of a point changes with each repeat of it
+        if seen not in self._done:
+            self._done[seen] = _make_trial(cell, self._distributions)
+        return self._done[seen]
 
 
 class _WholeSpaceSampler(TPESampler):

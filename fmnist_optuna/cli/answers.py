@@ -58,7 +58,7 @@ def status_answer(session: Session) -> Answer:
     from fmnist_optuna.study.climb import read_climb
 
     record, history, climb = session.record, session.history, read_climb(session)
-    best = history.best()
+    best = history.best_point()
     return {
         "study": record.name,
         "storage": session.storage.name,
@@ -118,6 +118,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "params": winner.params,
         "objective": winner.metric.answer(winner.value),
         "val_accuracy": winner.val_accuracy,
+        "repeats": None if winner.repeats is None else winner.repeats.figures(),
         "test_objective": None if evaluation is None else evaluation.value_of(winner.metric),
         **score_answer(evaluation),
         "epochs": winner.n_epochs,
@@ -164,7 +165,7 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answe
         "candidates": [
             {
                 "trial": candidate.original.number,
-                "params": candidate.original.params,
+                "params": candidate.params,
                 "n_parameters": candidate.n_parameters,
                 "seeds": len(candidate.val.values),
                 "missing": candidate.n_missing,

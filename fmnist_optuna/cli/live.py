@@ -183,7 +183,7 @@ class StudyView:
 
     def draw(self) -> Group:
         """The study as it is now."""
-        counts, best, running = self._history.counts(), self._history.best(), self._history.running()
+        counts, best, running = self._history.counts(), self._history.best_point(), self._history.running()
         n_finished = counts.done + counts.failed
         seconds = self._remaining.estimate(counts, running)
         bar = Table.grid(padding=(0, 1))

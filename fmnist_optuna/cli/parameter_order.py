@@ -20,6 +20,6 @@ def make_parameter_order(session: Session, is_wide: bool) -> ParameterOrder:
 
 
 def _find_importances(session: Session) -> dict[str, float]:
-    cells = session.history.cells()
-    step = math.ceil(len(cells) / MOST_CELLS) or 1
-    return find_importances(cells[::step], session.record.metric)
+    points = session.history.points()
+    step = math.ceil(len(points) / MOST_CELLS) or 1
+    return find_importances(points[::step], session.record.metric)

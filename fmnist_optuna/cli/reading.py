@@ -33,7 +33,8 @@ from fmnist_optuna.wording import count, format_duration, format_some_params
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import Attempt
-    from fmnist_optuna.study.records import StudyRecord
+    from fmnist_optuna.search.metric import Metric
+    from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
     from fmnist_optuna.study.session import Session
 
 WATCH_SECONDS = 1.0
@@ -204,10 +205,15 @@ def list_(common: Common, as_json: JsonFlag = False) -> None:
     from fmnist_optuna.study.studies import list_studies
 
     storage = open_storage_of(common)
-    # Of a study that cannot be read, the metric is not known.
-    studies = [(study, getattr(study, "metric", VAL_ACCURACY)) for study in list_studies(storage)]
-    histories = [(study, History(storage, study.study_id, metric)) for study, metric in studies]
+    histories = [(study, History(storage, study.study_id, *_compared_by(study))) for study in list_studies(storage)]
     if as_json:
         print_json({"studies": [study_answer(study, history.counts()) for study, history in histories]})
     else:
         print_studies([(study, history.counts(), history.best_value()) for study, history in histories])
+
+
+def _compared_by(study: "StudyRecord | UnreadableStudy") -> "tuple[Metric, int]":
+    """The metric of a study and how many cells a point of it has; of one that cannot be read neither is known."""
+    from fmnist_optuna.study.records import StudyRecord  # loads SQLAlchemy
+
+    return (study.metric, study.spec.search.repeats) if isinstance(study, StudyRecord) else (VAL_ACCURACY, 1)

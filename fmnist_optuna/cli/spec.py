@@ -35,6 +35,9 @@ hidden_size = [64, 128, 256]
 dropout_rate = [0.2, 0.3, 0.5]
 learning_rate = [0.01, 0.001, 0.0001]
 
+# [search]
+# repeats = 3            # every point over so many seeds, each a cell of its own; the best mean wins, and none is cut
+
 # In place of [grid]: so many points of a space.
 # [search]
 # sampler = "random"     # or "qmc" (quasi-random), "tpe" (learns from results)
@@ -128,6 +131,7 @@ def check(
         print_json({"ok": True, "study": bound.name, "cells": bound.n_cells, "spec": bound.model_dump(mode="json")})
         return
     how = "" if bound.search.is_grid else f", {bound.search.sampler} sampler"
+    how += f", {bound.search.repeats} repeats of each point" if bound.search.repeats > 1 else ""
     cells = count(bound.n_cells, "cell")
     print(f"{study_file}: ok, study {bound.name}, {cells} of {bound.model.architecture}{how}")
     for note in (bound.objective_note, bound.pruner_note):

@@ -32,6 +32,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if counts.cut:
         among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
     _print_validation(winner, among)
+    _print_sample("mean of repeats", winner.repeats, winner.metric)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
@@ -157,7 +158,7 @@ def print_candidates(confirmation: Confirmation, record: StudyRecord, order: Par
         Column("95 % interval", [metric.format_interval(each.val.interval) for each in candidates]),
         Column("", marks, is_right=False),
     ]
-    table, choice = make_trials_table(before, [each.original.params for each in candidates], after, order)
+    table, choice = make_trials_table(before, [each.params for each in candidates], after, order)
     print_trials_table(table, choice, order)
 
 

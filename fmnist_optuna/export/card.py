@@ -48,7 +48,7 @@ A classifier of {kind} into {n_classes:,} classes, found by a search over a {sea
 |---|---|
 | {validation} | {val_accuracy} |
 | {n_test_images:,} test images | {test_accuracy} (95 % interval {test_interval}) |
-{flipped}{confirmed}{all_data}
+{flipped}{repeated}{confirmed}{all_data}
 No trial saw the test images; they were scored once with these very weights, and the score was recorded.{parity}
 
 {classes}
@@ -104,6 +104,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         test_interval=format_interval(evaluation.interval),
         answers=_how_it_answers(facts),
         flipped=_flipped(evaluation),
+        repeated=_repeated(facts),
         confirmed=_confirmed(facts.confirmation),
         all_data=_on_all_data(facts.source.all_data),
         parity="" if facts.parity is None else PARITY,
@@ -213,6 +214,8 @@ def _how_chosen(facts: Facts) -> str:
     source, cells = facts.source, count(facts.n_cells, "cell")
     metric = name_compared(facts.record.metric)
     if source.confirmation is None:
+        if source.repeats is not None:
+            return _how_chosen_by_means(facts, len(source.repeats.values), metric)
         return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
     n_seeds = len(source.confirmation.chosen.val.values)
     if len(source.confirmation.candidates) == 1:
@@ -234,6 +237,20 @@ def _how_chosen(facts: Facts) -> str:
     which = f"first {len(source.attempts)} of these seeds" if source.is_ensemble else "first of these seeds"
     parts.append(f"Exported {'are' if source.is_ensemble else 'is'} the {which}, whatever the test set says of them.")
     return " ".join(parts)
+
+
+def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
+    return (
+        f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
+        f"{n_repeats} seeds, by the mean {metric} of these; exported is the first of them, whatever the others had."
+    )
+
+
+def _repeated(facts: Facts) -> str:
+    repeats = facts.source.repeats
+    if repeats is None or not facts.record.metric.is_accuracy:
+        return ""
+    return f"| validation, mean of {len(repeats.values)} repeats | {describe_mean(repeats)} |\n"
 
 
 def _confirmed(confirmation: Confirmation | None) -> str:

@@ -20,6 +20,8 @@ def compared_table(facts: Facts) -> str:
         "validation images": None if facts.value is None else metric.format(facts.value),
         f"{count(facts.evaluation.n_images, 'test image')}": metric.format(facts.evaluation.objective),
     }
+    if (repeats := facts.source.repeats) is not None:
+        rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats, metric)
     if facts.confirmation is not None:
         chosen, test = facts.confirmation.chosen.val, facts.confirmation.test_objective
         rows[f"validation, mean of {len(chosen.values)} fresh seeds"] = describe_mean(chosen, metric)

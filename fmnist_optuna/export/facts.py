@@ -110,6 +110,22 @@ class Facts:
             "synthetic": self.info.is_demo,
             "data": {"source": self.record.data_source, "fingerprint": self.record.data_fingerprint},
             "teacher": None if self.record.teacher is None else self.record.teacher.to_content(),
+            **self._figures(),
+            "weights_sha256": self.weights_sha256,
+            "formats": list(self.formats),
+            "keras_model_ends_in": "logits" if self.ends_in_logits else "probabilities",
+            "labels": list(self.info.class_names),
+            "dataset": self.info.to_content(),
+            "parity": None if self.parity is None else asdict(self.parity),
+            "trained_with": self.attempt.attributes.environment,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": files,
+        }
+
+    def _figures(self) -> dict[str, Json]:
+        """Every score, in the manifest."""
+        source = self.source
+        return {
             "objective": self.record.metric.answer(self.value),
             "test_objective": self.evaluation.value_of(self.record.metric),
             "val_accuracy": self.val_accuracy,
@@ -120,17 +136,9 @@ class Facts:
             "test_accuracy_with_flip": self.evaluation.flip_accuracy,
             "n_test_images": self.evaluation.n_images,
             "n_cells": self.n_cells,
+            "repeats": None if source.repeats is None else source.repeats.figures(),
             "confirmed": None if self.confirmation is None else self.confirmation.figures(),
             "all_data": None if source.all_data is None else source.all_data.figures(),
-            "weights_sha256": self.weights_sha256,
-            "formats": list(self.formats),
-            "keras_model_ends_in": "logits" if self.ends_in_logits else "probabilities",
-            "labels": list(self.info.class_names),
-            "dataset": self.info.to_content(),
-            "parity": None if self.parity is None else asdict(self.parity),
-            "trained_with": self.attempt.attributes.environment,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": files,
         }
 
 

@@ -9,10 +9,11 @@ from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, find_all_data
 from fmnist_optuna.results.changed_code import explained_by_code
-from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
+from fmnist_optuna.results.confirmation import Confirmation, Sample, find_confirmation
 from fmnist_optuna.results.ensemble import MIN_MEMBERS, PURPOSE
-from fmnist_optuna.results.winner import finished_attempt, winning_attempt
+from fmnist_optuna.results.winner import finished_attempt, sample_repeats, winning_attempt
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.repeats import without_seed
 from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -28,12 +29,14 @@ class Source:
         attempts: One, or several whose answers are averaged.
         confirmation: What chose their cell over fresh seeds; None if nothing did.
         all_data: What they are part of where the validation images were trained on too; None where not.
+        repeats: What the study compares by over the repeats of their point; None where it has none.
     """
 
     session: Session
     attempts: tuple[Attempt, ...]
     confirmation: Confirmation | None
     all_data: AllData | None = None
+    repeats: Sample | None = None
 
     @property
     def is_ensemble(self) -> bool:
@@ -52,7 +55,10 @@ class Source:
     @property
     def params(self) -> Params:
         """The point of the grid."""
-        return self.attempts[0].params if self.confirmation is None else self.confirmation.chosen.original.params
+        if self.confirmation is not None:
+            return self.confirmation.chosen.params
+        params = self.attempts[0].params
+        return params if self.repeats is None else without_seed(params)
 
 
 def choose_source(session: Session, trial: int | None, all_data: bool, ensemble: int | None) -> Source:
@@ -91,7 +97,8 @@ def _choose_trial(session: Session, trial: int | None) -> Source:
     if attempt.state is not State.COMPLETE:
         raise UsageError(f"trial (--trial) must be COMPLETE, but trial {trial} was pruned and kept no weights.")
     is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
-    return Source(session, (attempt,), confirmation if is_confirmed else None)
+    repeats = sample_repeats(session, attempt.cell_id)
+    return Source(session, (attempt,), confirmation if is_confirmed else None, repeats=repeats)
 
 
 def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Source:
@@ -107,4 +114,5 @@ def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Sourc
             f"ensemble (--ensemble) must be {MIN_MEMBERS} to {len(runs)}, as so many seeds were confirmed, but is "
             f"{n_seeds}; `fmnist-optuna confirm {name} --seeds {n_seeds}{option}` confirms more."
         )
-    return Source(following, runs[:n_seeds], confirmation, all_data)
+    repeats = sample_repeats(session, confirmation.chosen.original.cell_id)
+    return Source(following, runs[:n_seeds], confirmation, all_data, repeats)

@@ -13,7 +13,7 @@ from fmnist_optuna.ledger.part import ComparedPart
 from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs
-from fmnist_optuna.search.cell import decode_params
+from fmnist_optuna.search.cell import Params, decode_params
 from fmnist_optuna.search.known import KnownCell
 
 UNDECIDED = "{}"  # parameters of a cell whose point its first claim fixes
@@ -94,6 +94,14 @@ class Points(ComparedPart):
             rows: list[StoredRow] = list(connection.execute(query))
         latest = max((row.finished_at or 0.0 for row in rows if row.state == DONE), default=0.0)
         return [self._known(row) for row in rows], max(since, latest - OVERLAP_SECONDS)
+
+    @retrying
+    def read_point(self, number: int) -> Params | None:
+        """The parameters of the cell of a number; None where its point is not fixed yet, or there is no such cell."""
+        query = select(cells.c.params).where(cells.c.study_id == self.study_id, cells.c.number == number)
+        with self.storage.read() as connection:
+            text: str | None = connection.execute(query).scalar_one_or_none()
+        return None if text is None or text == UNDECIDED else decode_params(text)
 
     @retrying
     def read_fixed(self) -> dict[int, str | None]:

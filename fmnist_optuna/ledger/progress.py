@@ -9,20 +9,18 @@ from dataclasses import fields, replace
 
 from sqlalchemy import ColumnElement, exists, func, or_, select
 
+from fmnist_optuna.ledger.leaders import Leaders
 from fmnist_optuna.ledger.outages import retrying
-from fmnist_optuna.ledger.part import ComparedPart
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.tables import Query, StoredRow, cells, decisions, epochs, ids_by_query, workers
-from fmnist_optuna.search.cell import decode_params
 from fmnist_optuna.search.metric import Epoch
 
 EPOCH = [epochs.c[field.name] for field in fields(Epoch)]  # the columns of the record, in its order
 OVERLAP_SECONDS = 5.0  # of two looks: two results may come at one time, or be committed out of order
-_is_complete = cells.c.result == State.COMPLETE.optuna_name
 
 
-class History(ComparedPart):
+class History(Leaders):
     """Readings of one study."""
 
     @retrying
@@ -74,16 +72,6 @@ class History(ComparedPart):
         recent = self._select(cells.c.state == DONE, cells.c.finished_at > since)
         return self._read_cells(recent.order_by(cells.c.finished_at, cells.c.trial_number))
 
-    def best(self) -> Cell | None:
-        """The complete cell with the best value; of equals the earlier trial."""
-        return next(iter(self.leaders(1)), None)
-
-    def leaders(self, n_cells: int) -> list[Cell]:
-        """The complete cells with the best value, the best first; of equals the earlier trial."""
-        best_first = cells.c.value.desc() if self._metric.direction == "maximize" else cells.c.value.asc()
-        ranked = self._select(_is_complete).order_by(best_first, cells.c.trial_number)
-        return self._read_cells(ranked.limit(n_cells))
-
     def finished_by(self, trial_number: int) -> Cell | None:
         """The cell whose result is this trial, or None."""
         return next(
@@ -118,29 +106,6 @@ class History(ComparedPart):
     def cells(self) -> list[Cell]:
         """Every cell, in the order of claims."""
         return self._read_cells(self._select().order_by(cells.c.position, cells.c.cell_id))
-
-    def _select(self, *conditions: ColumnElement[bool]) -> Query:
-        """The cells of the study for which some conditions hold, with what `_cell` needs."""
-        own = epochs.c.trial_id == cells.c.trial_id
-        return select(
-            *(column for column in cells.c if column.name != "known"),  # long, and for `verify` alone
-            select(func.count()).where(own).scalar_subquery().label("n_epochs"),
-            select(func.sum(epochs.c.seconds)).where(own).scalar_subquery().label("seconds"),
-            (self.storage.now - cells.c.claimed_at).label("held_seconds"),
-        ).where(cells.c.study_id == self.study_id, *conditions)
-
-    @retrying
-    def _read_cells(self, query: Query) -> list[Cell]:
-        with self.storage.read() as connection:
-            return [_cell(row) for row in connection.execute(query)]
-
-    @retrying
-    def best_value(self) -> float | None:
-        """The best value of a complete cell; None before the first."""
-        query = select(self._best(cells.c.value)).where(cells.c.study_id == self.study_id, _is_complete)
-        with self.storage.read() as connection:
-            value: float | None = connection.execute(query).scalar()
-        return value
 
     @retrying
     def last_finished_at(self) -> float:
@@ -265,27 +230,3 @@ def _epoch(row: StoredRow) -> Epoch:
     """From a trial id and the columns `EPOCH`."""
     _, epoch, *measured, objective = list(row)
     return replace(Epoch(epoch, *(math.nan if each is None else each for each in measured)), objective=objective)
-
-
-def _cell(row: StoredRow) -> Cell:
-    """From a row of `History._select`."""
-    return Cell(
-        cell_id=row.cell_id,
-        params=decode_params(row.params),
-        state=State.of_cell(row.state, row.result),
-        worker=row.worker or "",
-        trial_id=row.trial_id,
-        trial_number=row.trial_number,
-        value=row.value,
-        error=row.error,
-        n_epochs=row.n_epochs or 0,
-        seconds=row.seconds or 0.0,
-        held_seconds=max(0.0, row.held_seconds or 0.0),
-        finished_at=row.finished_at,
-        rung=row.rung,
-        cut_at=row.cut_at,
-        decision_id=row.decision_id,
-        first_claimed_at=row.first_claimed_at,
-        number=row.number,
-        accuracy=row.val_accuracy,
-    )

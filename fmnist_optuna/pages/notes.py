@@ -27,7 +27,7 @@ from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
 from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
-from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import describe_dimension
 from fmnist_optuna.study.climb import Climb, read_climb
@@ -48,7 +48,7 @@ def write_note(session: Session) -> None:
     """Write the note of a study alone, which takes little and may be done while it runs; likewise."""
     with _logging_failure(session):
         counts = session.history.counts()
-        winner = find_winner(session) if counts.complete and not session.record.is_on_all_data else None
+        winner = find_winner_or_none(session)
         _save_note(session, describe_study(session.record, counts, read_climb(session), winner))
 
 

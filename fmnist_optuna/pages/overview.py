@@ -9,7 +9,7 @@ from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
 from fmnist_optuna.results.confirmation import Confirmation
-from fmnist_optuna.results.winner import Winner, find_winner
+from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.study.attempts import with_rungs
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import KINDS, StudyRecord
@@ -25,7 +25,7 @@ class Overview:
     """A study as it stands.
 
     Args:
-        cells: Every cell of the grid.
+        cells: Every cell of the grid; of repeats one for each point, with their mean once all are complete.
         attempts: Every trial of ours with its epochs, by number.
         n_foreign: Trials that other programs added to the study.
         climb: What came to the rungs; None where the pruner has none.
@@ -52,19 +52,19 @@ def read_overview(session: Session) -> Overview:
     """Read a study; nothing is scored and nothing is written."""
     following = [open_following(session, kind) for kind in KINDS.values()]
     openings = [opening for each in (session, *following) if each is not None for opening in each.openings.recorded()]
-    counts, cells = session.history.counts(), session.history.cells()
-    winner = find_winner(session) if counts.complete and not session.record.is_on_all_data else None
+    counts, points = session.history.counts(), session.history.points()
+    winner = find_winner_or_none(session)
     return Overview(
         record=session.record,
         storage=session.storage.name,
         counts=counts,
         elapsed_seconds=session.history.elapsed_seconds(),
-        cells=tuple(cells),
+        cells=tuple(points),
         attempts=tuple(_read_attempts(session)),
         winner=winner,
         confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),
-        importances=find_importances(cells, session.record.metric),
+        importances=find_importances(points, session.record.metric),
         n_foreign=count_foreign(session.storage, session.record.study_id),
         climb=read_climb(session),
     )

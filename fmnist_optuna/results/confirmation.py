@@ -6,7 +6,7 @@ read here; `fmnist_optuna.confirming` trains it.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.evaluation import find_opening, open_weights
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue, canonical_json
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.search.repeats import without_seed
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -59,6 +60,10 @@ class Sample:
         half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
         return self.mean - half, self.mean + half
 
+    def figures(self) -> dict[str, Json]:
+        """In figures, as `best --json` and a manifest have them."""
+        return {"mean": self.mean, "sd": self.sd, "interval": list(self.interval), "values": list(self.values)}
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -77,6 +82,11 @@ class Candidate:
     n_parameters: int
     n_missing: int
     runs: tuple[Attempt, ...]
+
+    @property
+    def params(self) -> Params:
+        """Its point, without a seed: that of the original is one of several."""
+        return without_seed(self.original.params)
 
     @property
     def val_accuracy(self) -> Sample:
@@ -107,7 +117,7 @@ class Confirmation:
     @property
     def param_names(self) -> list[str]:
         """The parameters that any of the candidates has."""
-        return list(dict.fromkeys(name for each in self.candidates for name in each.original.params))
+        return list(dict.fromkeys(name for each in self.candidates for name in each.params))
 
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
@@ -255,11 +265,6 @@ def choose(candidates: Sequence[Candidate], metric: Metric = VAL_ACCURACY) -> Ca
     bound = score(best) - best.val.standard_error
     close = [candidate for candidate in whole if score(candidate) >= bound]
     return min(close, key=lambda candidate: (candidate.n_parameters, -score(candidate)))
-
-
-def without_seed(params: Mapping[str, ParamValue]) -> Params:
-    """The point of the grid that a cell of a confirmation repeats."""
-    return {name: value for name, value in params.items() if name != TRAINING_SEED}
 
 
 def _point(params: Params) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, count_trained, find_all_data
-from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
+from fmnist_optuna.results.confirmation import Confirmation, Sample, find_confirmation, open_confirmation
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.search.repeats import without_seed
 from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.attempts import find_attempt, result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
@@ -33,6 +35,7 @@ class Winner:
         ensembles: Confirmed seeds that were scored together, those on all data last.
         n_on_all_data: How many confirmed seeds were trained on all data; None where none was to be.
         metric: By which it was chosen.
+        repeats: What the study compares by over the repeats of its point; None where points have none.
     """
 
     attempt: Attempt
@@ -43,6 +46,7 @@ class Winner:
     ensembles: tuple[Ensemble, ...] = ()
     n_on_all_data: int | None = None
     metric: Metric = VAL_ACCURACY
+    repeats: Sample | None = None
 
     @property
     def trial(self) -> int:
@@ -52,7 +56,7 @@ class Winner:
     @property
     def params(self) -> Params:
         """Its point of the grid."""
-        return self.attempt.params
+        return self.attempt.params if self.repeats is None else without_seed(self.attempt.params)
 
     @property
     def value(self) -> float:
@@ -86,6 +90,11 @@ def find_winner(session: Session) -> Winner:
     return _winner(session, attempt, find_opening(session, attempt), confirmation)
 
 
+def find_winner_or_none(session: Session) -> Winner | None:
+    """The same; None before any cell, or of a point that is repeated every cell, is complete, and on all data."""
+    return None if session.record.is_on_all_data or session.history.best() is None else find_winner(session)
+
+
 def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     """Score the winner's stored weights once on the test images, or replay the opening that was recorded.
 
@@ -114,8 +123,18 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
     return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), None)
 
 
+def sample_repeats(session: Session, cell_id: str) -> Sample | None:
+    """What the repeats of a cell's point have; None where it has none, or not all are complete."""
+    repeats = session.history.repeats_of(cell_id)
+    values = [cell.value for cell in repeats if cell.state is State.COMPLETE and cell.value is not None]
+    return Sample(tuple(values)) if repeats and len(values) == len(repeats) else None
+
+
 def winning_attempt(session: Session, confirmation: Confirmation | None) -> Attempt:
-    """The confirmed choice; without one the best value.
+    """The confirmed choice; without one the best value, or the first repeat of the point with the best mean.
+
+    Which repeat answers for its point is settled before any is trained: the best of them would be its luckiest seed,
+    and a choice by the test set would be none.
 
     Raises:
         NotFoundError: No trial is complete yet.
@@ -153,11 +172,13 @@ def finished_attempt(session: Session, number: int) -> Attempt:
 
 def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
     names, metric = session.record.info.class_names, session.record.metric
+    repeats = sample_repeats(session, attempt.cell_id)
     if confirmation is None:
-        return Winner(attempt, opening, names, metric=metric)
+        return Winner(attempt, opening, names, metric=metric, repeats=repeats)
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
     n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
-    return Winner(attempt, opening, names, confirmation, all_data, tuple(ensembles), n_on_all_data, metric)
+    of_seeds = (confirmation, all_data, tuple(ensembles), n_on_all_data)
+    return Winner(attempt, opening, names, *of_seeds, metric, repeats)

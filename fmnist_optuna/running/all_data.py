@@ -13,7 +13,7 @@ from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.all_data import AllData, find_all_data, open_all_data
-from fmnist_optuna.results.confirmation import Confirmation, without_seed
+from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.running.following import (
     following_spec,
     join_following,
@@ -27,6 +27,7 @@ from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.rung_note import write_note
 from fmnist_optuna.running.study import Catching
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.repeats import without_seed
 from fmnist_optuna.spec.options import read_options
 from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, StudySpec
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION

@@ -57,13 +57,13 @@ def _grid_of(spec: StudySpec, points: Sequence[Params]) -> dict[str, object]:
         is_number = not any(isinstance(value, str | bool) for value in values)
         grid[parameter] = tuple(sorted(used)) if is_number else values
     grid[TRAINING_SEED] = tuple(sorted({int(point[TRAINING_SEED]) for point in points}))
-    return {"grid": grid}
+    return {"grid": grid, "search": {}}
 
 
 def _space_of(content: Mapping[str, Any], points: Sequence[Params]) -> dict[str, object]:
     """The tables of a search whose cells are given: nothing is drawn, but trials have the ranges of the space."""
     return {
-        "search": {**content["search"], "n_trials": len(points)},
+        "search": {**content["search"], "n_trials": len(points), "repeats": 1},
         "space": {**content["space"], TRAINING_SEED: {"low": 1, "high": MOST_SEEDS}},
         "enqueue": [],
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import bound_fields
 from fmnist_optuna.pages.address import LOOPBACK, check_address
-from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner
+from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner_or_none
 from fmnist_optuna.running.loading import load_pages
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
@@ -82,8 +82,9 @@ def run_study(
     else:  # whoever trained the last cell may have died before this
         prepared.session.checkpoints.remove_all()
     counts = prepared.session.history.counts()
-    is_known = not is_trained and counts.complete > 0 and find_winner(prepared.session).evaluation is not None
-    winner = evaluate_winner(prepared.session, prepared.data.data_dir) if counts.complete else None
+    found = find_winner_or_none(prepared.session)
+    is_known = not is_trained and found is not None and found.evaluation is not None
+    winner = None if found is None else evaluate_winner(prepared.session, prepared.data.data_dir)
     if not is_known:  # workers started elsewhere may have trained it all
         decorate_study(prepared.session)
     return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options), given_up)

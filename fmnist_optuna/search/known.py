@@ -92,6 +92,11 @@ class Known:
             raise ValueError(f"what was known is {text!r:.80}") from error
 
 
+def repeat_of(first: int) -> str:
+    """What the point of a later repeat rests on, as the ledger keeps it: the number of the cell that is the first."""
+    return json.dumps({"repeat_of": first})
+
+
 def _to_ranges(numbers: tuple[int, ...]) -> str:
     """Ascending numbers in short: "0-4,7"."""
     found: list[list[int]] = []

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_optuna.search.cell import Params, Point, canonical_json
+from fmnist_optuna.search.repeats import with_repeat
 from fmnist_optuna.search.space import Space, point_at
 
 Sampler = Literal["grid", "random", "tpe", "qmc"]
@@ -29,7 +30,7 @@ class Stage:
     """A search as it was accepted at one time.
 
     Args:
-        n_trials: Number of its cells, those of earlier stages among them.
+        n_trials: Number of its points, those of earlier stages among them.
         space: What it samples.
         enqueued: Values to try first, of all stages so far; what they leave open is drawn.
     """
@@ -47,23 +48,31 @@ class Search:
         sampler: Any but "grid".
         seed: Of all that is drawn.
         stages: As they were accepted, at least one; later ones have no fewer trials and enqueued points.
+        n_repeats: Cells a point, whose numbers follow one another.
     """
 
     sampler: Sampler
     seed: int
     stages: Sequence[Stage]
+    n_repeats: int = 1
 
     @property
-    def n_trials(self) -> int:
+    def n_cells(self) -> int:
         """Number of all cells."""
-        return self.stages[-1].n_trials
+        return self.stages[-1].n_trials * self.n_repeats
 
     def points(self, numbers: Iterable[int]) -> list[Point]:
         """The cells of some numbers, each with its point, or with none where TPE is still to suggest it."""
         return [Point(number_id(number), self.point(number), number) for number in numbers]
 
     def point(self, number: int) -> Params:
-        """The point of a cell: `NO_POINT` where TPE suggests it."""
+        """The parameters of a cell: its point, and which repeat it is; `NO_POINT` where TPE suggests the point."""
+        place, repeat = divmod(number, self.n_repeats)
+        point = self._point_at(place)
+        return point if self.n_repeats == 1 or point is NO_POINT else with_repeat(point, repeat + 1)
+
+    def _point_at(self, number: int) -> Params:
+        """The point of a number."""
         stage, given = self.find_stage(number), self.given(number)
         if self.sampler == "tpe" and given is None:
             return NO_POINT
@@ -71,11 +80,11 @@ class Search:
         return point_at(stage.space, list(shares), given or {})
 
     def find_stage(self, number: int) -> Stage:
-        """The stage that brought a cell."""
+        """The stage that brought a point."""
         return next(stage for stage in self.stages if number < stage.n_trials)
 
     def given(self, number: int) -> Params | None:
-        """What a cell is to try, if it was enqueued: the first cells of each stage are what that has enqueued."""
+        """What a point is to be, if it was enqueued: the first ones of each stage are what that has enqueued."""
         n_cells = n_enqueued = 0
         for stage in self.stages:
             place = n_enqueued + number - n_cells
@@ -86,7 +95,7 @@ class Search:
 
     @cached_property
     def _sobol(self) -> NDArray[np.float64]:
-        return sobol_shares(self.seed, self.n_trials, len(self.stages[-1].space))
+        return sobol_shares(self.seed, self.stages[-1].n_trials, len(self.stages[-1].space))
 
 
 def number_id(number: int) -> str:

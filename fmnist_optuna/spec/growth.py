@@ -38,17 +38,17 @@ def find_obstacles(newest: StudySpec, given: StudySpec) -> list[str]:
     n_old, n_new = len(newest.enqueue), len(given.enqueue)
     if canonical_json(given.enqueue[:n_old]) != canonical_json(newest.enqueue):
         lines.append(f"enqueue: the study has {n_old} points, with which those of this run must begin")
-    elif n_new - n_old > max(0, given.n_cells - newest.n_cells):
+    elif n_new - n_old > max(0, given.n_points - newest.n_points):
         lines.append(
             f"enqueue: {n_new - n_old} further points must have cells of their own; "
-            f"set search.n_trials to at least {newest.n_cells + n_new - n_old}"
+            f"set search.n_trials to at least {newest.n_points + n_new - n_old}"
         )
     return lines
 
 
 def is_known(accepted: Sequence[StudySpec], given: StudySpec) -> bool:
     """Whether a search asks for nothing that a study has not accepted, as the same study file of an earlier time."""
-    if not accepted or given.n_cells > accepted[-1].n_cells:
+    if not accepted or given.n_points > accepted[-1].n_points:
         return False
     return any(_asks_for(stage) == _asks_for(given) for stage in accepted)
 
@@ -63,5 +63,5 @@ def grow(accepted: Sequence[StudySpec], given: StudySpec) -> StudySpec:
         return given
     if is_known(accepted, given):
         return accepted[-1]
-    n_trials = max(given.n_cells, accepted[-1].n_cells)
+    n_trials = max(given.n_points, accepted[-1].n_points)
     return given.model_copy(update={"search": given.search.model_copy(update={"n_trials": n_trials})})

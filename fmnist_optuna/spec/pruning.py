@@ -45,6 +45,8 @@ class PrunerSpec(Table):
 def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     """The ladder; none where the learning rate falls, as early epochs then tell little of the last ones.
 
+    None either where points are repeated: they are compared by their means, and pruners compare single trials.
+
     Source: docs/measurements.md, where the ladder is replayed on such studies.
 
     Args:
@@ -52,7 +54,21 @@ def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     """
     training = given.get("training")
     is_falling = isinstance(training, TrainingOptions) and _falls(training, _choices(given))
-    return PrunerSpec(name="none") if is_falling else PrunerSpec()
+    is_repeated = getattr(given.get("search"), "repeats", 1) > 1
+    return PrunerSpec(name="none") if is_falling or is_repeated else PrunerSpec()
+
+
+def check_repeats(n_repeats: int, pruner: PrunerSpec) -> None:
+    """Check that no pruner cuts single repeats of a point, whose mean would be lost with one of them.
+
+    Raises:
+        ValueError: Begins with the key.
+    """
+    if n_repeats > 1 and pruner.name != "none":
+        raise ValueError(
+            f'pruner.name must be "none" with search.repeats = {n_repeats}, as points are compared by the mean of all '
+            f'their repeats, but is "{pruner.name}"; leave it out'
+        )
 
 
 def _choices(given: Mapping[str, object]) -> dict[str, Sequence[object]]:

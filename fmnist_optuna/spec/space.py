@@ -15,11 +15,12 @@ from pydantic import (
     model_validator,
 )
 
-from fmnist_optuna.search.cell import Params, ParamValue
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue
 from fmnist_optuna.search.space import Dimension, Number, Space, check_given, in_order, is_multiple
 from fmnist_optuna.spec.options import Table
 from fmnist_optuna.spec.values import INTEGERS, Value, check_value, check_values
 
+MAX_REPEATS = 1000  # of a point: a typing error beyond
 MAX_TRIALS = 100_000  # of a search; more is a typing error, and would fill the memory before anything is said
 
 
@@ -29,6 +30,7 @@ class SearchSpec(Table):
     sampler: Literal["grid", "random", "tpe", "qmc"] = "grid"
     n_trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
     seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
+    repeats: StrictInt = Field(default=1, ge=1, le=MAX_REPEATS)
 
     @property
     def is_grid(self) -> bool:
@@ -39,9 +41,16 @@ class SearchSpec(Table):
     def _has_its_own_keys(self) -> "SearchSpec":
         if not self.is_grid and self.n_trials is None:
             raise ValueError(f'must have n_trials with sampler = "{self.sampler}", but has none')
-        if self.is_grid and (idle := sorted(self.model_fields_set - {"sampler"})):
+        if self.is_grid and (idle := sorted(self.model_fields_set - {"sampler", "repeats"})):
             raise ValueError(f'must have another sampler than "grid" where it has {", ".join(idle)}')
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_says_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A search without repeats is what it was before there was a choice; a grid has nothing else."""
+        kept = {"repeats"} if self.is_grid else {"sampler", "n_trials", "seed", "repeats"}
+        kept -= {"repeats"} if self.repeats == 1 else set()
+        return {name: value for name, value in serialize(self).items() if name in kept}
 
 
 class SpaceKey(Table):
@@ -167,6 +176,7 @@ def check_search(
     Raises:
         ValueError: Begins with the table.
     """
+    _check_repeats(search, (*grid, *space))
     if search.is_grid:
         if space or enqueued:
             table = "space" if space else "enqueue"
@@ -180,6 +190,14 @@ def check_search(
     if not space:
         raise ValueError(f'space must be given with search.sampler = "{search.sampler}"')
     _check_enqueued(to_space(space), enqueued, search.n_trials or 0)
+
+
+def _check_repeats(search: SearchSpec, searched: Iterable[str]) -> None:
+    if search.repeats > 1 and TRAINING_SEED in searched:
+        raise ValueError(
+            f"search.repeats must be 1 where {TRAINING_SEED} is searched, as repeats are such seeds, but is "
+            f"{search.repeats}; remove one of both"
+        )
 
 
 def _check_enqueued(space: Space, enqueued: Sequence[Params], n_trials: int) -> None:

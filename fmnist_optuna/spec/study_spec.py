@@ -23,14 +23,14 @@ from pydantic import (
 )
 
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.search.cell import Params, canonical_json
+from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params, canonical_json
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import Space
 from fmnist_optuna.spec.data_spec import SOURCE_PATTERN, DataSpec
 from fmnist_optuna.spec.objective import METRIC_PATTERN, METRIC_RULE, ObjectiveSpec, describe_objective
 from fmnist_optuna.spec.options import AugmentSpec, Options, Table, read_options
-from fmnist_optuna.spec.pruning import PrunerSpec, default_pruner, describe_pruner
+from fmnist_optuna.spec.pruning import PrunerSpec, check_repeats, default_pruner, describe_pruner
 from fmnist_optuna.spec.space import Enqueued, SearchSpec, SpaceSpec, check_search, check_space, to_space
 from fmnist_optuna.spec.training import CALLBACK_PATTERN, TEACHER_PATTERN, TrainingSpec
 from fmnist_optuna.spec.values import Value, check_values
@@ -135,6 +135,9 @@ class StudySpec(Table):
     @model_validator(mode="after")
     def _searches_one_of_both(self) -> "StudySpec":
         check_search(self.search, self.grid, self.space, self.enqueue)
+        check_repeats(self.search.repeats, self.pruner)
+        if self.n_cells > MAX_CELLS:
+            raise ValueError(f"search.repeats must give at most {MAX_CELLS:,} cells, but gives {self.n_cells:,}")
         return self
 
     @model_validator(mode="after")
@@ -157,7 +160,8 @@ class StudySpec(Table):
     @model_serializer(mode="wrap")
     def _leave_out_what_says_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """A study of a grid, or of the accuracy, is what it was before there was a choice."""
-        left_out = {"search", "space", "enqueue"} if self.search.is_grid else {"grid"}
+        left_out = {"space", "enqueue"} if self.search.is_grid else {"grid"}
+        left_out |= {"search"} if self.search.is_grid and self.search.repeats == 1 else set()
         left_out |= set() if self.enqueue else {"enqueue"}
         left_out |= {"objective"} if self.objective.is_default else set()
         return {name: value for name, value in serialize(self).items() if name not in left_out}
@@ -175,16 +179,33 @@ class StudySpec(Table):
         return {name: dimension.ends for name, dimension in self.dimensions.items()}
 
     @property
+    def cell_axes(self) -> tuple[str, ...]:
+        """The names of all parameters that set cells apart: those that are searched, and the seeds of repeats."""
+        return (*self.axes, *((TRAINING_SEED,) if self.search.repeats > 1 else ()))
+
+    @property
     def dimensions(self) -> Space:
         """The space as numbers; empty of a grid."""
         return to_space(self.space)
 
     @property
-    def n_cells(self) -> int:
-        """Number of cells: all points of the grid, or as many as there are to be trials."""
+    def n_points(self) -> int:
+        """Number of points: all of the grid, or as many as there are to be trials."""
         if self.search.n_trials is not None:
             return self.search.n_trials
         return math.prod(len(values) for values in self.grid.values())
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells: of each point as many as it has repeats."""
+        return self.n_points * self.search.repeats
+
+    @property
+    def cell_grid(self) -> Grid:
+        """The grid of all cells, of which the repeats are a further axis; empty where another sampler takes [space]."""
+        if self.search.repeats == 1 or not self.search.is_grid:
+            return self.grid
+        return {**self.grid, TRAINING_SEED: tuple(range(1, self.search.repeats + 1))}
 
     @property
     def has_own_code(self) -> bool:
@@ -193,7 +214,9 @@ class StudySpec(Table):
 
     @property
     def pruner_note(self) -> str | None:
-        """What is to be known of the pruner where the learning rate has a schedule; None without one."""
+        """What is to be known of the pruner where points are repeated, or the rate has a schedule; None elsewhere."""
+        if self.search.repeats > 1:
+            return "no cell is cut, as the mean of a point needs all its repeats"
         return describe_pruner(self.pruner, self.training, self.axes)
 
     @property

@@ -8,7 +8,8 @@ from fmnist_optuna.bridge.spaces import space_of
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
 from fmnist_optuna.ledger.points import Proposal, Upcoming
 from fmnist_optuna.ledger.records import Claim
-from fmnist_optuna.search.known import Known, KnownCell
+from fmnist_optuna.search.known import Known, KnownCell, repeat_of
+from fmnist_optuna.search.repeats import known_points, with_repeat
 from fmnist_optuna.search.sampling import suggestion_seed
 from fmnist_optuna.search.space import Space
 from fmnist_optuna.study.session import Session
@@ -54,6 +55,9 @@ class Claiming:
         session, number = self._session, upcoming.number
         if number is None:
             raise RuntimeError(f"cell {upcoming.cell_id} has neither a point nor a number")
+        repeats = session.record.spec.search.repeats
+        if (first := number - number % repeats) != number:
+            return self._repeat(upcoming.cell_id, number, first)
         cells = self._read_known()  # first, so that none is of a space that was accepted later than what is read next
         try:
             accepted = read_accepted(session.storage, session.record.study_id)
@@ -62,8 +66,20 @@ class Claiming:
         space = space_of(accepted)
         if space is None:
             raise RuntimeError(f"study {session.record.name} must have a space, but has a grid")
-        params = self._find_suggester(space).suggest(suggestion_seed(session.record.spec.search.seed, number), cells)
+        seed = suggestion_seed(session.record.spec.search.seed, number // repeats)
+        params = self._find_suggester(space).suggest(seed, known_points(cells, repeats))
+        params = params if repeats == 1 else with_repeat(params, 1)
         return Proposal(upcoming.cell_id, json.dumps(params), Known.of(OPTUNA, len(accepted) - 1, cells).to_text())
+
+    def _repeat(self, cell_id: str, number: int, first: int) -> Proposal | None:
+        """The point of the first repeat, for a later one; None as long as that has none.
+
+        Cells are claimed in the order of their numbers but for those that were claimed before, whose points are fixed.
+        """
+        params = self._session.points.read_point(first)
+        if params is None:
+            return None
+        return Proposal(cell_id, json.dumps(with_repeat(params, number - first + 1)), repeat_of(first))
 
     def _read_known(self) -> list[KnownCell]:
         """Every cell that has a point; of what has a result only the new ones are read."""

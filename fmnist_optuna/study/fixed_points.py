@@ -1,10 +1,13 @@
 """The points of a search derived anew: from its seed and their numbers, or from what was known when TPE suggested."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
-from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.known import Known, KnownCell
+from fmnist_optuna.ledger.records import Cell
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
+from fmnist_optuna.search.known import Known, KnownCell, repeat_of
+from fmnist_optuna.search.repeats import known_points, with_repeat, without_seed
 from fmnist_optuna.search.sampling import NO_POINT, Search, is_same_point, number_id, suggestion_seed
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.stages import search_of
@@ -27,11 +30,28 @@ class FoundPoints:
 
 
 def check_points(session: Session) -> FoundPoints:
-    """Compare the points of the cells of a search; of a grid, whose points name their cells, there is nothing to do."""
+    """Compare the points of the cells of a search; of a grid, whose points name their cells, only count repeats."""
     record = session.record
+    if record.is_search and record.spec.search.is_grid and record.spec.search.repeats > 1:
+        return FoundPoints(tuple(_find_incomplete(session.history.cells(), record.spec.search.repeats)))
     if record.spec.search.is_grid or not record.is_search or not record.accepted:
         return FoundPoints()
     return _Check(session, search_of(record.accepted)).find_wrong()
+
+
+def _find_incomplete(cells: Sequence[Cell], n_repeats: int) -> list[str]:
+    """A line for each point of a grid that has other repeats than it must have."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(canonical_json(without_seed(cell.params)), []).append(cell)
+    expected = list(range(1, n_repeats + 1))
+    problems = []
+    for repeats in found.values():
+        seeds = sorted(int(cell.params.get(TRAINING_SEED, 0)) for cell in repeats)
+        if seeds != expected:
+            point = format_params(without_seed(repeats[0].params))
+            problems.append(f"point {point}: must have the repeats 1 to {n_repeats}, but has {seeds}")
+    return problems
 
 
 class _Check:
@@ -54,7 +74,7 @@ class _Check:
 
     def find_wrong(self) -> FoundPoints:
         """All that is wrong."""
-        expected = range(self._search.n_trials)
+        expected = range(self._search.n_cells)
         found = {number: self._check_cell(number) for number in expected}
         problems = [problem for problem in found.values() if problem not in (None, UNCHECKED)]
         if n_more := len(self._cells.keys() - set(expected)):
@@ -78,6 +98,8 @@ class _Check:
             return None if is_right else f"has not the point of its number, {format_params(point)}"
         if not params:
             return None if text is None else "says what its point rests on, but has none"
+        if (first := number - number % self._search.n_repeats) != number:
+            return self._check_repeat(number, params, first, text)
         if text is None:
             return "does not say what its point rests on"
         try:
@@ -88,12 +110,25 @@ class _Check:
             return UNCHECKED
         return self._check_suggestion(number, params, known)
 
+    def _check_repeat(self, number: int, params: Params, first: int, text: str | None) -> str | None:
+        """Whether a later repeat has the point of the first."""
+        point = self._points.get(first)
+        if point is None:
+            return "has a point, which the first of its repeats has not"
+        if text != repeat_of(first):
+            return "does not say what its point rests on"
+        is_right = is_same_point(with_repeat(point, number - first + 1), params)
+        return None if is_right else f"has not the point of the first of its repeats, {format_params(point)}"
+
     def _check_suggestion(self, number: int, params: Params, known: Known) -> str | None:
         """Suggest the point once more by what was known."""
         cells = self._cells_of(known)
         if cells is None or not 0 <= known.stage < len(self._search.stages):
             return "says that its point rests on cells that are not there"
-        suggested = self._suggester(known.stage).suggest(suggestion_seed(self._search.seed, number), cells)
+        n_repeats = self._search.n_repeats
+        seed = suggestion_seed(self._search.seed, number // n_repeats)
+        suggested = self._suggester(known.stage).suggest(seed, known_points(cells, n_repeats))
+        suggested = suggested if n_repeats == 1 else with_repeat(suggested, 1)
         is_right = is_same_point(suggested, params)
         return None if is_right else f"has not the point that was suggested, {format_params(suggested)}"
 

@@ -175,7 +175,7 @@ def _lock_row(connection: Connection, study_id: int, name: str) -> StoredRow:
 def _accept(connection: Connection, before: StudyRecord, row: StoredRow, spec: StudySpec) -> list[Accepted]:
     """All accepted grids, or stages of another search, that of the specification among them."""
     accepted: list[Accepted] = json.loads(row.grids)
-    grid: Accepted = {name: list(values) for name, values in spec.grid.items()}
+    grid: Accepted = {name: list(values) for name, values in spec.cell_grid.items()}
     offered = grid if spec.search.is_grid else stage_of(grow(before.accepted, spec))
     if offered not in accepted:
         accepted.append(offered)

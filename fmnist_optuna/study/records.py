@@ -9,7 +9,7 @@ from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import DataError, SpecError, UnreadableStudyError
 from fmnist_optuna.ledger.tables import StoredRow
-from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.search.cell import TRAINING_SEED, ParamValue
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
@@ -167,7 +167,11 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
 
 def _with_stage(spec: StudySpec, stage: Mapping[str, object]) -> dict[str, object]:
     """The content of a specification with a grid, or a stage of another search, that was accepted."""
-    return {**spec.model_dump(), **({"grid": stage} if spec.search.is_grid else stage)}
+    if not spec.search.is_grid:
+        return {**spec.model_dump(), **stage}
+    if spec.search.repeats > 1 and isinstance(stage, Mapping):  # a damaged row has anything
+        stage = {name: values for name, values in stage.items() if name != TRAINING_SEED}
+    return {**spec.model_dump(), "grid": stage}
 
 
 def _read_info(row: StoredRow) -> DatasetInfo:

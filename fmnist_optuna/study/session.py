@@ -77,7 +77,8 @@ class Session:
     @cached_property
     def history(self) -> History:
         """Progress and curves."""
-        return History(self.storage, self.record.study_id, self.record.metric)
+        record = self.record
+        return History(self.storage, record.study_id, record.metric, record.spec.search.repeats)
 
     @property
     def ladder(self) -> LadderRule | None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from fmnist_optuna.bridge.trials import make_sampler
-from fmnist_optuna.search.cell import Point, make_points
+from fmnist_optuna.search.cell import Point, make_point, make_points
+from fmnist_optuna.search.repeats import with_repeat
 from fmnist_optuna.search.sampling import Search, Stage
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import StudyRecord
@@ -11,16 +12,22 @@ from fmnist_optuna.study.records import StudyRecord
 
 def ordered_points(spec: StudySpec) -> list[Point]:
     """The cells of a grid in the order of claims: that of a stock GridSampler, shuffled, so that a pruner soon sees a
-    mixture."""
-    sampler = make_sampler(spec.grid)
-    return sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
+    mixture.
+
+    The repeats of a point follow one another, so that its mean is there soon.
+    """
+    sampler, serials = make_sampler(spec.grid), range(1, spec.search.repeats + 1)
+    points = sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
+    if len(serials) == 1:
+        return points
+    return [make_point(with_repeat(point.params, serial)) for point in points for serial in serials]
 
 
 def search_of(accepted: Sequence[StudySpec]) -> Search:
     """The search that a study has accepted, which is no grid."""
     newest = accepted[-1].search
-    stages = [Stage(each.n_cells, each.dimensions, each.enqueue) for each in accepted]
-    return Search(newest.sampler, newest.seed, stages)
+    stages = [Stage(each.n_points, each.dimensions, each.enqueue) for each in accepted]
+    return Search(newest.sampler, newest.seed, stages, newest.repeats)
 
 
 def new_points(before: StudyRecord, after: StudyRecord) -> list[Point]:

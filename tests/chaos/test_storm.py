@@ -155,6 +155,17 @@ def test_a_search_survives_a_storm(
 
 
 @POSTGRES_SLOW
+def test_repeats_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
+    """Forty kills: every repeat of a point has one result, and all of them the point that TPE fixed for the first."""
+
+    def make(n_cells: int, name: str) -> StudySpec:
+        return search_spec("tpe", n_cells // 2, name, repeats=2)
+
+    session = survive_storm(storage_url, new_session, tally, 40, make)
+    assert verify_study(session).ok
+
+
+@POSTGRES_SLOW
 def test_rungs_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
     """Forty kills again: the cells that the rule cuts are those of a study in which nobody dies."""
     session = survive_storm(storage_url, new_session, tally, 40, ladder_spec)

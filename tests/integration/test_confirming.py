@@ -19,10 +19,11 @@ from small_study import (
 
 from fmnist_optuna.confirming import confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
-from fmnist_optuna.results.confirmation import find_confirmation, without_seed
+from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
+from fmnist_optuna.search.repeats import without_seed
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify

@@ -27,7 +27,7 @@ def draw_confirmation(confirmation: Confirmation) -> go.Figure:
                 x=[mean], y=[name], mode="markers", showlegend=False,
                 error_x={"type": "data", "array": [factor * high - mean], "arrayminus": [mean - factor * low]},
                 marker={"color": ORANGE if is_chosen else BLUE, "size": 11, "symbol": "diamond"},
-                hovertemplate=f"{describe_point(candidate.original.params)}<br>mean {point}<extra></extra>",
+                hovertemplate=f"{describe_point(candidate.params)}<br>mean {point}<extra></extra>",
             )
         )  # fmt: skip
     name = "accuracy" if metric.is_accuracy else metric.short_name
