@@ -1,16 +1,18 @@
 """Every exception that the package raises on purpose, each with the exit status that the command line gives it.
 
 The text of an exception says what must hold, then what came, names the object, and ends with the next step where
-there is one. This module imports nothing of ours.
+there is one.
 """
 
 import signal
+
+from fmnist_optuna.statuses import Status, status_of_signal
 
 
 class FmnistOptunaError(Exception):
     """Root of all our exceptions; catch it to catch them all."""
 
-    exit_status = 1
+    exit_status: int = Status.FAILED
 
 
 class WorkerFailedError(FmnistOptunaError):
@@ -20,7 +22,7 @@ class WorkerFailedError(FmnistOptunaError):
 class UsageError(FmnistOptunaError):
     """An option, argument or name is wrong; correct it and call again."""
 
-    exit_status = 2
+    exit_status = Status.USAGE
 
 
 class SpecError(UsageError):
@@ -34,35 +36,43 @@ class JoinRefusedError(UsageError):
 class NotFoundError(FmnistOptunaError):
     """No such storage file, study, trial or finished trial; `list` shows what there is."""
 
-    exit_status = 3
+    exit_status = Status.NOT_FOUND
 
 
 class DataError(FmnistOptunaError):
     """A data file is missing, incomplete or corrupt; `data verify` shows which."""
 
-    exit_status = 4
+    exit_status = Status.DATA
 
 
 class StorageError(FmnistOptunaError):
     """The storage is unreachable, not a database, or not writable."""
 
-    exit_status = 5
+    exit_status = Status.STORAGE
 
 
 class UnreadableStudyError(StorageError):
     """What a storage says of a study was damaged or made by another version; `delete` removes the study."""
 
+    exit_status = Status.DATA  # no start anew reads it
+
+
+class LaterVersionError(StorageError):
+    """A later version of this program made the storage; use that one."""
+
+    exit_status = Status.DATA
+
 
 class MismatchError(FmnistOptunaError):
     """What was checked does not hold: failed cells, or a verification that found a difference."""
 
-    exit_status = 6
+    exit_status = Status.MISMATCH
 
 
 class StoppedError(FmnistOptunaError):
     """The study was stopped before every cell was done; `run` goes on where it ended."""
 
-    exit_status = 7
+    exit_status = Status.STOPPED
 
 
 class InterruptedBySignalError(FmnistOptunaError):
@@ -74,7 +84,7 @@ class InterruptedBySignalError(FmnistOptunaError):
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
-        self.exit_status = 128 + signum
+        self.exit_status = status_of_signal(signum)
 
 
 def is_ctrl_c(error: BaseException) -> bool:

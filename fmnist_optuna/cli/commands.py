@@ -18,6 +18,7 @@ from fmnist_optuna.cli.streams import OutputError, discard_answers, say
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
 from fmnist_optuna.log import LogFormat, configure_logging
 from fmnist_optuna.settings import STORAGE
+from fmnist_optuna.statuses import Status, status_of_signal
 from fmnist_optuna.wording import reason_of
 
 Command = Callable[..., None]
@@ -78,10 +79,10 @@ def _errors_as_exit_status(is_debug: bool) -> Iterator[None]:
         raise
     except EndedBySignal as ended:
         say(f"Interrupted by {signal.Signals(ended.signum).name}.", logging.ERROR)
-        sys.exit(128 + ended.signum)
+        sys.exit(status_of_signal(ended.signum))
     except KeyboardInterrupt:
         say("Interrupted.", logging.ERROR)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(Status.INTERRUPTED)
     except Exception as error:
         sys.exit(_report(error, is_debug))
 

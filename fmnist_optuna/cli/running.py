@@ -33,6 +33,7 @@ from fmnist_optuna.cli.options import (
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count, format_some_params
 from fmnist_optuna.work.limits import Limits
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
     from fmnist_optuna.running.study import StudyResult
     from fmnist_optuna.spec.study_spec import StudySpec
-
-EXIT_FAILED_CELLS = 6
 
 SpecFile = Annotated[
     Path | None,
@@ -118,7 +117,7 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
         print_json({"study": record.name, "trial": None})
     if result.counts.failed or result.given_up or result.winner is None:
         _say_what_failed(result)
-        sys.exit(EXIT_FAILED_CELLS)
+        sys.exit(Status.MISMATCH)
     say(f"\nNext: fmnist-optuna verify {record.name}   (all attempts: fmnist-optuna trials {record.name})")
 
 

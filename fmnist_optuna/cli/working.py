@@ -20,11 +20,11 @@ from fmnist_optuna.cli.options import (
     open_storage_of,
     parse_size,
 )
-from fmnist_optuna.cli.running import EXIT_FAILED_CELLS
 from fmnist_optuna.cli.signals import ENDING, handle_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import FmnistOptunaError, InterruptedBySignalError, NotFoundError, StoppedError
 from fmnist_optuna.settings import HASH_SEED, prepare_training_environment, set_hash_seed
+from fmnist_optuna.statuses import Status, status_of_signal
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
@@ -130,7 +130,7 @@ def _say_how_it_ended(storage: "Storage", record: "StudyRecord", caught: list[in
         return
     say(f"{left} Next: fmnist-optuna run, which tests the winner, or fmnist-optuna verify {record.name}")
     if counts.failed and not is_for_good:
-        sys.exit(EXIT_FAILED_CELLS)
+        sys.exit(Status.MISMATCH)
 
 
 def _end_with(error: FmnistOptunaError, is_for_good: bool) -> None:
@@ -159,7 +159,7 @@ def _leave_on_signal(temporary: Path) -> tuple["LeaveRequest", list[int]]:
         leave.set()
         if len(caught) > 1:
             shutil.rmtree(temporary, ignore_errors=True)
-            os._exit(128 + signum)
+            os._exit(status_of_signal(signum))
 
     handle_signals(catch, signal.SIGINT, *ENDING)
     return leave, caught

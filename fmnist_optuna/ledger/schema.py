@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from fmnist_optuna import __version__
-from fmnist_optuna.errors import NotFoundError, StorageError
+from fmnist_optuna.errors import LaterVersionError, NotFoundError, StorageError
 from fmnist_optuna.ledger import tables
 from fmnist_optuna.ledger.migrations import MIGRATIONS
 from fmnist_optuna.ledger.storage import Storage
@@ -102,14 +102,14 @@ def check_schema(storage: Storage) -> None:
 
     Raises:
         NotFoundError: There are none of ours.
-        StorageError: They are of another version.
+        StorageError: They are of another version; of a later one it is a LaterVersionError.
     """
     _check_version(storage, _read_version(storage))
 
 
 def _check_version(storage: Storage, version: int) -> None:
     if version > SCHEMA_VERSION or version < 1:
-        raise StorageError(
+        raise LaterVersionError(
             f"The storage {storage.name} must have schema version {SCHEMA_VERSION} or an earlier one for "
             f"fmnist-optuna {__version__}, but has {version}; use the version of fmnist-optuna that made it."
         )

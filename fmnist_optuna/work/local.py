@@ -29,11 +29,12 @@ from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import start
+from fmnist_optuna.statuses import Status
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import describe_exit, format_bytes
 from fmnist_optuna.work.child import WorkerProcess, quote_log, run_in_process, says_what_broke
 from fmnist_optuna.work.limits import Limits
-from fmnist_optuna.work.order import EXIT_RECYCLED, WorkerOrder
+from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.training_times import TrainingTimes
 
 logger = logging.getLogger(__name__)
@@ -41,12 +42,15 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.05  # between looks at the processes
 LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+IN_ORDER = (Status.DONE, Status.HANDED_BACK)  # how a worker ends that holds nothing any more
 EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died
 GIVE_UP_DEATHS = 6  # of one cell's workers, without any cell finished in between
 GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
-FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {2: UsageError, 4: DataError, 5: StorageError, 6: MismatchError}
+FATAL_STATUS: dict[int, type[FmnistOptunaError]] = {
+    error.exit_status: error for error in (UsageError, DataError, StorageError, MismatchError)
+}
 
 
 @dataclass
@@ -165,7 +169,7 @@ class Supervisor:
     def _handle_death(self, worker: WorkerProcess, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
         name, log = worker.order.worker_id, worker.order.log_file
-        if exit_code in (0, EXIT_RECYCLED) and worker.killed_for is None and not self._is_at_work(worker):
+        if exit_code in IN_ORDER and worker.killed_for is None and not self._is_at_work(worker):
             return  # it gave back what it held
         if worker.killed_for is not None:
             log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)

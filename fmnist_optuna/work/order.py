@@ -9,7 +9,6 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
 
 WORKER_FAILED = "worker_failed"  # the last record in the log of a worker that something broke
-EXIT_RECYCLED = 75  # a worker that grew past its memory limit and wants a fresh process in its place
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
+from fmnist_optuna.statuses import Status
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.training.engine import use_threads
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
-from fmnist_optuna.work.order import EXIT_RECYCLED, WORKER_FAILED, WorkerOrder
+from fmnist_optuna.work.order import WORKER_FAILED, WorkerOrder
 from fmnist_optuna.work.preparation import join_with_code
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -48,8 +49,8 @@ def _exit_status(order: WorkerOrder, leave: LeaveRequest) -> int:
         return error.exit_status
     except Exception as error:
         log_event(logger, logging.ERROR, WORKER_FAILED, error, **ids, error=describe_error(error))
-        return FmnistOptunaError.exit_status
-    return EXIT_RECYCLED if end is WorkerEnd.RECYCLED else 0
+        return Status.FAILED
+    return Status.HANDED_BACK if end is WorkerEnd.RECYCLED else Status.DONE
 
 
 def _redirect_output(log_file: Path) -> None:

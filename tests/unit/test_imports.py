@@ -19,6 +19,7 @@ import fmnist_optuna
 PACKAGE = Path(fmnist_optuna.__file__).parent
 # The floors from the ground up: a room imports from the floors below its own, never from its own floor or above.
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("statuses",),
     ("errors", "json_value", "origins", "__init__"),
     ("log", "wording"),
     ("settings", "described_errors", "durable", "arguments"),
