@@ -62,6 +62,10 @@ class Status(enum.IntEnum):
     TERMINATED = OF_A_SIGNAL + signal.SIGTERM, "ended by SIGTERM", True
 
 
-def status_of_signal(signum: int) -> int:
-    """The exit status of a process that a signal ended."""
-    return OF_A_SIGNAL + signum
+def status_of_signal(signum: int) -> Status:
+    """The exit status of a process that one of the signals above ended.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    return Status(OF_A_SIGNAL + signum)

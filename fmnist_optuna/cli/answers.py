@@ -70,6 +70,9 @@ def status_answer(session: Session) -> Answer:
                 "worker": worker.worker_id,
                 "host": worker.host,
                 "pid": worker.pid,
+                "version": worker.version,
+                "device": worker.device,
+                "seconds_since_start": round(worker.seconds_since_start, 1),
                 "seconds_since_seen": round(worker.seconds_since_seen, 1),
             }
             for worker in history.workers()

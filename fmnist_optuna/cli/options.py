@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.study.session import Session
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 StudyName = Annotated[str | None, typer.Argument(metavar="STUDY", help="Name; may be left out if only one is there.")]
@@ -187,3 +188,15 @@ def parse_size(text: str | None, option: str) -> int | None:
     if match is None or float(match[1]) == 0:
         raise UsageError(f"{option} must be a size such as 512m or 4g, but got {text!r}.")
     return int(float(match[1]) * BYTES[match[2]])
+
+
+def parse_modules(names: list[str] | None) -> frozenset[str] | None:
+    """Modules by name; None where none is named, which allows all.
+
+    Raises:
+        UsageError: A name is none of a module.
+    """
+    for name in names or ():
+        if not MODULE.fullmatch(name):
+            raise UsageError(f"--allow-module must be a module such as mine or package.module, but got {name!r}.")
+    return frozenset(names or ()) or None

@@ -54,7 +54,7 @@ def status(
     from fmnist_optuna.bridge.foreign import count_foreign
     from fmnist_optuna.cli.console import out
     from fmnist_optuna.cli.live import StudyView
-    from fmnist_optuna.cli.study_tables import describe_checkpoints, print_foreign
+    from fmnist_optuna.cli.study_tables import describe_checkpoints, print_foreign, workers_table
 
     session = open_session(common, study)
     if as_json and watch:
@@ -66,9 +66,10 @@ def status(
         _watch(session)
     history = session.history
     out.print(StudyView(session).draw())
-    workers = count(len(history.workers()), "worker")
-    elapsed = format_duration(history.elapsed_seconds())
-    out.print(f"{workers}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
+    workers, elapsed = history.workers(), format_duration(history.elapsed_seconds())
+    if workers:
+        out.print(workers_table(workers))
+    out.print(f"{count(len(workers), 'worker')}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
     use = session.checkpoints.disk_use()
     if use.n_files:
         out.print(describe_checkpoints(use))

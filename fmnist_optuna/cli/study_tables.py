@@ -12,11 +12,11 @@ from rich.text import Text
 from fmnist_optuna.cli.console import make_table, out, sparkline
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, table_width
 from fmnist_optuna.search.metric import VAL_ACCURACY
-from fmnist_optuna.wording import count, format_bytes, format_percent, format_value
+from fmnist_optuna.wording import count, format_bytes, format_duration, format_percent, format_value
 
 if TYPE_CHECKING:
     from fmnist_optuna.artifacts.checkpoints import DiskUse
-    from fmnist_optuna.ledger.records import Cell, CellCounts
+    from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
     from fmnist_optuna.ledger.rung_records import DecidedRung
     from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.study.climb import Climb, Step
@@ -105,6 +105,22 @@ def describe_climb(climb: Climb) -> str:
 def describe_checkpoints(use: DiskUse) -> str:
     """What checkpoints take: `checkpoints: 9 files, 31 MiB`."""
     return f"checkpoints: {count(use.n_files, 'file')}, {format_bytes(use.n_bytes)}"
+
+
+def workers_table(workers: Sequence[WorkerRow]) -> Table:
+    """One row for each worker, whose name begins with its host; how long it has been there and when it was last seen."""
+    columns = ("worker", "pid", "version", "device", "for", "seen")
+    table = make_table(*columns, right=("pid", "for", "seen"))
+    for worker in workers:
+        table.add_row(
+            worker.worker_id,
+            str(worker.pid),
+            worker.version,
+            worker.device or "",
+            format_duration(worker.seconds_since_start),
+            f"{format_duration(worker.seconds_since_seen)} ago",
+        )
+    return table
 
 
 def running_table(

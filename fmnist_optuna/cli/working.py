@@ -2,15 +2,16 @@
 
 import logging
 import os
-import shutil
-import signal
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fmnist_optuna.cli.commands import command, make_group
+from fmnist_optuna.cli.departure import Departure
 from fmnist_optuna.cli.options import (
     Common,
     DataDir,
@@ -18,27 +19,55 @@ from fmnist_optuna.cli.options import (
     StudyName,
     loading_tensorflow,
     open_storage_of,
+    parse_duration,
+    parse_limit,
+    parse_modules,
     parse_size,
 )
-from fmnist_optuna.cli.signals import ENDING, handle_signals
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.errors import FmnistOptunaError, InterruptedBySignalError, NotFoundError, StoppedError
-from fmnist_optuna.settings import HASH_SEED, prepare_training_environment, set_hash_seed
-from fmnist_optuna.statuses import Status, status_of_signal
+from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
+from fmnist_optuna.statuses import Status
+from fmnist_optuna.wording import count
+from fmnist_optuna.work.limits import WorkerLimits
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
-    from fmnist_optuna.study.records import StudyRecord
-    from fmnist_optuna.work.loop import LeaveRequest
+    from fmnist_optuna.study.session import Session
+    from fmnist_optuna.work.loop import WorkerEnd
     from fmnist_optuna.work.order import WorkerOrder
 
+LEAVING = "When to leave"
+MaxTrials = Annotated[
+    int | None,
+    typer.Option("--max-trials", min=1, help="Leave after so many trials.", rich_help_panel=LEAVING),
+]
+MaxTime = Annotated[
+    str | None,
+    typer.Option("--max-time", help="Leave after this; its trial goes on elsewhere.", rich_help_panel=LEAVING),
+]
+IdleTimeout = Annotated[
+    str | None,
+    typer.Option("--idle-timeout", help="Leave after this without work.", rich_help_panel=LEAVING),
+]
+Grace = Annotated[
+    str,
+    typer.Option("--grace", help="How long it may take to leave when it is asked to.", rich_help_panel=LEAVING),
+]
+AllowModule = Annotated[
+    list[str] | None,
+    typer.Option("--allow-module", envvar=ALLOW_MODULE, help="Import no other module of yours; may be repeated."),
+]
 IsRestarted = Annotated[
     bool,
     typer.Option(
         "--restarted-on-failure",
         help="For what starts failed workers again: end with 0 where that is in vain (failed cells, stop, delete).",
+        rich_help_panel=LEAVING,
     ),
 ]
+
+# What made a worker leave, by the value of its `WorkerEnd`.
+REASONS = {"recycled": "--memory-limit", "max-trials": "--max-trials", "idle": "--idle-timeout"}
 
 group = make_group()
 
@@ -59,107 +88,103 @@ def worker(
     study: StudyName = None,
     data_dir: DataDir = None,
     memory_limit: MemoryLimit = None,
+    allow_module: AllowModule = None,
+    max_trials: MaxTrials = None,
+    max_time: MaxTime = None,
+    idle_timeout: IdleTimeout = None,
+    grace: Grace = "10s",
     is_restarted: IsRestarted = False,
 ) -> None:
     """Be one worker of a study until nothing is left; for clusters and other launchers.
 
-    The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
+    SIGTERM, SIGHUP, SIGUSR1, SIGXCPU or Ctrl-C: it finishes its epoch if there is time, gives its cell back, and leaves
+    within --grace. A second Ctrl-C ends it at once. Exit status 0: every cell of the study has its result; 75: start
+    the worker again.
     """
-    # These load TensorFlow, Optuna, SQLAlchemy and multiprocessing.
-    from fmnist_optuna.processes.temporary import use_for_all_temporary_files
-    from fmnist_optuna.study.studies import find_study
+    size, idle_seconds = parse_size(memory_limit, "--memory-limit"), parse_limit(idle_timeout, "--idle-timeout")
+    limits, allowed = WorkerLimits(size, max_trials, idle_seconds), parse_modules(allow_module)
+    with Departure(parse_duration(grace, "--grace"), parse_limit(max_time, "--max-time")) as departure:
+        storage, order = _prepare(common, study, data_dir, departure)
+        order = replace(order, limits=limits, allowed_modules=allowed)
+        with storage.giving_up_when(departure.is_overdue):
+            end = _work(common, order, departure)
+            status, text = _describe_end(storage, order, departure, end)
+    is_in_vain = is_restarted and not status.is_healed_by_restart
+    if is_in_vain or status in (Status.DONE, Status.HANDED_BACK):
+        say(text, logging.WARNING if is_in_vain and status else logging.INFO)
+    else:
+        say(f"Error: {text}", logging.ERROR)
+    sys.exit(Status.DONE if is_in_vain else status)
 
-    prepare_training_environment()
-    temporary = use_for_all_temporary_files()
-    storage = open_storage_of(common)
-    record = find_study(storage, study)
-    leave, caught = _leave_on_signal(temporary)
-    with loading_tensorflow(common):
-        from fmnist_optuna.work.loop import WorkerEnd
-        from fmnist_optuna.work.worker import run_worker
-    end = run_worker(_make_order(common, record, data_dir, memory_limit), leave)
-    _say_how_it_ended(storage, record, caught, is_for_good=is_restarted and end is not WorkerEnd.RECYCLED)
 
-
-def _make_order(
-    common: Common, record: "StudyRecord", data_dir: Path | None, memory_limit: str | None
-) -> "WorkerOrder":
-    """What this process, as one worker of a study, is to do."""
-    # These load hashlib, socket and uuid.
+def _prepare(
+    common: Common, study: str | None, data_dir: Path | None, departure: Departure
+) -> tuple["Storage", "WorkerOrder"]:
+    """The storage, and what this process, as one worker of a study there, is to do."""
+    # These load hashlib, multiprocessing, socket, SQLAlchemy and uuid.
     import socket
     import uuid
 
+    from fmnist_optuna.processes.temporary import use_for_all_temporary_files
+    from fmnist_optuna.study.studies import find_study
     from fmnist_optuna.work.order import WorkerOrder
 
-    return WorkerOrder(
-        storage=common.storage,
-        study_name=record.name,
-        worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}-1",
-        generation=record.generation,
-        data_dir=data_dir,
-        memory_limit_bytes=parse_size(memory_limit, "--memory-limit"),
-        log_format=common.log_format,
+    prepare_training_environment()
+    departure.temporary = use_for_all_temporary_files()
+    storage = open_storage_of(common)
+    record = find_study(storage, study)
+    worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}-1"
+    return storage, WorkerOrder(
+        common.storage, record.name, worker_id, record.generation, data_dir, log_format=common.log_format
     )
 
 
-def _say_how_it_ended(storage: "Storage", record: "StudyRecord", caught: list[int], is_for_good: bool) -> None:
-    """Say what is left of the study once its worker has ended.
+def _work(common: Common, order: "WorkerOrder", departure: Departure) -> "WorkerEnd":
+    """Train until nothing is left, a limit is reached, or the worker was asked to leave."""
+    with loading_tensorflow(common):
+        # These load TensorFlow.
+        from fmnist_optuna.work.loop import LeaveRequest
+        from fmnist_optuna.work.worker import run_worker
+    leave = LeaveRequest()
+    with ExitStack() as stack:
 
-    Args:
-        caught: Numbers of the signals that this process was sent.
-        is_for_good: Whether only a signal is an error: whatever else there is, another start would not change it.
+        def hold(session: "Session") -> None:
+            stack.enter_context(session.storage.giving_up_when(departure.is_overdue))
+            departure.hold(lambda: _hand_back(session), leave.set)
 
-    Raises:
-        NotFoundError: The study was deleted meanwhile.
-        InterruptedBySignalError: A signal ended the worker.
-        StoppedError: The worker was told to leave.
-    """
+        return run_worker(order, leave, hold)
+
+
+def _hand_back(session: "Session") -> None:
+    """Let the cell of a worker wait again, and take the worker off the list, while it may still be at work."""
+    from fmnist_optuna.ledger.records import TrialAttributes  # loads hashlib
+
+    session.recovery.requeue_worker(session.name, TrialAttributes(reason="stopped"))
+    session.presence.leave(session.name)
+
+
+def _describe_end(
+    storage: "Storage", order: "WorkerOrder", departure: Departure, end: "WorkerEnd"
+) -> tuple[Status, str]:
+    """With which status a worker ends, and what is left of its study."""
     # These load SQLAlchemy.
     from fmnist_optuna.ledger.progress import History
     from fmnist_optuna.study.studies import find_study_or_none
 
-    if find_study_or_none(storage, record.name) is None:
-        _end_with(NotFoundError(f"study {record.name}: was deleted meanwhile."), is_for_good)
-        return
+    name = order.study_name
+    record = find_study_or_none(storage, name)
+    if record is None:
+        return Status.NOT_FOUND, f"study {name}: was deleted meanwhile."
     counts = History(storage, record.study_id).counts()
-    left = f"study {record.name}: {counts.done} of {counts.total} cells are done."
-    if caught:
-        raise InterruptedBySignalError(f"Stopped by {signal.Signals(caught[0]).name}. {left}", caught[0])
-    if not counts.is_over:
-        _end_with(StoppedError(f"This worker left before all cells were done. {left}"), is_for_good)
-        return
-    say(f"{left} Next: fmnist-optuna run, which tests the winner, or fmnist-optuna verify {record.name}")
-    if counts.failed and not is_for_good:
-        sys.exit(Status.MISMATCH)
-
-
-def _end_with(error: FmnistOptunaError, is_for_good: bool) -> None:
-    """Raise an error, or only say it."""
-    if not is_for_good:
-        raise error
-    say(str(error), logging.WARNING)
-
-
-def _leave_on_signal(temporary: Path) -> tuple["LeaveRequest", list[int]]:
-    """Let the first signal ask the worker to leave, and the second end this process at once.
-
-    Args:
-        temporary: The folder of this process's temporary files, which is removed then.
-
-    Returns:
-        The request that the worker heeds, and a list that gets the number of each signal.
-    """
-    from fmnist_optuna.work.loop import LeaveRequest  # loads Optuna and SQLAlchemy
-
-    leave = LeaveRequest()
-    caught: list[int] = []
-
-    def catch(signum: int, _frame: object) -> None:
-        caught.append(signum)
-        leave.set()
-        if len(caught) > 1:
-            shutil.rmtree(temporary, ignore_errors=True)
-            os._exit(status_of_signal(signum))
-
-    handle_signals(catch, signal.SIGINT, *ENDING)
-    return leave, caught
+    left = f"study {name}: {counts.done} of {count(counts.total, 'cell')} done"
+    if departure.is_of_person:
+        return departure.status, f"Stopped by {departure.reason}. {left}."
+    if counts.is_over and counts.failed:
+        return Status.MISMATCH, f"{left}, {counts.failed} failed; after mending the cause: fmnist-optuna retry {name}"
+    if counts.is_over:
+        how = f"fmnist-optuna run, which tests the winner, or fmnist-optuna verify {name}"
+        return Status.DONE, f"{left}. Next: {how}"
+    if record.generation != order.generation:
+        return Status.STOPPED, f"This worker was told to leave before all cells were done. {left}."
+    reason = departure.reason or REASONS.get(end.value, "the end of its work")
+    return Status.HANDED_BACK, f"Left after {reason}. {left}. Start a worker again to go on."

@@ -92,11 +92,12 @@ class Presence(StudyPart):
     """The workers of one study, as the `workers` table has them."""
 
     @retrying
-    def register(self, worker_id: str, fresh_seconds: float) -> None:
+    def register(self, worker_id: str, fresh_seconds: float, device: str | None = None) -> None:
         """Enter this process as a worker.
 
         Args:
             fresh_seconds: A worker seen within this time is taken to be alive.
+            device: On which it trains; None where nobody has asked.
 
         Raises:
             StorageError: The storage is an SQLite file and a live worker of another host uses it.
@@ -124,6 +125,7 @@ class Presence(StudyPart):
                     pid=process.pid,
                     pid_started=process.started,
                     version=__version__,
+                    device=device,
                     started=self.storage.now,
                     last_seen=self.storage.now,
                 )

@@ -187,10 +187,11 @@ class History(Leaders):
     @retrying
     def workers(self) -> list[WorkerRow]:
         """The workers that are at work, by name."""
-        age = (self.storage.now - workers.c.last_seen).label("age")
-        query = select(workers.c.worker_id, workers.c.host, workers.c.pid, age).where(*self._is_at_work())
+        told = workers.c.worker_id, workers.c.host, workers.c.pid, workers.c.version, workers.c.device
+        ages = [(self.storage.now - since).label(since.name) for since in (workers.c.started, workers.c.last_seen)]
+        query = select(*told, *ages).where(*self._is_at_work()).order_by(workers.c.worker_id)
         with self.storage.read() as connection:
-            return [WorkerRow(*row) for row in connection.execute(query.order_by(workers.c.worker_id))]
+            return [WorkerRow(*row) for row in connection.execute(query)]
 
     def _is_at_work(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         """Of a worker: it was seen within a lease, or holds a cell with a lease, which may be a longer one."""

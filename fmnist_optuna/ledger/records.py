@@ -274,10 +274,16 @@ class WorkerRow:
         worker_id: Its name, as trials have it.
         host: Where it runs.
         pid: Its process there.
-        seconds_since_seen: By the database's clock.
+        version: Of this program.
+        device: On which it trains, such as "CPU"; None of a worker that has not said it.
+        seconds_since_start: By the database's clock.
+        seconds_since_seen: By the same.
     """
 
     worker_id: str
     host: str
     pid: int
+    version: str
+    device: str | None
+    seconds_since_start: float
     seconds_since_seen: float

@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 metadata = MetaData()
 
@@ -164,6 +164,7 @@ workers = Table(
     Column("version", String(32), nullable=False),
     Column("started", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
+    Column("device", String(64)),  # on which it trains, such as CPU
     Index("ix_fmnist_workers_study", "study_id"),
 )
 

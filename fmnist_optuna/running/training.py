@@ -15,6 +15,7 @@ from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.rung_note import RungNote
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import format_params
+from fmnist_optuna.work.limits import WorkerLimits
 from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
 from fmnist_optuna.work.order import WorkerOrder
 
@@ -66,7 +67,7 @@ def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor
         data_dir=prepared.data.data_dir,
         shared_data=prepared.shared_data,
         code=prepared.code,
-        memory_limit_bytes=options.limits.memory_bytes,
+        limits=WorkerLimits(options.limits.memory_bytes),
         log_format=options.log_format,
         log_level=options.log_level,
     )

@@ -5,7 +5,7 @@ Owns the tables of a study file and their rules. Knows no Keras, no Optuna, no d
 
 import hashlib
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -211,6 +211,15 @@ class StudySpec(Table):
     def has_own_code(self) -> bool:
         """Whether any code is the user's own; a built-in architecture without callbacks is ours."""
         return self.model.is_own or bool(self.training.callbacks)
+
+    def named_functions(self) -> Iterator[tuple[str, str]]:
+        """Key and "package.module:function" of everything that a training imports of the user's."""
+        if self.model.is_own:
+            yield "model.architecture", self.model.architecture
+        if self.data.is_function:
+            yield "data.source", self.data.source
+        for name in self.training.callbacks:
+            yield "training.callbacks", name
 
     @property
     def pruner_note(self) -> str | None:

@@ -1,8 +1,8 @@
-"""What a single attempt may take on this machine."""
+"""What a single attempt may take on this machine, and when a worker leaves by itself."""
 
 from dataclasses import dataclass
 
-from fmnist_optuna.arguments import check_limit
+from fmnist_optuna.arguments import check_count, check_limit
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,29 @@ class Limits:
     def __post_init__(self) -> None:
         check_limit("trial_seconds", self.trial_seconds)
         check_limit("memory_bytes", self.memory_bytes)
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """When a worker leaves between two cells although the study is not finished; None means no limit.
+
+    Args:
+        memory_bytes: Resident size past which a fresh process shall take its place.
+        max_trials: Cells that it has trained, each to its end or to its next rung; >= 1.
+        idle_seconds: Time in which it could claim none, as others have them all; > 0.
+
+    Raises:
+        UsageError: A limit is too small.
+    """
+
+    memory_bytes: int | None = None
+    max_trials: int | None = None
+    idle_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_limit("memory_bytes", self.memory_bytes)
+        check_count("max_trials", self.max_trials, 1)
+        check_limit("idle_seconds", self.idle_seconds)
+
+
+NO_LIMITS = WorkerLimits()

@@ -14,10 +14,12 @@ import psutil
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.log import log_event
+from fmnist_optuna.study.allowed import check_modules
 from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.attempt import Objective, decide_rung, let_on_ahead, run_attempt
+from fmnist_optuna.work.limits import NO_LIMITS, WorkerLimits
 from fmnist_optuna.work.order import WorkerOrder
 
 logger = logging.getLogger(__name__)
@@ -54,14 +56,24 @@ class WorkerEnd(enum.Enum):
     DONE = "done"  # no cell waits or runs
     STOPPED = "stopped"  # the study was stopped or this process was asked to leave
     RECYCLED = "recycled"  # past the memory limit
+    MAX_TRIALS = "max-trials"  # it has trained as many cells as it should
+    IDLE = "idle"  # for too long there was nothing to claim
 
 
-def open_session(order: WorkerOrder) -> Session:
-    """Open the storage and the study as a worker and enter the list of workers."""
+def open_session(order: WorkerOrder, device: str | None = None) -> Session:
+    """Open the storage and the study as a worker and enter the list of workers.
+
+    Args:
+        device: On which it trains.
+
+    Raises:
+        UsageError: The study names a module that this worker must not import.
+    """
     storage = open_storage(order.storage, is_patient=True)  # an outage at this moment is no reason to give up
     record = find_study(storage, order.study_name)
+    check_modules(record, order.allowed_modules)
     session = Session(storage, record, order.worker_id, given_up=order.given_up)
-    session.presence.register(order.worker_id, fresh_seconds=storage.timing.lease_seconds)
+    session.presence.register(order.worker_id, fresh_seconds=storage.timing.lease_seconds, device=device)
     return session
 
 
@@ -70,7 +82,7 @@ def work(
     objective: Objective,
     leave: LeaveRequest,
     generation: int,
-    memory_limit_bytes: int | None = None,
+    limits: WorkerLimits = NO_LIMITS,
     in_memory: Callable[[], Collection[str]] = tuple,
 ) -> WorkerEnd:
     """Claim cells and run an objective on each, until nothing is left; heal the study while waiting.
@@ -78,31 +90,48 @@ def work(
     Args:
         in_memory: The cells whose paused trainings this worker has in memory.
     """
-    ledger, name, claiming = session.ledger, session.name, Claiming(session)
-    began = time.monotonic()
+    end, claiming, n_trials = WorkerEnd.STOPPED, Claiming(session), 0
+    began = worked = time.monotonic()
     while not leave.is_set():
         claim = claiming.claim(generation, in_memory())
         if claim is not None:
             run_attempt(session, claim, objective, leave.is_set, generation)
-            session.presence.touch(name)
-            if memory_limit_bytes is not None and psutil.Process().memory_info().rss > memory_limit_bytes:
-                session.presence.leave(name)
-                return WorkerEnd.RECYCLED
+            session.presence.touch(session.name)
+            n_trials, worked = n_trials + 1, time.monotonic()
+            if (reached := _find_reached(limits, n_trials)) is not None:
+                end = reached
+                break
             continue
-        if ledger.generation() != generation:
+        if session.ledger.generation() != generation:
             break
         counts = session.history.counts(session.given_up)
         if counts.is_over:
             if session.recovery.sweep() == 0:
-                session.presence.leave(name)
-                if session.history.is_over():  # a cell that was given up may go on in another run
-                    session.checkpoints.remove_all()  # those of the dead
-                log_event(logger, logging.INFO, "worker_done", seconds=round(time.monotonic() - began, 1))
-                return WorkerEnd.DONE
+                end = WorkerEnd.DONE
+                break
+        elif limits.idle_seconds is not None and time.monotonic() - worked > limits.idle_seconds:
+            end = WorkerEnd.IDLE
+            break
         else:
             _look_for_work(session, counts, leave)
-    session.presence.leave(name)
-    return WorkerEnd.STOPPED
+    session.presence.leave(session.name)
+    if end is WorkerEnd.DONE:
+        _tidy(session, time.monotonic() - began)
+    return end
+
+
+def _find_reached(limits: WorkerLimits, n_trials: int) -> WorkerEnd | None:
+    """Which limit a worker has come to that has just trained a cell; None if it goes on."""
+    if limits.memory_bytes is not None and psutil.Process().memory_info().rss > limits.memory_bytes:
+        return WorkerEnd.RECYCLED
+    return WorkerEnd.MAX_TRIALS if n_trials == limits.max_trials else None
+
+
+def _tidy(session: Session, seconds: float) -> None:
+    """Leave nothing behind of a study in which nothing is left to do."""
+    if session.history.is_over():  # a cell that was given up may go on in another run
+        session.checkpoints.remove_all()  # those of the dead
+    log_event(logger, logging.INFO, "worker_done", seconds=round(seconds, 1))
 
 
 def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) -> None:

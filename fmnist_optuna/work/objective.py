@@ -40,6 +40,7 @@ from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
 logger = logging.getLogger(__name__)
 
 SHARE_FOR_PAUSED = 0.25  # of what a memory limit leaves: the rest is for the cell that trains
+LONG_SECONDS = 3.5  # of an epoch: a worker that has ten to leave may not come to the end of the next one
 N_TRIES = 3  # to write a checkpoint into a folder that others may remove, which they do once
 
 
@@ -138,8 +139,9 @@ class KerasObjective:
         saved = time.monotonic()
         until = running.pause_at or math.inf
         while running.ending is None and not cell.is_over and cell.n_epochs < until:
+            began = time.monotonic()
             cell.run(cell.n_epochs + 1)
-            if running.ending is None and not cell.is_over and self._is_due(saved):
+            if running.ending is None and not cell.is_over and self._is_due(began, saved):
                 self._save(cell, running, identity)
                 saved = time.monotonic()
         if running.ending == "stopped":
@@ -151,9 +153,14 @@ class KerasObjective:
             return Outcome(State.PARKED)
         return self._finish(cell, running)
 
-    def _is_due(self, saved: float) -> bool:
-        """Whether the last checkpoint is old enough for another."""
-        return time.monotonic() - saved > self._seconds
+    def _is_due(self, began: float, saved: float) -> bool:
+        """Whether the last checkpoint is old enough for another, or the epoch too long to be trained once more.
+
+        Args:
+            began: When the epoch that has just ended began.
+        """
+        now = time.monotonic()
+        return now - saved > self._seconds or now - began > LONG_SECONDS
 
     def _finish(self, cell: CellTraining, running: RunningTrial) -> Outcome:
         """End the training and keep what came of it."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from fmnist_optuna.ledger.codes import OfferedCode
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
+from fmnist_optuna.work.limits import NO_LIMITS, WorkerLimits
 
 WORKER_FAILED = "worker_failed"  # the last record in the log of a worker that something broke
 
@@ -21,7 +22,7 @@ class WorkerOrder:
         worker_id: Unique among all workers.
         generation: Stop generation when the work was ordered.
         data_dir: Folder with the IDX files, or None for the search order.
-        memory_limit_bytes: Resident size past which the worker asks to be replaced between trials.
+        limits: When the worker leaves by itself.
         shared_data: Folder with the arrays that the supervisor wrote for all its workers, if it did.
         code: What the supervisor has joined the study with, where all of it is ours; None lets the worker read its own.
         slot: 0-based place among the workers of its supervisor.
@@ -29,6 +30,8 @@ class WorkerOrder:
         log_format: "text" or "json".
         log_level: Of the records that are kept.
         given_up: cell_ids that the worker leaves alone.
+        allowed_modules: The only modules of the user's that the worker imports; None lets it import all that the
+            study names.
     """
 
     storage: StorageOptions
@@ -36,7 +39,7 @@ class WorkerOrder:
     worker_id: str
     generation: int
     data_dir: Path | None
-    memory_limit_bytes: int | None = None
+    limits: WorkerLimits = NO_LIMITS
     shared_data: Path | None = None
     code: OfferedCode | None = None
     slot: int = 0
@@ -44,3 +47,4 @@ class WorkerOrder:
     log_format: LogFormat = "text"
     log_level: int = logging.INFO
     given_up: frozenset[str] = frozenset()
+    allowed_modules: frozenset[str] | None = None

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from fmnist_optuna.data.sharing import arrays_of, map_arrays
@@ -15,6 +16,8 @@ from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.study.records import StudyRecord
+from fmnist_optuna.study.session import Session
+from fmnist_optuna.training.device import describe_device
 from fmnist_optuna.training.engine import use_threads
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
@@ -61,26 +64,31 @@ def _redirect_output(log_file: Path) -> None:
     os.close(descriptor)
 
 
-def run_worker(order: WorkerOrder, leave: LeaveRequest) -> WorkerEnd:
+def run_worker(
+    order: WorkerOrder, leave: LeaveRequest, on_list: Callable[[Session], object] = lambda _: None
+) -> WorkerEnd:
     """Work on a study with Keras until nothing is left.
 
     Args:
         leave: Set from outside: the epoch is finished, the cell given back, and the worker leaves.
+        on_list: Called once the worker is on the list of workers; from there on it may hold a cell.
 
     Raises:
+        UsageError: The study names a module that this worker must not import.
         JoinRefusedError: The user's code here is not that of the study.
         FmnistOptunaError: The study, the data or the storage is not there.
     """
     with bound_fields(worker=order.worker_id, study=order.study_name):
-        session = open_session(order)
+        session = open_session(order, describe_device())
+        on_list(session)
         use_threads(session.record.spec.training.threads)
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
         session = join_with_code(session, order.code)
         data = load_resident(order, session.record)
         if (soft_labels := session.soft_labels) is not None:
             data = data.with_soft_labels(soft_labels.load())
-        objective = KerasObjective(session, data, order.memory_limit_bytes)
-        end = work(session, objective, leave, order.generation, order.memory_limit_bytes, objective.in_memory)
+        objective = KerasObjective(session, data, order.limits.memory_bytes)
+        end = work(session, objective, leave, order.generation, order.limits, objective.in_memory)
         objective.let_go()
         return end
 

@@ -28,6 +28,7 @@ from fmnist_optuna.search.cell import Grid, make_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import raise_generation
 from fmnist_optuna.study.verification import verify
+from fmnist_optuna.work.limits import WorkerLimits
 from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
 
 Sessions = Callable[..., Session]
@@ -110,7 +111,7 @@ def test_a_worker_rests_while_another_is_claiming_the_last_cell(
 @ON_SQLITE
 def test_a_worker_that_grew_too_large_leaves_between_cells(session: Session) -> None:
     """Its place is taken by a fresh process; the finished cell is done."""
-    end = work(session, stub_objective, LeaveRequest(), session.record.generation, memory_limit_bytes=1)
+    end = work(session, stub_objective, LeaveRequest(), session.record.generation, WorkerLimits(memory_bytes=1))
     assert end is WorkerEnd.RECYCLED
     counts = session.history.counts()
     assert (counts.waiting, counts.running, counts.done, counts.failed) == (N_CELLS - 1, 0, 1, 0)
