@@ -121,13 +121,14 @@ def render() -> dict[Path, str]:
     """The pages as they should be, by their files."""
     from fmnist_optuna.cli.spec import EXAMPLE
 
-    study_file, accuracy = PAGES / "study-file.md", PAGES / "accuracy.md"
+    study_file, accuracy, operating = PAGES / "study-file.md", PAGES / "accuracy.md", PAGES / "operating.md"
     entries = tomllib.loads((PAGES / "accuracy.toml").read_text(encoding="utf-8"))
     of_study_file = {"keys": _keys(), "example": ["```toml", EXAMPLE.rstrip("\n"), "```"]}
     of_accuracy = {"measured": _measured(entries["measured"]), "published": _published(entries["published"])}
     return {
         study_file: _fill(study_file, of_study_file),
         accuracy: _fill(accuracy, of_accuracy),
+        operating: _fill(operating, {"statuses": _statuses()}),
         PAGES / "commands.md": _commands(),
         PAGES / "api.md": _api(),
     }
@@ -167,6 +168,15 @@ def _keys() -> Iterator[str]:
             yield f"| `{key}` | {_describe(value)} | {_default(value)} | {MEANINGS[name]} |"
     if unknown := sorted(set(MEANINGS) - described):
         raise ValueError(f"Meanings must be of keys that exist, but there is no {', '.join(unknown)}.")
+
+
+def _statuses() -> Iterator[str]:
+    """A table of the exit statuses."""
+    from fmnist_optuna.statuses import Status
+
+    yield from ("| exit status | meaning | may another start help? |", "|---|---|---|")
+    for status in Status:
+        yield f"| {int(status)} | {status.meaning} | {'yes' if status.is_healed_by_restart else 'no'} |"
 
 
 def _resolve(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fmnist_optuna.wording import reason_of
 
 logger = logging.getLogger(__name__)
 
-PERSON = (signal.SIGINT, signal.SIGQUIT)  # Ctrl-C and Ctrl-\: nobody starts the worker again
+PERSON = (signal.SIGINT, signal.SIGQUIT)  # of a keyboard: nobody starts the worker again
 # Of an engine: at the end of a container or a session, and Slurm's and the kernel's warning that the time is almost up.
 ENGINE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 MAX_TIME = "--max-time"
@@ -154,19 +154,19 @@ class Departure:
 
     def _leave_at_once(self) -> NoReturn:
         """Give back what is held and end the process: in so much time, whatever hangs."""
-        last = threading.Thread(target=self._say_and_hand_back, name="last", daemon=True)
+        last = threading.Thread(target=self._hand_back_and_say, name="last", daemon=True)
         last.start()
         last.join(HAND_BACK_SECONDS)
         self._end(self.status)
 
-    def _say_and_hand_back(self) -> None:
+    def _hand_back_and_say(self) -> None:
+        if self._hand_back is not None:
+            log_event(logger, logging.WARNING, "leaves_at_once", reason=self.reason)
+            try:
+                self._hand_back()
+            except Exception as error:  # another worker takes the cell over once the lease is over
+                log_event(logger, logging.WARNING, "not_handed_back", error=reason_of(error))
         say(f"Left after {self.reason}. Start a worker again to go on.")
-        if self._hand_back is None:
-            return
-        try:
-            self._hand_back()
-        except Exception as error:  # another worker takes the cell over once the lease is over
-            log_event(logger, logging.WARNING, "not_handed_back", error=reason_of(error))
 
     def _end(self, status: int) -> NoReturn:
         if self.temporary is not None:

@@ -108,7 +108,7 @@ def describe_checkpoints(use: DiskUse) -> str:
 
 
 def workers_table(workers: Sequence[WorkerRow]) -> Table:
-    """One row for each worker, whose name begins with its host; how long it has been there and when it was last seen."""
+    """One row for each worker, whose name begins with its host: since when it is there, and when it was last seen."""
     columns = ("worker", "pid", "version", "device", "for", "seen")
     table = make_table(*columns, right=("pid", "for", "seen"))
     for worker in workers:

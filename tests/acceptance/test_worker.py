@@ -1,8 +1,12 @@
 """`worker`: with which status it ends, and that it builds what the workers of `run` build."""
 
 import json
+import signal
+import sqlite3
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from shell import SMALL, Shell, make_paced
 
@@ -24,6 +28,30 @@ def build(hidden_size: int, learning_rate: float) -> keras.Model:
     model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy")
     return model
 """
+# The first epoch takes a while, so that it has a checkpoint; the second ends in a call of C that never returns.
+STUCK = """
+import ctypes
+import time
+from pathlib import Path
+
+import keras
+
+
+class Stuck(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if not Path("stuck").exists() or self.params["steps"] <= 20:  # the rehearsal before a study has a few
+            return
+        if epoch == 0:
+            time.sleep(4.0)
+        if epoch == 1:
+            mutex = ctypes.create_string_buffer(64)
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+def make():
+    return Stuck()
+"""
 RESTARTED = "--restarted-on-failure"
 
 
@@ -41,7 +69,7 @@ def test_failed_cells_are_no_reason_to_start_again(shell: Shell) -> None:
     shell.write("broken", "")
     first, again = shell("worker"), shell("worker", RESTARTED)
     assert [first.code, again.code] == [6, 0], first.stderr + again.stderr
-    assert "1 of 2 cells are done" in again.stderr
+    assert "1 of 2 cells done, 1 failed" in again.stderr
     assert shell("status", "--json").json["cells"]["failed"] == 1
 
 
@@ -56,16 +84,122 @@ def test_a_stopped_worker_is_not_started_again(tmp_path: Path) -> None:
         assert shell("stop").code == 0
         answers = [restarted.wait(20), other.wait(20)]
     assert [answer.code for answer in answers] == [0, 7], answers
-    assert ["This worker left before all cells were done" in answer.stderr for answer in answers] == [True, True]
+    assert ["This worker was told to leave before all cells were done" in answer.stderr for answer in answers] == [
+        True,
+        True,
+    ]
     assert [len(answer.errors) for answer in answers] == [0, 1]
 
 
 @pytest.mark.more
 def test_a_worker_past_its_memory_is_started_again(shell: Shell) -> None:
-    """It leaves after a cell, and the rest of the study needs another."""
+    """It leaves after a cell, and the rest of the study needs another; so it is after --max-trials."""
     assert shell("init", shell.write("small.toml", SMALL)).code == 0
     answer = shell("worker", RESTARTED, "--memory-limit", "1m")
-    assert (answer.code, len(answer.errors)) == (7, 1), answer.stderr
+    assert (answer.code, answer.errors) == (75, []), answer.stderr
+    assert "Left after --memory-limit. study small: 1 of 2 cells done." in answer.stderr
+    assert shell("worker", "--max-trials", "1").code == 0, "every cell has its result"
+
+
+@pytest.mark.more
+def test_a_worker_leaves_a_call_that_does_not_return(shell: Shell) -> None:
+    """SIGTERM within an epoch of minutes: 75 in ten seconds, and the next attempt goes on behind the last epoch."""
+    shell.write("stuck.py", STUCK)
+    shell.write("study.toml", SMALL.replace("max_epochs = 2", 'max_epochs = 4\ncallbacks = ["stuck:make"]'))
+    assert shell("init", "study.toml").code == 0
+    shell.write("stuck", "")
+    with shell.start("worker") as worker:
+        shell.wait_for("SELECT * FROM fmnist_epochs WHERE epoch = 1")
+        began = time.monotonic()
+        worker.signal_group(signal.SIGTERM)  # as a container's init sends it, and its shell passes it on
+        worker.process.send_signal(signal.SIGTERM)
+        answer = worker.wait(20)
+        seconds = time.monotonic() - began
+    assert (answer.code, answer.errors, seconds < 10.0) == (75, [], True), answer
+    assert shell.query("SELECT state, count(*) FROM fmnist_cells GROUP BY state") == [("waiting", 2)]
+    assert shell.query("SELECT * FROM fmnist_workers") == []
+    (shell.folder / "stuck").unlink()
+    again = shell("worker")
+    assert again.code == 0, again.stderr
+    stopped, *_ = sorted(shell("trials", "--json").json["trials"], key=lambda trial: trial["trial"])
+    assert (stopped["state"], stopped["reason"]) == ("FAIL", "stopped")
+    kept = [shell("show", str(number), "--json").json["kept_epochs"] for number in (1, 2)]
+    assert sorted(kept, key=str) == [1, None], "of the first epoch, which took long, there was a checkpoint"
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGXCPU])
+def test_a_worker_that_waits_leaves_at_once(tmp_path: Path, signum: signal.Signals) -> None:
+    """Two others have the cells; it says what it is on the list, and nothing is left of it."""
+    shell = make_paced(tmp_path / "waiting", 4.0)
+    assert shell("init", "study.toml").code == 0
+    with shell.start("worker") as first, shell.start("worker") as second:
+        shell.wait_for("SELECT * FROM fmnist_cells WHERE state = 'running'", 2)
+        with shell.start("worker") as third:
+            shell.wait_for("SELECT * FROM fmnist_workers", 3)
+            told = shell("status", "--json").json["workers"]
+            third.process.send_signal(signum)
+            answer = third.wait(5)
+        assert {worker["device"] for worker in told} == {"CPU"}
+        assert f"Left after {signum.name}." in answer.stderr
+        assert (answer.code, len(shell.query("SELECT * FROM fmnist_workers"))) == (75, 2)
+        assert [first.process.poll(), second.process.poll()] == [None, None]
+
+
+@pytest.mark.more
+def test_a_locked_database_keeps_no_worker(tmp_path: Path) -> None:
+    """SIGTERM while nobody gets through to the database: 75 in ten seconds; afterwards all is as a kill leaves it."""
+    shell = make_paced(tmp_path / "locked", 1.0)
+    assert shell("init", "study.toml").code == 0
+    with shell.start("worker") as worker:
+        shell.wait_for("SELECT * FROM fmnist_epochs")
+        other = sqlite3.connect(shell.database, isolation_level=None, timeout=20)
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(2.0)
+        began = time.monotonic()
+        worker.process.send_signal(signal.SIGTERM)
+        answer = worker.wait(20)
+        seconds = time.monotonic() - began
+        other.execute("ROLLBACK")
+        other.close()
+    assert (answer.code, answer.errors, seconds < 10.0) == (75, [], True), answer
+    (shell.folder / "pace").unlink()
+    assert shell("worker").code == 0
+    assert shell("verify").code == 0
+
+
+@pytest.mark.more
+def test_a_worker_that_still_loads_leaves_at_once(tmp_path: Path) -> None:
+    """SIGTERM while TensorFlow is imported: 75 at once, and nothing of it is in the storage."""
+    shell = make_paced(tmp_path / "loading", 1.0)
+    assert shell("init", "study.toml").code == 0
+    with shell.start_cold("worker") as worker:
+        deadline = time.monotonic() + 60
+        while not any("tensorflow" in each.path for each in psutil.Process(worker.pid).memory_maps()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        began = time.monotonic()
+        worker.process.send_signal(signal.SIGTERM)
+        answer = worker.wait(20)
+        seconds = time.monotonic() - began
+    assert (answer.code, seconds < 3.0) == (75, True), answer
+    assert shell.query("SELECT * FROM fmnist_workers") == []
+
+
+@pytest.mark.more
+def test_a_worker_imports_only_what_is_allowed(shell: Shell) -> None:
+    """Another module is refused before it is imported, by the option and by the variable; a named one is imported."""
+    shell.write("mine.py", MODEL)
+    assert shell("init", shell.write("small.toml", OWN)).code == 0
+    shell.write("mine.py", "raise RuntimeError('it must not be imported')")
+    restricted = shell.with_variables(FMNIST_OPTUNA_ALLOW_MODULE="ours.models other")
+    for refused in (shell("worker", "--allow-module", "mines"), restricted("worker")):
+        assert (refused.code, len(refused.errors)) == (2, 1), refused.stderr
+        assert "model.architecture must be in a module that this worker may import" in refused.errors[0]
+        assert refused.errors[0].endswith("but is mine:build; where you trust it, add --allow-module mine.")
+    shell.write("mine.py", MODEL)
+    answer = shell("worker", "--allow-module", "other", "--allow-module", "mine")
+    assert answer.code == 0, answer.stderr
 
 
 @pytest.mark.more

@@ -12,6 +12,7 @@ import pytest
 from small_study import ON_SQLITE, begin_trial, cell_after
 from sqlalchemy import insert, update
 
+from fmnist_optuna import __version__
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.holders import Process, host_identity
 from fmnist_optuna.ledger.tables import workers
@@ -134,10 +135,11 @@ def test_a_reboot_is_no_second_host(session: Session) -> None:
 def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
     """As this very process; registering again is no second row."""
     for _ in range(2):
-        session.presence.register("near", fresh_seconds=60.0)
+        session.presence.register("near", fresh_seconds=60.0, device="CPU")
     assert session.presence.processes() == {"near": Process.current()}
     assert not Process.current().is_dead()
     (row,) = session.history.workers()
-    assert (row.worker_id, row.pid) == ("near", os.getpid())
+    assert (row.worker_id, row.pid, row.version, row.device) == ("near", os.getpid(), __version__, "CPU")
+    assert 0.0 <= row.seconds_since_seen <= row.seconds_since_start < 60.0
     session.presence.leave("near")
     assert session.presence.processes() == {}

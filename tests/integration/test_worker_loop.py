@@ -117,6 +117,29 @@ def test_a_worker_that_grew_too_large_leaves_between_cells(session: Session) -> 
     assert (counts.waiting, counts.running, counts.done, counts.failed) == (N_CELLS - 1, 0, 1, 0)
 
 
+@ON_SQLITE
+def test_a_worker_leaves_after_so_many_trials(session: Session) -> None:
+    """With three of four cells done, and off the list."""
+    session.presence.register("worker", fresh_seconds=60.0)
+    end = work(session, stub_objective, LeaveRequest(), session.record.generation, WorkerLimits(max_trials=3))
+    assert end is WorkerEnd.MAX_TRIALS
+    counts = session.history.counts()
+    assert (counts.waiting, counts.done) == (N_CELLS - 3, 3)
+    assert session.presence.processes() == {}
+
+
+@ON_SQLITE
+def test_a_worker_leaves_once_it_has_been_idle(session: Session, new_session: Sessions) -> None:
+    """Another one has the last cell; what it could claim before does not count as idle."""
+    other = new_session("other")
+    claim = claim_cell(other)
+    begin_trial(other, claim)
+    limits, began = WorkerLimits(idle_seconds=0.3), time.monotonic()
+    assert work(session, stub_objective, LeaveRequest(), session.record.generation, limits) is WorkerEnd.IDLE
+    assert time.monotonic() - began >= 0.3
+    assert (session.history.counts().running, session.history.counts().done) == (1, N_CELLS - 1)
+
+
 WIDE: Grid = {"hidden_size": [16, 32, 64, 128], "dropout_rate": [0.0, 0.25, 0.5]}
 
 

@@ -66,3 +66,10 @@ def test_no_other_module_has_a_status_of_its_own() -> None:
     literal = re.compile(r"(?:sys\.exit|os\._exit|exit_status =)\W*\d+")
     found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if literal.search(path.read_text())}
     assert found == {"processes/parent.py", "processes/serving.py", "pages/dashboard_process.py"}
+
+
+def test_the_documents_have_every_status() -> None:
+    """In one row each, with whether another start may help: made from the table."""
+    page = (PACKAGE.parent / "docs" / "operating.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|.*\| (yes|no) \|$", page, re.MULTILINE)
+    assert rows == [(str(int(each)), "yes" if each.is_healed_by_restart else "no") for each in Status]
