@@ -174,7 +174,7 @@ def _statuses() -> Iterator[str]:
     """A table of the exit statuses."""
     from fmnist_optuna.statuses import Status
 
-    yield from ("| exit status | meaning | may another start help? |", "|---|---|---|")
+    yield from ("| exit status | meaning | start it again automatically? |", "|---|---|---|")
     for status in Status:
         yield f"| {int(status)} | {status.meaning} | {'yes' if status.is_healed_by_restart else 'no'} |"
 

@@ -97,9 +97,11 @@ def worker(
 ) -> None:
     """Be one worker of a study until nothing is left; for clusters and other launchers.
 
-    SIGTERM, SIGHUP, SIGUSR1, SIGXCPU or Ctrl-C: it finishes its epoch if there is time, gives its cell back, and leaves
-    within --grace. A second Ctrl-C ends it at once. Exit status 0: every cell of the study has its result; 75: start
-    the worker again.
+    SIGTERM, SIGHUP, SIGUSR1, SIGXCPU or Ctrl-C: it gives its cell back and leaves within --grace.
+
+    A second Ctrl-C ends it at once.
+
+    Exit status 0: every cell of the study has its result. 75: start another worker.
     """
     size, idle_seconds = parse_size(memory_limit, "--memory-limit"), parse_limit(idle_timeout, "--idle-timeout")
     limits, allowed = WorkerLimits(size, max_trials, idle_seconds), parse_modules(allow_module)
@@ -150,12 +152,12 @@ def _work(common: Common, order: "WorkerOrder", departure: Departure) -> "Worker
 
         def hold(session: "Session") -> None:
             stack.enter_context(session.storage.giving_up_when(departure.is_overdue))
-            departure.hold(lambda: _hand_back(session), leave.set)
+            departure.hold(lambda: hand_back(session), leave.set)
 
         return run_worker(order, leave, hold)
 
 
-def _hand_back(session: "Session") -> None:
+def hand_back(session: "Session") -> None:
     """Let the cell of a worker wait again, and take the worker off the list, while it may still be at work."""
     from fmnist_optuna.ledger.records import TrialAttributes  # loads hashlib
 

@@ -19,4 +19,4 @@ def describe_device() -> str:
     number = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip() or "0"
     name = tf.config.experimental.get_device_details(devices[0]).get("device_name", "")
     place = f"GPU {number}" if number.isdigit() else number  # or it is named: GPU-8932f937, MIG-...
-    return f"{place}: {name}".rstrip(": ")[:LONGEST]
+    return f"{place}: {name}"[:LONGEST].rstrip(": ")

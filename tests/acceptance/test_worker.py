@@ -131,7 +131,7 @@ def test_a_worker_leaves_a_call_that_does_not_return(shell: Shell) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGXCPU])
 def test_a_worker_that_waits_leaves_at_once(tmp_path: Path, signum: signal.Signals) -> None:
     """Two others have the cells; it says what it is on the list, and nothing is left of it."""
-    shell = make_paced(tmp_path / "waiting", 4.0)
+    shell = make_paced(tmp_path / "waiting", 60.0)
     assert shell("init", "study.toml").code == 0
     with shell.start("worker") as first, shell.start("worker") as second:
         shell.wait_for("SELECT * FROM fmnist_cells WHERE state = 'running'", 2)
@@ -139,7 +139,7 @@ def test_a_worker_that_waits_leaves_at_once(tmp_path: Path, signum: signal.Signa
             shell.wait_for("SELECT * FROM fmnist_workers", 3)
             told = shell("status", "--json").json["workers"]
             third.process.send_signal(signum)
-            answer = third.wait(5)
+            answer = third.wait(10)
         assert {worker["device"] for worker in told} == {"CPU"}
         assert f"Left after {signum.name}." in answer.stderr
         assert (answer.code, len(shell.query("SELECT * FROM fmnist_workers"))) == (75, 2)

@@ -31,7 +31,7 @@ def test_without_a_gpu_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ("3", "NVIDIA A100", "GPU 3: NVIDIA A100"),
         ("2,3", "NVIDIA A100", "GPU 2: NVIDIA A100"),
         ("1", "", "GPU 1"),
-        (UUID, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", f"{UUID}: NVIDIA A100-SXM4-40GB"[:64]),
+        (UUID, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", f"{UUID}: NVIDIA A100-SXM4-40GB"),
     ],
 )
 def test_a_gpu_has_its_number_and_name(
