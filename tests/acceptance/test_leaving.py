@@ -34,7 +34,7 @@ def leave(
     how: str, *signals: int, grace: float = SHORT, max_time: float = 0.0, apart: float = 0.0, nohup: bool = False
 ) -> Left:
     """Start a process, send it signals once it is ready, and wait for its end."""
-    command = [sys.executable, LEAVER, how, str(grace), str(max_time), "nohup" if nohup else ""]
+    command = [sys.executable, str(LEAVER), how, str(grace), str(max_time), "nohup" if nohup else ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -67,7 +67,7 @@ def test_names_of_modules_are_read() -> None:
     """None without any."""
     assert parse_modules(None) is None
     assert parse_modules([]) is None
-    assert parse_modules(["mine", "team.data"]) == {"mine", "team.data"}
+    assert parse_modules(["mine", "team.data"]) == frozenset({"mine", "team.data"})
 
 
 @pytest.mark.parametrize("name", ["", "mine:build", "mine.", ".mine", "mine nets", "1st", "mine/nets.py"])
