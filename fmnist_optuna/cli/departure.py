@@ -6,9 +6,9 @@ returns, and that may take minutes. What is held, and how it is given back, is s
 
 import logging
 import os
+import select
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class Departure:
         self._signum: int | None = None  # of a person
         self._tell: Callable[[], object] = lambda: None
         self._hand_back: Callable[[], object] | None = None
-        self._heard, self._caught = socket.socketpair()  # what the thread reads, and what signals are written to
+        self._heard, self._caught = os.pipe()  # what the thread reads, and what signals are written to
 
     @property
     def is_asked(self) -> bool:
@@ -92,8 +92,8 @@ class Departure:
         self._hand_back = hand_back
 
     def __enter__(self) -> Self:
-        self._caught.setblocking(False)
-        signal.set_wakeup_fd(self._caught.fileno(), warn_on_full_buffer=False)
+        os.set_blocking(self._caught, False)
+        signal.set_wakeup_fd(self._caught, warn_on_full_buffer=False)
         handle_signals(lambda *_: None, *PERSON, *ENGINE)
         threading.Thread(target=self._watch, name="departure", daemon=True).start()
         return self
@@ -113,17 +113,16 @@ class Departure:
         signal.set_wakeup_fd(-1)
         for signum in (*PERSON, *ENGINE):  # how it ended is known: Python only tidies up
             signal.signal(signum, signal.SIG_IGN)
-        self._caught.close()
+        os.close(self._caught)
 
     def _watch(self) -> None:
         """Read the numbers of signals until there are no more to come."""
         while True:
-            self._heard.settimeout(None if self._due is None else max(0.001, self._due - time.monotonic()))
-            try:
-                numbers = self._heard.recv(64)
-            except TimeoutError:
+            seconds = None if self._due is None else max(0.0, self._due - time.monotonic())
+            if not select.select([self._heard], [], [], seconds)[0]:
                 self._be_due()
                 continue
+            numbers = os.read(self._heard, 64)
             if not numbers:
                 return
             for signum in numbers:

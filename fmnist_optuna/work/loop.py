@@ -98,22 +98,14 @@ def work(
             run_attempt(session, claim, objective, leave.is_set, generation)
             session.presence.touch(session.name)
             n_trials, worked = n_trials + 1, time.monotonic()
-            if (reached := _find_reached(limits, n_trials)) is not None:
-                end = reached
-                break
-            continue
-        if session.ledger.generation() != generation:
-            break
-        counts = session.history.counts(session.given_up)
-        if counts.is_over:
-            if session.recovery.sweep() == 0:
-                end = WorkerEnd.DONE
-                break
-        elif limits.idle_seconds is not None and time.monotonic() - worked > limits.idle_seconds:
-            end = WorkerEnd.IDLE
-            break
+            reached = _find_reached(limits, n_trials)
+        elif session.ledger.generation() != generation:
+            reached = WorkerEnd.STOPPED
         else:
-            _look_for_work(session, counts, leave)
+            reached = _look_around(session, limits, time.monotonic() - worked, leave)
+        if reached is not None:
+            end = reached
+            break
     session.presence.leave(session.name)
     if end is WorkerEnd.DONE:
         _tidy(session, time.monotonic() - began)
@@ -125,6 +117,21 @@ def _find_reached(limits: WorkerLimits, n_trials: int) -> WorkerEnd | None:
     if limits.memory_bytes is not None and psutil.Process().memory_info().rss > limits.memory_bytes:
         return WorkerEnd.RECYCLED
     return WorkerEnd.MAX_TRIALS if n_trials == limits.max_trials else None
+
+
+def _look_around(session: Session, limits: WorkerLimits, idle_seconds: float, leave: LeaveRequest) -> WorkerEnd | None:
+    """Where nothing could be claimed: whether the worker is done or has waited too long; None after another wait.
+
+    Args:
+        idle_seconds: Since there was something to claim last.
+    """
+    counts = session.history.counts(session.given_up)
+    if counts.is_over:
+        return WorkerEnd.DONE if session.recovery.sweep() == 0 else None
+    if limits.idle_seconds is not None and idle_seconds > limits.idle_seconds:
+        return WorkerEnd.IDLE
+    _look_for_work(session, counts, leave)
+    return None
 
 
 def _tidy(session: Session, seconds: float) -> None:

@@ -172,7 +172,7 @@ def test_killed_and_stopped_workers_lose_nothing(engine: Engine, tmp_path: Path)
         kill_from_outside(engine, killed)
         done = project.compose("stop", "worker")  # both: the killed one has been started again
         assert done.returncode == 0, done.stderr
-        assert engine.inspect(stopped)["State"]["ExitCode"] == 143  # not 137: it was given the time that it needs
+        assert engine.inspect(stopped)["State"]["ExitCode"] == 75  # not 137: it was given the time that it needs
         engine.podman("start", killed, stopped)
         project.wait_for(DONE, 4)
         assert project.ask("verify")["ok"] is True
