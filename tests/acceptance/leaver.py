@@ -52,16 +52,18 @@ def main(how: str, grace_seconds: float, max_seconds: float | None, is_nohup: bo
         if how != "nothing held":
             hand_back = be_stuck if how == "stuck in handing back" else lambda: say("handed back")
             departure.hold(hand_back, leave.set)
-        with telling(0.1):
-            if how.startswith("stuck"):
-                be_stuck()
-            while not leave.is_set() and how != "is finished":
-                time.sleep(0.01)
-        if how == "breaks":
-            raise StorageError("the database is away")
-        say(f"in order: {departure.reason}")
+        if how != "is finished":
+            with telling(0.1):
+                if how.startswith("stuck"):
+                    be_stuck()
+                while not leave.is_set():
+                    time.sleep(0.01)
+            if how == "breaks":
+                raise StorageError("the database is away")
+            say(f"in order: {departure.reason}")
         status = departure.status if departure.is_asked else 0
     if how == "is finished":
+        say("ready")
         time.sleep(1.0)  # what Python takes to end
     return int(status)
 
