@@ -66,6 +66,7 @@ def worker(
     The first Ctrl-C or SIGTERM finishes the epoch and gives the cell back, the second ends at once.
     """
     # These load TensorFlow, Optuna, SQLAlchemy and multiprocessing.
+    from fmnist_optuna.artifacts.bucket import check_place
     from fmnist_optuna.processes.temporary import use_for_all_temporary_files
     from fmnist_optuna.study.studies import find_study
 
@@ -73,6 +74,7 @@ def worker(
     temporary = use_for_all_temporary_files()
     storage = open_storage_of(common)
     record = find_study(storage, study)
+    check_place(record.place)
     leave, caught = _leave_on_signal(temporary)
     with loading_tensorflow(common):
         from fmnist_optuna.work.loop import WorkerEnd

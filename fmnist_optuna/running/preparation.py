@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fmnist_optuna.artifacts.bucket import check_place
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.built_in import BUILT_IN, expect_info
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -25,7 +26,7 @@ from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.study_spec import StudySpec, searched_study
-from fmnist_optuna.study.joining import create_or_join
+from fmnist_optuna.study.joining import check_same_place, create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.study.teacher import Lesson
@@ -73,11 +74,12 @@ def prepare_study(
         UsageError, NotFoundError: The study follows from another; or its teacher cannot teach, or is not there.
         DataError: The data is missing, or none to train on, or the user's function that gives it fails.
         MismatchError, JoinRefusedError: The study exists with other data, another specification or other code.
-        StorageError: The storage is unreachable or not writable.
+        StorageError: The storage is unreachable or not writable, or so is the bucket of the artifacts.
 
     Log records warn of what `Summary` says, of equal weights whatever the seed, slow modules, a pruner and a schedule.
     """
     _check_names(spec.name, options.storage.url)
+    check_place(options.storage.artifacts)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
@@ -192,6 +194,9 @@ def join(
 ) -> PreparedStudy:
     """Create or join the study in an open storage."""
     code = _of_the_same_cell(storage, spec, splits.info, code)
+    if (there := find_study_or_none(storage, spec.name)) is not None and there.place is not None:
+        check_same_place(there, storage.options.artifacts)
+        check_place(there.place)
     record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info, lesson=lesson)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     return PreparedStudy(Session(storage, record, "supervisor"), data, n_new, None, _known(spec, code))

@@ -9,11 +9,13 @@ import optuna
 from optuna.distributions import check_distribution_compatibility
 from sqlalchemy import Connection, or_, select, update
 
+from fmnist_optuna.artifacts.place import Place
 from fmnist_optuna.bridge.artifacts import remove_artifact, store_soft_labels
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.ranges import store_ranges
 from fmnist_optuna.bridge.spaces import Accepted, sampler_of
 from fmnist_optuna.bridge.storage import open_optuna
+from fmnist_optuna.bridge.stores import open_store
 from fmnist_optuna.bridge.trials import make_distributions, make_pruner
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -26,6 +28,7 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Params, Point, make_point
+from fmnist_optuna.settings import ARTIFACTS, Here
 from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, stage_of
 from fmnist_optuna.spec.reading import restore_spec
@@ -71,14 +74,22 @@ def create_or_join(
     """
     ordered = _list_points(spec, points)  # before the locked transaction
     study_id = _create_in_optuna(storage, spec)
+    place = _place_of(storage, parent)
+    store = open_store(storage.artifacts, place)
     if lesson is not None:
-        store_soft_labels(storage, study_id, lesson.teacher.artifact, lesson.content)
+        store_soft_labels(storage, store, study_id, lesson.teacher.artifact, lesson.content)
     teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
-    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher)
+    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
     record, n_new = _seed(Ledger(storage, study_id), spec, ordered, data, code, parent)
     if lesson is not None and record.teacher != teacher:  # another process has made the study meanwhile
-        remove_artifact(storage.artifacts, lesson.teacher.artifact)
+        remove_artifact(storage, store, lesson.teacher.artifact)
     return record, n_new
+
+
+def _place_of(storage: Storage, parent: StudyRecord | None) -> Place | None:
+    """Where the artifacts of a new study go: with those of what it follows from, else to the place that is wanted."""
+    wanted = storage.options.artifacts if parent is None else parent.place
+    return None if wanted is None else wanted.for_study(Here.from_environment())
 
 
 def _list_points(spec: StudySpec, points: Sequence[Params] | None) -> list[Point] | None:
@@ -123,6 +134,8 @@ def _seed(
         row = _lock_row(connection, study_id, spec.name)
         before = read_record(row)
         _check_join(before, spec, data)
+        if parent is None:
+            check_same_place(before, storage.options.artifacts)
         if code is not None:
             join_code(connection, storage, study_id, spec.name, code)
         store_ranges(connection, study_id, _accept(connection, before, row, spec))
@@ -152,6 +165,7 @@ def _insert_row(
         "data_info": None if spec.data.source in BUILT_IN else json.dumps(data.info.to_content()),
         "created_at": ledger.storage.now,
         "teacher": None if data.teacher is None else data.teacher.model_dump_json(),
+        "artifacts": None if data.place is None else data.place.to_url(),
     }
     connection.execute(insert_or_ignore(ledger.storage, studies).values(**values))
 
@@ -197,11 +211,17 @@ def _take_over(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
 
 @dataclass(frozen=True)
 class _OfferedData:
-    """What the source of a specification gives on this machine, and whose answers come with it to a new study."""
+    """What the source of a specification gives on this machine, and what comes with it to a new study.
+
+    Args:
+        teacher: Whose answers it learns from.
+        place: Of its artifacts.
+    """
 
     fingerprint: str
     info: DatasetInfo
     teacher: Teacher | None
+    place: Place | None
 
 
 def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:
@@ -228,6 +248,24 @@ def _differences_of_search(record: StudyRecord, spec: StudySpec) -> list[str]:
         return _new_choices(record, spec)
     is_first = not record.accepted or is_known(record.accepted, spec)
     return [] if is_first else find_obstacles(record.accepted[-1], spec)
+
+
+def check_same_place(record: StudyRecord, wanted: Place | None) -> None:
+    """Refuse a place of artifacts that is not the study's: half of them would be in each.
+
+    Args:
+        wanted: None for none in particular.
+
+    Raises:
+        JoinRefusedError: It is another.
+    """
+    if wanted is None or (record.place is not None and wanted.is_met_by(record.place)):
+        return
+    found = "the folder beside the storage" if record.place is None else record.place.described
+    raise JoinRefusedError(
+        f"study {record.name}: keeps its artifacts in {found}, but artifacts (--artifacts, {ARTIFACTS}) names "
+        f"{wanted.described}; leave it out, or choose another name (--name NEW)."
+    )
 
 
 def _compared_part(spec: StudySpec) -> dict[str, Json]:

@@ -43,6 +43,7 @@ ADDED = {
         "ALTER TABLE fmnist_openings DROP COLUMN objective",
     ),
     9: ("ALTER TABLE fmnist_cells DROP COLUMN number", "ALTER TABLE fmnist_cells DROP COLUMN known"),
+    10: ("ALTER TABLE fmnist_studies DROP COLUMN artifacts",),
 }
 
 

@@ -16,6 +16,7 @@ from fmnist_optuna.ledger.migrations import (
     m0007_teacher,
     m0008_objective,
     m0009_points,
+    m0010_artifacts,
 )
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
@@ -27,4 +28,5 @@ MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it 
     7: m0007_teacher.migrate,
     8: m0008_objective.migrate,
     9: m0009_points.migrate,
+    10: m0010_artifacts.migrate,
 }
