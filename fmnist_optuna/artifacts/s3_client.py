@@ -22,15 +22,10 @@ AWAY_STATUSES = frozenset({408, 429, *range(500, 600)})
 AWAY_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "503"})
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
 CODE = re.compile(r"[0-9A-Za-z._-]{1,60}")
-TALKS = (
-    "boto3",
-    "botocore",
-    "urllib3",
-)  # loggers that would tell signatures and tokens to whoever asks for all records
+TALKS = ("boto3", "botocore", "urllib3")  # loggers that tell signatures and tokens to whoever asks for all records
 
-CHECK_CREDENTIALS = (
-    "check the credentials of this machine (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
-)
+CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+CHECK_CREDENTIALS = f"check the credentials of this machine ({CREDENTIALS})"
 CHECK_REGION = "name the region of the bucket (?region=NAME behind the URL, or AWS_REGION)"
 ADVICE = {
     "NoSuchBucket": "make the bucket, or name another",

@@ -15,6 +15,7 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.data.summary import check_content, summarise
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.urls import check_url
 from fmnist_optuna.log import log_event
@@ -78,8 +79,7 @@ def prepare_study(
 
     Log records warn of what `Summary` says, of equal weights whatever the seed, slow modules, a pruner and a schedule.
     """
-    _check_names(spec.name, options.storage.url)
-    check_place(options.storage.artifacts)
+    _check_names(spec.name, options.storage)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
@@ -99,13 +99,15 @@ def prepare_study(
     return joined
 
 
-def _check_names(name: str, url: str) -> None:
+def _check_names(name: str, storage: StorageOptions) -> None:
+    """Refuse names of study, storage and bucket that lead nowhere, before anything else takes its time."""
     if "/" in name:
         raise UsageError(
             f"study {name}: must be one of a grid, but it follows from another; to go on with it: "
             f"fmnist-optuna confirm {searched_study(name)}, or confirm_study."
         )
-    check_url(url, create=True)
+    check_url(storage.url, create=True)
+    check_place(storage.artifacts)
 
 
 def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:

@@ -75,15 +75,19 @@ def create_or_join(
     ordered = _list_points(spec, points)  # before the locked transaction
     study_id = _create_in_optuna(storage, spec)
     place = _place_of(storage, parent)
-    store = open_store(storage.artifacts, place)
-    if lesson is not None:
-        store_soft_labels(storage, store, study_id, lesson.teacher.artifact, lesson.content)
+    _keep(storage, study_id, place, lesson)
     teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
     data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
     record, n_new = _seed(Ledger(storage, study_id), spec, ordered, data, code, parent)
     if lesson is not None and record.teacher != teacher:  # another process has made the study meanwhile
-        remove_artifact(storage, store, lesson.teacher.artifact)
+        remove_artifact(storage, open_store(storage.artifacts, place), lesson.teacher.artifact)
     return record, n_new
+
+
+def _keep(storage: Storage, study_id: int, place: Place | None, lesson: Lesson | None) -> None:
+    if lesson is not None:
+        store = open_store(storage.artifacts, place)
+        store_soft_labels(storage, store, study_id, lesson.teacher.artifact, lesson.content)
 
 
 def _place_of(storage: Storage, parent: StudyRecord | None) -> Place | None:
