@@ -89,7 +89,7 @@ class BucketCheckpoints:
         Raises:
             ArtifactsError: The bucket does not answer, or does not let this machine remove.
         """
-        for key, _ in self.bucket.keys(self._key("")):
+        for key, _ in list(self.bucket.keys(self._key(""))):  # first, as some servers count where a page begins
             self.bucket.remove(key)
 
     @contextmanager

@@ -130,7 +130,7 @@ def _read(text: str, named: str) -> Place:
     match = URL.fullmatch(text)
     if match is None:
         raise UsageError(f"{named} must be {FORM}, but got {text[:80]!r}.")
-    prefix, query = match["prefix"].strip("/"), parse_qsl(match["query"] or "", keep_blank_values=True)
+    prefix, query = match["prefix"].removesuffix("/"), parse_qsl(match["query"] or "", keep_blank_values=True)
     options = dict(query)
     style, region, mark = options.get("path_style"), options.get("region"), match["mark"] or ""
     if len(options) < len(query) or not options.keys() <= {"endpoint", "region", "path_style"}:
