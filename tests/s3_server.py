@@ -84,6 +84,11 @@ class S3Server:
             aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         )
 
+    def empty(self) -> None:
+        """Remove every object."""
+        for key in self.list_keys():
+            self.client.delete_object(Bucket=BUCKET, Key=key)
+
     def list_keys(self) -> list[str]:
         """Of all objects in the bucket."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)

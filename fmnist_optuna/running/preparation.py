@@ -27,7 +27,8 @@ from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.study_spec import StudySpec, searched_study
-from fmnist_optuna.study.joining import check_same_place, create_or_join
+from fmnist_optuna.study.joining import create_or_join
+from fmnist_optuna.study.places import check_same_place
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.study.teacher import Lesson

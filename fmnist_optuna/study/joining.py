@@ -28,12 +28,12 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Params, Point, make_point
-from fmnist_optuna.settings import ARTIFACTS, Here
 from fmnist_optuna.spec.differences import differences
 from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, stage_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.places import check_same_place, place_of_new
 from fmnist_optuna.study.records import KINDS, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.stages import new_points, ordered_points
 from fmnist_optuna.study.studies import find_study_or_none
@@ -74,7 +74,7 @@ def create_or_join(
     """
     ordered = _list_points(spec, points)  # before the locked transaction
     study_id = _create_in_optuna(storage, spec)
-    place = _place_of(storage, parent)
+    place = place_of_new(storage, parent)
     _keep(storage, study_id, place, lesson)
     teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
     data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
@@ -88,12 +88,6 @@ def _keep(storage: Storage, study_id: int, place: Place | None, lesson: Lesson |
     if lesson is not None:
         store = open_store(storage.artifacts, place)
         store_soft_labels(storage, store, study_id, lesson.teacher.artifact, lesson.content)
-
-
-def _place_of(storage: Storage, parent: StudyRecord | None) -> Place | None:
-    """Where the artifacts of a new study go: with those of what it follows from, else to the place that is wanted."""
-    wanted = storage.options.artifacts if parent is None else parent.place
-    return None if wanted is None else wanted.for_study(Here.from_environment())
 
 
 def _list_points(spec: StudySpec, points: Sequence[Params] | None) -> list[Point] | None:
@@ -252,24 +246,6 @@ def _differences_of_search(record: StudyRecord, spec: StudySpec) -> list[str]:
         return _new_choices(record, spec)
     is_first = not record.accepted or is_known(record.accepted, spec)
     return [] if is_first else find_obstacles(record.accepted[-1], spec)
-
-
-def check_same_place(record: StudyRecord, wanted: Place | None) -> None:
-    """Refuse a place of artifacts that is not the study's: half of them would be in each.
-
-    Args:
-        wanted: None for none in particular.
-
-    Raises:
-        JoinRefusedError: It is another.
-    """
-    if wanted is None or (record.place is not None and wanted.is_met_by(record.place)):
-        return
-    found = "the folder beside the storage" if record.place is None else record.place.described
-    raise JoinRefusedError(
-        f"study {record.name}: keeps its artifacts in {found}, but artifacts (--artifacts, {ARTIFACTS}) names "
-        f"{wanted.described}; leave it out, or choose another name (--name NEW)."
-    )
 
 
 def _compared_part(spec: StudySpec) -> dict[str, Json]:

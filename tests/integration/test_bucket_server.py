@@ -67,8 +67,7 @@ def _known_here(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     for name, value in server.variables.items():
         monkeypatch.setenv(name, value)
     yield
-    for key in server.list_keys():
-        server.client.delete_object(Bucket=BUCKET, Key=key)
+    server.empty()
 
 
 def make_storage(folder: Path, url: str | None, patience: float = PATIENCE_SECONDS) -> Storage:
