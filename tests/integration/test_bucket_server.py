@@ -116,6 +116,14 @@ def test_a_killed_upload_leaves_nothing(server: S3Server) -> None:
         assert server.list_keys() == ([] if before is None else ["garments/one"])
 
 
+def test_a_list_goes_over_all_pages(server: S3Server) -> None:
+    """Every object below a beginning once, and no other."""
+    bucket = Bucket(parse_place(server.url))
+    for name in ("a/1", "a/2", "a/3", "a/4", "a/5", "b/6"):
+        bucket.put(name, name.encode())
+    assert list(bucket.keys("a/", n_most=2)) == [(f"a/{number}", 3) for number in range(1, 6)]
+
+
 @pytest.mark.parametrize("outage", ["slow", "refused"])
 def test_an_outage_is_waited_for(
     server: S3Server, tmp_path: Path, outage: str, caplog: pytest.LogCaptureFixture
