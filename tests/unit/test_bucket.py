@@ -234,7 +234,7 @@ def test_a_checkpoint_that_was_not_finished_is_not_kept() -> None:
     assert server.objects == {}
 
 
-def test_a_bucket_that_is_away_keeps_checkpoints_and_nobody_waiting() -> None:
+def test_a_bucket_that_is_away_keeps_nobody_waiting() -> None:
     """`status` does without their size, and who removes them here and there goes on; with the study they must go."""
     away = refused("SlowDown", 503)
     checkpoints = BucketCheckpoints(bucket_of(Memory({"list": away, "delete": away})))
