@@ -51,6 +51,14 @@ class StorageError(FmnistOptunaError):
     exit_status = Status.STORAGE
 
 
+class ArtifactsError(StorageError):
+    """The place of a study's artifacts cannot be reached, read or written; the text says what was tried."""
+
+
+class ArtifactsAwayError(ArtifactsError):
+    """It does not answer now, and may later: whatever waits for the database waits for this too."""
+
+
 class UnreadableStudyError(StorageError):
     """What a storage says of a study was damaged or made by another version; `delete` removes the study."""
 

@@ -14,6 +14,11 @@ from fmnist_optuna.errors import StorageError, UsageError
 DEFAULT_STORAGE = "sqlite:///studies/studies.db"
 STORAGE = "FMNIST_OPTUNA_STORAGE"
 STORAGE_FILE = "FMNIST_OPTUNA_STORAGE_FILE"
+ARTIFACTS = "FMNIST_OPTUNA_ARTIFACTS"
+S3_ENDPOINT = "FMNIST_OPTUNA_S3_ENDPOINT"
+S3_REGION = "FMNIST_OPTUNA_S3_REGION"
+S3_PATH_STYLE = "FMNIST_OPTUNA_S3_PATH_STYLE"
+AWS_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # of AWS' own programs; the first counts
 DATA = "FMNIST_OPTUNA_DATA"
 WORKERS = "FMNIST_OPTUNA_WORKERS"
 ALLOW_MODULE = "FMNIST_OPTUNA_ALLOW_MODULE"
@@ -72,6 +77,11 @@ def _read_storage(environ: Mapping[str, str]) -> str:
     return DEFAULT_STORAGE
 
 
+def read_artifacts(environ: Mapping[str, str] = os.environ) -> str | None:
+    """URL of the bucket in which the environment wants artifacts; None for none."""
+    return environ.get(ARTIFACTS) or None
+
+
 def read_lease_seconds(environ: Mapping[str, str] = os.environ) -> float:
     """The lease that the environment asks for, in seconds, or the default.
 
@@ -86,6 +96,40 @@ def read_lease_seconds(environ: Mapping[str, str] = os.environ) -> float:
     if not 1.0 <= seconds <= 86_400.0:
         raise UsageError(f"{LEASE_SECONDS} must be a number of seconds from 1 to 86400, but got {text!r}.")
     return seconds
+
+
+@dataclass(frozen=True)
+class Here:
+    """How S3 is reached from this machine, where a study does not say it or another name of it holds here.
+
+    Args:
+        endpoint: URL of the server, in place of what a study names; None for that.
+        region: Likewise.
+        is_path_style: Likewise: whether buckets stand in the path of a URL, not in its host.
+        aws_endpoint: URL of the server where neither names one; None for AWS.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    is_path_style: bool | None = None
+    aws_endpoint: str | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Here":
+        """Read the environment.
+
+        Raises:
+            UsageError: The style is neither true nor false.
+        """
+        style = environ.get(S3_PATH_STYLE) or None
+        if style not in (None, "true", "false"):
+            raise UsageError(f"{S3_PATH_STYLE} must be true or false, but got {style!r}.")
+        return cls(
+            endpoint=environ.get(S3_ENDPOINT) or None,
+            region=environ.get(S3_REGION) or None,
+            is_path_style=None if style is None else style == "true",
+            aws_endpoint=next((environ[name] for name in AWS_ENDPOINTS if environ.get(name)), None),
+        )
 
 
 def read_dashboard_token(environ: Mapping[str, str] = os.environ) -> str | None:

@@ -40,7 +40,12 @@ class Status(enum.IntEnum):
         "later one made",
         False,
     )
-    STORAGE = 5, "storage unreachable, not a database, not writable, or not upgraded yet", True
+    STORAGE = (
+        5,
+        "storage unreachable, not a database, not writable, or not upgraded yet; the bucket of the artifacts not "
+        "reachable, readable or writable",
+        True,
+    )
     MISMATCH = (
         6,
         "finished with failed cells, given up on cells whose workers die, or a check found a difference (`verify`, "

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
+from stored_files import weights_path
 
-from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import create_storage
@@ -113,7 +113,7 @@ def artifacts(session: Session) -> list[Path]:
 def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
     spec = session.record.spec
     model = build_model(load_architecture(spec.model.architecture), spec, trial.params, FASHION_MNIST)
-    path = weights_path(session.storage.artifacts, session.optuna_storage, trial)
+    path = weights_path(session, trial)
     load_weights(model, path, trial.user_attrs["weights_sha256"])
     return model
 

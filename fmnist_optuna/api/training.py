@@ -20,6 +20,7 @@ def run_study(
     spec: StudySpec | Mapping[str, object] | str | Path,
     *,
     storage: str | None = None,
+    artifacts: str | None = None,
     n_workers: int | None = None,
     data_dir: str | Path | None = None,
     timeout_seconds: float | None = None,
@@ -38,6 +39,8 @@ def run_study(
     Args:
         spec: A `StudySpec`, the same as a dictionary of tables, or the path of a study file.
         storage: SQLAlchemy URL of SQLite or Postgres; None for what the environment says, else a file in ./studies.
+        artifacts: "s3://BUCKET/PREFIX" for weights and checkpoints of a new study; None for what the environment says,
+            else a folder beside the storage. A study that is there keeps its own place.
         n_workers: Training processes at once on this machine, >= 1; None for one a core, or as many as the cores have
             threads for.
         data_dir: Folder with the four IDX files, or with your own; None for the places where the command looks.

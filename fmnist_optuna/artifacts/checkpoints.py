@@ -6,6 +6,8 @@ comes to the same numbers. So no database says which there are, and any may be r
 
 import contextlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,25 @@ class Checkpoints:
         """That of a cell; it need not be there."""
         return self.folder / cell_id
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether writing one may wait for a network."""
+        return False
+
+    def bring(self, cell_id: str, _folder: Path) -> Path:
+        """That of a cell, which is on this machine; it need not be there."""
+        return self.file(cell_id)
+
+    @contextmanager
+    def written(self, cell_id: str) -> Iterator[Path]:
+        """The file to write that of a cell to, whole.
+
+        Raises:
+            OSError: Its folder cannot be made.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        yield self.file(cell_id)
+
     def disk_use(self) -> DiskUse:
         """What they take on this machine's disk, those aside that are just being written."""
         sizes = []
@@ -63,6 +84,10 @@ class Checkpoints:
         """Remove what processes that died while they wrote that of a cell have left."""
         with contextlib.suppress(OSError):
             remove_parts(self.file(cell_id))
+
+    def clear(self) -> None:
+        """The same as `remove_all`."""
+        self.remove_all()
 
     def remove_all(self) -> None:
         """Remove all of them, with what processes that died have left of one."""

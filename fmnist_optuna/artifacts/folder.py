@@ -60,6 +60,33 @@ class DurableStore:
         except FileNotFoundError as error:
             raise ArtifactNotFound(artifact_id) from error
 
+    def holds(self, artifact_id: str) -> bool:
+        """Whether there is such a file.
+
+        Raises:
+            MismatchError: The id leads out of the folder.
+        """
+        return self.find(artifact_id).is_file()
+
+    def describe(self, artifact_id: str) -> str:
+        """Its path, for people.
+
+        Raises:
+            MismatchError: The id leads out of the folder.
+        """
+        return str(self.find(artifact_id))
+
+    def bring(self, artifact_id: str, _folder: Path) -> Path:
+        """The file itself.
+
+        Raises:
+            MismatchError: The id leads out of the folder.
+            ArtifactNotFound: There is no such file.
+        """
+        if not self.holds(artifact_id):
+            raise ArtifactNotFound(artifact_id)
+        return self.find(artifact_id)
+
     def find(self, artifact_id: str) -> Path:
         """Where an artifact is, or would be.
 

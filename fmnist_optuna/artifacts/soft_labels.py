@@ -3,7 +3,6 @@
 import hashlib
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,33 +24,40 @@ def hash_soft_labels(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Where the answers lie; it travels to children.
+    """The file with the answers as it was read; it travels to children.
 
     Args:
-        path: Of the file.
-        sha256: Of its content.
+        name: Where it lies: a path or a URL.
+        content: Of the file.
+        sha256: Of the content that the study was made with.
     """
 
-    path: Path
+    name: str
+    content: bytes
     sha256: str
 
     def load(self) -> NDArray[np.float32]:
         """Probabilities (n, n_classes): of the training images of the split in their order, then of the validation's.
 
         Raises:
-            MismatchError: The file is not there, or was altered.
+            MismatchError: The file was altered.
         """
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
+        if (found := hash_soft_labels(self.content)) != self.sha256:
             raise MismatchError(
-                f"The soft labels of the study must be at {self.path}, but {error.strerror or error}; bring the file "
-                "back, and let every machine with workers share the folder of the artifacts."
-            ) from error
-        if (found := hash_soft_labels(content)) != self.sha256:
-            raise MismatchError(
-                f"The soft labels {self.path} must have SHA-256 {self.sha256}, but have {found}; they were altered: "
+                f"The soft labels {self.name} must have SHA-256 {self.sha256}, but have {found}; they were altered: "
                 "bring the file back, or train the study again under another name."
             )
-        labels: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+        labels: NDArray[np.float32] = np.load(io.BytesIO(self.content), allow_pickle=False)
         return labels
+
+
+def describe_missing(name: str, reason: str) -> MismatchError:
+    """The error of soft labels that cannot be read.
+
+    Args:
+        name: Where they should lie.
+    """
+    return MismatchError(
+        f"The soft labels of the study must be at {name}, but {reason}; bring the file back, and let every machine "
+        "with workers share the folder of the artifacts, or keep them in a bucket (--artifacts)."
+    )

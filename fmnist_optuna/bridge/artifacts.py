@@ -1,4 +1,4 @@
-"""The artifacts of trials and studies: which files of the folder are whose, as Optuna notes it."""
+"""The artifacts of trials and studies: which files or objects of a store are whose, as Optuna notes it."""
 
 import contextlib
 import io
@@ -16,11 +16,12 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
-from fmnist_optuna.artifacts.folder import DurableStore
+from fmnist_optuna.artifacts.soft_labels import SoftLabels, describe_missing
+from fmnist_optuna.artifacts.store import Store
 from fmnist_optuna.artifacts.written import files_in
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import open_optuna
-from fmnist_optuna.errors import MismatchError
+from fmnist_optuna.errors import ArtifactsError, MismatchError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.log import log_event
@@ -33,20 +34,18 @@ FOLDER = "folder"  # names of what callbacks wrote begin with it, so that none i
 
 
 @retrying
-def store_weights(storage: Storage, trial: Trial, file: Path) -> str:
+def store_weights(storage: Storage, store: Store, trial: Trial, file: Path) -> str:
     """Make the weights of a trial durable and note them on the trial; returns the artifact's id."""
-    return upload_artifact(artifact_store=DurableStore(storage.artifacts), file_path=str(file), study_or_trial=trial)
+    return upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
 
 
 @retrying
-def store_folder(storage: Storage, trial: Trial, written: Path) -> None:
+def store_folder(storage: Storage, store: Store, trial: Trial, written: Path) -> None:
     """Make the files that a trial's callbacks wrote durable, each an artifact of the trial by its path in `written`.
 
     After an outage it goes on with the files that are not there yet.
     """
-    folder = storage.artifacts
-    store = DurableStore(folder)
-    there = {meta.filename for meta in get_all_artifact_meta(trial) if (folder / meta.artifact_id).is_file()}
+    there = {meta.filename for meta in get_all_artifact_meta(trial) if store.holds(meta.artifact_id)}
     for file in files_in(written):
         name = f"{FOLDER}/{file.relative_to(written).as_posix()}"
         if name not in there:
@@ -59,11 +58,27 @@ def store_folder(storage: Storage, trial: Trial, written: Path) -> None:
 
 
 @retrying
-def store_soft_labels(storage: Storage, study_id: int, artifact: str, content: bytes) -> None:
+def store_soft_labels(storage: Storage, store: Store, study_id: int, artifact: str, content: bytes) -> None:
     """Make what a study learns from durable, an artifact of the study itself; after an outage the same one again."""
     meta = ArtifactMeta(artifact, SOFT_LABELS_FILE, DEFAULT_MIME_TYPE, None)
     open_optuna(storage).set_study_system_attr(study_id, *_note_of(meta))
-    DurableStore(storage.artifacts).write(artifact, io.BytesIO(content))
+    store.write(artifact, io.BytesIO(content))
+
+
+@retrying
+def read_soft_labels(storage: Storage, store: Store, artifact: str, sha256: str) -> SoftLabels:
+    """What a study learns from, as it lies there.
+
+    Raises:
+        MismatchError: There is no such file, or its name leads out of the store.
+    """
+    try:
+        with store.open_reader(artifact) as file:
+            return SoftLabels(store.describe(artifact), file.read(), sha256)
+    except ArtifactNotFound as error:
+        raise describe_missing(store.describe(artifact), "there is no such file") from error
+    except OSError as error:
+        raise describe_missing(store.describe(artifact), error.strerror or str(error)) from error
 
 
 def _note_of(meta: ArtifactMeta) -> tuple[str, str]:
@@ -71,46 +86,77 @@ def _note_of(meta: ArtifactMeta) -> tuple[str, str]:
     return ARTIFACTS_ATTR_PREFIX + meta.artifact_id, json.dumps(asdict(meta))
 
 
-def remove_artifact(folder: Path, artifact: str) -> None:
+@retrying
+def remove_artifact(storage: Storage, store: Store, artifact: str) -> None:
     """Remove one artifact, if it is there."""
     with contextlib.suppress(ArtifactNotFound):
-        DurableStore(folder).remove(artifact)
+        store.remove(artifact)
 
 
-def kept_files(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> dict[str, Path]:
-    """What a trial's callbacks wrote and was kept: the files by their paths in the folder of the attempt."""
-    store = DurableStore(folder)
-    files: dict[str, Path] = {}
+def kept_files(store: Store, storage: BaseStorage, trial: FrozenTrial) -> dict[str, str]:
+    """What a trial's callbacks wrote and was kept: where it is, by the paths in the folder of the attempt."""
+    files: dict[str, str] = {}
     for meta in get_all_artifact_meta(trial, storage=storage):
-        with contextlib.suppress(MismatchError):  # a name that leads out of the folder
-            path = store.find(meta.artifact_id)
-            if meta.filename.startswith(f"{FOLDER}/") and path.is_file():
-                files[meta.filename.removeprefix(f"{FOLDER}/")] = path
+        with contextlib.suppress(MismatchError):  # a name that leads out of the store
+            if meta.filename.startswith(f"{FOLDER}/") and _may_hold(store, meta.artifact_id):
+                files[meta.filename.removeprefix(f"{FOLDER}/")] = store.describe(meta.artifact_id)
     return dict(sorted(files.items()))
 
 
-def weights_path(folder: Path, storage: BaseStorage, trial: FrozenTrial) -> Path:
-    """The file with the stored weights of a finished trial.
+def _may_hold(store: Store, artifact: str) -> bool:
+    """Whether an artifact is there, or nobody can say so now."""
+    try:
+        return store.holds(artifact)
+    except ArtifactsError:
+        return True
+
+
+@retrying
+def find_weights_artifact(storage: Storage, store: Store, trials: BaseStorage, trial: FrozenTrial) -> str:
+    """The id of the stored weights of a finished trial.
 
     Raises:
-        MismatchError: The trial names none, the file is not there, or its name leads out of the folder.
+        MismatchError: The trial names none, they are not there, or their name leads out of the store.
     """
-    store = DurableStore(folder)
-    metas = [meta for meta in get_all_artifact_meta(trial, storage=storage) if meta.filename == WEIGHTS_FILE]
+    metas = [meta for meta in get_all_artifact_meta(trial, storage=trials) if meta.filename == WEIGHTS_FILE]
     if not metas:
         raise MismatchError(f"Trial {trial.number} must have stored weights, but names none.")
-    paths = [store.find(meta.artifact_id) for meta in metas]
+    places = [store.describe(meta.artifact_id) for meta in metas]
     # A write that was tried again after an outage is noted twice, and one of the two may have no file.
-    for path in paths:
-        if path.is_file():
-            return path
-    raise MismatchError(f"The weights of trial {trial.number} must be at {paths[0]}, but there is no such file.")
+    for meta in metas:
+        if store.holds(meta.artifact_id):
+            return meta.artifact_id
+    raise MismatchError(f"The weights of trial {trial.number} must be at {places[0]}, but there is no such file.")
 
 
-def remove_artifacts(folder: Path, storage: BaseStorage, owner: FrozenTrial | Study) -> None:
-    """Remove every artifact of a trial, or of a study itself; what a name outside the folder stands for is left."""
-    for meta in get_all_artifact_meta(owner, storage=storage):
+@retrying
+def bring_artifact(storage: Storage, store: Store, artifact: str, folder: Path) -> Path:
+    """The file with an artifact on this machine: its own, or a copy in a folder of the caller's.
+
+    Raises:
+        ArtifactNotFound: It is not there.
+    """
+    return store.bring(artifact, folder)
+
+
+def remove_artifacts(storage: Storage, store: Store, trials: BaseStorage, owner: FrozenTrial | Study) -> None:
+    """Remove every artifact of a trial, or of a study itself; what a name outside the store stands for is left."""
+    for meta in get_all_artifact_meta(owner, storage=trials):
         try:
-            remove_artifact(folder, meta.artifact_id)
+            remove_artifact(storage, store, meta.artifact_id)
         except MismatchError as error:
-            log_event(logger, logging.WARNING, "artifact_not_removed", file=meta.filename, error=str(error))
+            _say_not_removed(meta, error)
+
+
+def discard_artifacts(store: Store, trials: BaseStorage, trial: FrozenTrial) -> None:
+    """The same of a trial without a result, at once: what a bucket does not remove now, it removes with the study."""
+    for meta in get_all_artifact_meta(trial, storage=trials):
+        try:
+            with contextlib.suppress(ArtifactNotFound):
+                store.remove(meta.artifact_id)
+        except (MismatchError, ArtifactsError) as error:
+            _say_not_removed(meta, error)
+
+
+def _say_not_removed(meta: ArtifactMeta, error: Exception) -> None:
+    log_event(logger, logging.WARNING, "artifact_not_removed", file=meta.filename, error=str(error))

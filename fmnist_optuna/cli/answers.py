@@ -58,7 +58,7 @@ def status_answer(session: Session) -> Answer:
     from fmnist_optuna.study.climb import read_climb
 
     record, history, climb = session.record, session.history, read_climb(session)
-    best = history.best_point()
+    best, use = history.best_point(), session.checkpoints.disk_use()
     return {
         "study": record.name,
         "storage": session.storage.name,
@@ -87,7 +87,8 @@ def status_answer(session: Session) -> Answer:
             "epochs": best.n_epochs,
         },
         "rungs": [] if climb is None else [step_answer(step) for step in climb.steps],
-        "checkpoint_bytes": session.checkpoints.disk_use().n_bytes,
+        "artifacts": None if record.place is None else str(record.place),
+        "checkpoint_bytes": None if use is None else use.n_bytes,
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
         "foreign_trials": count_foreign(session.storage, record.study_id),
     }

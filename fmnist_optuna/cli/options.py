@@ -13,7 +13,7 @@ import typer
 
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.log import LogFormat, silent_stderr
-from fmnist_optuna.settings import DATA, WORKERS
+from fmnist_optuna.settings import ARTIFACTS, DATA, WORKERS
 from fmnist_optuna.user_modules.search_path import search_in
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ Mirrors = Annotated[list[str] | None, typer.Option("--mirror", help="A further b
 AcceptCode = Annotated[
     bool,
     typer.Option("--accept-code", help="Go on with model code that differs from the study's; the diff shows where."),
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="URL",
+        help=f"s3://BUCKET/PREFIX for weights and checkpoints; else {ARTIFACTS}, else a folder beside the storage.",
+    ),
 ]
 MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", help="Replace a worker that grows larger, e.g. 4g.")]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
@@ -96,13 +104,15 @@ class Common:
 
 
 def make_run_options(
-    common: Common, data_dir: Path | None, mirror: list[str] | None, accept_code: bool
+    common: Common, data_dir: Path | None, mirror: list[str] | None, accept_code: bool, artifacts: str | None = None
 ) -> "RunOptions":
     """The part of the options of a run that all commands which prepare or train a study have in common."""
-    from fmnist_optuna.running.options import RunOptions  # loads hashlib
+    # These load hashlib.
+    from fmnist_optuna.ledger.options import StorageOptions
+    from fmnist_optuna.running.options import RunOptions
 
     return RunOptions(
-        storage=common.storage,
+        storage=StorageOptions.from_environment(common.storage_option, common.patience_seconds, artifacts),
         data_dir=data_dir,
         mirrors=tuple(mirror or ()),
         log_format=common.log_format,

@@ -71,7 +71,9 @@ def status(
         out.print(workers_table(workers))
     out.print(f"{count(len(workers), 'worker')}, {elapsed} of work, in {session.storage.name}", soft_wrap=True)
     use = session.checkpoints.disk_use()
-    if use.n_files:
+    if session.record.place is not None:
+        out.print(f"artifacts in {session.record.place}", soft_wrap=True)
+    if use is not None and use.n_files:
         out.print(describe_checkpoints(use))
     print_foreign(count_foreign(session.storage, session.record.study_id))
     if history.counts().failed:

@@ -14,6 +14,7 @@ from fmnist_optuna.cli.answers import print_json, status_answer, winner_answer
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import (
     AcceptCode,
+    Artifacts,
     Common,
     DashboardPort,
     DataDir,
@@ -66,6 +67,7 @@ def run(
     timeout: Timeout = None,
     trial_timeout: TrialTimeout = None,
     memory_limit: MemoryLimit = None,
+    artifacts: Artifacts = None,
     accept_code: AcceptCode = False,
     is_shown: IsShown = False,
     dashboard_port: DashboardPort = 8080,
@@ -81,7 +83,7 @@ def run(
     from fmnist_optuna.running.study import run_study
 
     options = replace(
-        make_run_options(common, data_dir, mirror, accept_code),
+        make_run_options(common, data_dir, mirror, accept_code, artifacts),
         n_workers=workers,
         timeout_seconds=parse_limit(timeout, "--timeout"),
         limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
@@ -175,6 +177,7 @@ def init(
     mirror: Mirrors = None,
     pruner: Pruner = None,
     name: Name = None,
+    artifacts: Artifacts = None,
     accept_code: AcceptCode = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -186,7 +189,7 @@ def init(
     from fmnist_optuna.running.preparation import prepare_study
     from fmnist_optuna.running.study import decorate_study
 
-    options = make_run_options(common, data_dir, mirror, accept_code)
+    options = make_run_options(common, data_dir, mirror, accept_code, artifacts)
     prepared = prepare_study(choose_spec(study_file, name, data, pruner), options, has_workers=False)
     session = prepared.session
     decorate_study(session)

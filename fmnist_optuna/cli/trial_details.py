@@ -19,14 +19,14 @@ class TrialDetails:
         record: The trial's study.
         attempt: The trial with its epochs.
         log: The log of the worker that trained it last; None where it is not on this machine.
-        files: What its callbacks wrote and was kept, by the paths that they wrote to.
+        files: Where it is what its callbacks wrote and was kept, by the paths that they wrote to.
         cut: Why its cell was cut at a rung, in one sentence; None if it was not.
     """
 
     record: StudyRecord
     attempt: Attempt
     log: Path | None
-    files: dict[str, Path]
+    files: dict[str, str]
     cut: str | None
 
 
@@ -43,6 +43,6 @@ def read_details(session: Session, number: int) -> TrialDetails:
         record=session.record,
         attempt=replace(attempt, epochs=tuple(session.history.curve(attempt.trial_id))),
         log=log if log.exists() else None,
-        files=kept_files(session.storage.artifacts, session.optuna_storage, trial),
+        files=kept_files(session.store, session.optuna_storage, trial),
         cut=explain_cut(session, attempt.trial_id),
     )

@@ -127,6 +127,7 @@ def _prepare(
     import socket
     import uuid
 
+    from fmnist_optuna.artifacts.bucket import check_place
     from fmnist_optuna.processes.temporary import use_for_all_temporary_files
     from fmnist_optuna.study.studies import find_study
     from fmnist_optuna.work.order import WorkerOrder
@@ -135,6 +136,7 @@ def _prepare(
     departure.temporary = use_for_all_temporary_files()
     storage = open_storage_of(common)
     record = find_study(storage, study)
+    check_place(record.place)
     worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}-1"
     return storage, WorkerOrder(
         common.storage, record.name, worker_id, record.generation, data_dir, log_format=common.log_format

@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from fmnist_optuna.errors import StorageError
+from fmnist_optuna.errors import ArtifactsAwayError, StorageError
 from fmnist_optuna.log import log_event
 from fmnist_optuna.wording import reason_of
 
@@ -107,8 +107,8 @@ def retrying(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, 
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database went away or is busy, as opposed to a wrong statement."""
-    if isinstance(error, OperationalError | InterfaceError):
+    """Whether the database, or the bucket of the artifacts, went away or is busy, as opposed to a wrong statement."""
+    if isinstance(error, OperationalError | InterfaceError | ArtifactsAwayError):
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True

@@ -27,7 +27,7 @@ class Storage:
         url: The URL, with its password if any; print `name` instead.
         engine: Every transaction begins at once as a writer, except inside `read()`.
         patience: How long an outage is waited for.
-        artifacts: Folder of the artifacts.
+        artifacts: Folder of the artifacts of all studies that name no other place.
     """
 
     options: StorageOptions

@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 
 metadata = MetaData()
 
@@ -58,6 +58,7 @@ studies = Table(
     Column("created_at", Double, nullable=False),
     Column("data_info", Text),  # JSON of what the user's own data is; NULL for a built-in source
     Column("teacher", Text),  # JSON of whose answers it learns from, and where they are; NULL for none
+    Column("artifacts", Text),  # URL of the bucket that its artifacts are in; NULL for the folder beside the storage
 )
 
 

@@ -8,8 +8,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import optuna_dashboard
 import waitress
 
-from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.storage import open_impatient
+from fmnist_optuna.bridge.stores import SharedStore
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.pages.access import Access
@@ -31,8 +31,7 @@ HEAD_END = b"</head>"
 
 def make_application(storage: Storage, access: Access) -> Guard:
     """optuna-dashboard over an open storage and its artifacts, for those whom `access` lets in."""
-    store = DurableStore(storage.artifacts)
-    application: WSGIApplication = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=store)
+    application: WSGIApplication = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=SharedStore(storage))
     return Guard(application if access.is_writable else Tidied(application), access)
 
 

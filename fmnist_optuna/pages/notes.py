@@ -15,7 +15,6 @@ import optuna
 import optuna_dashboard
 from optuna.artifacts import get_all_artifact_meta, upload_artifact
 
-from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.bridge.ids import TrialReference
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.export.confusion_matrix import write_confusion_matrix
@@ -166,13 +165,12 @@ def _keep_pictures(session: Session, drawn: Mapping[str, bytes]) -> dict[str, st
     study = session.optuna_study
     metas = get_all_artifact_meta(study, storage=session.optuna_storage)
     there = {meta.filename: meta.artifact_id for meta in metas}
-    store = DurableStore(session.storage.artifacts)
     with tempfile.TemporaryDirectory(prefix="fmnist-optuna-") as folder:
         for name, content in drawn.items():
             if name not in there:
                 file = Path(folder) / name
                 file.write_bytes(content)
-                there[name] = upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=study)
+                there[name] = upload_artifact(artifact_store=session.store, file_path=str(file), study_or_trial=study)
     return {name: there[name] for name in drawn}
 
 

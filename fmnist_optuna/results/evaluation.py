@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_optuna.bridge.artifacts import weights_path
+from fmnist_optuna.bridge.artifacts import bring_artifact, find_weights_artifact
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
+from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import Metric
@@ -23,6 +24,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.splits import DataPlace, find_place
 
 MOST_IN_MATRIX = 50  # classes; of more the worst confusions are listed
+COPIES = "artifacts"  # folder of what was brought from a bucket, among the temporary files
 N_WORST = 20  # confusions that are listed, and classes
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
@@ -131,6 +133,7 @@ class StoredWeights:
         sha256: Of their content.
         val_accuracy: 0..1.
         environment: What they were trained in; None for a trial that recorded none.
+        name: Where they lie, for people: a path or a URL; empty for `path`.
     """
 
     trial: int
@@ -140,6 +143,7 @@ class StoredWeights:
     sha256: str
     val_accuracy: float
     environment: Mapping[str, Json] | None
+    name: str = ""
 
 
 def find_opening(session: Session, attempt: Attempt) -> Opening | None:
@@ -181,20 +185,24 @@ def open_weights(session: Session, attempts: Sequence[Attempt], data_dir: Path |
 
 
 def find_weights(session: Session, attempt: Attempt) -> StoredWeights:
-    """The stored weights of a complete attempt.
+    """The stored weights of a complete attempt; of those in a bucket a copy, which goes with this process.
 
     Raises:
         MismatchError: They are missing, or the attempt recorded no seed.
+        ArtifactsError: The bucket does not let this machine read them.
     """
+    storage, store = session.storage, session.store
     trial = session.optuna_storage.get_trial(attempt.trial_id)
+    artifact = find_weights_artifact(storage, store, session.optuna_storage, trial)
     return StoredWeights(
         trial=attempt.number,
         params=attempt.params,
         seed=recorded_seed(attempt),
-        path=weights_path(session.storage.artifacts, session.optuna_storage, trial),
+        path=bring_artifact(storage, store, artifact, temporary_folder() / COPIES),
         sha256=str(attempt.attributes.weights_sha256),
         val_accuracy=attempt.val_accuracy or 0.0,
         environment=attempt.attributes.environment,
+        name=store.describe(artifact),
     )
 
 

@@ -90,7 +90,7 @@ def load_stored(spec: StudySpec, info: DatasetInfo, stored: StoredWeights) -> ke
         MismatchError: They are damaged or altered.
     """
     model = build_recorded(spec, info, stored.params, stored.seed)
-    load_weights(model, stored.path, stored.sha256)
+    load_weights(model, stored.path, stored.sha256, stored.name)
     return model
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fmnist_optuna.artifacts.bucket import check_place
 from fmnist_optuna.data.sharing import share_arrays
 from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
@@ -118,6 +119,7 @@ def join_following(
         splits: What it is trained on.
     """
     record = session.record
+    check_place(record.place)
     following, n_new = create_or_join(
         session.storage, spec, record.data_fingerprint, points, code, parent=record, info=record.info
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fmnist_optuna.artifacts.bucket import check_place
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.data.built_in import BUILT_IN, expect_info
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -14,6 +15,7 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.data.summary import check_content, summarise
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.codes import OfferedCode, list_codes
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.urls import check_url
 from fmnist_optuna.log import log_event
@@ -26,6 +28,7 @@ from fmnist_optuna.search.cell import Params
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.study_spec import StudySpec, searched_study
 from fmnist_optuna.study.joining import create_or_join
+from fmnist_optuna.study.places import check_same_place
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.study.teacher import Lesson
@@ -73,11 +76,11 @@ def prepare_study(
         UsageError, NotFoundError: The study follows from another; or its teacher cannot teach, or is not there.
         DataError: The data is missing, or none to train on, or the user's function that gives it fails.
         MismatchError, JoinRefusedError: The study exists with other data, another specification or other code.
-        StorageError: The storage is unreachable or not writable.
+        StorageError: The storage is unreachable or not writable, or so is the bucket of the artifacts.
 
     Log records warn of what `Summary` says, of equal weights whatever the seed, slow modules, a pruner and a schedule.
     """
-    _check_names(spec.name, options.storage.url)
+    _check_names(spec.name, options.storage)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
@@ -97,13 +100,15 @@ def prepare_study(
     return joined
 
 
-def _check_names(name: str, url: str) -> None:
+def _check_names(name: str, storage: StorageOptions) -> None:
+    """Refuse names of study, storage and bucket that lead nowhere, before anything else takes its time."""
     if "/" in name:
         raise UsageError(
             f"study {name}: must be one of a grid, but it follows from another; to go on with it: "
             f"fmnist-optuna confirm {searched_study(name)}, or confirm_study."
         )
-    check_url(url, create=True)
+    check_url(storage.url, create=True)
+    check_place(storage.artifacts)
 
 
 def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:
@@ -192,6 +197,9 @@ def join(
 ) -> PreparedStudy:
     """Create or join the study in an open storage."""
     code = _of_the_same_cell(storage, spec, splits.info, code)
+    if (there := find_study_or_none(storage, spec.name)) is not None and there.place is not None:
+        check_same_place(there, storage.options.artifacts)
+        check_place(there.place)
     record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info, lesson=lesson)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     return PreparedStudy(Session(storage, record, "supervisor"), data, n_new, None, _known(spec, code))

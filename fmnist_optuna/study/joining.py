@@ -9,11 +9,13 @@ import optuna
 from optuna.distributions import check_distribution_compatibility
 from sqlalchemy import Connection, or_, select, update
 
+from fmnist_optuna.artifacts.place import Place
 from fmnist_optuna.bridge.artifacts import remove_artifact, store_soft_labels
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.ranges import store_ranges
 from fmnist_optuna.bridge.spaces import Accepted, sampler_of
 from fmnist_optuna.bridge.storage import open_optuna
+from fmnist_optuna.bridge.stores import open_store
 from fmnist_optuna.bridge.trials import make_distributions, make_pruner
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -31,6 +33,7 @@ from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, stage_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.places import check_same_place, place_of_new
 from fmnist_optuna.study.records import KINDS, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.stages import new_points, ordered_points
 from fmnist_optuna.study.studies import find_study_or_none
@@ -71,14 +74,20 @@ def create_or_join(
     """
     ordered = _list_points(spec, points)  # before the locked transaction
     study_id = _create_in_optuna(storage, spec)
-    if lesson is not None:
-        store_soft_labels(storage, study_id, lesson.teacher.artifact, lesson.content)
+    place = place_of_new(storage, parent)
+    _keep(storage, study_id, place, lesson)
     teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
-    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher)
+    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
     record, n_new = _seed(Ledger(storage, study_id), spec, ordered, data, code, parent)
     if lesson is not None and record.teacher != teacher:  # another process has made the study meanwhile
-        remove_artifact(storage.artifacts, lesson.teacher.artifact)
+        remove_artifact(storage, open_store(storage.artifacts, place), lesson.teacher.artifact)
     return record, n_new
+
+
+def _keep(storage: Storage, study_id: int, place: Place | None, lesson: Lesson | None) -> None:
+    if lesson is not None:
+        store = open_store(storage.artifacts, place)
+        store_soft_labels(storage, store, study_id, lesson.teacher.artifact, lesson.content)
 
 
 def _list_points(spec: StudySpec, points: Sequence[Params] | None) -> list[Point] | None:
@@ -123,6 +132,8 @@ def _seed(
         row = _lock_row(connection, study_id, spec.name)
         before = read_record(row)
         _check_join(before, spec, data)
+        if parent is None:
+            check_same_place(before, storage.options.artifacts)
         if code is not None:
             join_code(connection, storage, study_id, spec.name, code)
         store_ranges(connection, study_id, _accept(connection, before, row, spec))
@@ -152,6 +163,7 @@ def _insert_row(
         "data_info": None if spec.data.source in BUILT_IN else json.dumps(data.info.to_content()),
         "created_at": ledger.storage.now,
         "teacher": None if data.teacher is None else data.teacher.model_dump_json(),
+        "artifacts": None if data.place is None else data.place.to_url(),
     }
     connection.execute(insert_or_ignore(ledger.storage, studies).values(**values))
 
@@ -197,11 +209,17 @@ def _take_over(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
 
 @dataclass(frozen=True)
 class _OfferedData:
-    """What the source of a specification gives on this machine, and whose answers come with it to a new study."""
+    """What the source of a specification gives on this machine, and what comes with it to a new study.
+
+    Args:
+        teacher: Whose answers it learns from.
+        place: Of its artifacts.
+    """
 
     fingerprint: str
     info: DatasetInfo
     teacher: Teacher | None
+    place: Place | None
 
 
 def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:

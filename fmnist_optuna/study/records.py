@@ -1,13 +1,15 @@
 """What a study is: its record, read from its row and checked, or why this version cannot read it."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fmnist_optuna import __version__
+from fmnist_optuna.artifacts.place import Place, read_place
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.errors import DataError, SpecError, UnreadableStudyError
+from fmnist_optuna.errors import DataError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.tables import StoredRow
 from fmnist_optuna.search.cell import TRAINING_SEED, ParamValue
 from fmnist_optuna.search.metric import Metric
@@ -36,6 +38,7 @@ class StudyRecord:
         kind: "search"; "confirmation" of another study, or "all-data": what that chose, trained on all of its data.
         parent_id: The study that it follows from; None for a search.
         teacher: Whose answers it learns from; None for nobody's.
+        place: Of its artifacts; None for the folder beside the storage.
     """
 
     study_id: int
@@ -50,6 +53,7 @@ class StudyRecord:
     kind: str = SEARCH
     parent_id: int | None = None
     teacher: Teacher | None = None
+    place: Place | None = None
 
     @property
     def grids(self) -> tuple[Mapping[str, tuple[ParamValue, ...]], ...]:
@@ -105,6 +109,7 @@ class UnreadableStudy:
         reason: What is wrong with its row, in one line.
         kind: "search"; "confirmation" of another study, or "all-data": what that chose, trained on all of its data.
         parent_id: The study that it follows from; None for a search.
+        place: Of its artifacts; None for the folder beside the storage, and where its row does not say it any more.
     """
 
     study_id: int
@@ -112,6 +117,7 @@ class UnreadableStudy:
     reason: str
     kind: str = SEARCH
     parent_id: int | None = None
+    place: Place | None = None
 
     @property
     def is_on_all_data(self) -> bool:
@@ -157,12 +163,16 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
             kind=row.kind,
             parent_id=row.parent_id,
             teacher=_read_teacher(row, spec),
+            place=_read_place(row),
         )
     except json.JSONDecodeError as error:
         reason = f"its specification or its grids are no JSON ({error})"
-    except (SpecError, DataError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
+    except (UsageError, DataError, ValueError, TypeError, RecursionError) as error:  # whatever a damaged row provokes
         reason = reason_of(error)
-    return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id)
+    place = None
+    with contextlib.suppress(UsageError):
+        place = _read_place(row)
+    return UnreadableStudy(row.study_id, str(row.study_name), reason, row.kind, row.parent_id, place)
 
 
 def _with_stage(spec: StudySpec, stage: Mapping[str, object]) -> dict[str, object]:
@@ -190,6 +200,10 @@ def _read_teacher(row: StoredRow, spec: StudySpec) -> Teacher | None:
     if not isinstance(row.teacher, str):
         raise ValueError(f"its teacher is {row.teacher!r:.80}")
     return Teacher.model_validate_json(row.teacher)
+
+
+def _read_place(row: StoredRow) -> Place | None:
+    return None if row.artifacts is None else read_place(str(row.artifacts))
 
 
 def _check_columns(row: StoredRow, spec: StudySpec) -> None:

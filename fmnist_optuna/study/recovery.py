@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
-from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.artifacts.store import Store
+from fmnist_optuna.bridge.artifacts import discard_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.storage import PatientStorage
@@ -70,13 +71,15 @@ class Recovery:
         trials: Optuna's storage.
         presence: The workers.
         name: Who does it, for the record.
+        store: Of the artifacts.
     """
 
-    def __init__(self, ledger: Ledger, trials: PatientStorage, presence: Presence, name: str) -> None:
+    def __init__(self, ledger: Ledger, trials: PatientStorage, presence: Presence, name: str, store: Store) -> None:
         self._ledger = ledger
         self._trials = trials
         self._presence = presence
         self._name = name
+        self._store = store
         self._watch = LeaseWatch(ledger.storage.timing.renewal_seconds)
         self._n_outages = ledger.storage.n_outages
 
@@ -139,7 +142,7 @@ class Recovery:
             return self._ledger.give_back(cell.cell_id, token, count_lost=True)
         attempt = read_attempt(trial)
         if attempt.state is State.FAILED:  # it may have stored its weights and died before it told
-            remove_artifacts(self._ledger.storage.artifacts, self._trials, trial)
+            discard_artifacts(self._store, self._trials, trial)
         return self._ledger.finish_cell(cell.cell_id, token, attempt)
 
     def _judge(self, cell: HeldCell, trial_id: int, loss: TrialAttributes) -> TrialAttributes:

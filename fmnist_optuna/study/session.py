@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fmnist_optuna.artifacts.bucket import Bucket
+from fmnist_optuna.artifacts.bucket_checkpoints import BucketCheckpoints
 from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.artifacts.soft_labels import SoftLabels
 from fmnist_optuna.ledger.cells import Ledger
@@ -19,11 +21,12 @@ from fmnist_optuna.ledger.progress import History
 from fmnist_optuna.ledger.rungs import Rungs
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.ladder import LadderRule
-from fmnist_optuna.study.records import StudyRecord
+from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
 
 if TYPE_CHECKING:
     import optuna
 
+    from fmnist_optuna.artifacts.store import Store
     from fmnist_optuna.bridge.storage import PatientStorage
     from fmnist_optuna.study.recovery import Recovery
 
@@ -86,24 +89,31 @@ class Session:
         spec = self.record.spec
         return spec.ladder_rule() if spec.pruner.name == "ladder" else None
 
-    @property
-    def checkpoints(self) -> Checkpoints:
+    @cached_property
+    def store(self) -> "Store":
+        """Where its artifacts are."""
+        from fmnist_optuna.bridge.stores import open_store  # loads Optuna
+
+        return open_store(self.storage.artifacts, self.record.place)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints | BucketCheckpoints:
         """Where trainings that go on later are kept."""
-        return Checkpoints(self.storage.artifacts, self.record.study_id)
+        return checkpoints_of(self.storage, self.record)
 
     @property
     def soft_labels(self) -> SoftLabels | None:
         """The answers that the study learns from; None where it has no teacher.
 
         Raises:
-            MismatchError: Their name leads out of the folder of the artifacts.
+            MismatchError: The file is not there, or its name leads out of the store of the artifacts.
         """
         teacher = self.record.teacher
         if teacher is None:
             return None
-        from fmnist_optuna.artifacts.folder import DurableStore  # loads Optuna
+        from fmnist_optuna.bridge.artifacts import read_soft_labels  # loads Optuna
 
-        return SoftLabels(DurableStore(self.storage.artifacts).find(teacher.artifact), teacher.sha256)
+        return read_soft_labels(self.storage, self.store, teacher.artifact, teacher.sha256)
 
     @cached_property
     def points(self) -> Points:
@@ -130,4 +140,11 @@ class Session:
         """Healing."""
         from fmnist_optuna.study.recovery import Recovery  # loads Optuna
 
-        return Recovery(self.ledger, self.optuna_storage, self.presence, self.name)
+        return Recovery(self.ledger, self.optuna_storage, self.presence, self.name, self.store)
+
+
+def checkpoints_of(storage: Storage, record: StudyRecord | UnreadableStudy) -> Checkpoints | BucketCheckpoints:
+    """Where the checkpoints of a study are."""
+    if record.place is None:
+        return Checkpoints(storage.artifacts, record.study_id)
+    return BucketCheckpoints(Bucket(record.place))

@@ -88,7 +88,7 @@ def go_on_with_cell(
     trial: int = 0,
     n_epochs: int = 0,
     paused: PausedTrainings | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | Callable[[], Path] | None = None,
     make_folder: Callable[[], TemporaryFolder] = make_folder,
 ) -> CellTraining:
     """A training of one cell where it was paused: from memory, else from its checkpoint, else from the start.
@@ -99,7 +99,7 @@ def go_on_with_cell(
         n_epochs: Epochs that are known to be done. A training that was kept in memory with fewer is not used: it went
             on elsewhere. With 0 nothing is known, and the checkpoint says how many there are.
         paused: The trainings of this process.
-        checkpoint: Its file, which need not be there.
+        checkpoint: Its file, which need not be there, or what brings it where it is needed.
         watchers: As the others, what `begin_cell` takes.
 
     Returns:
@@ -118,12 +118,12 @@ def go_on_with_cell(
     return _resume(begin, trial, _find_checkpoint(checkpoint, identity))
 
 
-def _find_checkpoint(path: Path | None, identity: Identity) -> Checkpoint | Unusable | None:
+def _find_checkpoint(file: Path | Callable[[], Path] | None, identity: Identity) -> Checkpoint | Unusable | None:
     """What a file holds, or why it cannot be used; None where none is there."""
-    if path is None:
+    if file is None:
         return None
     try:
-        return read_checkpoint(path, identity)
+        return read_checkpoint(file if isinstance(file, Path) else file(), identity)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -56,8 +56,11 @@ def _without_optimizer(model: keras.Model) -> Iterator[None]:
         model.optimizer = optimizer
 
 
-def load_weights(model: keras.Model, path: Path, expected_sha256: str) -> None:
+def load_weights(model: keras.Model, path: Path, expected_sha256: str, name: str = "") -> None:
     """Load weights into a model of the same architecture and check their hash.
+
+    Args:
+        name: What errors call the file, of which `path` may be a copy; empty for `path`.
 
     Raises:
         MismatchError: The file is damaged, of another model, or holds other numbers.
@@ -70,10 +73,11 @@ def load_weights(model: keras.Model, path: Path, expected_sha256: str) -> None:
                 model.load_weights(named)
         except Exception as error:  # h5py and Keras raise whatever a damaged file provokes
             raise MismatchError(
-                f"The stored weights {path} must be readable, but {type(error).__name__}: {reason_of(error)}."
+                f"The stored weights {name or path} must be readable, but {type(error).__name__}: {reason_of(error)}."
             ) from error
     found = hash_weights(model)
     if found != expected_sha256:
         raise MismatchError(
-            f"The stored weights {path} must have SHA-256 {expected_sha256}, but have {found}; they were altered."
+            f"The stored weights {name or path} must have SHA-256 {expected_sha256}, but have {found}; they "
+            "were altered."
         )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import optuna
 
-from fmnist_optuna.bridge.artifacts import remove_artifacts
+from fmnist_optuna.bridge.artifacts import discard_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
@@ -244,7 +244,7 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
     attempt = read_attempt(trial)
     is_finished = session.ledger.finish_cell(claim.cell_id, claim.token, attempt)
     if attempt.state is State.FAILED:  # fenced, or its objective failed after it had stored its weights
-        remove_artifacts(session.storage.artifacts, session.optuna_storage, trial)
+        discard_artifacts(session.store, session.optuna_storage, trial)
     if attempt.state.has_result:  # or the next attempt may go on from it
         session.checkpoints.remove(claim.cell_id)
     event = "trial_ended" if is_finished else "trial_dropped"

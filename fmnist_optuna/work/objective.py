@@ -13,11 +13,14 @@ import keras
 import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 
+from fmnist_optuna.artifacts.bucket_checkpoints import BucketCheckpoints
+from fmnist_optuna.artifacts.checkpoints import Checkpoints
+from fmnist_optuna.artifacts.store import Store
 from fmnist_optuna.artifacts.written import is_small
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_folder, store_weights
 from fmnist_optuna.bridge.attributes import read_told_number
 from fmnist_optuna.bridge.trials import Outcome
-from fmnist_optuna.errors import SpecError
+from fmnist_optuna.errors import ArtifactsError, SpecError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import TrialAttributes
@@ -39,6 +42,8 @@ from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
 
 logger = logging.getLogger(__name__)
 
+Kept = Checkpoints | BucketCheckpoints
+
 SHARE_FOR_PAUSED = 0.25  # of what a memory limit leaves: the rest is for the cell that trains
 LONG_SECONDS = 3.5  # of an epoch: a worker that has ten to leave may not come to the end of the next one
 N_TRIES = 3  # to write a checkpoint into a folder that others may remove, which they do once
@@ -58,6 +63,7 @@ class KerasObjective:
         self._seconds = record.spec.training.checkpoint_seconds
         self._must_keep = session.ladder is not None  # a study without rungs may have callbacks that cannot be stored
         self._checkpoints = session.checkpoints
+        self._store = session.store
         self._history = session.history
         self._code = UserCode(record.spec, data.info)
         self._data = data
@@ -94,18 +100,19 @@ class KerasObjective:
         self.let_go(but=cell_id)
         self._checkpoints.remove_parts(cell_id)
         identity = Identity(cell_id, seed, self._fingerprint, _describe_environment())
-        cell = go_on_with_cell(
-            self._code,
-            params,
-            self._data,
-            [StudyCallback(running)],
-            identity,
-            trial=read_told_number(running.trial),
-            n_epochs=running.n_recorded,
-            paused=self._paused,
-            checkpoint=self._checkpoints.file(cell_id),
-            make_folder=lambda: _make_folder(storage),
-        )
+        with _make_folder(storage) as brought:
+            cell = go_on_with_cell(
+                self._code,
+                params,
+                self._data,
+                [StudyCallback(running)],
+                identity,
+                trial=read_told_number(running.trial),
+                n_epochs=running.n_recorded,
+                paused=self._paused,
+                checkpoint=lambda: _bring_checkpoint(storage, self._checkpoints, cell_id, Path(brought)),
+                make_folder=lambda: _make_folder(storage),
+            )
         outcome: Outcome | None = None
         try:
             outcome = self._run(cell, running, identity)
@@ -142,14 +149,14 @@ class KerasObjective:
             began = time.monotonic()
             cell.run(cell.n_epochs + 1)
             if running.ending is None and not cell.is_over and self._is_due(began, saved):
-                self._save(cell, running, identity)
+                self._save(cell, running, identity, is_needed=False)
                 saved = time.monotonic()
         if running.ending == "stopped":
-            self._save(cell, running, identity)
+            self._save(cell, running, identity, is_needed=False)
         if running.ending in ("lost", "stopped"):
             return None
         if running.ending is None and not cell.is_over:
-            self._save(cell, running, identity)
+            self._save(cell, running, identity, is_needed=True)
             return Outcome(State.PARKED)
         return self._finish(cell, running)
 
@@ -168,17 +175,27 @@ class KerasObjective:
         if result.is_diverged or running.ending == "pruned":
             reason: Reason = "diverged" if result.is_diverged else "pruned"
             running.note(TrialAttributes(reason=reason))
-            _store_folder(cell.folder, running)
+            _store_folder(self._store, cell.folder, running)
             return Outcome(State.PRUNED, reason=reason)
         running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=cell.model.count_params()))
         with _make_folder(running.ledger.storage) as folder:
-            _store(cell.model, Path(folder) / WEIGHTS_FILE, cell.folder, running)
+            _store(self._store, cell.model, Path(folder) / WEIGHTS_FILE, cell.folder, running)
         return Outcome(State.COMPLETE, result.value, val_accuracy=result.val_accuracy)
 
-    def _save(self, cell: CellTraining, running: RunningTrial, identity: Identity) -> None:
-        """Write a checkpoint; where nothing rests on it, one that cannot be written is let be."""
+    def _save(self, cell: CellTraining, running: RunningTrial, identity: Identity, *, is_needed: bool) -> None:
+        """Write a checkpoint; where nothing rests on it, one that cannot be written is let be.
+
+        Args:
+            is_needed: Whether the cell is about to be parked; otherwise no bucket is waited for, as the training goes
+                on, or the worker is to leave.
+        """
+        save = _save_checkpoint if is_needed or not self._checkpoints.is_remote else _write_checkpoint
         try:
-            _save_checkpoint(running.ledger.storage, cell, self._checkpoints.file(identity.cell_id), identity)
+            save(running.ledger.storage, cell, self._checkpoints, identity)
+        except ArtifactsError as error:
+            if is_needed:
+                raise
+            log_event(logger, logging.WARNING, "no_checkpoint", reason=str(error))
         except (SpecError, OSError) as error:
             if self._must_keep:
                 raise
@@ -207,16 +224,24 @@ def _make_folder(_storage: Storage) -> tempfile.TemporaryDirectory[str]:
 
 
 @retrying
-def _save_checkpoint(_storage: Storage, cell: CellTraining, file: Path, identity: Identity) -> None:
-    """Write a checkpoint; on a full disk it waits for room, and a folder that is removed meanwhile is made anew."""
+def _bring_checkpoint(_storage: Storage, checkpoints: Kept, cell_id: str, folder: Path) -> Path:
+    """The file with the checkpoint of a cell, which need not be there; a bucket that does not answer is waited for."""
+    return checkpoints.bring(cell_id, folder)
+
+
+def _write_checkpoint(_storage: Storage, cell: CellTraining, checkpoints: Kept, identity: Identity) -> None:
+    """Write a checkpoint; a folder that is removed meanwhile is made anew."""
     for n_tries_left in reversed(range(N_TRIES)):
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            cell.save(file, identity)
+            with checkpoints.written(identity.cell_id) as file:
+                cell.save(file, identity)
             return
         except FileNotFoundError:
             if not n_tries_left:
                 raise
+
+
+_save_checkpoint = retrying(_write_checkpoint)  # on a full disk it waits for room, and for a bucket
 
 
 @retrying
@@ -225,20 +250,20 @@ def _save_weights(_storage: Storage, model: keras.Model, file: Path) -> str:
     return save_weights(model, file)
 
 
-def _store(model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
+def _store(store: Store, model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
     """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
     storage = running.ledger.storage
     running.note(TrialAttributes(weights_sha256=_save_weights(storage, model, file)))
     with _lost_with_its_trial():
-        store_weights(storage, running.trial, file)
-    _store_folder(kept, running)
+        store_weights(storage, store, running.trial, file)
+    _store_folder(store, kept, running)
 
 
-def _store_folder(kept: Path, running: RunningTrial) -> None:
+def _store_folder(store: Store, kept: Path, running: RunningTrial) -> None:
     """Make what callbacks wrote durable, where it is small."""
     with _lost_with_its_trial():
         if is_small(kept, "folder_not_kept"):
-            store_folder(running.ledger.storage, running.trial, kept)
+            store_folder(running.ledger.storage, store, running.trial, kept)
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def test_status_json_has_the_stable_keys(answers: dict[str, Answer]) -> None:
     """`status --json` is schema 1, with four complete cells and no worker left."""
     status = answers["status --json"].json
     keys = {"schema", "study", "storage", "data", "cells", "workers", "best", "elapsed_seconds", "foreign_trials"}
-    keys |= {"rungs", "checkpoint_bytes", "trained_on_validation"}
+    keys |= {"rungs", "artifacts", "checkpoint_bytes", "trained_on_validation"}
     assert (set(status), status["foreign_trials"]) == (keys, 0)
     assert (status["schema"], status["study"], status["storage"]) == (1, "smoke", "sqlite:///studies/studies.db")
     assert (status["rungs"], status["checkpoint_bytes"]) == ([], 0)

@@ -240,8 +240,8 @@ def _load_all_weights(url: str) -> None:
     from optuna.artifacts import get_all_artifact_meta
     from proof import completed
     from small_study import open_session
+    from stored_files import weights_path
 
-    from fmnist_optuna.bridge.artifacts import weights_path
     from fmnist_optuna.training.architecture import build_model, load_architecture
     from fmnist_optuna.training.weights import load_weights
 
@@ -250,7 +250,7 @@ def _load_all_weights(url: str) -> None:
     architecture = load_architecture(spec.model.architecture)
     paths: list[Path] = []
     for trial in completed(session):
-        paths.append(weights_path(folder, session.optuna_storage, trial))
+        paths.append(weights_path(session, trial))
         model = build_model(architecture, spec, trial.params, session.record.info)
         load_weights(model, paths[-1], trial.user_attrs["weights_sha256"])
     pictures = {meta.artifact_id for meta in get_all_artifact_meta(session.optuna_study)}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
+from stored_files import weights_path
 
-from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
 
@@ -18,7 +18,7 @@ def prove(session: Session, n_cells: int) -> Verification:
     assert (found.ok, found.n_cells, found.n_results) == (True, n_cells, n_cells)
     assert (found.n_duplicates, found.n_surplus, found.n_failed, found.n_running) == (0, 0, 0, 0)
     for trial in completed(session):
-        path = weights_path(session.storage.artifacts, session.optuna_storage, trial)
+        path = weights_path(session, trial)
         assert hashlib.sha256(path.read_bytes()).hexdigest() == trial.user_attrs["weights_sha256"]
     return found
 
@@ -32,5 +32,5 @@ def completed(session: Session) -> list[FrozenTrial]:
 def assert_nothing_stray(sessions: Sequence[Session]) -> None:
     """The artifact folder holds the weights of COMPLETE trials of these studies, and no other file or part of one."""
     folder = sessions[0].storage.artifacts
-    kept = {weights_path(folder, session.optuna_storage, trial) for session in sessions for trial in completed(session)}
+    kept = {weights_path(session, trial) for session in sessions for trial in completed(session)}
     assert {path for path in folder.rglob("*") if path.is_file()} == kept

@@ -24,6 +24,7 @@ from faults import Steps, kill_self, watch_files, watched
 from small_study import KILLED, PATIENCE_SECONDS, epoch_of, ladder_objective, value_of
 
 from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_weights
+from fmnist_optuna.bridge.stores import open_store
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
@@ -98,7 +99,8 @@ def store_stub_weights(running: RunningTrial, params: Params) -> None:
         file = Path(folder) / WEIGHTS_FILE
         file.write_bytes(content)
         running.note(TrialAttributes(weights_sha256=hashlib.sha256(content).hexdigest()))
-        store_weights(running.ledger.storage, running.trial, file)
+        storage = running.ledger.storage
+        store_weights(storage, open_store(storage.artifacts, None), running.trial, file)
 
 
 def attempt(session: Session, ending: Ending = "complete") -> bool:

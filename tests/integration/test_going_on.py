@@ -60,7 +60,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, garments: Splits, few_
 
 
 def checkpoint_files(session: Session) -> list[Path]:
-    return sorted(Checkpoints(session.storage.artifacts, session.record.study_id).folder.glob("*"))
+    return sorted(checkpoint_folder(session).glob("*"))
+
+
+def checkpoint_folder(session: Session) -> Path:
+    return Checkpoints(session.storage.artifacts, session.record.study_id).folder
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, n_epochs: int, leave: LeaveRequest) -> None:
@@ -91,8 +95,8 @@ def test_a_stopped_training_goes_on(
     """
     session, leave = open_study(tmp_path, make_spec(ONE), garments.fingerprint), LeaveRequest()
     (cell,) = session.history.cells()
-    session.checkpoints.folder.mkdir(parents=True)
-    (session.checkpoints.folder / f".{cell.cell_id}.0123.part").touch()
+    checkpoint_folder(session).mkdir(parents=True)
+    (checkpoint_folder(session) / f".{cell.cell_id}.0123.part").touch()
     with monkeypatch.context() as patch:
         stop_after(patch, 2, leave)
         assert run_worker(session, few_garments, leave) is WorkerEnd.STOPPED
@@ -309,7 +313,7 @@ def test_a_checkpoint_meets_the_removal_of_its_folder(
     monkeypatch.setattr(place, name, removed_before)
     end = run_worker(session, few_garments)
     assert removals == [moment]
-    assert not session.checkpoints.folder.parent.exists()
+    assert not checkpoint_folder(session).parent.exists()
     assert "trial_failed" not in caplog.text
     if how == "the folder":
         assert end is WorkerEnd.DONE

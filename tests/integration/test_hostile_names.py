@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from small_study import ON_SQLITE, begin_trial, claim_cell, make_spec, open_session
 from sqlalchemy import text, update
+from stored_files import weights_path
 
 from fmnist_optuna.artifacts.folder import DurableStore
-from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, remove_artifacts, store_weights, weights_path
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, discard_artifacts, store_weights
 from fmnist_optuna.errors import MismatchError, SpecError
 from fmnist_optuna.ledger.tables import studies
 from fmnist_optuna.running.options import RunOptions
@@ -74,7 +75,7 @@ def test_an_artifact_is_never_read_outside_its_folder(
     folder = session.storage.artifacts
     trial = trial_with(hostile_id(name, folder.parent))
     with pytest.raises(MismatchError, match=f"An artifact must be a file of {folder} itself, but "):
-        weights_path(folder, session.optuna_storage, trial)
+        weights_path(session, trial)
 
 
 @ON_SQLITE
@@ -101,7 +102,7 @@ def test_an_artifact_is_never_removed_outside_its_folder(
     (folder / "0a1b").touch()
     before = snapshot(folder.parent)
     with caplog.at_level(logging.WARNING, logger="fmnist_optuna"):
-        remove_artifacts(folder, session.optuna_storage, trial)
+        discard_artifacts(session.store, session.optuna_storage, trial)
     (warning,) = caplog.records
     assert warning.getMessage().startswith(f"artifact_not_removed file={WEIGHTS_FILE} error=")
     assert before - snapshot(folder.parent) == {("artifacts/0a1b", b"")}
@@ -147,8 +148,8 @@ def test_a_path_for_a_name_makes_no_file_elsewhere(
     (tmp_path / WEIGHTS_FILE).write_bytes(b"weights")
     import optuna
 
-    stored = store_weights(evil.storage, optuna.Trial(evil.optuna_study, trial_id), tmp_path / WEIGHTS_FILE)
-    path = weights_path(evil.storage.artifacts, evil.optuna_storage, evil.optuna_storage.get_trial(trial_id))
+    stored = store_weights(evil.storage, evil.store, optuna.Trial(evil.optuna_study, trial_id), tmp_path / WEIGHTS_FILE)
+    path = weights_path(evil, evil.optuna_storage.get_trial(trial_id))
     assert path == tmp_path / "artifacts" / stored
 
     orders: list[WorkerOrder] = []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import TrialState
+from stored_files import weights_path
 from trained_studies import (
     MAX_EPOCHS,
     all_trials,
@@ -20,7 +21,6 @@ from trained_studies import (
     stored_weights,
 )
 
-from fmnist_optuna.bridge.artifacts import weights_path
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
@@ -217,7 +217,7 @@ def test_altered_weights_are_not_scored(alone: Session) -> None:
     """One altered byte in the winner's artifact: an error names file and hash, and no opening is left."""
     (trial,) = all_trials(alone)
     sha256 = trial.user_attrs["weights_sha256"]
-    path = weights_path(alone.storage.artifacts, alone.optuna_storage, trial)
+    path = weights_path(alone, trial)
     with h5py.File(path) as file:
         offset = file["layers/dense/vars/0"].id.get_offset()
     content = bytearray(path.read_bytes())
@@ -237,7 +237,7 @@ def test_altered_weights_are_not_scored(alone: Session) -> None:
 def test_missing_weights_are_named(alone: Session) -> None:
     """A winner whose artifact is gone is an error that names the trial and the path."""
     (trial,) = all_trials(alone)
-    path = weights_path(alone.storage.artifacts, alone.optuna_storage, trial)
+    path = weights_path(alone, trial)
     hidden = path.rename(path.with_name("hidden"))
     try:
         with pytest.raises(MismatchError, match=f"The weights of trial 0 must be at {path}"):

@@ -198,10 +198,10 @@ def test_small_folder_of_a_complete_trial_is_kept(
         is_small = trial.params["hidden_size"] == 4
         names = ["folder/deep/0.txt", "folder/deep/1.txt", "folder/trial.weights.h5"] if is_small else []
         assert sorted(metas) == [*names, WEIGHTS_FILE]
-        files = kept_files(session.storage.artifacts, session.optuna_storage, trial)
+        files = kept_files(session.store, session.optuna_storage, trial)
         assert list(files) == [name.removeprefix("folder/") for name in names]
         if is_small:
-            assert files["deep/1.txt"].read_text() == "4"
+            assert Path(files["deep/1.txt"]).read_text() == "4"
         load_stored(session, trial)
     assert [vars(record)["event"] for record in caplog.records if record.levelname == "WARNING"] == ["folder_not_kept"]
     assert list(temporary.iterdir()) == []

@@ -21,7 +21,8 @@ from small_study import (
 )
 from sqlalchemy import text, update
 
-from fmnist_optuna.artifacts.soft_labels import SoftLabels, hash_soft_labels, pack_soft_labels
+from fmnist_optuna.artifacts.soft_labels import hash_soft_labels, pack_soft_labels
+from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
@@ -132,12 +133,17 @@ def test_a_row_that_lost_its_teacher_is_not_read(storage: Storage, stored: str |
 def test_answers_that_were_altered_are_refused(tmp_path: Path) -> None:
     """Before anything reads them; and a file that is not there is named."""
     lesson = made_up_lesson()
-    file = SoftLabels(tmp_path / "one", lesson.teacher.sha256)
-    with pytest.raises(MismatchError, match=r"must be at .*/one, but No such file or directory; bring the file back"):
-        file.load()
-    file.path.write_bytes(lesson.content[:-1] + b"\0")
-    with pytest.raises(MismatchError, match=r"must have SHA-256 \w{64}, but have \w{64}; they were altered"):
-        file.load()
+    storage = create_storage(StorageOptions(f"sqlite:///{tmp_path}/studies.db"))
+    session = Session(storage, create_student(storage, lesson))
+    file = storage.artifacts / "one"
+    file.write_bytes(lesson.content[:-1] + b"\0")
+    altered = session.soft_labels
+    assert altered is not None
+    with pytest.raises(MismatchError, match=r"/one must have SHA-256 \w{64}, but have \w{64}; they were altered"):
+        altered.load()
+    file.unlink()
+    with pytest.raises(MismatchError, match=r"must be at .*/one, but there is no such file; bring the file back"):
+        _ = session.soft_labels
 
 
 def prune_everything(session: Session) -> None:
@@ -213,8 +219,7 @@ def test_an_earlier_storage_is_upgraded_for_a_teacher(storage: Storage) -> None:
     """As for every other study that is made; what is said then is about the teacher."""
     create_study(storage)
     with storage.write() as connection:
-        for column in ("number", "known"):  # what the last version has added
-            connection.execute(text(f"ALTER TABLE fmnist_cells DROP COLUMN {column}"))
+        connection.execute(text("ALTER TABLE fmnist_studies DROP COLUMN artifacts"))  # what the last version has added
         connection.execute(text(f"UPDATE fmnist_schema_version SET version = {SCHEMA_VERSION - 1}"))
     with pytest.raises(UsageError, match="4 of 4 cells of small are not done"):
         prepare_lesson(student_spec(), FINGERPRINT, storage.options, None)

@@ -17,6 +17,7 @@ from fmnist_optuna.ledger.migrations import (
     m0008_objective,
     m0009_points,
     m0010_device,
+    m0011_artifacts,
 )
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
@@ -29,4 +30,5 @@ MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it 
     8: m0008_objective.migrate,
     9: m0009_points.migrate,
     10: m0010_device.migrate,
+    11: m0011_artifacts.migrate,
 }
