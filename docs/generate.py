@@ -96,8 +96,8 @@ MEANINGS = {
     "objective.metric": "What cells are compared by: when a training stops early, which are cut, which one wins. "
     "`val_accuracy`, `val_loss`, or `val_` and the name of a metric that the model is compiled with "
     "([more](own-metric.md)).",
-    "objective.direction": "Whether the larger or the smaller value is the better one. Of `val_loss`, of Keras' own "
-    "metrics, and of names that say so (`accuracy`, `auc`, `f1`, `top5`; `loss`, `error`, `crossentropy`) it is known.",
+    "objective.direction": "Whether the larger or the smaller value is the better one. It is known of `val_loss`, and "
+    "of names that [say so](own-metric.md#which-way-is-better), such as `accuracy`, `auc`, `f1`, `loss` and `error`.",
     "pruner.name": "`median` cuts trials that are worse than the median of the others, `ladder` those that at a rung "
     "[cannot reach the best](concepts.md#the-ladder), `none` trains every cell to its end. Without the table it is "
     "`none` where `training.schedule`, or a value of it in the grid, is not `constant`.",
@@ -296,11 +296,17 @@ def _describe_name(thing: Any, name: str, level: str) -> Iterator[str]:
     if name in API_ERRORS and thing.__base__ is not Exception:
         text = f"A `{thing.__base__.__name__}`. {text}"
     is_record = name in API_RETURNED and is_dataclass(thing)  # which nobody but us makes
-    yield from _markdown(text.replace("\nArgs:\n", "\nAttributes:\n") if is_record else text)
+    yield from _markdown(_with_inherited(thing).replace("\nArgs:\n", "\nAttributes:\n") if is_record else text)
     if name in WITH_MEMBERS:
         for method, found in vars(thing).items():
             if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, PROPERTIES)):
                 yield from _describe_name(found, f"{name}.{method}", "###")
+
+
+def _with_inherited(record: Any) -> str:
+    """The docstring of a dataclass, whose last section is that of its fields, with those of its bases behind them."""
+    bases = [inspect.getdoc(base) or "" for base in record.__mro__[1:] if is_dataclass(base)]
+    return "\n".join([inspect.getdoc(record) or "", *(text.partition("\nArgs:\n")[2] for text in bases)])
 
 
 def _signature(function: Any, name: str) -> str:

@@ -119,7 +119,7 @@ def load_stored(session: Session, trial: FrozenTrial) -> keras.Model:
 
 
 def stored_weights(session: Session, trial: FrozenTrial, **changes: Any) -> StoredWeights:
-    return replace(find_weights(session, read_attempt(trial)), **changes)
+    return replace(find_weights(session, read_attempt(trial, metric=session.record.metric)), **changes)
 
 
 def share_of_hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.ledger.records import Attempt, Leg, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
-from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch, Metric
 
 BEST_EPOCH, LEGS, TOLD_NUMBER = "best_epoch", "legs", "told_number"
 
@@ -55,13 +55,20 @@ def read_told_number(trial: BaseTrial) -> int:
     return int(trial.user_attrs.get(TOLD_NUMBER, trial.number))
 
 
-def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, epochs: Sequence[Epoch] = ()) -> Attempt:
+def read_attempt(
+    trial: FrozenTrial,
+    n_epochs: int = 0,
+    seconds: float = 0.0,
+    epochs: Sequence[Epoch] = (),
+    metric: Metric = VAL_ACCURACY,
+) -> Attempt:
     """A trial as the attempt that it is.
 
     Args:
         n_epochs: That it has trained.
         seconds: Of these epochs.
         epochs: What they measured, where that was read.
+        metric: That the study compares by; of no account where nobody asks for the accuracy of the attempt.
     """
     state = State.from_optuna(trial.state.name)
     has_value = state is not State.FAILED and trial.value is not None and math.isfinite(trial.value)
@@ -78,6 +85,7 @@ def read_attempt(trial: FrozenTrial, n_epochs: int = 0, seconds: float = 0.0, ep
         epochs=tuple(epochs),
         began=_seconds(trial.datetime_start) or 0.0,
         ended=_seconds(trial.datetime_complete),
+        metric=metric,
     )
 
 

@@ -187,16 +187,16 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answe
 
 def trials_answer(record: StudyRecord, attempts: list[Attempt]) -> Answer:
     """`trials --json`."""
-    trials = [trial_answer(record, attempt) for attempt in attempts]
+    trials = [trial_answer(attempt) for attempt in attempts]
     return {"trained_on_validation": record.is_on_all_data, "trials": trials}
 
 
-def trial_answer(record: StudyRecord, attempt: Attempt) -> Answer:
+def trial_answer(attempt: Attempt) -> Answer:
     """One attempt."""
     from fmnist_optuna.study.attempts import attempt_row  # loads Optuna and SQLAlchemy
 
     params = {name: _json_value(value) for name, value in attempt.params.items()}
-    return {**attempt_row(attempt, record.metric), "params": params}
+    return {**attempt_row(attempt), "params": params}
 
 
 def details_answer(details: TrialDetails) -> Answer:
@@ -205,7 +205,7 @@ def details_answer(details: TrialDetails) -> Answer:
     return {
         "study": details.record.name,
         "trained_on_validation": details.record.is_on_all_data,
-        **trial_answer(details.record, attempt),
+        **trial_answer(attempt),
         "seed": attempt.attributes.seed,
         "cut": details.cut,
         "kept_epochs": attempt.attributes.kept_epochs,
@@ -267,5 +267,5 @@ def _json_value(value: ParamValue) -> ParamValue:
 
 
 def _json_number(number: float) -> float | None:
-    """A number as JSON has it: NaN becomes null."""
-    return None if math.isnan(number) else number
+    """A number as JSON has it: what is not finite becomes null."""
+    return number if math.isfinite(number) else None

@@ -112,6 +112,7 @@ def _answer(splits: "Splits", summary: "Summary") -> Answer:
         "mean": summary.mean,
         "columns": [list(ends) for ends in summary.columns],
         "repeated_test_images": summary.n_repeated,
+        "skipped_files": summary.n_skipped,
         "warnings": list(summary.warnings.values()),
     }
 
@@ -134,6 +135,6 @@ def _print_summary(splits: "Splits", summary: "Summary") -> None:
         for role, counts in roles.items():
             print(f"  images of a class, {role}: {min(counts):,} to {max(counts):,}")
     print(f"{summary.on_repeated}.")
-    if summary.on_balance:
-        print(f"Note: {summary.on_balance}.")
+    for sentence in filter(None, (summary.on_balance, summary.on_skipped)):
+        print(f"Note: {sentence}.")
     print(f"fingerprint: {splits.fingerprint}")

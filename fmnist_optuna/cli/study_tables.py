@@ -166,7 +166,7 @@ def print_verification(name: str, verification: Verification) -> None:
     print_foreign(verification.n_foreign)
     if verification.n_unchecked_points:
         points = count(verification.n_unchecked_points, "point")
-        out.print(f"{points} not suggested anew, as another version of Optuna suggested them.", soft_wrap=True)
+        out.print(f"{points} not derived anew, as they are of another version of Optuna or SciPy.", soft_wrap=True)
     for problem in verification.problems:
         out.print(f"  {problem}", soft_wrap=True)
 

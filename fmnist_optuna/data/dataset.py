@@ -23,6 +23,7 @@ RESIZES = ("pad", "crop", "stretch")
 FULL_BYTE, FULL_WORD = 255, 65_535  # white of 8 and of 16 bits
 CHANNELS = (1, 3)  # grey or colour, where an image has a third axis
 REQUIRED = {"name", "image_shape", "dtype", "value_range", "class_names"}
+FEWEST_TO_TRAIN, FEWEST_TO_TEST = 2, 1  # examples of a class: of those to train on one is to validate on
 CLASSES = 2, 65_535  # the fewest and the most: labels are kept as uint8, as uint16 where there are more than 256
 
 
@@ -191,6 +192,7 @@ class Dataset:
         test_labels: Integers (m,). Kept as uint8 or uint16, as are those of the training.
         train_weights: What the loss of each training image counts by, numbers (n,), none below 0 and not all 0; kept as
             float32. None where all count alike. The validation and the test images always do.
+        n_skipped: Files that were left out because they could not be read; it is said to whoever looks or trains.
 
     Raises:
         DataError: An array is none of these.
@@ -202,6 +204,7 @@ class Dataset:
     test_images: Images
     test_labels: Labels
     train_weights: Weights | None = None
+    n_skipped: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.info, DatasetInfo):
@@ -217,22 +220,30 @@ class Dataset:
         if self.train_weights is not None:
             check_weights("Dataset.train_weights", self.train_weights, len(self.train_images))
             object.__setattr__(self, "train_weights", np.ascontiguousarray(self.train_weights, dtype=np.float32))
-        _check_classes(self)
+        names = self.info.class_names
+        check_classes("Dataset.train_labels", self.train_labels, names, FEWEST_TO_TRAIN)
+        check_classes("Dataset.test_labels", self.test_labels, names, FEWEST_TO_TEST)
 
 
-def _check_classes(dataset: Dataset) -> None:
-    names = dataset.info.class_names
-    for place, labels, fewest, why in (
-        ("train_labels", dataset.train_labels, 2, "at least twice, to train on and to validate on"),
-        ("test_labels", dataset.test_labels, 1, "at least once"),
-    ):
-        n_of_class = np.bincount(labels, minlength=len(names))
-        if n_of_class.min() < fewest:
-            label = int(n_of_class.argmin())
-            raise DataError(
-                f"Dataset.{place} must have every class {why}, but class {label} ({names[label]}) is there "
-                f"{n_of_class[label]} times"
-            )
+def check_classes(place: str, labels: npt.NDArray[np.generic], class_names: Sequence[str], fewest: int) -> None:
+    """Check that every class is there.
+
+    Args:
+        place: What the error begins with.
+        labels: Indices of the class names (n,).
+        fewest: Times that each must be there, FEWEST_TO_TRAIN or FEWEST_TO_TEST.
+
+    Raises:
+        DataError: One is there less often.
+    """
+    n_of_class = np.bincount(labels, minlength=len(class_names))
+    if n_of_class.min() < fewest:
+        label = int(n_of_class.argmin())
+        name = class_names[label]
+        which = f"class {label}" if name == str(label) else f"class {label} ({name})"
+        why = "at least twice, to train on and to validate on" if fewest == FEWEST_TO_TRAIN else "at least once"
+        often = "is there once" if n_of_class[label] else "is not there"
+        raise DataError(f"{place} must have every class {why}, but {which} {often}")
 
 
 def _check_images(place: str, images: object, info: DatasetInfo) -> None:

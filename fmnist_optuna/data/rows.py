@@ -44,8 +44,9 @@ def _read_csv(file: Path) -> NDArray[np.float64]:
         del lines[0]
     rows: list[list[float]] = []
     for number, row in lines:
-        if wrong := next((cell for cell in row if not _is_number(cell)), None):
-            raise ValueError(f"its line {number} holds {wrong!r:.40}, which is no number")
+        if (wrong := next((place for place, cell in enumerate(row) if not _is_number(cell)), None)) is not None:
+            came = f"holds {row[wrong]!r:.40}, which is no number" if row[wrong].strip() else "has an empty cell"
+            raise ValueError(f"its line {number} {came}, in place {wrong + 1} of {len(row)}")
         if rows and len(row) != len(rows[0]):
             raise ValueError(f"its line {number} has {len(row)} numbers, and the first {len(rows[0])}")
         rows.append([float(cell) for cell in row])

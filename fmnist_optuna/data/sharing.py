@@ -80,7 +80,8 @@ def write_splits(splits: Splits, folder: Path) -> None:
     for name in (*NAMES, *OF_TEST, *OF_WEIGHTS):
         if (array := getattr(splits, name)) is not None:
             np.save(_file(folder, name), array)
-    content = {"info": splits.info.to_content(), "source": splits.source, "fingerprint": splits.fingerprint}
+    described = {name: getattr(splits, name) for name in ("source", "fingerprint", "n_skipped")}
+    content = {"info": splits.info.to_content(), **described}
     (folder / DESCRIPTION).write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -95,6 +96,7 @@ def map_splits(folder: Path) -> Splits:
         info=DatasetInfo.from_content(content["info"]),
         source=content["source"],
         fingerprint=content["fingerprint"],
+        n_skipped=content["n_skipped"],
         folder=folder,
         **_map(folder, (*NAMES, *OF_TEST, *_those_there(folder, OF_WEIGHTS))),
     )

@@ -32,6 +32,7 @@ class Splits:
         folder: Where the arrays lie as files, for other processes to map; None where they do not.
         train_weights: What the losses of the training images count by, float32 (n,); None where all count alike.
         validation_weights: The same of the validation images, for when they are trained on too.
+        n_skipped: Files that were left out because they could not be read.
     """
 
     info: DatasetInfo
@@ -46,6 +47,7 @@ class Splits:
     folder: Path | None = None
     train_weights: Weights | None = None
     validation_weights: Weights | None = None
+    n_skipped: int = 0
 
 
 def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int) -> Splits:
@@ -82,6 +84,7 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
         test_labels=_read_only(dataset.test_labels),
         train_weights=None if weights is None else _read_only(weights[train]),
         validation_weights=None if weights is None else _read_only(weights[validation]),
+        n_skipped=dataset.n_skipped,
     )
 
 
@@ -92,8 +95,19 @@ def _check_validation(labels: Labels, validation: Int64Array, info: DatasetInfo)
     label = int(n_held_out.argmin())
     raise UsageError(
         f"data.n_validation must hold out images of every class, but {len(validation):,} of {len(labels):,} hold out "
-        f"none of the {np.sum(labels == label):,} of class {label} ({info.class_names[label]}); hold out more."
+        f"none of the {np.sum(labels == label):,} of class {label} ({info.class_names[label]}); with "
+        f"{fewest_to_validate(labels)} there is one of each."
     )
+
+
+def fewest_to_validate(labels: Labels) -> int:
+    """How many images to hold out so that, stratified, there is one of the rarest class.
+
+    Args:
+        labels: Of all classes, each at least twice.
+    """
+    n_of_class = np.bincount(labels)
+    return -(-len(labels) // int(n_of_class[n_of_class > 0].min()))
 
 
 def with_validation(splits: Splits) -> Splits:

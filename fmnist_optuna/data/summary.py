@@ -30,6 +30,7 @@ class Summary:
         mean: Of the same.
         columns: Smallest and largest number of each feature of the same, where an image is a row of features.
         n_repeated: Test images that are among those to train or validate on, bit for bit.
+        n_skipped: Files that were left out because they could not be read.
     """
 
     info: DatasetInfo
@@ -38,6 +39,7 @@ class Summary:
     mean: float
     columns: tuple[tuple[float, float], ...]
     n_repeated: int
+    n_skipped: int = 0
 
     @property
     def n_test(self) -> int:
@@ -65,10 +67,20 @@ class Summary:
         )
 
     @property
+    def on_skipped(self) -> str:
+        """How many files were left out, as a sentence; empty where none was."""
+        files = count(self.n_skipped, "file that is no picture is", "files that are no pictures are")
+        return f"{files} left out, as data.skip_broken says" if self.n_skipped else ""
+
+    @property
     def warnings(self) -> dict[str, str]:
         """What everybody should know who trains on the data: a sentence by the name of its event."""
         is_much = self.n_repeated >= WORTH_A_WARNING * self.n_test
-        found = {"data_repeated": self.on_repeated if is_much else "", "data_unequal": self.on_balance}
+        found = {
+            "data_repeated": self.on_repeated if is_much else "",
+            "data_unequal": self.on_balance,
+            "data_skipped": self.on_skipped,
+        }
         return {event: sentence for event, sentence in found.items() if sentence}
 
 
@@ -86,6 +98,7 @@ def summarise(splits: Splits) -> Summary:
         mean=float(images.mean(dtype=np.float64)),
         columns=tuple(columns),
         n_repeated=count_repeated(splits),
+        n_skipped=splits.n_skipped,
     )
 
 

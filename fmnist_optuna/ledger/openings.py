@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -33,13 +34,17 @@ class Scores:
         labels: Integers (n_images,), the true ones.
         mirrored: The probabilities of the mirror images; None where they were not asked for.
         objective: The study's metric on the same images, where it is not the accuracy; None where it is, and of answers
-            that are averaged over several models.
+            that are averaged over several models. What is no finite number becomes None too.
     """
 
     probabilities: NDArray[np.float32]
     labels: Labels
     mirrored: NDArray[np.float32] | None = None
     objective: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.objective is not None and not math.isfinite(self.objective):
+            object.__setattr__(self, "objective", None)
 
     @property
     def accuracy(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch, Metric
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ class Attempt:
         rung: Number of epochs at which it rests, or was cut, where that was asked for; None for any other.
         began: Seconds since 1970 UTC; 0.0 for one that has not begun.
         ended: The same; None while it runs.
+        metric: That its value is of.
     """
 
     trial_id: int
@@ -205,12 +206,14 @@ class Attempt:
     rung: int | None = None
     began: float = 0.0
     ended: float | None = None
+    metric: Metric = VAL_ACCURACY
 
     @property
     def val_accuracy(self) -> float | None:
-        """Of the weights that its value is of, 0..1; None without a value."""
-        noted = self.attributes.val_accuracy
-        return self.value if noted is None or self.value is None else noted
+        """Of the weights that its value is of, 0..1; None without a value, and where another metric is all there is."""
+        if self.metric.is_accuracy:
+            return self.value
+        return None if self.value is None else self.attributes.val_accuracy
 
     @property
     def is_foreign(self) -> bool:

@@ -74,8 +74,9 @@ def _read_attempts(session: Session) -> list[Attempt]:
     everybodys = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
     trials = {trial_id_of(trial): trial for trial in everybodys if not is_foreign(trial)}
     curves = session.history.curves(list(trials))
+    metric = session.record.metric
     attempts = [
-        read_attempt(trial, len(curve := curves[trial_id]), sum(epoch.seconds for epoch in curve), curve)
+        read_attempt(trial, len(curve := curves[trial_id]), sum(epoch.seconds for epoch in curve), curve, metric)
         for trial_id, trial in trials.items()
     ]
     return with_rungs(session, attempts)

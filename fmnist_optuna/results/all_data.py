@@ -5,24 +5,15 @@ The validation images are trained on, so that nothing can be chosen by them any 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.results.confirmation import (
-    Confirmation,
-    Sample,
-    figures_of_objective,
-    figures_of_test,
-    sample_objectives,
-    sample_openings,
-)
+from fmnist_optuna.results.confirmation import Confirmation, OpenedSeeds
 from fmnist_optuna.results.evaluation import find_opening, open_weights
-from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.spec.study_spec import command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
@@ -32,26 +23,18 @@ from fmnist_optuna.wording import count
 
 
 @dataclass(frozen=True)
-class AllData:
-    """The chosen cell trained on training and validation images.
+class AllData(OpenedSeeds):
+    """The chosen cell trained on training and validation images, and what the test images say of it over its seeds.
 
     Args:
         study: Name of the study that trained it.
         n_epochs: Of each training, fixed before.
         runs: Complete attempts, one a confirmed seed, the smallest training_seed first.
-        test: Test accuracy over these seeds, each an opening; None before they are opened.
-        flipped: The same of answers averaged with those to mirror images; None where these were not measured.
-        metric: That the study compares by.
-        test_objective: That metric on the test images over these seeds, where it is not the accuracy.
     """
 
     study: str
     n_epochs: int
     runs: tuple[Attempt, ...]
-    test: Sample | None
-    flipped: Sample | None = None
-    metric: Metric = VAL_ACCURACY
-    test_objective: Sample | None = None
 
     def figures(self) -> dict[str, Json]:
         """In figures, as `best --json` and a manifest have them; accuracies are fractions."""
@@ -59,8 +42,7 @@ class AllData:
             "study": self.study,
             "seeds": len(self.runs),
             "epochs": self.n_epochs,
-            **figures_of_test(self.test, self.flipped),
-            **({} if self.metric.is_accuracy else figures_of_objective(self.test_objective)),
+            **self.figures_of_test(),
         }
 
 
@@ -79,14 +61,8 @@ def find_all_data(session: Session, confirmation: Confirmation | None) -> AllDat
     runs = tuple(result_of(training, complete[run.cell_id]) for run in confirmation.chosen.runs)
     _check_epochs(training, runs)
     record = training.record
-    found = AllData(record.name, record.spec.training.max_epochs, runs, None, metric=record.metric)
-    return _with_openings(found, [find_opening(training, run) for run in runs])
-
-
-def _with_openings(found: AllData, openings: Sequence[Opening | None]) -> AllData:
-    """The same with what the test images say."""
-    test, flipped = sample_openings(openings)
-    return replace(found, test=test, flipped=flipped, test_objective=sample_objectives(openings))
+    found = AllData(record.name, record.spec.training.max_epochs, runs, metric=record.metric)
+    return found.with_openings([find_opening(training, run) for run in runs])
 
 
 def count_trained(session: Session, confirmation: Confirmation) -> int | None:
@@ -115,7 +91,7 @@ def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path |
     found, training = find_all_data(session, confirmation), open_following(session, ALL_DATA)
     if found is None or training is None or found.test is not None:
         return found
-    return _with_openings(found, [open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
+    return found.with_openings([open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
 
 
 def _check_epochs(training: Session, runs: Sequence[Attempt]) -> None:

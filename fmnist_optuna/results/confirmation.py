@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
@@ -94,25 +95,66 @@ class Candidate:
         return Sample(tuple(run.val_accuracy or 0.0 for run in self.runs))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenedSeeds:
+    """What the test images say of one cell over its seeds.
+
+    Args:
+        test: Test accuracy, each an opening; None before all seeds are opened.
+        flipped: The same of answers averaged with those to mirror images; None where these were not measured.
+        metric: That the study compares by.
+        test_objective: That metric on the test images, where it is not the accuracy; None where any seed has none.
+    """
+
+    test: Sample | None = None
+    flipped: Sample | None = None
+    metric: Metric = VAL_ACCURACY
+    test_objective: Sample | None = None
+
+    def with_openings(self, openings: Sequence[Opening | None]) -> Self:
+        """The same with what the test images say, from one opening for each seed, None where there is none yet."""
+        return replace(
+            self,
+            test=_sample([None if each is None else each.accuracy for each in openings]),
+            flipped=_sample([None if each is None else each.scores.flip_accuracy for each in openings]),
+            test_objective=_sample([None if each is None else each.scores.objective for each in openings]),
+        )
+
+    def figures_of_test(self) -> dict[str, Json]:
+        """In figures, as `best --json` and a manifest have them."""
+        test, flipped, objective = self.test, self.flipped, self.test_objective
+        figures: dict[str, Json] = {
+            "test_mean": None if test is None else test.mean,
+            "test_sd": None if test is None else test.sd,
+            "test_interval": None if test is None else list(test.interval),
+            "test_mean_with_flip": None if flipped is None else flipped.mean,
+            "test_interval_with_flip": None if flipped is None else list(flipped.interval),
+        }
+        if self.metric.is_accuracy:
+            return figures
+        return figures | {
+            "test_objective_mean": None if objective is None else objective.mean,
+            "test_objective_interval": None if objective is None else list(objective.interval),
+        }
+
+
+def _sample(values: Sequence[float | None]) -> Sample | None:
+    """The values over seeds; None where any has none."""
+    found = [value for value in values if value is not None]
+    return Sample(tuple(found)) if len(found) == len(values) else None
+
+
 @dataclass(frozen=True)
-class Confirmation:
-    """A finished confirmation.
+class Confirmation(OpenedSeeds):
+    """A finished confirmation, and what the test images say of the chosen cell over its seeds.
 
     Args:
         candidates: The best mean first.
         chosen: The smallest of those whose mean is within one standard error of the best.
-        test: Test accuracy of the chosen cell over its seeds, each an opening; None before they are opened.
-        flipped: The same of answers averaged with those to mirror images; None where these were not measured.
-        metric: That the candidates are compared by.
-        test_objective: That metric on the test images over the chosen cell's seeds, where it is not the accuracy.
     """
 
     candidates: tuple[Candidate, ...]
     chosen: Candidate
-    test: Sample | None
-    flipped: Sample | None = None
-    metric: Metric = VAL_ACCURACY
-    test_objective: Sample | None = None
 
     @property
     def param_names(self) -> list[str]:
@@ -122,40 +164,18 @@ class Confirmation:
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
         val = self.chosen.val
-        return {
+        figures: dict[str, Json] = {
             "metric": self.metric.name,
             "mean": val.mean,
             "sd": val.sd,
             "interval": list(val.interval),
             "seeds": len(val.values),
-            **figures_of_test(self.test, self.flipped),
-            **({} if self.metric.is_accuracy else self._figures_of_both()),
+            **self.figures_of_test(),
         }
-
-    def _figures_of_both(self) -> dict[str, Json]:
-        """The accuracy beside another metric, and that metric on the test images."""
-        accuracy = self.chosen.val_accuracy
-        means: dict[str, Json] = {"val_accuracy_mean": accuracy.mean, "val_accuracy_interval": list(accuracy.interval)}
-        return means | figures_of_objective(self.test_objective)
-
-
-def figures_of_test(test: Sample | None, flipped: Sample | None) -> dict[str, Json]:
-    """Test accuracies over seeds in figures, without and with mirror images."""
-    return {
-        "test_mean": None if test is None else test.mean,
-        "test_sd": None if test is None else test.sd,
-        "test_interval": None if test is None else list(test.interval),
-        "test_mean_with_flip": None if flipped is None else flipped.mean,
-        "test_interval_with_flip": None if flipped is None else list(flipped.interval),
-    }
-
-
-def figures_of_objective(test: Sample | None) -> dict[str, Json]:
-    """Another metric than the accuracy on the test images over seeds, in figures."""
-    return {
-        "test_objective_mean": None if test is None else test.mean,
-        "test_objective_interval": None if test is None else list(test.interval),
-    }
+        if self.metric.is_accuracy:
+            return figures
+        accuracy = self.chosen.val_accuracy  # beside another metric
+        return figures | {"val_accuracy_mean": accuracy.mean, "val_accuracy_interval": list(accuracy.interval)}
 
 
 def find_confirmation(session: Session) -> Confirmation | None:
@@ -170,30 +190,8 @@ def find_confirmation(session: Session) -> Confirmation | None:
     chosen = choose(candidates, session.record.metric)
     if chosen is None:
         return None
-    confirmation = Confirmation(tuple(candidates), chosen, None, metric=session.record.metric)
-    return _with_openings(confirmation, [find_opening(confirming, run) for run in chosen.runs])
-
-
-def _with_openings(confirmation: Confirmation, openings: Sequence[Opening | None]) -> Confirmation:
-    """The same with what the test images say of the chosen cell's seeds."""
-    test, flipped = sample_openings(openings)
-    return replace(confirmation, test=test, flipped=flipped, test_objective=sample_objectives(openings))
-
-
-def sample_openings(openings: Sequence[Opening | None]) -> tuple[Sample | None, Sample | None]:
-    """Test accuracies of one cell over its seeds, without and with mirror images; None where any was not measured."""
-    plain = [opening.accuracy for opening in openings if opening is not None]
-    flipped = [opening.scores.flip_accuracy for opening in openings if opening is not None]
-    averaged = [accuracy for accuracy in flipped if accuracy is not None]
-    samples = [Sample(tuple(values)) if len(values) == len(openings) else None for values in (plain, averaged)]
-    return samples[0], samples[1]
-
-
-def sample_objectives(openings: Sequence[Opening | None]) -> Sample | None:
-    """Another metric than the accuracy on the test images, of one cell over its seeds; None where any has none."""
-    found = [None if opening is None else opening.scores.objective for opening in openings]
-    values = [value for value in found if value is not None]
-    return Sample(tuple(values)) if len(values) == len(openings) else None
+    confirmation = Confirmation(tuple(candidates), chosen, metric=session.record.metric)
+    return confirmation.with_openings([find_opening(confirming, run) for run in chosen.runs])
 
 
 def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation | None:
@@ -210,8 +208,8 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
     if confirmation is None or confirming is None or confirmation.test is not None:
         return confirmation
     runs = confirmation.chosen.runs
-    return _with_openings(
-        confirmation, [open_weights(confirming, [run], data_dir, purpose="confirmation") for run in runs]
+    return confirmation.with_openings(
+        [open_weights(confirming, [run], data_dir, purpose="confirmation") for run in runs]
     )
 
 

@@ -25,10 +25,12 @@ from fmnist_optuna.running.loading import load_creation
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.sampling import sequence_version
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.study_spec import StudySpec, searched_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.places import check_same_place
+from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study_or_none
 from fmnist_optuna.study.teacher import Lesson
@@ -202,7 +204,16 @@ def join(
         check_place(there.place)
     record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info, lesson=lesson)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
+    _warn_of_sequence(record)
     return PreparedStudy(Session(storage, record, "supervisor"), data, n_new, None, _known(spec, code))
+
+
+def _warn_of_sequence(record: StudyRecord) -> None:
+    """Say where another version of SciPy drew the first points: what it has not drawn may lie too close to them."""
+    first, here = next(iter(record.drawn_by), ""), sequence_version()
+    if first not in ("", here):
+        text = f"scipy: the study began with {first}, here it is {here}"
+        log_event(logger, logging.WARNING, "environment_differs", study=record.name, differences=text)
 
 
 def _known(spec: StudySpec, code: OfferedCode) -> OfferedCode | None:

@@ -14,10 +14,12 @@ Direction = Literal["maximize", "minimize"]
 OF_VALIDATION = "val_"  # what begins the name of whatever is measured on validation images, as in the logs of `fit`
 # Words of a metric's name that say which way is better, in the names that Keras gives to its own metrics.
 RISING = frozenset(
-    {"accuracy", "acc", "auc", "f1", "fbeta", "iou", "precision", "recall", "sensitivity", "specificity", "top"}
+    {"accuracy", "acc", "auc", "f1", "fbeta", "iou", "io_u", "precision", "recall", "sensitivity", "specificity", "top"}
 )
-FALLING = frozenset({"loss", "crossentropy", "entropy", "divergence", "error", "hinge", "logcosh", "mse", "mae"})
-WORD = re.compile(r"f1|[a-z]+")  # `top5` and `auc_1` are the words top and auc
+FALLING = frozenset(
+    {"loss", "crossentropy", "entropy", "divergence", "error", "hinge", "logcosh", "poisson", "mse", "mae"}
+)
+WORD = re.compile(r"f1|io_u|[a-z]+")  # `top5` and `auc_1` are the words top and auc; Keras writes IoU as `io_u`
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -33,11 +34,13 @@ class Stage:
         n_trials: Number of its points, those of earlier stages among them.
         space: What it samples.
         enqueued: Values to try first, of all stages so far; what they leave open is drawn.
+        drawn_by: Version of SciPy that drew its points; "" where that is not known, or drew none.
     """
 
     n_trials: int
     space: Space
     enqueued: Sequence[Params] = ()
+    drawn_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,11 @@ def sobol_shares(seed: int, n_points: int, n_dimensions: int) -> NDArray[np.floa
 
     sequence = Sobol(n_dimensions, scramble=True, rng=np.random.default_rng(seed))
     return np.asarray(sequence.random_base2(math.ceil(math.log2(max(2, n_points)))))[:n_points]
+
+
+def sequence_version() -> str:
+    """Version of the SciPy here: another one may draw another sequence."""
+    return version("scipy")
 
 
 def suggestion_seed(seed: int, number: int) -> int:

@@ -6,7 +6,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
 from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
 from fmnist_optuna.spec.reading import check_option
-from fmnist_optuna.spec.space import SpaceKey
+from fmnist_optuna.spec.space import SpaceKey, check_enqueued, to_space
 from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec
 from fmnist_optuna.spec.values import Value
 
@@ -93,6 +93,10 @@ def _bind_space(spec: StudySpec, known: Mapping[str, Declared]) -> dict[str, obj
         {name: _coerce(f"study {spec.name}: enqueue.{name}", value, known[name]) for name, value in given.items()}
         for given in spec.enqueue
     )
+    try:
+        check_enqueued(to_space(space), enqueued)
+    except ValueError as error:
+        raise SpecError(f"study {spec.name}: {error}.") from error
     return {"space": space, "enqueue": enqueued}
 
 

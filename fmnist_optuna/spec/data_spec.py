@@ -18,6 +18,7 @@ from fmnist_optuna.spec.options import Table
 
 FORMS = ("idx", "folder", "npz", "keras")  # of a source that is a form and a place
 SOURCE_PATTERN = rf"^(auto|fashion-mnist|synthetic|({'|'.join(FORMS)}):.+|[\w.]+:\w+)$"
+LONGEST_SOURCE = 512  # characters, as the ledger keeps it
 FUNCTION = "package.module:function"  # stands for such sources below
 KEYS_OF_FORMS = {  # keys that go with some sources alone
     "size": ("folder",),
@@ -41,7 +42,7 @@ class DataSpec(Table):
     How many images may be held out depends on how many there are: it is known once they are read.
     """
 
-    source: StrictStr = Field(default="auto", pattern=SOURCE_PATTERN)
+    source: StrictStr = Field(default="auto", pattern=SOURCE_PATTERN, max_length=LONGEST_SOURCE)
     n_validation: StrictInt = Field(default=12_000, ge=2, le=MAX_INTEGER)
     split_seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
     size: tuple[Annotated[StrictInt, Field(ge=1, le=4096)], ...] = ()

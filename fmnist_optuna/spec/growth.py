@@ -6,8 +6,10 @@ from fmnist_optuna.json_value import Json
 from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.search.space import Space, describe_dimension
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.wording import count
 
 OF_STAGE = ("search", "space", "enqueue")  # tables of a study file that a stage of a search has
+DRAWN_BY = "drawn_by"  # stands beside them: the version of SciPy that drew the points of the stage
 
 
 def stage_of(spec: StudySpec) -> dict[str, Json]:
@@ -16,9 +18,21 @@ def stage_of(spec: StudySpec) -> dict[str, Json]:
     return content
 
 
+def tables_of(stage: Mapping[str, object]) -> dict[str, object]:
+    """What `stage_of` gave, of a stage as a study keeps it."""
+    tables = {**stage}
+    tables.pop(DRAWN_BY, None)
+    return tables
+
+
+def read_drawn_by(stage: Mapping[str, object]) -> str:
+    """Which version of SciPy drew the points of a stage; "" where that is not known, or drew none."""
+    return str(stage.get(DRAWN_BY, ""))
+
+
 def read_space(stage: Mapping[str, object]) -> Space:
-    """The space of a stage, from what `stage_of` gave."""
-    return StudySpec.model_validate(dict(stage)).dimensions
+    """The space of a stage."""
+    return StudySpec.model_validate(tables_of(stage)).dimensions
 
 
 def find_obstacles(newest: StudySpec, given: StudySpec) -> list[str]:
@@ -37,10 +51,11 @@ def find_obstacles(newest: StudySpec, given: StudySpec) -> list[str]:
     ]
     n_old, n_new = len(newest.enqueue), len(given.enqueue)
     if canonical_json(given.enqueue[:n_old]) != canonical_json(newest.enqueue):
-        lines.append(f"enqueue: the study has {n_old} points, with which those of this run must begin")
+        lines.append(f"enqueue: the study has {count(n_old, 'point')}, with which those of this run must begin")
     elif n_new - n_old > max(0, given.n_points - newest.n_points):
+        n_cells = count(max(0, given.n_points - newest.n_points), "further cell")
         lines.append(
-            f"enqueue: {n_new - n_old} further points must have cells of their own; "
+            f"enqueue: each further point must have a cell of its own, but there are {n_new - n_old} for {n_cells}; "
             f"set search.n_trials to at least {newest.n_points + n_new - n_old}"
         )
     return lines

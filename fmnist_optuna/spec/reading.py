@@ -12,9 +12,10 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
 from fmnist_optuna.spec.space import SpaceKey
 from fmnist_optuna.spec.study_spec import NAME_PATTERN, PATTERN_RULES, StudySpec
-from fmnist_optuna.wording import reason_of
+from fmnist_optuna.wording import reason_of, shorten
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million
+LONGEST_VALUE = 120  # characters of what came, in an error
 
 
 def read_spec(path: Path) -> StudySpec:
@@ -102,8 +103,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "value_error":
         cause = str(first["ctx"]["error"])
         return f"{key}{' ' if cause.startswith('must') else '.'}{cause}" if key else cause
-    came = first["input"] if not isinstance(first["input"], dict) else "a table"
-    return f"{key} {_rule(first)}, but got {came!r}"
+    came = "a table" if isinstance(first["input"], dict) else shorten(repr(first["input"]), LONGEST_VALUE)
+    return f"{key} {_rule(first)}, but got {came}"
 
 
 def _rule(first: ErrorDetails) -> str:
@@ -113,11 +114,13 @@ def _rule(first: ErrorDetails) -> str:
         "greater_than_equal": f"must be at least {_write_bound(context.get('ge'))}",
         "less_than_equal": f"must be at most {_write_bound(context.get('le'))}",
         "string_pattern_mismatch": PATTERN_RULES.get(str(context.get("pattern")), "must have another form"),
-        "bool_type": "must be numbers, strings or true / false",  # of a grid's values it is what is tried first
+        # What is tried first of a value that may be of several types, such as those of a grid.
+        "bool_type": "must be numbers, strings or true / false" if "bool" in first["loc"] else "must be true or false",
         "int_type": "must be an integer",
         "float_type": "must be a number",
         "finite_number": "must be a finite number",
         "string_type": "must be a string",
+        "string_too_long": f"must have at most {context.get('max_length')} characters",
         "tuple_type": "must be a list",
         "dict_type": "must be a table",
         "model_type": "must be a table",

@@ -1,6 +1,7 @@
 """The tables [search], [space] and [[enqueue]] of a study file: what is searched where it is no grid."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, ParamValue
+from fmnist_optuna.search.cell import MAX_INTEGER, TRAINING_SEED, Params, ParamValue
 from fmnist_optuna.search.space import Dimension, Number, Space, check_given, in_order, is_multiple
 from fmnist_optuna.spec.options import Table
 from fmnist_optuna.spec.values import INTEGERS, Value, check_value, check_values
@@ -149,6 +150,8 @@ def _check_step(name: str, low: Number, high: Number, step: Number) -> None:
     check_value("", step, f"{name}.step must")
     if step <= 0:
         raise ValueError(f"{name} must have a step above 0, but has {step}")
+    if (high - low) / step > MAX_INTEGER:
+        raise ValueError(f"{name} must have at most 2**53 values, but has {low:g} to {high:g} in steps of {step:g}")
     if not is_multiple(high - low, step):
         raise ValueError(f"{name} must have a high that is low and whole steps, but has {low}, {high} and step {step}")
 
@@ -189,7 +192,10 @@ def check_search(
         )
     if not space:
         raise ValueError(f'space must be given with search.sampler = "{search.sampler}"')
-    _check_enqueued(to_space(space), enqueued, search.n_trials or 0)
+    n_trials = search.n_trials or 0
+    if len(enqueued) > n_trials:
+        raise ValueError(f"enqueue must have at most search.n_trials points, {n_trials}, but has {len(enqueued)}")
+    check_enqueued({name: _as_it_may_be(name, each) for name, each in to_space(space).items()}, enqueued)
 
 
 def _check_repeats(search: SearchSpec, searched: Iterable[str]) -> None:
@@ -200,9 +206,19 @@ def _check_repeats(search: SearchSpec, searched: Iterable[str]) -> None:
         )
 
 
-def _check_enqueued(space: Space, enqueued: Sequence[Params], n_trials: int) -> None:
-    if len(enqueued) > n_trials:
-        raise ValueError(f"enqueue must have at most search.n_trials points, {n_trials}, but has {len(enqueued)}")
+def _as_it_may_be(name: str, dimension: Dimension) -> Dimension:
+    """A range whose ends are written as integers as one of floats, which an architecture may declare it to be."""
+    if dimension.choices or name in INTEGERS:
+        return dimension
+    return replace(dimension, low=float(dimension.low), high=float(dimension.high))
+
+
+def check_enqueued(space: Space, enqueued: Sequence[Params]) -> None:
+    """Check points to try first against what each parameter may be.
+
+    Raises:
+        ValueError: Begins with the table.
+    """
     for number, given in enumerate(enqueued, start=1):
         problem = check_given(space, given) if given else "must have a value for each point, but one is empty"
         if problem:

@@ -27,8 +27,9 @@ COLUMNS: Mapping[str, Callable[[Attempt], Json]] = {
     "rung": lambda attempt: attempt.rung,
     "foreign": lambda attempt: attempt.is_foreign,
     "value": lambda attempt: attempt.value,
+    "metric": lambda attempt: attempt.metric.name,
 }
-METRIC, TRAINED_ON_VALIDATION = "metric", "trained_on_validation"  # columns, and keys of answers
+TRAINED_ON_VALIDATION = "trained_on_validation"  # a column, and a key of answers
 ORDER = (State.COMPLETE, State.PRUNED, State.PARKED, State.RUNNING, State.WAITING, State.FAILED)
 
 
@@ -36,8 +37,9 @@ def list_attempts(session: Session) -> list[Attempt]:
     """All attempts: complete ones, the best first, then pruned, parked, running and failed ones; foreign last."""
     totals = session.history.epoch_totals()
     trials = session.optuna_storage.get_all_trials(session.record.study_id, deepcopy=False)
-    attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0))) for trial in trials]
-    return sort_attempts(with_rungs(session, attempts), session.record.metric)
+    metric = session.record.metric
+    attempts = [read_attempt(trial, *totals.get(trial_id_of(trial), (0, 0.0)), metric=metric) for trial in trials]
+    return sort_attempts(with_rungs(session, attempts), metric)
 
 
 def with_rungs(session: Session, attempts: list[Attempt]) -> list[Attempt]:
@@ -93,16 +95,9 @@ def find_attempt(session: Session, number: int) -> Attempt:
     )
 
 
-def attempt_row(attempt: Attempt, metric: Metric) -> dict[str, Json]:
-    """An attempt without its parameters, by the names that all answers have for it.
-
-    Args:
-        metric: That its value is of.
-    """
-    row = {name: read(attempt) for name, read in COLUMNS.items()} | {METRIC: metric.name}
-    if not metric.is_accuracy and attempt.attributes.val_accuracy is None:
-        row["val_accuracy"] = None  # of another program's trial only the value is known
-    return row
+def attempt_row(attempt: Attempt) -> dict[str, Json]:
+    """An attempt without its parameters, by the names that all answers have for it."""
+    return {name: read(attempt) for name, read in COLUMNS.items()}
 
 
 def flat_table(attempts: Sequence[Attempt], record: StudyRecord) -> tuple[list[str], list[dict[str, Json]]]:
@@ -115,10 +110,10 @@ def flat_table(attempts: Sequence[Attempt], record: StudyRecord) -> tuple[list[s
         The names of the columns, which are there without a row too, and the rows, None where an attempt has no value.
     """
     names = dict.fromkeys(name for attempt in attempts for name in attempt.params)
-    columns = [*COLUMNS, METRIC, TRAINED_ON_VALIDATION, *(f"params_{name}" for name in names)]
+    columns = [*COLUMNS, TRAINED_ON_VALIDATION, *(f"params_{name}" for name in names)]
     rows = [
         {
-            **attempt_row(attempt, record.metric),
+            **attempt_row(attempt),
             TRAINED_ON_VALIDATION: record.is_on_all_data,
             **{f"params_{name}": attempt.params.get(name) for name in names},
         }
@@ -135,5 +130,6 @@ def result_of(session: Session, cell: Cell) -> Attempt:
     """
     if cell.trial_id is None:
         raise ValueError(f"cell {cell.cell_id} must have a result, but is {cell.state}")
-    attempt = read_attempt(session.optuna_storage.get_trial(cell.trial_id), cell.n_epochs, cell.seconds)
+    trial = session.optuna_storage.get_trial(cell.trial_id)
+    attempt = read_attempt(trial, cell.n_epochs, cell.seconds, metric=session.record.metric)
     return replace(attempt, params=cell.params, value=cell.value)

@@ -8,7 +8,7 @@ from fmnist_optuna.bridge.spaces import space_of
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
 from fmnist_optuna.ledger.points import Proposal, Upcoming
 from fmnist_optuna.ledger.records import Claim
-from fmnist_optuna.search.known import Known, KnownCell, repeat_of
+from fmnist_optuna.search.known import Base, Known, KnownCell, repeat_of
 from fmnist_optuna.search.repeats import known_points, with_repeat
 from fmnist_optuna.search.sampling import suggestion_seed
 from fmnist_optuna.search.space import Space
@@ -30,6 +30,8 @@ class Claiming:
         self._suggester: tuple[Space, Suggester] | None = None
         self._done: dict[int, KnownCell] = {}
         self._since = 0.0
+        self._offered: Base | None = None
+        self._base: Base | None = None
 
     def claim(self, generation: int, preferred: Collection[str] = ()) -> Claim | None:
         """Take the next waiting cell, or None when none is to be had or the study was stopped since `generation`.
@@ -44,8 +46,10 @@ class Claiming:
             upcoming = session.points.find_next(preferred, session.given_up)
             if upcoming is None:
                 return None
+            self._offered = None
             proposal = None if upcoming.has_point else self._propose(upcoming)
             claim = session.ledger.claim(session.name, generation, preferred, session.given_up, proposal)
+            self._remember(claim, proposal)
             if claim is not None or session.ledger.generation() != generation:
                 return claim
         return None
@@ -69,7 +73,17 @@ class Claiming:
         seed = suggestion_seed(session.record.spec.search.seed, number // repeats)
         params = self._find_suggester(space).suggest(seed, known_points(cells, repeats))
         params = params if repeats == 1 else with_repeat(params, 1)
-        return Proposal(upcoming.cell_id, json.dumps(params), Known.of(OPTUNA, len(accepted) - 1, cells).to_text())
+        base = self._base if self._base is not None and self._base.is_of_use else None
+        known = Known.of(OPTUNA, len(accepted) - 1, cells)
+        self._offered = Base(number, known, 0 if base is None else base.n_changes + 1)
+        return Proposal(upcoming.cell_id, json.dumps(params), known.to_text(base))
+
+    def _remember(self, claim: Claim | None, proposal: Proposal | None) -> None:
+        """Keep what was known for the next time, if it is what the ledger has: nobody claimed that cell before."""
+        if claim is None or proposal is None or self._offered is None:
+            return
+        if claim.cell_id == proposal.cell_id and claim.attempt == 1:
+            self._base = self._offered
 
     def _repeat(self, cell_id: str, number: int, first: int) -> Proposal | None:
         """The point of the first repeat, for a later one; None as long as that has none.

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
-from fmnist_optuna.search.known import Known, KnownCell, repeat_of
+from fmnist_optuna.search.known import Known, KnownCell, KnownTexts, repeat_of
 from fmnist_optuna.search.repeats import known_points, with_repeat, without_seed
-from fmnist_optuna.search.sampling import NO_POINT, Search, is_same_point, number_id, suggestion_seed
+from fmnist_optuna.search.sampling import NO_POINT, Search, is_same_point, number_id, sequence_version, suggestion_seed
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.stages import search_of
 from fmnist_optuna.wording import count, format_params
 
-UNCHECKED = "was suggested by another version of Optuna"
+UNCHECKED = "was suggested by another version of Optuna, or drawn by another one of SciPy"
+
+HERE = ("", sequence_version())  # what drew a Sobol sequence that must come out again; of old stages it is not known
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class FoundPoints:
 
     Args:
         problems: One line for each cell that is missing, or whose point is not what its seed and number give.
-        n_unchecked: Points that another version of Optuna suggested, which may suggest others.
+        n_unchecked: Points of another version of Optuna, which may suggest others, or of SciPy, which has drawn others.
     """
 
     problems: tuple[str, ...] = ()
@@ -36,7 +38,7 @@ def check_points(session: Session) -> FoundPoints:
         return FoundPoints(tuple(_find_incomplete(session.history.cells(), record.spec.search.repeats)))
     if record.spec.search.is_grid or not record.is_search or not record.accepted:
         return FoundPoints()
-    return _Check(session, search_of(record.accepted)).find_wrong()
+    return _Check(session, search_of(record.accepted, record.drawn_by)).find_wrong()
 
 
 def _find_incomplete(cells: Sequence[Cell], n_repeats: int) -> list[str]:
@@ -71,6 +73,7 @@ class _Check:
         self._done = {cell.number: cell for cell in session.points.read_known()[0] if cell.is_done}
         self._points = {number: cell.params for number, cell in self._cells.items() if cell.params}
         self._suggesters: dict[int, Suggester] = {}
+        self._known = KnownTexts(self._fixed)
 
     def find_wrong(self) -> FoundPoints:
         """All that is wrong."""
@@ -94,8 +97,11 @@ class _Check:
     def _check(self, number: int, params: Params) -> str | None:
         point, text = self._search.point(number), self._fixed.get(number)
         if point is not NO_POINT:
-            is_right = is_same_point(point, params)
-            return None if is_right else f"has not the point of its number, {format_params(point)}"
+            if is_same_point(point, params):
+                return None
+            stage = self._search.find_stage(number // self._search.n_repeats)
+            of_another = self._search.sampler == "qmc" and stage.drawn_by not in HERE
+            return UNCHECKED if of_another else f"has not the point of its number, {format_params(point)}"
         if not params:
             return None if text is None else "says what its point rests on, but has none"
         if (first := number - number % self._search.n_repeats) != number:
@@ -103,7 +109,7 @@ class _Check:
         if text is None:
             return "does not say what its point rests on"
         try:
-            known = Known.from_text(text)
+            known = self._known.read(number)
         except ValueError as error:
             return f"does not say what its point rests on: {error}"
         if known.optuna != OPTUNA:

@@ -28,8 +28,9 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Params, Point, make_point
+from fmnist_optuna.search.sampling import sequence_version
 from fmnist_optuna.spec.differences import differences
-from fmnist_optuna.spec.growth import find_obstacles, grow, is_known, stage_of
+from fmnist_optuna.spec.growth import DRAWN_BY, find_obstacles, grow, is_known, stage_of, tables_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -187,10 +188,15 @@ def _lock_row(connection: Connection, study_id: int, name: str) -> StoredRow:
 def _accept(connection: Connection, before: StudyRecord, row: StoredRow, spec: StudySpec) -> list[Accepted]:
     """All accepted grids, or stages of another search, that of the specification among them."""
     accepted: list[Accepted] = json.loads(row.grids)
-    grid: Accepted = {name: list(values) for name, values in spec.cell_grid.items()}
-    offered = grid if spec.search.is_grid else stage_of(grow(before.accepted, spec))
-    if offered not in accepted:
-        accepted.append(offered)
+    if spec.search.is_grid:
+        offered: Accepted = {name: list(values) for name, values in spec.cell_grid.items()}
+        is_new = offered not in accepted
+    else:
+        offered = stage_of(grow(before.accepted, spec))
+        is_new = all(tables_of(stage) != offered for stage in accepted)
+    if is_new:
+        drawn_by = {DRAWN_BY: sequence_version()} if spec.search.sampler == "qmc" else {}
+        accepted.append({**offered, **drawn_by})
         is_own = studies.c.study_id == row.study_id
         connection.execute(update(studies).where(is_own).values(grids=json.dumps(accepted)))
     return accepted

@@ -13,6 +13,7 @@ from fmnist_optuna.errors import DataError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.tables import StoredRow
 from fmnist_optuna.search.cell import TRAINING_SEED, ParamValue
 from fmnist_optuna.search.metric import Metric
+from fmnist_optuna.spec.growth import read_drawn_by, tables_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
 from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX, StudySpec
@@ -39,6 +40,8 @@ class StudyRecord:
         parent_id: The study that it follows from; None for a search.
         teacher: Whose answers it learns from; None for nobody's.
         place: Of its artifacts; None for the folder beside the storage.
+        drawn_by: Of each stage in `accepted`, the version of SciPy that drew its points; "" where that is not known, or
+            drew none.
     """
 
     study_id: int
@@ -54,6 +57,7 @@ class StudyRecord:
     parent_id: int | None = None
     teacher: Teacher | None = None
     place: Place | None = None
+    drawn_by: tuple[str, ...] = ()
 
     @property
     def grids(self) -> tuple[Mapping[str, tuple[ParamValue, ...]], ...]:
@@ -146,7 +150,8 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
         content = upgrade_spec(json.loads(row.spec), row.spec_version)
         spec = restore_spec(content, "its specification")
         # Each grid by the rules of a study file; a study is created with none, an instant before its first.
-        specs = [restore_spec(_with_stage(spec, stage), "its grids") for stage in json.loads(row.grids)]
+        stages = json.loads(row.grids)
+        specs = [restore_spec(_with_stage(spec, stage), "its grids") for stage in stages]
         if any(each.axes.keys() != spec.axes.keys() for each in specs):
             raise ValueError("its grids have other parameters than its specification")
         _check_columns(row, spec)
@@ -164,6 +169,7 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
             parent_id=row.parent_id,
             teacher=_read_teacher(row, spec),
             place=_read_place(row),
+            drawn_by=() if spec.search.is_grid else tuple(map(read_drawn_by, stages)),
         )
     except json.JSONDecodeError as error:
         reason = f"its specification or its grids are no JSON ({error})"
@@ -178,7 +184,7 @@ def read_record_or_reason(row: StoredRow) -> StudyRecord | UnreadableStudy:
 def _with_stage(spec: StudySpec, stage: Mapping[str, object]) -> dict[str, object]:
     """The content of a specification with a grid, or a stage of another search, that was accepted."""
     if not spec.search.is_grid:
-        return {**spec.model_dump(), **stage}
+        return {**spec.model_dump(), **tables_of(stage)}
     if spec.search.repeats > 1 and isinstance(stage, Mapping):  # a damaged row has anything
         stage = {name: values for name, values in stage.items() if name != TRAINING_SEED}
     return {**spec.model_dump(), "grid": stage}

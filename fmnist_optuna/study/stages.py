@@ -23,10 +23,17 @@ def ordered_points(spec: StudySpec) -> list[Point]:
     return [make_point(with_repeat(point.params, serial)) for point in points for serial in serials]
 
 
-def search_of(accepted: Sequence[StudySpec]) -> Search:
-    """The search that a study has accepted, which is no grid."""
+def search_of(accepted: Sequence[StudySpec], drawn_by: Sequence[str] = ()) -> Search:
+    """The search that a study has accepted, which is no grid.
+
+    Args:
+        drawn_by: As a record has it.
+    """
     newest = accepted[-1].search
-    stages = [Stage(each.n_points, each.dimensions, each.enqueue) for each in accepted]
+    drawn_by = drawn_by or [""] * len(accepted)
+    stages = [
+        Stage(each.n_points, each.dimensions, each.enqueue, by) for each, by in zip(accepted, drawn_by, strict=True)
+    ]
     return Search(newest.sampler, newest.seed, stages, newest.repeats)
 
 

@@ -36,7 +36,7 @@ class Verification:
         n_surplus: Trials that run or wait without a cell, and finished results that no cell accounts for.
         problems: One line for each difference.
         n_foreign: Trials that other programs added, in whatever state; they count for nothing and spoil nothing.
-        n_unchecked_points: Points that another version of Optuna suggested, which this one cannot suggest anew.
+        n_unchecked_points: Points that another version of Optuna suggested, or of SciPy drew, and this one does not.
     """
 
     n_cells: int

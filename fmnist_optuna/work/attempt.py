@@ -241,7 +241,7 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
         trial = session.optuna_storage.get_trial(trial_id)
     except KeyError:  # the study was deleted
         return
-    attempt = read_attempt(trial)
+    attempt = read_attempt(trial, metric=session.record.metric)
     is_finished = session.ledger.finish_cell(claim.cell_id, claim.token, attempt)
     if attempt.state is State.FAILED:  # fenced, or its objective failed after it had stored its weights
         discard_artifacts(session.store, session.optuna_storage, trial)

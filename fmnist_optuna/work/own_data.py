@@ -4,6 +4,7 @@ Nothing of the user's runs in a process that goes on. A function has a fresh int
 NumPy's random numbers begun anew; what it returned is checked, split, hashed and written to files that others map.
 """
 
+import os
 import random
 import shutil
 import tempfile
@@ -15,8 +16,9 @@ import numpy as np
 
 from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.readers.arrays import RULE, make_dataset
+from fmnist_optuna.data.readers.labels import refuse_share
 from fmnist_optuna.data.sharing import DESCRIPTION, map_splits, write_splits
-from fmnist_optuna.data.split import Splits, split_dataset
+from fmnist_optuna.data.split import Splits, fewest_to_validate, split_dataset
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import DataError, MismatchError, StorageError, is_ctrl_c
 from fmnist_optuna.processes.children import Call
@@ -95,12 +97,17 @@ def find_files(data: DataSpec, data_dir: Path | None) -> Path:
         The place as it is, where it names no files.
 
     Raises:
-        DataError: It is nowhere.
+        DataError: It is nowhere, or `data_dir` is no folder.
     """
     place = Path(data.place)
     if data.is_function or data.form == "keras":
         return place
-    place = place.expanduser()
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(
+            f"--data-dir, or FMNIST_OPTUNA_DATA, must name a folder, but {data_dir} is none; name another, or none for "
+            "the folders of the study file and of the command."
+        )
+    place = Path(os.path.expanduser(place))  # noqa: PTH111 - which leaves `~name` as it is where there is no such home
     found = [] if data_dir is None else [data_dir / place, data_dir / place.name]
     found += [Path(folder) / place for folder in users_folders()]
     found.append(Path.cwd() / place)
@@ -160,16 +167,22 @@ def read_own(data: DataSpec, place: Path, is_split_given: bool = True) -> Splits
 
     Args:
         place: Of the files.
-        is_split_given: Whether as many images are held out as the data says; else one in five.
+        is_split_given: Whether as many images are held out as the data says; else one in five, or as many as it takes
+            to hold out one of the rarest class.
 
     Raises:
         SpecError: There is no such module or function, or its import fails.
         UsageError: Too few or too many images would be held out.
         DataError: The files are not of their form; or the function raises, or returns something else.
     """
-    dataset = _call_function(data) if data.is_function else _read_files(data, place)
-    n_fifth = max(dataset.info.n_classes, len(dataset.train_labels) // 5)
-    return split_dataset(dataset, data.source, data.n_validation if is_split_given else n_fifth, data.split_seed)
+    try:
+        dataset = _call_function(data) if data.is_function else _read_files(data, place)
+        n_fifth = max(fewest_to_validate(dataset.train_labels), len(dataset.train_labels) // 5)
+        return split_dataset(dataset, data.source, data.n_validation if is_split_given else n_fifth, data.split_seed)
+    except DataError as error:
+        if not str(error).startswith(Dataset.__name__):  # what is said of our classes does not say where it is from
+            raise
+        raise DataError(f"{data.source}: {error}") from error
 
 
 def _read_files(data: DataSpec, place: Path) -> Dataset:
@@ -189,13 +202,16 @@ def _call_function(data: DataSpec) -> Dataset:
     try:
         found = function()
         if isinstance(found, Dataset):
-            return replace(found)  # with its arrays as they are by now
+            found = replace(found)  # with its arrays as they are by now
     except DataError as error:  # of one of the two classes
         raise DataError(f"{rule} gave another: {describe_error(error).removeprefix('DataError: ')}.") from error
     except BaseException as error:
         if is_ctrl_c(error):
             raise
         raise DataError(f"{rule} raised {describe_error(error)}.") from error
+    if isinstance(found, Dataset):
+        refuse_share(data, f"the Dataset of {data.source}")
+        return found
     if not isinstance(found, Mapping):
         length = f" of {len(found)}" if isinstance(found, tuple | list) else ""
         raise DataError(f"{rule} returned a {type(found).__name__}{length}.")

@@ -1,6 +1,6 @@
 """Draw a folder of pictures to train on: four shapes, a folder each, in `train` and `test`.
 
-python draw_shapes.py FOLDER
+python draw_shapes.py [FOLDER]     "shapes" without one
 """
 
 import sys
@@ -47,4 +47,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "shapes"))

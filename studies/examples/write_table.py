@@ -1,6 +1,6 @@
 """Write a table of features to train on: scikit-learn's 569 measured tumours as arrays in an .npz file.
 
-python write_table.py FILE.npz
+python write_table.py [FILE.npz]     "tumours.npz" without one
 """
 
 import sys
@@ -16,4 +16,4 @@ def main(file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1] if len(sys.argv) > 1 else "tumours.npz")

@@ -72,6 +72,14 @@ def three():
 def misnamed():
     return {"images": images(), "labels": LABELS}
 
+def of_a_rare_class():
+    labels = np.array(["no"] * 98 + ["yes"] * 2 + ["no", "yes"])
+    images = np.random.uniform(size=(102, 3))
+    return {"x_train": images[:100], "y_train": labels[:100], "x_test": images[100:], "y_test": labels[100:]}
+
+def of_empty_names():
+    return {"x": np.random.uniform(size=(20, 3)), "y": LABELS, "class_names": np.array(["", "b"])}
+
 def of_arrays():
     return {"x": np.random.uniform(size=(20, 3)), "y": np.array(["no", "yes"] * 10)}
 """
@@ -165,6 +173,26 @@ def test_arrays_by_name_are_a_data_set() -> None:
     assert [len(splits.train_labels), len(splits.validation_labels), len(splits.test_labels)] == [12, 4, 4]
 
 
+def test_a_rare_class_is_described_all_the_same() -> None:
+    """Where no study file says how many validate, it is as many as it takes to have one of it."""
+    splits = read_own(data_of("of_a_rare_class"), NOWHERE, is_split_given=False)
+    assert np.bincount(splits.validation_labels).tolist() == [49, 1]
+    with pytest.raises(UsageError, match=r"20 of 100 hold out none of the 2 of class 1 \(yes\); with 50 there is one"):
+        read_own(data_of("of_a_rare_class", 20), NOWHERE)
+
+
+def test_a_share_beside_a_data_set_is_refused() -> None:
+    """A function that gives the test itself leaves nothing to keep out."""
+    with pytest.raises(DataError, match=r"without a test set, but the Dataset of user_data:load has one; remove the"):
+        read_own(DataSpec(source="user_data:load", n_validation=6, test_share=0.2), NOWHERE)
+
+
+def test_what_is_said_of_classes_of_ours_names_the_source() -> None:
+    """Names of classes are checked where nobody knows which file they are from."""
+    with pytest.raises(DataError, match=r"^user_data:of_empty_names: DatasetInfo\.class_names must be texts"):
+        read_own(data_of("of_empty_names"), NOWHERE)
+
+
 def test_other_data_than_expected_is_refused(module: str) -> None:
     """Other bytes, or the same bytes with another meaning, have another fingerprint: both are in the refusal."""
     first = read_own(data_of("load", 8), NOWHERE).fingerprint
@@ -200,3 +228,14 @@ def test_files_are_looked_for_where_modules_are(tmp_path: Path) -> None:
     (share / "emnist-digits-train-images-idx3-ubyte").touch()
     assert find_files(DataSpec(source="idx:emnist-digits"), share) == share / "emnist-digits"
     assert find_files(DataSpec(source="keras:mnist"), share) == Path("mnist")
+    with pytest.raises(DataError, match=r"--data-dir, or FMNIST_OPTUNA_DATA, must name a folder, but .*/none is none;"):
+        find_files(data, tmp_path / "none")
+
+
+def test_the_home_of_nobody_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a folder of that name, as a shell has it; one's own is found."""
+    with pytest.raises(DataError, match=r"of npz:~nobody-at-all/a\.npz there is neither .*/~nobody-at-all/a\.npz;"):
+        find_files(DataSpec(source="npz:~nobody-at-all/a.npz"), None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.npz").touch()
+    assert find_files(DataSpec(source="npz:~/a.npz"), None) == tmp_path / "a.npz"

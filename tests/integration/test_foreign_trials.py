@@ -75,7 +75,7 @@ def test_foreign_trials_are_reported_and_count_for_nothing(
     for answer in (trials_answer(session.record, rows), status_answer(session), verification_answer(found)):
         print_json(answer)
     assert (status_answer(session)["foreign_trials"], verification_answer(found)["foreign_trials"]) == (n_foreign,) * 2
-    assert {trial_answer(session.record, row)["foreign"] for row in rows[N_CELLS:]} == {True}
+    assert {trial_answer(row)["foreign"] for row in rows[N_CELLS:]} == {True}
     print_trials(rows, session.record)
     print_verification("small", found)
     assert f"{n_foreign} trials of other programs" in capsys.readouterr().out

@@ -30,7 +30,7 @@ from fmnist_optuna.pages.time_left import RemainingTime
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED
-from fmnist_optuna.search.known import Known
+from fmnist_optuna.search.known import KnownTexts
 from fmnist_optuna.study.attempts import list_attempts
 from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
@@ -160,5 +160,8 @@ def test_the_ladder_and_tpe_go_together(new_session: Sessions) -> None:
     work(session, ladder_objective, LeaveRequest(), session.ledger.generation() or 0)
     assert verify_study(session).ok
     assert session.history.counts().cut > 0
-    known = Known.from_text(session.points.read_fixed()[13] or "")
+    known = KnownTexts(session.points.read_fixed()).read(13)
     assert {(number, rung) for number, rung, _ in known.climbing} == {(number, 2) for number in range(13)}
+    texts = [text or "" for _, text in sorted(session.points.read_fixed().items())]
+    assert [number for number, text in enumerate(texts) if "base" not in text] == [0, 1]  # of which none had come there
+    assert all(text.count("[") <= 2 for text in texts)  # one cell more than the time before

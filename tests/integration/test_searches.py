@@ -30,15 +30,16 @@ from fmnist_optuna.ledger.points import Proposal
 from fmnist_optuna.ledger.records import Cell, Claim, TrialAttributes
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.known import Known, KnownCell
-from fmnist_optuna.search.sampling import number_id, suggestion_seed
+from fmnist_optuna.search.known import Known, KnownCell, KnownTexts
+from fmnist_optuna.search.sampling import number_id, sequence_version, suggestion_seed
 from fmnist_optuna.search.space import Dimension
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.deletion import delete_study
-from fmnist_optuna.study.fixed_points import check_points
+from fmnist_optuna.study.fixed_points import FoundPoints, check_points
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.loop import LeaveRequest, work
 
 Sessions = Callable[..., Session]
@@ -187,7 +188,7 @@ def test_enqueued_points_are_tried_first(new_session: Sessions, sampler: str) ->
     session.ledger.retry_failed()
     later = join(session, search_spec(sampler, 5, enqueue=[*first, {"hidden_size": 96}]))
     assert points(later)[3]["hidden_size"] == 96
-    with pytest.raises(JoinRefusedError, match=r"enqueue: 1 further points must .* search.n_trials to at least 6"):
+    with pytest.raises(JoinRefusedError, match=r"enqueue: each further point must .* search.n_trials to at least 6"):
         join(session, search_spec(sampler, 5, enqueue=[*first, {"hidden_size": 96}, {"hidden_size": 32}]))
     assert {cell.params.get("act") for cell in later.history.cells() if cell.number == 0} == {"relu"}
 
@@ -256,7 +257,7 @@ def test_a_suggestion_names_what_was_known(new_session: Sessions) -> None:
         finish_trial(session, trial_id, 0.5)
         finish_cell(session, each, trial_id)
     claim(session)
-    known = Known.from_text(session.points.read_fixed()[11] or "")
+    known = fixed(session, 11)
     assert known == Known(OPTUNA, 0, tuple(range(8)), (), (8, 9, 10))
 
 
@@ -309,7 +310,7 @@ def finished(new_session: Sessions) -> Session:
 
 def fixed(session: Session, number: int) -> Known:
     """What the point of a cell was suggested by."""
-    return Known.from_text(session.points.read_fixed()[number] or "")
+    return KnownTexts(session.points.read_fixed()).read(number)
 
 
 @ON_SQLITE
@@ -335,6 +336,24 @@ def test_another_optuna_is_accused_of_nothing(finished: Session) -> None:
     set_cell(finished.storage, number_id(11), known=known.to_text())
     found = verify_study(finished)
     assert (found.ok, found.n_unchecked_points) == (True, 1)
+
+
+@ON_SQLITE
+def test_another_scipy_is_accused_of_nothing(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sequence is another one: points that do not come out again are counted, of its own version they are wrong."""
+    with monkeypatch.context() as then:
+        then.setattr("fmnist_optuna.study.joining.sequence_version", lambda: "1.0.0")
+        session = new_session("worker", search_spec("qmc", 3))
+    create_study(session.storage, search_spec("qmc", 6))
+    grown = Session(session.storage, find_study(session.storage, "small"), "worker")
+    assert grown.record.drawn_by == ("1.0.0", sequence_version())
+    assert check_points(grown) == FoundPoints()
+    drawn = points(grown)
+    set_cell(grown.storage, FIRST, params=json.dumps({**drawn[0], "dropout_rate": 0.25}))
+    assert check_points(grown) == FoundPoints((), 1)
+    set_cell(grown.storage, number_id(5), params=json.dumps({**drawn[5], "dropout_rate": 0.25}))
+    (problem,) = check_points(grown).problems
+    assert "has not the point of its number" in problem
 
 
 @ON_SQLITE

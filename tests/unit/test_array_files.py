@@ -91,7 +91,7 @@ def test_one_of_several_sets_is_named(tmp_path: Path) -> None:
         ("train-labels-idx1-ubyte", lambda content: content[:8] + b"\1" * N_TRAIN, "must go from 0 on, but go from 1"),
         ("train-labels-idx1-ubyte", lambda content: content[:8] + b"\0" * N_TRAIN, "must be of 2 to 65,535 classes"),
         ("t10k-labels-idx1-ubyte", lambda content: content[:-1] + b"\7", "of the test must be among those to train on"),
-        ("t10k-labels-idx1-ubyte", lambda content: content[:8] + b"\0" * N_TEST, "test_labels must have every class"),
+        ("t10k-labels-idx1-ubyte", lambda content: content[:8] + b"\0" * N_TEST, "of the test must have every class"),
     ],
 )  # fmt: skip
 def test_wrong_idx_files_are_said(
@@ -234,7 +234,11 @@ def test_many_classes_have_labels_of_two_bytes(tmp_path: Path) -> None:
         ({"y_train": LABELS + 1}, "must go from 0 on, but go from 1 to 3; take 1 off each"),
         ({"y_train": LABELS - 1}, "must go from 0 on, but go from -1 to 1"),
         ({"y_train": LABELS * 65_535}, "must be of 2 to 65,535 classes, but go from 0 to 131,070"),
-        ({"y_train": np.where(LABELS == 1, 3, LABELS)}, "class 1 (1) is there 0 times"),
+        ({"y_train": np.where(LABELS == 1, 3, LABELS)}, "data.npz: the labels to train on must have every class at"),
+        ({"y_test": np.zeros(N_TEST, int)}, "the labels of the test must have every class at least once, but class 1 "),
+        ({"class_name": np.array(list("abc"))}, "perhaps class_names and train_weights, and nothing else, but holds "
+         "class_name too; leave that out"),
+        ({"x": pictures(3), "y": LABELS[:3]}, "nothing else, but holds x, y too"),
         ({"y_train": np.full(N_TRAIN, "a"), "y_test": np.full(N_TEST, "a")}, "2 to 65,535 classes, but are all a"),
         ({"y_test": TEST_LABELS.astype(str)}, "must be all integers or all texts"),
         ({"y_test": np.array([])}, "y_test must be integers or texts"),
@@ -245,6 +249,48 @@ def test_many_classes_have_labels_of_two_bytes(tmp_path: Path) -> None:
 def test_wrong_arrays_are_said(tmp_path: Path, changes: Mapping[str, np.ndarray], words: str) -> None:
     """The array, what must hold and what came."""
     assert words in fault(write_npz(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(("n_rare", "often"), [(1, "once"), (2, "twice")])
+@pytest.mark.parametrize("names", [["a", "b"], [0, 1]])
+def test_a_class_must_be_there_for_every_role(tmp_path: Path, n_rare: int, often: str, names: list[object]) -> None:
+    """One example to train on, one to validate on, one for the test: three at least, and three are enough."""
+    place = tmp_path / "data.npz"
+    labels = np.array([names[0]] * 9 + [names[1]] * n_rare)
+    np.savez(place, x=np.arange(len(labels) * 2.0).reshape(-1, 2), y=labels)
+    assert f"{place}: y must have every class at least three times, to train on, to validate on and to test with, " in (
+        said := fault(f"npz:{place}")
+    )
+    assert said.endswith(f"but {names[1]} is there {often}.")
+    labels = np.array([names[0]] * 9 + [names[1]] * 3)
+    np.savez(place, x=np.arange(24.0).reshape(-1, 2), y=labels)
+    dataset = read(f"npz:{place}", test_share=0.9)
+    assert (np.bincount(dataset.train_labels).tolist(), np.bincount(dataset.test_labels).tolist()) == ([2, 2], [7, 1])
+
+
+def test_a_share_goes_with_data_without_a_test(tmp_path: Path) -> None:
+    """Where there is a test it would say nothing."""
+    said = fault(write_npz(tmp_path), test_share=0.2)
+    assert said.startswith("data.test_share must go with data without a test set, but ")
+    assert said.endswith("data.npz has one; remove the key.")
+
+
+def test_a_file_that_cannot_be_unpacked_is_said(tmp_path: Path) -> None:
+    """For want of a password, or packed as nobody here can unpack it."""
+    source = write_npz(tmp_path)
+    place = Path(source.removeprefix("npz:"))
+    content = place.read_bytes()
+    for at, value, words in ((6, b"\1", "password"), (8, b"\x63", "compression")):
+        spoiled_file = bytearray(content)
+        for head, offset in ((b"PK\3\4", at), (b"PK\1\2", at + 2)):  # of each array, and in the list at the end
+            begin = spoiled_file.find(head)
+            while begin >= 0:
+                spoiled_file[begin + offset : begin + offset + 1] = value
+                begin = spoiled_file.find(head, begin + 1)
+        place.write_bytes(spoiled_file)
+        said = fault(source)
+        assert "must be a file as numpy.savez writes it, of numbers and texts, but cannot be read: " in said
+        assert words in said
 
 
 def test_files_that_are_no_arrays_are_said(tmp_path: Path) -> None:

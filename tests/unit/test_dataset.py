@@ -80,7 +80,7 @@ def test_an_info_of_another_form_is_refused(changes: dict[str, Any], words: str)
         ({"test_labels": LABELS}, r"test_labels must have the shape \(2,\), one label an image, but have \(4,\)"),
         ({"train_labels": LABELS + 1}, "must be 0 to 1, the indices of the 2 class names, but go from 1 to 2"),
         ({"train_labels": LABELS - 1}, "but go from -1 to 0"),
-        ({"train_labels": np.array([0, 1, 0, 0])}, r"class 1 \(square\) is there 1 times"),
+        ({"train_labels": np.array([0, 1, 0, 0])}, r"class 1 \(square\) is there once"),
         ({"train_labels": np.array([0, 256, 0, 1])}, "but go from 0 to 256"),
     ],
 )

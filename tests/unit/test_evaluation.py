@@ -1,13 +1,16 @@
 """The numbers of an evaluation, from recorded predictions."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.openings import Opening, Scores
+from fmnist_optuna.results.confirmation import OpenedSeeds
 from fmnist_optuna.results.evaluation import MOST_IN_MATRIX, Confusion, summarize, wilson_interval
+from fmnist_optuna.search.metric import Metric
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,19 @@ def test_of_many_classes_the_worst_confusions_are_listed(n_classes: int) -> None
     assert (summary.classes[0].recall, summary.classes[7].precision) == (0.25, 4 / 7)
     if summary.has_matrix:
         assert (summary.confusion[0][7], summary.confusion[0][0], summary.confusion[1][0]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_no_number_is_none(value: float) -> None:
+    """Of the test images as of a seed among others: answers in JSON have null then, and tables a dash."""
+    scores = Scores(np.eye(2, dtype=np.float32), np.array([0, 1]), objective=value)
+    metric = Metric("val_cost", "minimize")
+    opening = Opening(1, "", "winner", 1.0, 0.0, scores)
+    evaluation = summarize(opening, ("a", "b"))
+    assert evaluation.value_of(metric) is None
+    assert metric.format(evaluation.value_of(metric)) == "-"
+    finite = replace(opening, scores=replace(scores, objective=0.5))
+    seeds = OpenedSeeds(metric=metric)
+    assert seeds.with_openings([finite, opening]).figures_of_test()["test_objective_mean"] is None
+    assert seeds.with_openings([finite, finite]).figures_of_test()["test_objective_mean"] == 0.5
+    assert seeds.with_openings([finite, None]).test is None

@@ -33,8 +33,11 @@ def spec_of(text: str) -> StudySpec:
     ("names", "direction"),
     [
         (("accuracy", "acc", "sparse_top_k_categorical_accuracy", "top5", "top_5", "auc", "auc_1"), "maximize"),
-        (("f1_score", "macro_f1", "fbeta_score", "precision_at_recall", "recall", "mean_iou"), "maximize"),
-        (("loss", "sparse_categorical_crossentropy", "mean_squared_error", "kl_divergence", "hinge"), "minimize"),
+        (("f1_score", "macro_f1", "fbeta_score", "precision_at_recall", "recall", "mean_iou", "mean_io_u"), "maximize"),
+        (
+            ("loss", "sparse_categorical_crossentropy", "mean_squared_error", "kl_divergence", "hinge", "poisson"),
+            "minimize",
+        ),
         (("gain", "accuracy_loss", "cosine_similarity", "f2", "losses_of_aucs"), None),
     ],
 )
@@ -109,8 +112,6 @@ def test_the_better_value_comes_first() -> None:
     assert sorted(values, key=VAL_LOSS.rank)[:3] == [0.2, 0.5, 0.9]
     assert (VAL_LOSS.best_of(values), F1.best_of(values), F1.best_of([None, math.inf])) == (0.2, 0.9, None)
     attempts = [Attempt(n, n, "c", {}, State.COMPLETE, value) for n, value in enumerate([0.5, 0.2])]
-    # As another program would have added it: nobody has noted an accuracy beside.
-    assert [attempt_row(attempts[0], metric)["val_accuracy"] for metric in (VAL_LOSS, VAL_ACCURACY)] == [None, 0.5]
     assert [attempt.number for attempt in sort_attempts(attempts, VAL_LOSS)] == [1, 0]
 
 
@@ -131,11 +132,14 @@ def test_an_epoch_has_the_value_of_each_metric() -> None:
 
 
 def test_an_accuracy_stands_beside_another_value() -> None:
-    """Noted on the trial; where nothing is, the value is the accuracy."""
-    beside = Attempt(0, 0, "c", {}, State.COMPLETE, 0.3, TrialAttributes(val_accuracy=0.9))
+    """Noted on the trial; the value is the accuracy where the study compares by that, and nowhere else."""
+    beside = Attempt(0, 0, "c", {}, State.COMPLETE, 0.3, TrialAttributes(val_accuracy=0.9), metric=VAL_LOSS)
     assert (beside.value, beside.val_accuracy) == (0.3, 0.9)
     assert Attempt(0, 0, "c", {}, State.COMPLETE, 0.8).val_accuracy == 0.8
     assert Attempt(0, 0, "c", {}, State.FAILED, None, TrialAttributes(val_accuracy=0.9)).val_accuracy is None
+    foreign = Attempt(0, 0, "", {}, State.COMPLETE, 0.8, metric=VAL_LOSS)  # nobody has noted an accuracy beside it
+    row = attempt_row(foreign)
+    assert (foreign.val_accuracy, row["val_accuracy"], row["value"], row["metric"]) == (None, None, 0.8, "val_loss")
 
 
 def test_a_margin_has_the_unit_of_the_metric() -> None:

@@ -99,7 +99,10 @@ def test_pictures_are_fitted_as_predict_fits_them(tmp_path: Path, resize: str) -
         (lambda folder: (folder / "empty").mkdir(), "empty must hold pictures of the class empty, but holds none"),
         (lambda folder: (folder / "dog").rename(folder / ".dog"), "must be of 2 to 65,535 classes, but are all cat"),
         (lambda folder: [path.unlink() for path in (folder / "dog").iterdir()], "must hold pictures of the class dog"),
-        (lambda folder: write_picture(folder / "one" / "0.png", 7), "'one' is not"),
+        (
+            lambda folder: write_picture(folder / "one" / "0.png", 7),
+            "classes must have .* at least three .*, but one is there once",
+        ),
     ],
 )
 def test_wrong_folders_are_said(tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
@@ -107,6 +110,24 @@ def test_wrong_folders_are_said(tmp_path: Path, spoil: Callable[[Path], object],
     write_folder(tmp_path)
     spoil(tmp_path)
     assert re.search(words, fault(tmp_path))
+
+
+@pytest.mark.parametrize("roles", [("train",), ("test",), ("train", "test", "val")])
+def test_roles_without_classes_are_no_classes(tmp_path: Path, roles: tuple[str, ...]) -> None:
+    """Pictures right in `test` are neither left out nor a class of that name."""
+    for role in ("train", "test", *roles):
+        if role in roles:
+            write_picture(tmp_path / role / "0.png", 1)
+        else:
+            write_folder(tmp_path / role)
+    assert fault(tmp_path) == f"{tmp_path / roles[0]} must hold a folder for each class, but holds none."
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    """Beside others, without folders in it."""
+    write_folder(tmp_path)
+    (tmp_path / "dog").rename(tmp_path / "train")
+    assert read(tmp_path).info.class_names == ("cat", "train")
 
 
 @pytest.mark.parametrize(("role", "came"), [("val", "train, test, val"), ("cat", "train, test, cat")])
@@ -132,16 +153,19 @@ def test_a_class_that_is_in_the_test_alone_is_said(tmp_path: Path) -> None:
     assert "of the test must be among those to train on, but 'cow' is not" in fault(tmp_path)
     (tmp_path / "test" / "cow").rename(tmp_path / "train" / "cow")
     write_picture(tmp_path / "train" / "cow" / "1.png", 1)
-    assert "test_labels must have every class at least once, but class 1 (cow) is there 0 times" in fault(tmp_path)
+    assert "of the test must have every class at least once, but class 1 (cow) is not there" in fault(tmp_path)
 
 
 def test_broken_files_are_left_out_on_request(tmp_path: Path) -> None:
-    """What cannot be read, and what is no picture."""
+    """What cannot be read, and what is no picture; how many they are is known."""
     write_folder(tmp_path)
     (tmp_path / "cat" / "note.txt").write_text("x")
     (tmp_path / "cat" / "bad.png").write_text("x")
     dataset = read(tmp_path, skip_broken=True)
     assert len(dataset.train_images) + len(dataset.test_images) == 8
+    file = tmp_path / "dog" / "0.png"
+    file.write_bytes(file.read_bytes()[:50])  # its header is whole
+    assert (dataset.n_skipped, read(tmp_path, skip_broken=True).n_skipped) == (2, 3)
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:

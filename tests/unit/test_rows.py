@@ -37,7 +37,8 @@ def test_an_array_has_one_row_or_several(tmp_path: Path, shape: tuple[int, ...])
     [
         ("1,2\n", r"must hold rows of 3 numbers, as .csv or .npy, \(n, 3\), but holds \(1, 2\)"),
         ("1,2,3\n4,5\n", "its line 2 has 2 numbers, and the first 3"),
-        ("a,b,c\n1,x,3\n", "its line 2 holds 'x', which is no number"),
+        ("a,b,c\n1,x,3\n", "its line 2 holds 'x', which is no number, in place 2 of 3"),
+        ("a,b,c\n1,2,3\n4,,6\n", "its line 3 has an empty cell, in place 2 of 3"),
         ("1,2,nan\n", "of finite numbers, but the row 0 holds nan in its column 2"),
         ("1,2,1e300\n", "of finite numbers, but the row 0 holds inf in its column 2"),
         ("a,b,c\n", r"but holds float64 \(0,\)"),

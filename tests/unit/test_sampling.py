@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.known import Known, KnownCell
+from fmnist_optuna.search.known import Base, Known, KnownCell, KnownTexts
 from fmnist_optuna.search.sampling import (
     NO_POINT,
     Search,
@@ -129,12 +129,41 @@ KNOWN_CELLS = [
 ]
 
 
+def read(text: str) -> Known:
+    """What a text says that is based on no other."""
+    return KnownTexts({0: text}).read(0)
+
+
 def test_what_was_known_is_read_as_it_was_written() -> None:
     """In whatever order the cells were read."""
     known = Known.of("5.0.0", 1, reversed(KNOWN_CELLS))
     assert known == Known("5.0.0", 1, (0, 1, 2, 3, 5), ((7, 2, 0.125), (8, 2, None)), (9, 11))
-    assert Known.from_text(known.to_text()) == known
-    assert Known.from_text(replace(known, done=(), running=()).to_text()).done == ()
+    assert read(known.to_text()) == known
+    assert read(replace(known, done=(), running=()).to_text()).done == ()
+
+
+def test_what_was_known_is_kept_as_its_changes() -> None:
+    """What has come to a rung since, has come further, got a result or began anew; the rest is that of the time before.
+
+    A text in full, as all were at first, is read likewise.
+    """
+    known = [
+        Known("5.0.0", 0, (), ((1, 2, 0.5), (2, 2, 0.25), (3, 2, None)), ()),
+        Known("5.0.0", 0, (2,), ((1, 4, 0.75), (4, 2, 0.125)), (3,)),
+        Known("5.0.0", 0, (2,), ((1, 4, 0.75), (3, 2, 0.5), (4, 2, 0.125)), ()),
+    ]
+    second, third = known[1].to_text(Base(7, known[0])), known[2].to_text(Base(8, known[1], 1))
+    assert "0.75" not in third
+    texts = KnownTexts({7: known[0].to_text(), 8: second, 9: third})
+    assert [texts.read(number) for number in (9, 7, 8)] == [known[2], known[0], known[1]]
+
+
+def test_changes_of_nothing_are_damaged() -> None:
+    """A base that is not there, or that rests on what rests on it, is no endless search."""
+    known = Known("5.0.0", 0, (), (), ())
+    for number in (7, 8):
+        with pytest.raises(ValueError, match="what was known is"):
+            KnownTexts({7: known.to_text(Base(number, known))}).read(7)
 
 
 def test_a_thousand_finished_cells_take_a_line() -> None:
@@ -147,4 +176,4 @@ def test_a_thousand_finished_cells_take_a_line() -> None:
 def test_damaged_knowledge_is_refused(text: str) -> None:
     """By an error that `verify` turns into a line."""
     with pytest.raises(ValueError, match="what was known is"):
-        Known.from_text(text)
+        read(text)

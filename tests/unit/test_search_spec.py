@@ -124,6 +124,15 @@ def test_tables_must_fit_one_another(text: str, expected: str) -> None:
         (f"{{{LIMITS}, when = {{y = []}}}}", ".when must have a value of y, but has none"),
         (f"{{{LIMITS}, when = {{x = 1}}}}", ".when must name keys with choices, but x has a range"),
         (f'{{{LIMITS}, when = "y"}}', ".when must be a table, but got 'y'"),
+        (f'{{{LIMITS}, log = "yes"}}', ".log must be true or false, but got 'yes'"),
+        (
+            "{low = 0.0, high = 1.0, step = 1e-300}",
+            " must have at most 2**53 values, but has 0 to 1 in steps of 1e-300",
+        ),
+        (
+            "{low = 0, high = 1e10, step = 1e-300}",
+            " must have at most 2**53 values, but has 0 to 1e+10 in steps of 1e-300",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_told_in_one_line(table: str, expected: str) -> None:
@@ -192,6 +201,22 @@ def test_a_space_gets_the_declared_types() -> None:
     assert repr(spec.enqueue[0]["rate"]) == "1.0"
 
 
+def test_points_to_try_follow_the_declared_types() -> None:
+    """Half of a range of floats is one of its values however the ends are written, and of integers it is none."""
+    ranges = "[space]\nunits = {low = 0, high = 4}\nrate = {low = 0, high = 1}\n[[enqueue]]\n"
+    assert bind(f"{ranges}rate = 0.5").enqueue == ({"rate": 0.5},)
+    assert bind(f"{ranges}units = 2.0").enqueue == ({"units": 2},)
+    with pytest.raises(SpecError, match=r"enqueue\.units must be int, but got 0\.5"):
+        bind(f"{ranges}units = 0.5")
+
+
+def test_points_to_try_follow_a_range_of_no_type() -> None:
+    """Where an architecture declares nothing, a range whose ends are integers is one of integers."""
+    text = "[space]\nx = {low = 0, high = 1}\n[[enqueue]]\nx = 0.5"
+    with pytest.raises(SpecError, match=r"enqueue must have a value of space\.x, but has 0\.5 \(number 1\)"):
+        bind_parameters(read(RANDOM + text), {"x": None}, frozenset())
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -240,10 +265,13 @@ POINT = "[[enqueue]]\nunits = 64\n"
                 "a range may become wider, and all else must stay"
             ],
         ),
-        (stage(20), ["enqueue: the study has 1 points, with which those of this run must begin"]),
+        (stage(20), ["enqueue: the study has 1 point, with which those of this run must begin"]),
         (
             stage(10, enqueued=2 * POINT),
-            ["enqueue: 1 further points must have cells of their own; set search.n_trials to at least 11"],
+            [
+                "enqueue: each further point must have a cell of its own, but there are 1 for 0 further cells; "
+                "set search.n_trials to at least 11"
+            ],
         ),
     ],
 )

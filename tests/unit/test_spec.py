@@ -90,6 +90,10 @@ def refusal(text: str) -> str:
         ),
         ("[data]\nsource = 'folder:a'\nsize = [3]", "data.size must be height and width, but got [3]"),
         ("[data]\nsource = 'folder:a'\nsize = [3, 0]", "data.size must be at least 1, but got 0"),
+        (
+            f"[data]\nsource = 'npz:{'x' * 509}'",
+            f"data.source must have at most 512 characters, but got 'npz:{'x' * 112}...",
+        ),
         ("[data]\nmode = 'grey'", "data.mode must go with a source folder:, but source is 'auto'"),
         (
             "[data]\nsource = 'idx:a'\ntest_share = 0.2",

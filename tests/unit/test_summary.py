@@ -56,6 +56,14 @@ def test_unequal_classes_are_said() -> None:
     assert found.warnings["data_unequal"].startswith("the classes are unequal: 30 images of disc and 3 of square")
 
 
+def test_files_that_were_left_out_are_said() -> None:
+    """To whoever trains, and to whoever looks, from whatever process they were read in."""
+    assert "data_skipped" not in summarise(make()).warnings
+    for n, words in ((1, "1 file that is no picture is left out"), (3, "3 files that are no pictures are left out")):
+        found = summarise(replace(make(), n_skipped=n)).warnings
+        assert found == {"data_skipped": f"{words}, as data.skip_broken says"}
+
+
 def test_answers_that_cannot_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes, ten images and four bytes are 80 bytes."""
     monkeypatch.setattr(summaries, "MOST_ANSWERS", 79)
@@ -103,7 +111,7 @@ def test_a_class_that_nobody_validates_on_is_refused() -> None:
     labels = np.where(np.arange(40) < 2, 1, 0).astype(np.uint8)
     images = np.zeros((50, 6, 5), np.uint8)
     dataset = Dataset(INFO, images[:40], labels, images[40:], LABELS[:10])
-    with pytest.raises(
-        UsageError, match=r"every class, but 8 of 40 hold out none of the 2 of class 1 \(square\); hold"
-    ):
+    words = r"every class, but 8 of 40 hold out none of the 2 of class 1 \(square\); with 20 there is one of each"
+    with pytest.raises(UsageError, match=words):
         split_dataset(dataset, "npz:a.npz", 8, 0)
+    assert np.bincount(split_dataset(dataset, "npz:a.npz", 20, 0).validation_labels).tolist() == [19, 1]

@@ -134,7 +134,7 @@ def test_a_confirmation_of_twenty_parameters_fits(
     """Its numbers are whole and its chosen cell has the star; `--wide` has all parameters here too."""
     candidates = tuple(Candidate(each, Sample((0.91, 0.92)), 123_456, 0, ()) for each in attempts()[:3])
     order = ParameterOrder(NAMES, importances, is_wide)
-    print_candidates(Confirmation(candidates, candidates[1], None), record, order)
+    print_candidates(Confirmation(candidates, candidates[1]), record, order)
     lines = printed(capsys)
     rows = lines[-3:]
     assert [line.split()[0] for line in rows] == ["0", "1", "2"]

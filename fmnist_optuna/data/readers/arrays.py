@@ -15,7 +15,7 @@ from fmnist_optuna.data.dataset import (
     is_picture,
 )
 from fmnist_optuna.data.readers.background import are_light_on_dark
-from fmnist_optuna.data.readers.labels import Indices, encode, flatten, take_test
+from fmnist_optuna.data.readers.labels import Indices, encode, flatten, refuse_share, take_test
 from fmnist_optuna.data.weights import Weights, check_weights
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
@@ -83,6 +83,11 @@ def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> tup
     if names is None:
         there = ", ".join(sorted(map(str, arrays))) or "nothing"
         raise DataError(f"{place} must hold {RULE}, but holds {there}.")
+    if others := sorted(map(str, arrays.keys() - {*names, NAMES, WEIGHTS})):
+        raise DataError(
+            f"{place} must hold {', '.join(names)}, perhaps {NAMES} and {WEIGHTS}, and nothing else, but holds "
+            f"{', '.join(others)} too; leave that out, or give it another of these names."
+        )
     found = [_check_array(arrays[name], f"{place}: {name}") for name in names]
     for at in range(0, len(found), 2):
         found[at + 1] = flatten(found[at + 1], f"{place}: {names[at + 1]}")
@@ -92,8 +97,10 @@ def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> tup
                 f"the shape {found[at].shape}."
             )
     kept = None
-    if names == WHOLE:
-        kept, held_out = take_test(found[1], data.test_share, data.split_seed)
+    if names == SPLIT:
+        refuse_share(data, place)
+    else:
+        kept, held_out = take_test(found[1], data, f"{place}: {names[1]}")
         found = [found[0][kept], found[1][kept], found[0][held_out], found[1][held_out]]
     train, y_train, test, y_test = found
     return (train, y_train, test, y_test), kept

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import CHANNELS, Dataset, DatasetInfo
+from fmnist_optuna.data.idx import MAGIC_SIZE, read_shape
 from fmnist_optuna.data.readers.background import are_light_on_dark
 from fmnist_optuna.data.readers.labels import encode
 from fmnist_optuna.data.readers.memory import refuse_too_large
@@ -25,7 +26,6 @@ from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.wording import reason_of
 
 NAME = re.compile(r"(?P<set>.*?)(?P<role>train|test|t10k)[-.](?P<kind>images|labels)[-.]idx\d-ubyte(?:\.gz)?")
-UNSIGNED_BYTES = 0x08  # the third byte of a file, its type
 MOST_AXES = 4
 TRANSPOSED = "emnist"  # whose images lie on their side in their files
 LETTERS = "emnist-letters"  # whose labels are 1 to 26
@@ -93,7 +93,7 @@ def _size_of(file: Path) -> int:
     """How many bytes the header says that its images take."""
     try:
         with _open(file) as stream:
-            return math.prod(_shape_in(stream.read(4 + 4 * MOST_AXES), file, "images"))
+            return math.prod(_shape_in(stream.read(MAGIC_SIZE + 4 * MOST_AXES), file, "images"))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} must be an IDX file, but cannot be read: {reason_of(error)}.") from error
 
@@ -106,8 +106,8 @@ def _read(file: Path, kind: str) -> NDArray[np.uint8]:
     """The array of a file, whole and no longer than its header says."""
     try:
         with _open(file) as stream:
-            header = stream.read(4)
-            header += stream.read(4 * header[3]) if len(header) == 4 else b""
+            header = stream.read(MAGIC_SIZE)
+            header += stream.read(4 * header[3]) if len(header) == MAGIC_SIZE else b""
             shape = _shape_in(header, file, kind)
             content = stream.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -120,11 +120,9 @@ def _read(file: Path, kind: str) -> NDArray[np.uint8]:
 
 def _shape_in(header: bytes, file: Path, kind: str) -> tuple[int, ...]:
     """The shape that a header names: (n, height, width), with channels or without; of labels (n,)."""
-    n_axes = header[3] if len(header) >= 4 else 0
-    is_idx = header[:3] == bytes((0, 0, UNSIGNED_BYTES)) and len(header) >= 4 + 4 * n_axes
-    if not is_idx or n_axes not in ((1,) if kind == "labels" else (3, 4)):
+    shape = read_shape(header)
+    if shape is None or len(shape) not in ((1,) if kind == "labels" else (MOST_AXES - 1, MOST_AXES)):
         raise DataError(f"{file} must be an IDX file of {kind} as unsigned bytes, but begins with {header[:4]!r}.")
-    shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, 4 + 4 * n_axes, 4))
-    if n_axes == MOST_AXES and shape[3] not in CHANNELS:
+    if len(shape) == MOST_AXES and shape[3] not in CHANNELS:
         raise DataError(f"{file} must hold images of 1 channel or 3, but its header says {shape}.")
     return shape

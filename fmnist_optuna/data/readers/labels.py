@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_optuna.data.dataset import CLASSES, Labels, label_dtype
+from fmnist_optuna.data.dataset import (
+    CLASSES,
+    FEWEST_TO_TEST,
+    FEWEST_TO_TRAIN,
+    Labels,
+    check_classes,
+    label_dtype,
+)
 from fmnist_optuna.errors import DataError
+from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.wording import reason_of
 
 Found = NDArray[np.generic]
@@ -57,8 +65,12 @@ def encode(train: Found, test: Found, place: str, class_names: Sequence[str] = (
     if is_text[0]:
         if class_names:
             raise DataError(f"Names of classes must be of integers, but {place} are texts, which are names already.")
-        return _encode_texts(train, test, place)
-    return _encode_integers(train, test, place, class_names)
+        encoded = _encode_texts(train, test, place)
+    else:
+        encoded = _encode_integers(train, test, place, class_names)
+    check_classes(f"{place} to train on", encoded.train, encoded.class_names, FEWEST_TO_TRAIN)
+    check_classes(f"{place} of the test", encoded.test, encoded.class_names, FEWEST_TO_TEST)
+    return encoded
 
 
 def flatten(labels: Found, place: str) -> Found:
@@ -114,19 +126,42 @@ def _encode_integers(train: Found, test: Found, place: str, class_names: Sequenc
     return EncodedLabels.of(train, test, tuple(class_names) or [str(label) for label in range(n_classes)])
 
 
-def take_test(labels: Found, share: float, seed: int) -> tuple[Indices, Indices]:
+def take_test(labels: Found, data: DataSpec, place: str) -> tuple[Indices, Indices]:
     """Places of the examples to train on and of those kept out as a test, each ascending.
 
-    Of every class that share is kept out, rounded, but at least one example.
+    Of every class a share is kept out, rounded, but at least one example, and two are left to train on.
 
     Args:
         labels: (n,), integers or texts.
-        share: Of each class, 0 < share < 1.
-        seed: Of the choice.
+        data: With the share and the seed of the choice.
+        place: Where they are, for errors: "data.npz: y".
+
+    Raises:
+        DataError: A class has fewer than three examples.
     """
-    generator = np.random.Generator(np.random.PCG64(seed))
+    generator = np.random.Generator(np.random.PCG64(data.split_seed))
     is_test = np.zeros(len(labels), np.bool_)
     for name in np.unique(labels):
         places = np.flatnonzero(labels == name)
-        is_test[generator.permutation(places)[: max(1, round(share * len(places)))]] = True
+        most = len(places) - FEWEST_TO_TRAIN
+        if most < FEWEST_TO_TEST:
+            raise DataError(
+                f"{place} must have every class at least three times, to train on, to validate on and to test with, "
+                f"but {name} is there {'once' if len(places) == 1 else 'twice'}."
+            )
+        n_kept_out = min(most, max(FEWEST_TO_TEST, round(data.test_share * len(places))))
+        is_test[generator.permutation(places)[:n_kept_out]] = True
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def refuse_share(data: DataSpec, place: str) -> None:
+    """Refuse a share to be kept out of data that has a test set.
+
+    Args:
+        place: Where that is, for errors.
+
+    Raises:
+        DataError: The study file names one.
+    """
+    if "test_share" in data.model_fields_set:
+        raise DataError(f"data.test_share must go with data without a test set, but {place} has one; remove the key.")

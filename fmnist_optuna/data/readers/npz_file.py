@@ -1,7 +1,6 @@
 """Arrays of NumPy in one file, as `numpy.savez` or `numpy.savez_compressed` writes it."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,11 @@ def _read(place: Path) -> dict[str, NDArray[np.generic]]:
         refuse_too_large(f"The data of {place}", _bytes_in(place))
         with np.load(place, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"data.source must name an .npz file, but there is no {place}.") from None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except Exception as error:  # whatever damaged bytes, a password or an unknown compression provoke
         raise DataError(
             f"{place} must be a file as numpy.savez writes it, of numbers and texts, but cannot be read: "
             f"{reason_of(error)}."

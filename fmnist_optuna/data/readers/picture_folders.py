@@ -13,7 +13,7 @@ from PIL import Image
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo
 from fmnist_optuna.data.pictures import fit, flatten, read_image
 from fmnist_optuna.data.readers.background import are_light_on_dark
-from fmnist_optuna.data.readers.labels import encode, take_test
+from fmnist_optuna.data.readers.labels import encode, refuse_share, take_test
 from fmnist_optuna.data.readers.memory import refuse_too_large
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.processes.cores import usable_cores
@@ -23,6 +23,7 @@ from fmnist_optuna.wording import count, reason_of
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IGNORED = ("Thumbs.db", "desktop.ini")  # what systems leave in a folder of pictures, beside hidden files
 ROLES = ("train", "test")
+NAMES_OF_ROLES = {*ROLES, "val", "valid", "validation"}  # folders that are hardly classes where there are no others
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I", "F")
 TURNED = (5, 6, 7, 8)  # orientations in EXIF that lie on their side
 ORIENTATION = 0x0112
@@ -62,16 +63,21 @@ def read_folder(data: DataSpec, place: Path) -> Dataset:
         raise DataError(f"data.source must name a folder with a folder for each class, but {place} is none.")
     roots = _find_roots(place)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        folders = [_find(root, data.skip_broken, pool) for root in roots]
+        looked_at = [_find(root, data.skip_broken, pool) for root in roots]
+        folders = [pictures for pictures, _ in looked_at]
         form = _choose_form(data, [picture for folder in folders for picture in folder])
         refuse_too_large(f"The pictures of {place}", sum(map(len, folders)) * form.n_bytes)
         parts = [form.read_all(folder, data.skip_broken, pool) for folder in folders]
+    n_read = sum(len(names) for names, _ in parts)
+    n_skipped = sum(n_broken for _, n_broken in looked_at) + sum(map(len, folders)) - n_read
     for root, (names, _) in zip(roots, parts, strict=True):
         _refuse_empty(root, set(names))
     labels, arrays = [np.array(names) for names, _ in parts], [array for _, array in parts]
     if len(parts) == 1:
-        kept, held_out = take_test(labels[0], data.test_share, data.split_seed)
+        kept, held_out = take_test(labels[0], data, f"{place}: the folders of classes")
         arrays, labels = [arrays[0][kept], arrays[0][held_out]], [labels[0][kept], labels[0][held_out]]
+    else:
+        refuse_share(data, str(place))
     encoded = encode(labels[0], labels[1], f"{place}: the folders of classes")
     info = DatasetInfo(
         name=Path(data.place).name or data.source,
@@ -82,15 +88,19 @@ def read_folder(data: DataSpec, place: Path) -> Dataset:
         is_light_on_dark=are_light_on_dark(arrays[0]),
         resize=data.resize,
     )
-    return Dataset(info, arrays[0], encoded.train, arrays[1], encoded.test)
+    return Dataset(info, arrays[0], encoded.train, arrays[1], encoded.test, n_skipped=n_skipped)
 
 
 def _find_roots(place: Path) -> list[Path]:
     """The folders `train` and perhaps `test` of classes, where there are such; else the one that holds the classes."""
-    of_roles = {role: place / role for role in ROLES if (place / role).is_dir() and _classes_in(place / role)}
+    names = {folder.name for folder in _classes_in(place)}
+    of_roles = {role: place / role for role in ROLES if role in names and _classes_in(place / role)}
+    flat = [role for role in ROLES if role in names and role not in of_roles]
+    if flat and (of_roles or names <= NAMES_OF_ROLES):
+        raise DataError(f"{place / flat[0]} must hold a folder for each class, but holds none.")
     if not of_roles:
         return [place]
-    others = [folder.name for folder in _classes_in(place) if folder.name not in of_roles]
+    others = sorted(names - of_roles.keys())
     if "train" not in of_roles or others:
         came = ", ".join([*of_roles, *others])
         raise DataError(
@@ -100,15 +110,16 @@ def _find_roots(place: Path) -> list[Path]:
     return list(of_roles.values())
 
 
-def _find(root: Path, skips_broken: bool, pool: ThreadPoolExecutor) -> list[Found]:
-    """The pictures of each class, in the order of their paths."""
+def _find(root: Path, skips_broken: bool, pool: ThreadPoolExecutor) -> tuple[list[Found], int]:
+    """The pictures of each class, in the order of their paths; and how many other files are skipped."""
     classes = _classes_in(root)
     if not classes:
         raise DataError(f"{root} must hold a folder for each class, but holds none.")
     files = [(file, folder.name) for folder in classes for file in _files_in(folder)]
     looked_at = list(pool.map(_look, *zip(*files, strict=True))) if files else []
-    _refuse_broken([entry for entry in looked_at if isinstance(entry, str)], skips_broken)
-    return [entry for entry in looked_at if isinstance(entry, Found)]
+    faults = [entry for entry in looked_at if isinstance(entry, str)]
+    _refuse_broken(faults, skips_broken)
+    return [entry for entry in looked_at if isinstance(entry, Found)], len(faults)
 
 
 def _classes_in(root: Path) -> list[Path]:
