@@ -203,7 +203,8 @@ def _environments(attempts: Sequence[Attempt]) -> list[tuple[str, int]]:
     found: dict[str, int] = {}
     for attempt in attempts:
         if environment := attempt.attributes.environment:
-            text = ", ".join(f"{name} {value}" for name, value in environment.items() if name != "cpu_features")
+            shown = {name: value for name, value in environment.items() if name != "cpu_features"}
+            text = ", ".join(f"{name} {'none' if value in ('', None) else value}" for name, value in shown.items())
             found[text] = found.get(text, 0) + 1
     return sorted(found.items(), key=lambda item: -item[1])
 

@@ -28,7 +28,10 @@ def load_function(name: str, key: str) -> Callable[..., object]:
         except ModuleNotFoundError as error:
             if not f"{module_name}.".startswith(f"{error.name}."):  # another, which the user's imports
                 raise
-            raise SpecError(f"{claim} there is no module {error.name} in {describe_places()}.") from error
+            raise SpecError(
+                f"{claim} there is no module {error.name} in {describe_places()}; set PYTHONPATH to its folder, if it "
+                "lies elsewhere."
+            ) from error
     USER_MODULES.add(module_name)
     function: object = getattr(module, function_name, None)
     if not callable(function):

@@ -110,7 +110,7 @@ def test_the_list_the_study_and_its_figures(dashboard: str, tab: Tab) -> None:
     tab.page.get_by_text(re.compile(r"1\. smoke")).click()
     for title in ("History", "Timeline", "Intermediate values", "Study Artifacts"):
         tab.shows(title)
-    tab.shows("minutes since the first trial began")
+    tab.shows(" since the first trial began")
     tab.shows("dropout_rate")
     expect(tab.page.get_by_alt_text("confusion-matrix.png")).to_have_count(1)
     assert tab.complaints == []

@@ -141,7 +141,7 @@ def test_a_study_survives_a_storm(storage_url: str, new_session: Sessions, tally
 
 
 @POSTGRES_SLOW
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
 def test_a_search_survives_a_storm(
     storage_url: str, new_session: Sessions, tally: Callable[..., None], sampler: str
 ) -> None:

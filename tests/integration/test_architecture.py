@@ -154,7 +154,7 @@ def test_smallest_cell_is_built() -> None:
         (
             "no_such_module_here:net",
             "model.architecture must name an importable module, but no_such_module_here: there is no module "
-            "no_such_module_here in PLACES.",
+            "no_such_module_here in PLACES; set PYTHONPATH to its folder, if it lies elsewhere.",
         ),
         (
             "user_architectures:missing",

@@ -2,6 +2,9 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.ledger.records import Cell, CellCounts
@@ -10,6 +13,7 @@ from fmnist_optuna.pages.figures.confusion_matrix import draw_confusion_matrix
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.slices import draw_slices
+from fmnist_optuna.pages.figures.style import find_color_range
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.search.cell import Params
@@ -82,6 +86,29 @@ def test_without_importances_the_file_says_the_axes() -> None:
     figure, note = draw_heat_map(grid("abc", {}))
     assert (figure.layout.yaxis.title.text, figure.layout.xaxis.title.text) == ("a", "b")
     assert (len(figure.data), note) == (3, "")
+
+
+def test_the_scale_stands_beside_a_facet_with_values() -> None:
+    """Plotly draws none at a trace without a value, as where all cells of the first facet were cut."""
+    overview = grid("abc", {})
+    cells = [replace(cell, state=State.PRUNED) if cell.params["c"] == 1 else cell for cell in overview.cells]
+    figure, _ = draw_heat_map(replace(overview, cells=tuple(cells)))
+    (scaled,) = [trace for trace in figure.data if trace.showscale]
+    assert any(value is not None for row in scaled.z for value in row)
+
+
+def test_values_differ_in_colour_where_half_are_equal() -> None:
+    """A fence of no width would give the worst one the colour of all others."""
+    assert find_color_range([0.97, 0.98, 0.98, 0.98, 0.99]) == (0.97, 0.99)
+    assert find_color_range([0.1, 0.96, 0.97, 0.98, 0.99])[0] == pytest.approx(0.96 - 1.5 * 0.02)
+
+
+def test_equal_values_have_one_tick() -> None:
+    """Plotly's own range about them goes on beyond 100 %."""
+    overview = grid("abc", {})
+    figure, _ = draw_parallel_coordinates(replace(overview, cells=tuple(replace(c, value=1.0) for c in overview.cells)))
+    assert figure is not None
+    assert figure.data[0].dimensions[-1].tickvals == (100.0,)
 
 
 def search(names: Sequence[str], importances: dict[str, float]) -> Overview:

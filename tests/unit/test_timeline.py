@@ -4,7 +4,7 @@ import pytest
 
 from fmnist_optuna.ledger.records import Attempt, Leg, TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.pages.figures.timeline import list_bars
+from fmnist_optuna.pages.figures.timeline import choose_unit, list_bars
 from fmnist_optuna.search.metric import Epoch
 
 NEWEST = 500.0
@@ -55,3 +55,12 @@ def test_a_trial_without_a_pause_has_one_leg() -> None:
     """From its begin to its end, whatever its epochs took."""
     attempt = Attempt(7, 3, "cell", {}, State.COMPLETE, 0.5, began=100.0, ended=130.0)
     assert draw(attempt) == [("", 0, 0, 100.0, 130.0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit"),
+    [(0.0, "seconds"), (119.0, "seconds"), (120.0, "minutes"), (7199.0, "minutes"), (7200.0, "hours")],
+)
+def test_the_axis_has_the_unit_of_its_length(seconds: float, unit: str) -> None:
+    """A study of half a minute is not told in hundredths of minutes, nor one of a day in a thousand of them."""
+    assert choose_unit(seconds) == unit

@@ -135,8 +135,9 @@ def draw_heat_map(overview: Overview) -> tuple[go.Figure, str]:
     figure = make_subplots(
         rows=n_down, cols=n_across, subplot_titles=titles or None, horizontal_spacing=0.06, shared_yaxes=True
     )
+    scaled = next(filter(lambda name: _has_values(arranged[name]), shown), None)  # Plotly draws none beside no value
     for index, name in enumerate(shown):
-        for trace in _draw_facet(layout, arranged[name], ink, has_scale=index == 0):
+        for trace in _draw_facet(layout, arranged[name], ink, has_scale=name == scaled):
             figure.add_trace(trace, row=index // n_across + 1, col=index % n_across + 1)
     figure.update_xaxes(type="category", title_text=layout.columns, title_standoff=4)
     figure.update_yaxes(type="category")
@@ -206,6 +207,10 @@ def _draw_facet(layout: _Layout, cells: Rows, ink: _Ink, has_scale: bool) -> lis
         if any(itertools.chain.from_iterable(is_in_state)):
             traces.append(_draw_state(state, list(zip(is_in_state, cells, strict=True)), ink, common))
     return traces
+
+
+def _has_values(cells: Rows) -> bool:
+    return any(cell is not None and _read_value(cell) is not None for row in cells for cell in row)
 
 
 def _draw_values(cells: Rows, ink: _Ink, has_scale: bool, common: Mapping[str, object]) -> go.Heatmap:

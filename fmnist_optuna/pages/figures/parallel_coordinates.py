@@ -22,6 +22,7 @@ from fmnist_optuna.search.cell import ParamValue
 
 N_AXES = 7  # beside that of the value: what is written at more of them overlaps
 N_TICKS = 10  # about as many values of a parameter are written at its axis
+FOUR_DIGITS = ".4~g"  # of a value
 ABSENT = -1  # place of a parameter that a cell does not have
 
 
@@ -41,7 +42,9 @@ def draw_parallel_coordinates(overview: Overview) -> tuple[go.Figure | None, str
     dimensions = [_make_axis(name, values, complete) for name, values in varying.items() if name in shown]
     metric, name = overview.record.metric, overview.record.value_name
     scores = [factor_of(metric) * (cell.value or 0.0) for cell in complete]
-    dimensions.append({"label": title_of(name, metric), "values": scores})
+    dimensions.append({"label": title_of(name, metric), "values": scores, "tickformat": FOUR_DIGITS})
+    if len(set(scores)) == 1:  # Plotly's range about a single value goes beyond 100 %
+        dimensions[-1]["tickvals"] = scores[:1]
     low, high = find_color_range(scores, metric)
     worst, best = (0, 1) if metric.direction == "maximize" else (1, 0)  # of the scale
     # Both are seen on white and on black; lines in viridis' colours are not.

@@ -6,6 +6,7 @@ dark; whatever is not a datum takes the page's own colour.
 """
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -73,7 +74,9 @@ def find_color_range(values: Sequence[float], metric: Metric = VAL_ACCURACY) -> 
         return 0.0, 1.0
     scores = [metric.score(value) for value in values]
     lower, upper = (float(quartile) for quartile in np.quantile(scores, (0.25, 0.75)))
-    low, high = sorted(map(metric.value, (max(min(scores), lower - 1.5 * (upper - lower)), max(scores))))
+    # Where half are equal there is no fence: it would make all others look like them.
+    fence = lower - 1.5 * (upper - lower) if upper > lower else -math.inf
+    low, high = sorted(map(metric.value, (max(min(scores), fence), max(scores))))
     return low, high
 
 

@@ -15,6 +15,8 @@ from fmnist_optuna.study.climb import Climb
 N_TRIALS = 60  # rows at most; those with the fewest epochs have none, and are seen with their workers
 N_NAMED = 30  # so many have a label each
 GAP = " "  # the empty row between workers and trials
+UNITS = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}  # of the axis, in seconds
+N_UNITS = 2  # the axis has the largest unit of which it is at least so many long
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def list_bars(attempt: Attempt, newest: float) -> list[Bar]:
 
 
 def draw_timeline(overview: Overview) -> go.Figure | None:
-    """Draw a bar for each leg of each trial, in minutes. None without a trial.
+    """Draw a bar for each leg of each trial, on an axis in seconds, minutes or hours. None without a trial.
 
     A worker has a row, and is idle where it has no bar. In a study with rungs a trial has a row as well, and is paused
     where it has no bar; upright lines say when a rung was decided for the last of its cells.
@@ -67,7 +69,10 @@ def draw_timeline(overview: Overview) -> go.Figure | None:
     bars = [bar for attempt in attempts for bar in list_bars(attempt, newest)]
     names = {worker: f"worker {place}" for place, worker in enumerate(sorted({bar.worker for bar in bars}), start=1)}
     trials = {} if overview.climb is None else _name_longest(attempts)
-    figure = _draw_bars(bars, names, trials)
+    origin = min(bar.began for bar in bars)
+    unit = choose_unit(max(bar.ended for bar in bars) - origin)
+    figure = _draw_bars(bars, names, trials, (origin, UNITS[unit]))
+    figure.update_xaxes(title_text=f"{unit} since the first trial began", title_standoff=4)
     rows = [*names.values(), *([GAP, *trials.values()] if trials else ())]
     named = rows if len(trials) <= N_NAMED else [*names.values()]
     figure.update_yaxes(autorange="reversed", type="category", categoryorder="array", categoryarray=rows)
@@ -75,7 +80,7 @@ def draw_timeline(overview: Overview) -> go.Figure | None:
     height = 130 + 30 * len(names) if overview.climb is None else 124 + 12 * len(rows)
     finish_figure(figure, height)
     if overview.climb is not None:
-        _mark_decisions(figure, overview.climb, min(bar.began for bar in bars))
+        _mark_decisions(figure, overview.climb, (origin, UNITS[unit]))
         figure.update_layout(legend={"y": -60 / height, "yanchor": "top"}, margin={"b": 90})
         figure.update_yaxes(tickfont={"size": 10})  # so that 30 rows have room in a card of the dashboard
     return figure
@@ -87,22 +92,30 @@ def _name_longest(attempts: Sequence[Attempt]) -> dict[int, str]:
     return {number: f"trial {number}" for number in sorted(attempt.number for attempt in longest)}
 
 
-def _draw_bars(bars: Sequence[Bar], workers: Mapping[str, str], trials: Mapping[int, str]) -> go.Figure:
+def choose_unit(seconds: float) -> str:
+    """One of UNITS for an axis that is so many seconds long."""
+    return next((name for name, length in UNITS.items() if seconds >= N_UNITS * length), "seconds")
+
+
+def _draw_bars(
+    bars: Sequence[Bar], workers: Mapping[str, str], trials: Mapping[int, str], scale: tuple[float, float]
+) -> go.Figure:
     """Each bar in the row of its worker and, if it has one, that of its trial; trials of a state have a colour.
 
     Args:
         workers: The row of each worker.
         trials: The row of a trial, by its number.
+        scale: Where the axis begins, in seconds since 1970 UTC, and its unit, in seconds.
     """
-    origin, figure = min(bar.began for bar in bars), go.Figure()
+    (origin, unit), figure = scale, go.Figure()
     drawn = [(bar, workers[bar.worker]) for bar in bars]
     drawn += [(bar, trials[bar.attempt.number]) for bar in bars if bar.attempt.number in trials]
     for state, group in itertools.groupby(sorted(drawn, key=_standing), key=_standing):
         those = list(group)
         figure.add_trace(
             go.Bar(
-                base=[(bar.began - origin) / 60 for bar, _ in those],
-                x=[(bar.ended - bar.began) / 60 for bar, _ in those],
+                base=[(bar.began - origin) / unit for bar, _ in those],
+                x=[(bar.ended - bar.began) / unit for bar, _ in those],
                 y=[row for _, row in those],
                 orientation="h",
                 name=state,
@@ -112,15 +125,15 @@ def _draw_bars(bars: Sequence[Bar], workers: Mapping[str, str], trials: Mapping[
             )
         )
     figure.update_layout(barmode="overlay", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    figure.update_xaxes(title_text="minutes since the first trial began", title_standoff=4)
     return figure
 
 
-def _mark_decisions(figure: go.Figure, climb: Climb, origin: float) -> None:
+def _mark_decisions(figure: go.Figure, climb: Climb, scale: tuple[float, float]) -> None:
+    origin, unit = scale
     for step in climb.steps:
         if step.decided_at is not None and step.decided_at > origin:
             figure.add_vline(
-                x=(step.decided_at - origin) / 60,
+                x=(step.decided_at - origin) / unit,
                 line={"color": ORANGE, "width": 1, "dash": "dot"},
                 annotation={"text": str(step.rung), "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "center"},
             )
