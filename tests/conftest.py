@@ -93,7 +93,7 @@ class Databases:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._empty: list[str] = []  # URLs of databases with all tables and no row
 
     def create(self) -> str:
@@ -102,7 +102,7 @@ class Databases:
 
         name = f"fmnist_{uuid.uuid4().hex[:12]}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        return make_url(self._url).set(database=name).render_as_string(hide_password=False)
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def take(self) -> str:
         """A database with all tables and no study; returns its URL."""
@@ -147,7 +147,7 @@ class Databases:
     def _execute(self, statement: str) -> None:
         import psycopg
 
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement)
 
 
