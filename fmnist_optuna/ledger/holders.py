@@ -103,7 +103,9 @@ class Presence(StudyPart):
             StorageError: The storage is an SQLite file and a live worker of another host uses it.
         """
         process = Process.current()
+        holders = select(cells.c.worker).where(cells.c.state == RUNNING)
         with self.storage.write() as connection:
+            of_holders = set(connection.execute(holders).scalars())
             is_fresh = (workers.c.last_seen > self.storage.now - fresh_seconds).label("is_fresh")
             for row in connection.execute(select(workers, is_fresh)).all():
                 other = Process(row.host_id, row.pid, row.pid_started)

@@ -4,7 +4,7 @@ What it knows of the script's directives and of its own options: --array, --time
 --output. It returns once all tasks have ended, and prints one line of JSON for each thing that happens to a task.
 
 From outside, files in the folder SLURM_STAND_IN make things happen to the task that their name ends with:
-`requeue.ID` (made by `scontrol requeue`), `preempt.ID` (SIGCONT and SIGTERM to all its processes, the grace, SIGKILL) and
+`requeue.ID` (made by `scontrol requeue`), `warn.ID` (as if the end of its time came near), `preempt.ID` (SIGCONT and SIGTERM to all its processes, the grace, SIGKILL) and
 `crash.ID` (the node is gone: SIGKILL at once). A task that is preempted or whose node crashed begins anew, by --requeue.
 """
 
@@ -53,6 +53,7 @@ class Task:
         self, number: int, script: Path, options: dict[str, str], arguments: list[str], control: Path
     ) -> None:
         self._control = control
+        self._process: subprocess.Popen[bytes] | None = None
         self.id = f"{ARRAY_ID}_{number}"
         self._command = ["bash", str(script), *arguments]
         self._options = options
@@ -70,6 +71,12 @@ class Task:
         while self._run_once(restarts):
             restarts += 1
 
+    def kill(self) -> int:
+        """Leave nothing of it; returns the status of somebody who was told to."""
+        if self._process is not None:
+            self._signal(self._process, signal.SIGKILL)
+        return 143
+
     def say(self, event: str, **more: object) -> None:
         """One line."""
         with printing:
@@ -82,6 +89,7 @@ class Task:
             process = subprocess.Popen(
                 self._command, env=environment, stdout=output, stderr=output, start_new_session=True
             )
+        self._process = process
         self.say("started", restarts=restarts)
         is_requeued = self._watch(process)
         self._signal(process, signal.SIGKILL)  # what the script left
@@ -95,7 +103,7 @@ class Task:
         limit = seconds_of(self._options["time"])
         while process.poll() is None:
             ran = time.monotonic() - began
-            if not is_warned and ran >= limit - float(early):
+            if self._is_asked_for("warn") or not is_warned and ran >= limit - float(early):
                 is_warned = True
                 self.say("warned", signal=name)
                 process.send_signal(signal.Signals[f"SIG{name}"])  # B: to the script alone
@@ -149,6 +157,7 @@ def main() -> None:
     first, _, last = options["array"].partition("-")
     tasks = [Task(number, copy, options, own, control) for number in range(int(first), int(last or first) + 1)]
     threads = [threading.Thread(target=task.run) for task in tasks]
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(max(task.kill() for task in tasks)))
     for thread in threads:
         thread.start()
     for thread in threads:

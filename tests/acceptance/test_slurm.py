@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -132,14 +133,24 @@ def test_a_worker_that_always_fails_is_not_started_for_ever(tmp_path: Path) -> N
     assert ends == [(1, True)] * 20 + [(1, False)]
 
 
+def test_a_warning_comes_before_the_time_is_over(tmp_path: Path) -> None:
+    """The stand-in's clock: a worker that heeds the signal ends with 75 in time, and the next one has as much again."""
+    worker = tmp_path / "fmnist-optuna"
+    worker.write_text("#!/bin/bash\n[ \"$SLURM_RESTART_COUNT\" ] && exit 0\ntrap 'exit 75' USR1\nsleep 30 & wait\n")
+    worker.chmod(0o755)
+    events = Slurm(tmp_path, tmp_path)("--array=1-1", "--time=00:00:03", "--signal=B:USR1@2", str(SCRIPT), "small")
+    assert [event["event"] for event in events] == ["started", "warned", "requeue", "ended", "started", "ended"]
+    assert [event["status"] for event in events if event["event"] == "ended"] == [75, 0]
+
+
 @contextlib.contextmanager
 def running(slurm: Slurm, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """An array within the block."""
+    """An array within the block; nothing of it is left."""
     process = slurm.start(*arguments)
     try:
         yield process
     finally:
-        process.kill()
+        process.terminate()
         process.wait()
 
 
@@ -162,7 +173,10 @@ def test_a_study_comes_through_warnings_and_crashes(tmp_path: Path) -> None:
     def n_epochs() -> int:
         return int(shell.query("SELECT count(*) FROM fmnist_epochs")[0][0])
 
-    with running(slurm, "--array=1-2", "--time=00:00:50", "--signal=B:USR1@20", str(SCRIPT), "small") as array:
+    with running(slurm, "--array=1-2", str(SCRIPT), "small") as array:
+        slurm.wait_for(lambda: is_training(0), "both workers train")
+        slurm.happen("warn", 1)
+        slurm.happen("warn", 2)
         slurm.wait_for(lambda: len(ends_of(slurm)) == 2, "both tasks are warned")
         before = n_epochs()
         slurm.wait_for(lambda: is_training(before), "both workers train again")
@@ -174,7 +188,8 @@ def test_a_study_comes_through_warnings_and_crashes(tmp_path: Path) -> None:
     ends = ends_of(slurm)
     assert sorted(ends[:2]) == [(1, Status.HANDED_BACK, True), (2, Status.HANDED_BACK, True)], slurm.logs()
     assert (1, Status.HANDED_BACK, True) in ends[2:], slurm.logs()
-    assert sorted(ends[-2:]) == [(1, Status.DONE, False), (2, Status.DONE, False)], slurm.logs()
+    assert (2, -signal.SIGKILL, True) in ends[2:], slurm.logs()
+    assert sorted(ends[4:]) == [(1, Status.DONE, False), (2, Status.DONE, False)], slurm.logs()
     assert {event["signal"] for event in slurm.events() if event["event"] == "warned"} == {"USR1"}
     proof = shell("verify", "--json").json
     assert (proof["ok"], proof["results"], proof["failed"]) == (True, 2, 0)
