@@ -136,9 +136,7 @@ def set_hash_seed(environ: MutableMapping[str, str] = os.environ) -> None:
     environ[HASH_SEED] = environ.get(HASH_SEED) or "0"
 
 
-def choose_gpu(
-    slot: int, environ: MutableMapping[str, str] = os.environ, device_files: Path = Path("/dev")
-) -> None:
+def choose_gpu(slot: int, environ: MutableMapping[str, str] = os.environ, device_files: Path = Path("/dev")) -> None:
     """Leave one visible GPU to the worker in this slot, round robin; without a GPU nothing changes.
 
     CUDA counts the devices that a process may open from 0, whatever their files are called: a container that was given

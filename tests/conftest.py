@@ -167,10 +167,11 @@ def _make_schema(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def _databases(postgres_server: str) -> Iterator[Databases]:
-    databases = Databases(postgres_server)
-    yield databases
-    databases.close()
+def databases(postgres_server: str) -> Iterator[Databases]:
+    """Databases on the server, made as they are needed."""
+    made = Databases(postgres_server)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -188,19 +189,19 @@ def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(_databases: Databases) -> Iterator[str]:
+def postgres_url(databases: Databases) -> Iterator[str]:
     """URL of a Postgres database with all tables and no study."""
-    url = _databases.take()
+    url = databases.take()
     yield url
-    _databases.give_back(url)
+    databases.give_back(url)
 
 
 @pytest.fixture
-def empty_postgres_url(_databases: Databases) -> Iterator[str]:
+def empty_postgres_url(databases: Databases) -> Iterator[str]:
     """URL of a Postgres database without a table."""
-    url = _databases.create()
+    url = databases.create()
     yield url
-    _databases.drop(url)
+    databases.drop(url)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def make_roles(admin: str, folder: Path, **names: str) -> Roles:
 
 
 def environment_of(url: str, folder: Path) -> dict[str, str]:
-    """The environment in which psql connects to a database; it is that of the machine, or the one beside the server's."""
+    """The environment in which psql connects to a database: that of the machine, or the one beside the server's."""
     parsed = make_url(url)
     tools = folder / "bin"
     tools.mkdir(exist_ok=True)

@@ -159,7 +159,7 @@ class Presence(StudyPart):
 
 
 def _holds_a_cell(connection: Connection, worker: StoredRow) -> bool:
-    """Whether a cell is still held in its name: its row alone says that the holder is dead, and the cell free at once."""
+    """Whether a cell is still held in its name: only its row says that the holder is dead, so that nobody need wait."""
     held = select(cells.c.cell_id).where(
         cells.c.study_id == worker.study_id, cells.c.worker == worker.worker_id, cells.c.state == State.RUNNING
     )

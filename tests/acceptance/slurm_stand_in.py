@@ -4,8 +4,9 @@ What it knows of the script's directives and of its own options: --array, --time
 --output. It returns once all tasks have ended, and prints one line of JSON for each thing that happens to a task.
 
 From outside, files in the folder SLURM_STAND_IN make things happen to the task that their name ends with:
-`requeue.ID` (made by `scontrol requeue`), `warn.ID` (as if the end of its time came near), `preempt.ID` (SIGCONT and SIGTERM to all its processes, the grace, SIGKILL) and
-`crash.ID` (the node is gone: SIGKILL at once). A task that is preempted or whose node crashed begins anew, by --requeue.
+`requeue.ID` (made by `scontrol requeue`), `warn.ID` (as if the end of its time came near), `preempt.ID` (SIGCONT and
+SIGTERM to all its processes, the grace, SIGKILL) and `crash.ID` (the node is gone: SIGKILL at once). A task that was
+preempted or whose node crashed begins anew, by --requeue.
 """
 
 import json
@@ -49,9 +50,7 @@ class Task:
         control: The folder through which things happen to it.
     """
 
-    def __init__(
-        self, number: int, script: Path, options: dict[str, str], arguments: list[str], control: Path
-    ) -> None:
+    def __init__(self, number: int, script: Path, options: dict[str, str], arguments: list[str], control: Path) -> None:
         self._control = control
         self._process: subprocess.Popen[bytes] | None = None
         self.id = f"{ARRAY_ID}_{number}"
@@ -103,7 +102,7 @@ class Task:
         limit = seconds_of(self._options["time"])
         while process.poll() is None:
             ran = time.monotonic() - began
-            if self._is_asked_for("warn") or not is_warned and ran >= limit - float(early):
+            if self._is_asked_for("warn") or (not is_warned and ran >= limit - float(early)):
                 is_warned = True
                 self.say("warned", signal=name)
                 process.send_signal(signal.Signals[f"SIG{name}"])  # B: to the script alone

@@ -80,7 +80,7 @@ def test_every_resource_fits_the_schemas(version: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kustomize_makes_the_resources(overlay: str) -> None:
-    """All of them in one namespace, which is among them, with names that lead to what is there; they fit the schemas."""
+    """All in one namespace, which is among them, with names that lead to what is there; they fit the schemas."""
     made = kustomize(overlay)
     for each in made:
         kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
@@ -160,7 +160,7 @@ def test_the_other_jobs_end_where_no_start_helps(name: str) -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_what_belongs_together_is_together(name: str) -> None:
-    """A policy wants pods that are not restarted in place; a disruption of the cluster comes first and counts nothing."""
+    """A policy wants pods that are not restarted in place; a disruption comes first and counts nothing."""
     job = JOBS[name]
     assert PODS[name]["restartPolicy"] == "Never"
     assert job["podFailurePolicy"]["rules"][0] == {
@@ -182,7 +182,7 @@ def test_the_grace_is_longer_than_a_worker_takes() -> None:
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_container_has_no_more_than_it_needs(name: str) -> None:
-    """Pod Security's `restricted` with a read-only root; it writes to /tmp and to the shared volume; memory is limited."""
+    """Pod Security's `restricted`, and a read-only root; /tmp and the shared volume take what it writes."""
     container, pod = CONTAINERS[name], PODS[name.rpartition("/")[0]]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,

@@ -1,6 +1,5 @@
 """What each role of deploy/postgres/roles.sql may do and may not, on a real Postgres."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,15 @@ import psycopg
 import pytest
 from postgres_roles import Roles, as_role, connect, drop_roles, make_roles
 from psycopg import sql
-from shell import SMALL, Answer, Shell
+from shell import SMALL, Shell
 from small_study import create_study, open_session, stub_objective
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
+from sqlalchemy.engine import Connection
 from test_showing import ask, wait_for_address
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.errors import StorageError
+from fmnist_optuna.ledger import schema
 from fmnist_optuna.ledger.connecting import upgrade_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
@@ -50,16 +52,16 @@ CHANGES_OF_ROWS = (
 
 
 @pytest.fixture(scope="module")
-def roles(_databases: Any, alembic_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
+def roles(databases: Any, alembic_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
     """A database whose tables the owner has made, with a schema of somebody else's beside them."""
-    admin = _databases.create()
+    admin = databases.create()
     made = make_roles(admin, tmp_path_factory.mktemp("roles"))
     create_storage(StorageOptions(made.owner)).close()
     with connect(admin) as connection:
         connection.execute(ELSEWHERE)
     yield made
     drop_roles(admin, *made.names.values())
-    _databases.drop(admin)
+    databases.drop(admin)
 
 
 @pytest.mark.parametrize("statement", [*CHANGES_OF_TABLES, *READS_ELSEWHERE])
@@ -95,7 +97,7 @@ def test_no_role_becomes_another(roles: Roles, role: str) -> None:
 
 
 def test_a_worker_does_a_whole_study(roles: Roles) -> None:
-    """With the worker's role alone: the study is made, its cells are claimed, trained and settled; the reader proves it."""
+    """With its role alone a study is made, and its cells are claimed, trained and settled; the reader proves it."""
     opened = open_session_of_new_study(roles.worker)
     assert work(opened, stub_objective, LeaveRequest(), opened.record.generation) is WorkerEnd.DONE
     opened.storage.close()
@@ -123,14 +125,21 @@ def test_tables_of_an_upgrade_have_their_rights(roles: Roles) -> None:
         assert connection.execute("SELECT * FROM fmnist_later").fetchall() == [(1, "a")]
 
 
-def test_the_owner_alone_upgrades(roles: Roles) -> None:
-    """The tables of the version before: the worker is refused with the reason, the owner brings them up to date."""
-    age = "ALTER TABLE fmnist_cells DROP COLUMN number, DROP COLUMN known; UPDATE fmnist_schema_version SET version = {}"
-    with connect(roles.owner) as connection:
-        connection.execute(age.format(SCHEMA_VERSION - 1).encode())
-    with pytest.raises(Exception, match="must be owner of table"):
+def test_the_owner_alone_upgrades(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a version that is still to come: the worker is refused with the reason, the owner brings the tables there."""
+    later = SCHEMA_VERSION + 1
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", later)
+    monkeypatch.setitem(schema.MIGRATIONS, later, add_a_column)
+    with pytest.raises(StorageError, match="permission denied for table fmnist_cells"):
         upgrade_storage(StorageOptions(roles.worker))
-    assert upgrade_storage(StorageOptions(roles.owner)) == SCHEMA_VERSION - 1
+    assert upgrade_storage(StorageOptions(roles.owner)) == SCHEMA_VERSION
+    with connect(roles.owner) as connection:
+        assert connection.execute("UPDATE fmnist_schema_version SET version = version - 1").rowcount == 1
+
+
+def add_a_column(connection: Connection) -> None:
+    """What the next version changes."""
+    connection.execute(text("ALTER TABLE fmnist_cells ADD COLUMN later INTEGER"))
 
 
 def test_the_script_may_come_later_and_again(postgres_url: str, tmp_path: Path) -> None:
@@ -145,9 +154,9 @@ def test_the_script_may_come_later_and_again(postgres_url: str, tmp_path: Path) 
         drop_roles(postgres_url, made.names["worker"], made.names["reader"])
 
 
-def test_an_administrator_need_not_be_a_superuser(_databases: Any, tmp_path: Path) -> None:
+def test_an_administrator_need_not_be_a_superuser(databases: Any, tmp_path: Path) -> None:
     """One that may make roles and owns the database is enough, as on a rented server."""
-    superuser = _databases.create()
+    superuser = databases.create()
     name = f"admin_{make_url(superuser).database}"
     with connect(superuser) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'admin'".encode())
@@ -158,5 +167,54 @@ def test_an_administrator_need_not_be_a_superuser(_databases: Any, tmp_path: Pat
         opened = open_session_of_new_study(made.worker)
         opened.storage.close()
     finally:
-        _databases.drop(superuser)
-        drop_roles(_databases.url, *made.names.values(), name)
+        databases.drop(superuser)
+        drop_roles(databases.url, *made.names.values(), name)
+
+
+@pytest.fixture(scope="module")
+def trained(databases: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Roles]]:
+    """A study that the owner has made and the worker's role has trained, in a folder; the shell has no storage yet."""
+    admin, folder = databases.create(), tmp_path_factory.mktemp("trained")
+    made = make_roles(admin, folder)
+    shell = Shell(folder)
+    study = shell.write("small.toml", SMALL)
+    for url, *command in ((made.owner, "init", study), (made.worker, "worker", "small")):
+        answer = shell.with_variables(**{STORAGE: url})(*command)
+        assert answer.code == 0, answer.stderr
+    yield shell, made
+    drop_roles(admin, *made.names.values())
+    databases.drop(admin)
+
+
+@pytest.mark.cluster
+def test_the_worker_tests_the_winner_and_confirms_it(trained: tuple[Shell, Roles]) -> None:
+    """`run` and `confirm` with the worker's role, on tables that the owner has made; what it cannot do is said."""
+    shell, roles = trained
+    worker = shell.with_variables(**{STORAGE: roles.worker})
+    ran = worker("run", "small.toml", "--workers", "1", "--json")
+    assert (ran.code, ran.json["test_accuracy"] is not None) == (0, True), ran.stderr
+    confirmed = worker("confirm", "--top", "1", "--seeds", "2", "--workers", "1", "--json")
+    assert confirmed.code == 0, confirmed.stderr
+    assert worker("verify", "small", "--json").json["ok"] is True
+
+
+@pytest.mark.cluster
+def test_the_reader_looks_at_everything(trained: tuple[Shell, Roles]) -> None:
+    """What reads answers with the reader's role; what would write ends with one line that names the reason."""
+    shell, roles = trained
+    reader = shell.with_variables(**{STORAGE: roles.reader})
+    for command in ("status", "trials", "best", "verify", "show"):
+        answer = reader(command, *(["0"] if command == "show" else []), "small", "--json")
+        assert answer.code == 0, answer.stderr
+    assert reader("list", "--json").json["studies"]
+    assert reader("report", "small", "--out", "page.html").code == 0
+    assert "small" in (shell.folder / "page.html").read_text()
+    for command in ("stop", "retry", "worker"):
+        refused = reader(command, "small")
+        assert (refused.code, len(refused.errors)) == (5, 1), refused
+        assert "read-only transaction" in refused.errors[0]
+        assert "Traceback" not in refused.stderr
+    with reader.start("dashboard", "--port", "0") as dashboard:
+        page = wait_for_address(dashboard, next(iter(sorted(shell.folder.glob("*.stdout")))))
+        status, body = ask(page.removesuffix("dashboard") + "api/studies")
+    assert (status, "small" in body) == (200, True)

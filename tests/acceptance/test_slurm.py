@@ -116,7 +116,9 @@ def test_slurm_warns_early_enough() -> None:
 def test_a_task_waits_again_where_that_helps(tmp_path: Path, status: Status) -> None:
     """By the one table, for a worker that ends with each status once, and then with 0."""
     worker = tmp_path / "fmnist-optuna"
-    worker.write_text(f'#!/bin/bash\n[ "$*" = "worker small" ] || exit 99\n[ "$SLURM_RESTART_COUNT" ] || exit {status}\n')
+    worker.write_text(
+        f'#!/bin/bash\n[ "$*" = "worker small" ] || exit 99\n[ "$SLURM_RESTART_COUNT" ] || exit {status}\n'
+    )
     worker.chmod(0o755)
     events = Slurm(tmp_path, tmp_path)("--array=1-1", str(SCRIPT), "small")
     ends = [(event["status"], event["requeued"]) for event in events if event["event"] == "ended"]
@@ -156,7 +158,7 @@ def running(slurm: Slurm, *arguments: str) -> Iterator["subprocess.Popen[bytes]"
 
 @pytest.mark.cluster
 def test_a_study_comes_through_warnings_and_crashes(tmp_path: Path) -> None:
-    """Two tasks are warned and wait again, one is preempted, one loses its node; every cell has one result, none failed.
+    """Two tasks are warned, then one is preempted and one loses its node; every cell has one result, none has failed.
 
     The signals are real, and so are the workers: each cell goes on from its checkpoint.
     """
