@@ -8,6 +8,7 @@ import functools
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from documents import parse_command, simple_commands
+from documents import parse_command, read_blocks, simple_commands
 
 from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, STORAGE
 from fmnist_optuna.spec.reading import read_spec
@@ -93,6 +94,26 @@ def test_kustomize_makes_the_resources(overlay: str) -> None:
         assert {container["image"] for container in pod["containers"]} == {
             "fmnist-optuna:latest" if overlay == "base" else "fmnist-optuna-gpu:latest"
         }
+
+
+def test_a_study_of_your_own_takes_the_place_of_ours(tmp_path: Path) -> None:
+    """The kustomization that docs/clusters.md shows: its image, study, modules and name are those of every pod."""
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    mine = tmp_path / "kubernetes" / "mine"
+    mine.mkdir()
+    blocks = [block.text for block in read_blocks(ROOT / "docs" / "clusters.md") if "behavior: replace" in block.text]
+    (mine / "kustomization.yaml").write_text(textwrap.dedent(blocks[0]))
+    for name in ("study.toml", "mine.py"):
+        (mine / name).write_text(f"# {name}\n")
+    made = kustomize(str(mine))
+    data = [each["data"] for each in made if each["kind"] == "ConfigMap"]
+    assert sorted(data, key=len) == [
+        {"STUDY": "my-study"},
+        {"study.toml": "# study.toml\n", "mine.py": "# mine.py\n"},
+    ]
+    for pod in pod_specs([each for each in made if "spec" in each]).values():
+        images = {container["image"] for container in [*pod.get("initContainers", []), *pod["containers"]]}
+        assert images == {"registry.example.org/fmnist-optuna:1"}
 
 
 def test_a_wrong_field_is_noticed() -> None:

@@ -130,7 +130,7 @@ def test_the_owner_alone_upgrades(roles: Roles, monkeypatch: pytest.MonkeyPatch)
     later = SCHEMA_VERSION + 1
     monkeypatch.setattr(schema, "SCHEMA_VERSION", later)
     monkeypatch.setitem(schema.MIGRATIONS, later, add_a_column)
-    with pytest.raises(StorageError, match="permission denied for table fmnist_cells"):
+    with pytest.raises(StorageError, match="must be owner of table fmnist_cells"):
         upgrade_storage(StorageOptions(roles.worker))
     assert upgrade_storage(StorageOptions(roles.owner)) == SCHEMA_VERSION
     with connect(roles.owner) as connection:
