@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BENCH_VENV ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-image test-wheel chaos chaos-slow lint types setup lock wheel
+.PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-cluster test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages accuracy-picture clean help
 .PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads bench-folder bench-searches
 
@@ -37,6 +37,9 @@ test-matrix: $(READY)    ## what people bring, trained here and by stock fit, an
 
 test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
 	FMNIST_TEST_IMAGE_NEEDED=1 $(BIN)/python -m pytest -m slow tests/containers --durations=5
+
+test-cluster: $(READY)   ## workers as engines start and end them: a stand-in for Slurm, roles of a database; three minutes
+	$(BIN)/python -m pytest -m "cluster and not slow" --durations=5
 
 test-wheel: $(READY)     ## the built wheel, installed into an environment of its own where the source is not; two minutes
 	tests/wheel/run $(BIN)/python

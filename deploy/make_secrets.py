@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 FOLDER = Path("secrets")
-HOST, DATABASE, OWNER, READER = "postgres", "fmnist", "fmnist", "reader"
+HOST, DATABASE, OWNER, WORKER, READER = "postgres", "fmnist", "fmnist", "worker", "reader"
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     for user, password_file, url_file in (
         (OWNER, "postgres_password", "storage_url"),
+        (WORKER, "worker_password", "worker_url"),
         (READER, "reader_password", "reader_url"),
     ):
         password = _keep(FOLDER / password_file, secrets.token_urlsafe(24))

@@ -3,6 +3,7 @@
 Owns the names of our environment variables. Knows nothing of studies, models or databases.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Mapping, MutableMapping
@@ -179,16 +180,18 @@ def set_hash_seed(environ: MutableMapping[str, str] = os.environ) -> None:
     environ[HASH_SEED] = environ.get(HASH_SEED) or "0"
 
 
-def choose_gpu(slot: int, environ: MutableMapping[str, str] = os.environ) -> None:
+def choose_gpu(slot: int, environ: MutableMapping[str, str] = os.environ, device_files: Path = Path("/dev")) -> None:
     """Leave one visible GPU to the worker in this slot, round robin; without a GPU nothing changes.
 
+    CUDA counts the devices that a process may open from 0, whatever their files are called: a container that was given
+    /dev/nvidia3 alone has the device 0. What comes after a -1 it does not see.
+
     Args:
-        slot: 0-based place of the worker among the workers of its supervisor.
+        slot: 0-based place of the worker among the workers of its supervisor; 0 of a worker without one.
     """
-    listed = environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        devices = [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    if (listed := environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        devices = [str(number) for number, _ in enumerate(device_files.glob("nvidia[0-9]*"))]
     else:
-        devices = [device for device in listed.split(",") if device.strip() not in ("", "-1")]
+        devices = list(itertools.takewhile(lambda device: device not in ("", "-1"), map(str.strip, listed.split(","))))
     if devices:
         environ["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]

@@ -93,7 +93,7 @@ class Databases:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._empty: list[str] = []  # URLs of databases with all tables and no row
 
     def create(self) -> str:
@@ -102,7 +102,7 @@ class Databases:
 
         name = f"fmnist_{uuid.uuid4().hex[:12]}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        return make_url(self._url).set(database=name).render_as_string(hide_password=False)
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def take(self) -> str:
         """A database with all tables and no study; returns its URL."""
@@ -147,7 +147,7 @@ class Databases:
     def _execute(self, statement: str) -> None:
         import psycopg
 
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement)
 
 
@@ -167,10 +167,11 @@ def _make_schema(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def _databases(postgres_server: str) -> Iterator[Databases]:
-    databases = Databases(postgres_server)
-    yield databases
-    databases.close()
+def databases(postgres_server: str) -> Iterator[Databases]:
+    """Databases on the server, made as they are needed."""
+    made = Databases(postgres_server)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -188,19 +189,19 @@ def sqlite_url(tmp_path: Path, _sqlite_template: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(_databases: Databases) -> Iterator[str]:
+def postgres_url(databases: Databases) -> Iterator[str]:
     """URL of a Postgres database with all tables and no study."""
-    url = _databases.take()
+    url = databases.take()
     yield url
-    _databases.give_back(url)
+    databases.give_back(url)
 
 
 @pytest.fixture
-def empty_postgres_url(_databases: Databases) -> Iterator[str]:
+def empty_postgres_url(databases: Databases) -> Iterator[str]:
     """URL of a Postgres database without a table."""
-    url = _databases.create()
+    url = databases.create()
     yield url
-    _databases.drop(url)
+    databases.drop(url)
 
 
 @pytest.fixture(scope="session")

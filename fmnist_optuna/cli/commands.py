@@ -101,10 +101,12 @@ def _report(error: Exception, is_debug: bool) -> int:
 
 def _translate(error: Exception) -> FmnistOptunaError:
     """An error of ours for one of another library."""
-    from fmnist_optuna.ledger.outages import is_outage  # loads SQLAlchemy
+    from fmnist_optuna.ledger.outages import is_outage, is_refusal  # loads SQLAlchemy
 
     if is_outage(error):
         return StorageError(f"The storage must answer, but {reason_of(error)}.")
+    if is_refusal(error):
+        return StorageError(f"The storage must let its role do this, but {reason_of(error)}; use one with more rights.")
     if isinstance(error, UnicodeEncodeError):
         return UsageError(f"Names must be text in the locale's encoding, but got {str(error.object)!a:.100}.")
     return FmnistOptunaError(f"Unexpected {type(error).__name__}: {error}; --debug shows where.")

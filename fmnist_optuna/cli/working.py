@@ -53,6 +53,10 @@ Grace = Annotated[
     str,
     typer.Option("--grace", help="How long it may take to leave when it is asked to.", rich_help_panel=LEAVING),
 ]
+GpuMemory = Annotated[
+    str | None,
+    typer.Option("--gpu-memory", help="Take no more of the GPU's memory, e.g. 4g, where workers share it."),
+]
 AllowModule = Annotated[
     list[str] | None,
     typer.Option("--allow-module", envvar=ALLOW_MODULE, help="Import no other module of yours; may be repeated."),
@@ -88,6 +92,7 @@ def worker(
     study: StudyName = None,
     data_dir: DataDir = None,
     memory_limit: MemoryLimit = None,
+    gpu_memory: GpuMemory = None,
     allow_module: AllowModule = None,
     max_trials: MaxTrials = None,
     max_time: MaxTime = None,
@@ -103,11 +108,12 @@ def worker(
 
     Exit status 0: every cell of the study has its result. 75: start another worker.
     """
-    size, idle_seconds = parse_size(memory_limit, "--memory-limit"), parse_limit(idle_timeout, "--idle-timeout")
+    size, gpu_size = parse_size(memory_limit, "--memory-limit"), parse_size(gpu_memory, "--gpu-memory")
+    idle_seconds = parse_limit(idle_timeout, "--idle-timeout")
     limits, allowed = WorkerLimits(size, max_trials, idle_seconds), parse_modules(allow_module)
     with Departure(parse_duration(grace, "--grace"), parse_limit(max_time, "--max-time")) as departure:
         storage, order = _prepare(common, study, data_dir, departure)
-        order = replace(order, limits=limits, allowed_modules=allowed)
+        order = replace(order, limits=limits, allowed_modules=allowed, gpu_memory_bytes=gpu_size)
         with storage.giving_up_when(departure.is_overdue):
             end = _work(common, order, departure)
             status, text = _describe_end(storage, order, departure, end)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import psutil
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
 
 from fmnist_optuna import __version__
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
-from fmnist_optuna.ledger.tables import workers
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import StoredRow, cells, workers
 
 SAME_PROCESS_SECONDS = 2.0  # start times of one process as different clocks round them; not on Linux
 
@@ -113,7 +115,8 @@ class Presence(StudyPart):
                         f"SQLite must be used from one host, but a worker on {row.host} uses {self.storage.name}; "
                         "share a study between machines through Postgres."
                     )
-                if not row.is_fresh or other.is_dead():  # of an earlier run that could not say that it ended
+                is_gone = not row.is_fresh or other.is_dead()  # of an earlier run that could not say that it ended
+                if is_gone and not _holds_a_cell(connection, row):
                     connection.execute(delete(workers).where(workers.c.worker_id == row.worker_id))
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
             connection.execute(
@@ -153,3 +156,11 @@ class Presence(StudyPart):
         )
         with self.storage.read() as connection:
             return {name: Process(host, pid, started) for name, host, pid, started in connection.execute(query)}
+
+
+def _holds_a_cell(connection: Connection, worker: StoredRow) -> bool:
+    """Whether a cell is still held in its name: only its row says that the holder is dead, so that nobody need wait."""
+    held = select(cells.c.cell_id).where(
+        cells.c.study_id == worker.study_id, cells.c.worker == worker.worker_id, cells.c.state == State.RUNNING
+    )
+    return connection.execute(held.limit(1)).first() is not None

@@ -25,6 +25,9 @@ SLICE_SECONDS = 0.2
 # What no waiting mends: an operator has to.
 PERMANENT = ("no such table", "no such column", "readonly database", "not a database", "malformed", "password")
 
+# Codes of SQL for what a role may not do: insufficient_privilege and read_only_sql_transaction.
+REFUSALS = ("42501", "25006")
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # an operator makes room; until then it is waited for
 
 P = ParamSpec("P")
@@ -124,3 +127,13 @@ def is_outage(error: BaseException) -> bool:
 def is_permanent(error: BaseException) -> bool:
     """Whether waiting cannot mend it."""
     return any(phrase in reason_of(error).lower() for phrase in PERMANENT)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the database refused what its role may not do; waiting does not mend that."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if getattr(inner, "sqlstate", None) in REFUSALS:
+            return True
+        inner = getattr(inner, "orig", None) or inner.__cause__
+    return False

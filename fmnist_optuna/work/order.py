@@ -25,7 +25,8 @@ class WorkerOrder:
         limits: When the worker leaves by itself.
         shared_data: Folder with the arrays that the supervisor wrote for all its workers, if it did.
         code: What the supervisor has joined the study with, where all of it is ours; None lets the worker read its own.
-        slot: 0-based place among the workers of its supervisor.
+        slot: 0-based place among the workers of its supervisor, which says on which GPU it trains.
+        gpu_memory_bytes: The most that it takes of that GPU's memory; None lets it take what it needs.
         log_file: Gets all output of the process; None leaves it where it is.
         log_format: "text" or "json".
         log_level: Of the records that are kept.
@@ -43,6 +44,7 @@ class WorkerOrder:
     shared_data: Path | None = None
     code: OfferedCode | None = None
     slot: int = 0
+    gpu_memory_bytes: int | None = None
     log_file: Path | None = None
     log_format: LogFormat = "text"
     log_level: int = logging.INFO

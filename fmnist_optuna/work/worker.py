@@ -19,6 +19,7 @@ from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.device import describe_device
 from fmnist_optuna.training.engine import use_threads
+from fmnist_optuna.training.gpu_memory import limit_gpu_memory
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
@@ -38,7 +39,6 @@ def run_worker_process(order: WorkerOrder) -> None:
         _redirect_output(order.log_file)
     configure_logging(order.log_format, order.log_level)
     watch_parent(leave.set)
-    choose_gpu(order.slot)
     sys.exit(_exit_status(order, leave))
 
 
@@ -74,11 +74,14 @@ def run_worker(
         on_list: Called once the worker is on the list of workers; from there on it may hold a cell.
 
     Raises:
-        UsageError: The study names a module that this worker must not import.
+        UsageError: The study names a module that this worker must not import, or there is no GPU to limit.
         JoinRefusedError: The user's code here is not that of the study.
         FmnistOptunaError: The study, the data or the storage is not there.
     """
     with bound_fields(worker=order.worker_id, study=order.study_name):
+        choose_gpu(order.slot)
+        if order.gpu_memory_bytes is not None:
+            limit_gpu_memory(order.gpu_memory_bytes)
         session = open_session(order, describe_device())
         on_list(session)
         use_threads(session.record.spec.training.threads)

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = {"sh", "text", "python", "toml"}
@@ -118,6 +119,27 @@ def own_arguments(words: list[str]) -> list[str] | None:
     if words[:3] == ["docker", "compose", "run"]:
         return words[words.index("init") + 1 :]
     return None
+
+
+def parse_command(arguments: list[str]) -> dict[str, Any]:
+    """Let our own parser read arguments, and run nothing.
+
+    Returns:
+        The command's parameters by name.
+
+    Raises:
+        TyperException: There is no such command or option, or a value is of the wrong kind.
+    """
+    import typer
+
+    from fmnist_optuna.cli.main import app
+
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("fmnist-optuna", list(arguments))
+    while hasattr(command, "commands"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+    return dict(context.params)
 
 
 def inline_commands(page: Path) -> Iterator[list[str]]:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from documents import (
@@ -17,34 +16,18 @@ from documents import (
     all_blocks,
     inline_commands,
     own_arguments,
+    parse_command,
     read_blocks,
     simple_commands,
     write_files,
 )
 from shell import Shell
 
-from fmnist_optuna.cli.main import app
-
 PACKAGE = ROOT / "fmnist_optuna"
 README_LINES = 130
 MORE_SECONDS = 600.0  # the default study, on two busy cores
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 MACHINE_PATHS = re.compile(r"(?<![\w`.])/(?:root|home|work|tmp)/\w")
-
-
-def parse(arguments: list[str]) -> None:
-    """Let our own parser read arguments, and run nothing.
-
-    Raises:
-        TyperException: There is no such command or option, or a value is of the wrong kind.
-    """
-    import typer
-
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("fmnist-optuna", list(arguments))
-    while hasattr(command, "commands"):
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        context = command.make_context(name, rest, parent=context)
 
 
 def test_shell_blocks_are_fenced_as_such() -> None:
@@ -72,7 +55,7 @@ def test_every_command_in_a_block_can_be_parsed() -> None:
             if (arguments := own_arguments(words)) is not None:
                 n_parsed += 1
                 try:
-                    parse(arguments)
+                    parse_command(arguments)
                 except Exception as error:
                     raise AssertionError(f"{block.place}: {' '.join(words)}: {error}") from error
     assert n_parsed > 30
@@ -82,7 +65,7 @@ def test_every_command_in_a_block_can_be_parsed() -> None:
 def test_every_command_in_the_text_can_be_parsed(page: Path) -> None:
     """So are those that stand within a sentence."""
     for arguments in inline_commands(page):
-        parse(arguments)
+        parse_command(arguments)
 
 
 def test_a_wrong_option_in_a_document_is_noticed() -> None:
@@ -90,7 +73,7 @@ def test_a_wrong_option_in_a_document_is_noticed() -> None:
     for line in ("fmnist-optuna run --worker 4", "fmnist-optuna confrim", "fmnist-optuna run --pruner best"):
         ((_, *arguments),) = simple_commands(line)
         with pytest.raises(Exception, match=r"(?i)no such|invalid value|'best'"):
-            parse(arguments)
+            parse_command(arguments)
 
 
 def test_every_make_target_in_the_documents_exists() -> None:

@@ -116,7 +116,7 @@ def running_project(engine: Engine, folder: Path, **variables: str) -> Iterator[
         folder: An empty one.
         variables: Lines of .env.
     """
-    for name in ("docker-compose.yml", "deploy/reader.sh", "deploy/make_secrets.py", "studies"):
+    for name in ("docker-compose.yml", "deploy/postgres", "deploy/make_secrets.py", "studies"):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():

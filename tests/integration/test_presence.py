@@ -61,6 +61,20 @@ def test_a_cell_whose_holder_was_killed_here_waits_at_once(session: Session, hol
     assert cell_after(session, claim) == ("waiting", None, None, 0, 1, None)
 
 
+@ON_SQLITE
+def test_a_worker_in_the_place_of_a_dead_one_takes_over(session: Session, holder: subprocess.Popen[bytes]) -> None:
+    """An engine starts another worker at once; its entering leaves the dead one on the list until the cell is free."""
+    register(session, "holder", holder.pid, process_of(holder).started)
+    claim = session.ledger.claim("holder", session.record.generation)
+    assert claim is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    wait_for_zombie(holder.pid)
+    session.presence.register("next", fresh_seconds=60.0)
+    assert session.recovery.requeue_dead() == ["holder"]
+    session.presence.register("next", fresh_seconds=60.0)
+    assert set(session.presence.processes()) == {"next"}
+
+
 def process_of(child: subprocess.Popen[bytes]) -> Process:
     found = Process.of(child.pid)
     assert found is not None

@@ -97,6 +97,33 @@ def test_workers_take_the_visible_gpus_in_turn(slot: int, device: str) -> None:
     assert environ["CUDA_VISIBLE_DEVICES"] == device
 
 
+@pytest.mark.parametrize("given", ["1, 3", "GPU-5c2,GPU-77a", "1,-1,3", "NoDevFiles"])
+def test_a_worker_alone_takes_the_first_visible_gpu(given: str) -> None:
+    """By number or by name, as CUDA reads the list: what comes after a -1 is not seen."""
+    for slot in (0, 2):
+        environ = {"CUDA_VISIBLE_DEVICES": given}
+        choose_gpu(slot, environ)
+        assert environ["CUDA_VISIBLE_DEVICES"] == given.split(",")[0]
+
+
+@pytest.mark.parametrize(("files", "devices"), [(["nvidia3"], ["0", "0"]), (["nvidia0", "nvidia1"], ["0", "1"])])
+def test_devices_are_counted_and_not_named(tmp_path: Path, files: list[str], devices: list[str]) -> None:
+    """A container that was given the fourth GPU alone has it as its first; what is no device of its own is left out."""
+    for name in [*files, "nvidiactl", "nvidia-uvm"]:
+        (tmp_path / name).touch()
+    for slot, device in enumerate(devices):
+        environ: dict[str, str] = {}
+        choose_gpu(slot, environ, tmp_path)
+        assert environ == {"CUDA_VISIBLE_DEVICES": device}
+
+
+def test_without_a_gpu_nothing_is_set(tmp_path: Path) -> None:
+    """A machine without a device file keeps its environment."""
+    environ: dict[str, str] = {}
+    choose_gpu(0, environ, tmp_path)
+    assert environ == {}
+
+
 @pytest.mark.parametrize("listed", ["", "-1"])
 def test_hidden_gpus_stay_hidden(listed: str) -> None:
     """An empty list and -1 mean none."""
