@@ -266,7 +266,8 @@ API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Metric", "Winner", "Evaluat
                 "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "Ensemble", "Export",
                 "ExportedModel")  # fmt: skip
 API_ERRORS = ("FmnistOptunaError", "UsageError", "SpecError", "JoinRefusedError", "NotFoundError", "DataError",
-              "StorageError", "LaterVersionError", "UnreadableStudyError", "MismatchError", "StoppedError",
+              "StorageError", "ArtifactsError", "ArtifactsAwayError", "LaterVersionError", "UnreadableStudyError",
+              "MismatchError", "StoppedError",
               "WorkerFailedError")  # fmt: skip
 # Members of the others are for ourselves, for Optuna and for answers in JSON.
 WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation", "AllData", "Metric"}

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.data.dataset import Dataset, DatasetInfo
     from fmnist_optuna.errors import (
+        ArtifactsAwayError,
+        ArtifactsError,
         DataError,
         FmnistOptunaError,
         JoinRefusedError,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AllData",
+    "ArtifactsAwayError",
+    "ArtifactsError",
     "Candidate",
     "CellCounts",
     "ClassResult",
@@ -92,6 +96,8 @@ _MODULES = {
     "Confusion": "results.evaluation",
     "Confirmation": "results.confirmation",
     "ConfirmedStudy": "confirming",
+    "ArtifactsAwayError": "errors",
+    "ArtifactsError": "errors",
     "DataError": "errors",
     "Dataset": "data.dataset",
     "DatasetInfo": "data.dataset",

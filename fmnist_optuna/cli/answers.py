@@ -13,7 +13,7 @@ from fmnist_optuna.json_value import Json
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
     from fmnist_optuna.confirming import ConfirmedStudy
-    from fmnist_optuna.ledger.records import Attempt, CellCounts
+    from fmnist_optuna.ledger.records import Attempt, CellCounts, WorkerRow
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
@@ -65,18 +65,7 @@ def status_answer(session: Session) -> Answer:
         "data": data_answer(record),
         "trained_on_validation": record.is_on_all_data,
         "cells": counts_answer(history.counts()),
-        "workers": [
-            {
-                "worker": worker.worker_id,
-                "host": worker.host,
-                "pid": worker.pid,
-                "version": worker.version,
-                "device": worker.device,
-                "seconds_since_start": round(worker.seconds_since_start, 1),
-                "seconds_since_seen": round(worker.seconds_since_seen, 1),
-            }
-            for worker in history.workers()
-        ],
+        "workers": [worker_answer(worker) for worker in history.workers()],
         "best": None
         if best is None or record.is_on_all_data
         else {
@@ -91,6 +80,19 @@ def status_answer(session: Session) -> Answer:
         "checkpoint_bytes": None if use is None else use.n_bytes,
         "elapsed_seconds": round(history.elapsed_seconds(), 3),
         "foreign_trials": count_foreign(session.storage, record.study_id),
+    }
+
+
+def worker_answer(worker: WorkerRow) -> Answer:
+    """One worker of `status --json`."""
+    return {
+        "worker": worker.worker_id,
+        "host": worker.host,
+        "pid": worker.pid,
+        "version": worker.version,
+        "device": worker.device,
+        "seconds_since_start": round(worker.seconds_since_start, 1),
+        "seconds_since_seen": round(worker.seconds_since_seen, 1),
     }
 
 

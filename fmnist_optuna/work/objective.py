@@ -1,31 +1,22 @@
 """The Keras objective: builds, trains, reports and stores one cell. The only place where Keras meets Optuna."""
 
-import contextlib
 import hashlib
 import logging
 import math
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import psutil
-from optuna.exceptions import UpdateFinishedTrialError
 
-from fmnist_optuna.artifacts.bucket_checkpoints import BucketCheckpoints
-from fmnist_optuna.artifacts.checkpoints import Checkpoints
-from fmnist_optuna.artifacts.store import Store
-from fmnist_optuna.artifacts.written import is_small
-from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE, store_folder, store_weights
+from fmnist_optuna.bridge.artifacts import WEIGHTS_FILE
 from fmnist_optuna.bridge.attributes import read_told_number
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import ArtifactsError, SpecError
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
-from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.log import log_event
 from fmnist_optuna.search.cell import Params, canonical_json
 from fmnist_optuna.search.metric import Epoch
@@ -36,17 +27,21 @@ from fmnist_optuna.training.paused import BYTES_AT_MOST, PausedTrainings
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
-from fmnist_optuna.training.weights import save_weights
+from fmnist_optuna.work.durably import (
+    bring_checkpoint,
+    keep_folder,
+    keep_results,
+    make_folder,
+    save_checkpoint,
+    write_checkpoint,
+)
 from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, read_environment
-from fmnist_optuna.work.running_trial import LostCellError, RunningTrial
+from fmnist_optuna.work.running_trial import RunningTrial
 
 logger = logging.getLogger(__name__)
 
-Kept = Checkpoints | BucketCheckpoints
-
 SHARE_FOR_PAUSED = 0.25  # of what a memory limit leaves: the rest is for the cell that trains
 LONG_SECONDS = 3.5  # of an epoch: a worker that has ten to leave may not come to the end of the next one
-N_TRIES = 3  # to write a checkpoint into a folder that others may remove, which they do once
 
 
 class KerasObjective:
@@ -100,7 +95,7 @@ class KerasObjective:
         self.let_go(but=cell_id)
         self._checkpoints.remove_parts(cell_id)
         identity = Identity(cell_id, seed, self._fingerprint, _describe_environment())
-        with _make_folder(storage) as brought:
+        with make_folder(storage) as brought:
             cell = go_on_with_cell(
                 self._code,
                 params,
@@ -110,8 +105,8 @@ class KerasObjective:
                 trial=read_told_number(running.trial),
                 n_epochs=running.n_recorded,
                 paused=self._paused,
-                checkpoint=lambda: _bring_checkpoint(storage, self._checkpoints, cell_id, Path(brought)),
-                make_folder=lambda: _make_folder(storage),
+                checkpoint=lambda: bring_checkpoint(storage, self._checkpoints, cell_id, Path(brought)),
+                make_folder=lambda: make_folder(storage),
             )
         outcome: Outcome | None = None
         try:
@@ -175,11 +170,11 @@ class KerasObjective:
         if result.is_diverged or running.ending == "pruned":
             reason: Reason = "diverged" if result.is_diverged else "pruned"
             running.note(TrialAttributes(reason=reason))
-            _store_folder(self._store, cell.folder, running)
+            keep_folder(self._store, cell.folder, running)
             return Outcome(State.PRUNED, reason=reason)
         running.note(TrialAttributes(best_epoch=result.best_epoch, n_parameters=cell.model.count_params()))
-        with _make_folder(running.ledger.storage) as folder:
-            _store(self._store, cell.model, Path(folder) / WEIGHTS_FILE, cell.folder, running)
+        with make_folder(running.ledger.storage) as folder:
+            keep_results(self._store, cell, Path(folder) / WEIGHTS_FILE, running)
         return Outcome(State.COMPLETE, result.value, val_accuracy=result.val_accuracy)
 
     def _save(self, cell: CellTraining, running: RunningTrial, identity: Identity, *, is_needed: bool) -> None:
@@ -189,7 +184,7 @@ class KerasObjective:
             is_needed: Whether the cell is about to be parked; otherwise no bucket is waited for, as the training goes
                 on, or the worker is to leave.
         """
-        save = _save_checkpoint if is_needed or not self._checkpoints.is_remote else _write_checkpoint
+        save = save_checkpoint if is_needed or not self._checkpoints.is_remote else write_checkpoint
         try:
             save(running.ledger.storage, cell, self._checkpoints, identity)
         except ArtifactsError as error:
@@ -215,64 +210,6 @@ def _read_size() -> int:
 def _describe_environment() -> str:
     """What the numbers of a training depend on beside seed, data and code, as one string."""
     return canonical_json({name: value for name, value in read_environment().items() if name not in CHANGES_NO_NUMBER})
-
-
-@retrying
-def _make_folder(_storage: Storage) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder; on a full disk it waits for room, as it does for the database."""
-    return tempfile.TemporaryDirectory(prefix="fmnist-optuna-")
-
-
-@retrying
-def _bring_checkpoint(_storage: Storage, checkpoints: Kept, cell_id: str, folder: Path) -> Path:
-    """The file with the checkpoint of a cell, which need not be there; a bucket that does not answer is waited for."""
-    return checkpoints.bring(cell_id, folder)
-
-
-def _write_checkpoint(_storage: Storage, cell: CellTraining, checkpoints: Kept, identity: Identity) -> None:
-    """Write a checkpoint; a folder that is removed meanwhile is made anew."""
-    for n_tries_left in reversed(range(N_TRIES)):
-        try:
-            with checkpoints.written(identity.cell_id) as file:
-                cell.save(file, identity)
-            return
-        except FileNotFoundError:
-            if not n_tries_left:
-                raise
-
-
-_save_checkpoint = retrying(_write_checkpoint)  # on a full disk it waits for room, and for a bucket
-
-
-@retrying
-def _save_weights(_storage: Storage, model: keras.Model, file: Path) -> str:
-    """Write the weights and return their hash; on a full disk it waits for room."""
-    return save_weights(model, file)
-
-
-def _store(store: Store, model: keras.Model, file: Path, kept: Path, running: RunningTrial) -> None:
-    """Make the kept weights, and what callbacks wrote, durable before anything says that there is a result."""
-    storage = running.ledger.storage
-    running.note(TrialAttributes(weights_sha256=_save_weights(storage, model, file)))
-    with _lost_with_its_trial():
-        store_weights(storage, store, running.trial, file)
-    _store_folder(store, kept, running)
-
-
-def _store_folder(store: Store, kept: Path, running: RunningTrial) -> None:
-    """Make what callbacks wrote durable, where it is small."""
-    with _lost_with_its_trial():
-        if is_small(kept, "folder_not_kept"):
-            store_folder(running.ledger.storage, store, running.trial, kept)
-
-
-@contextlib.contextmanager
-def _lost_with_its_trial() -> Iterator[None]:
-    """Whoever finished or deleted the trial meanwhile has the cell."""
-    try:
-        yield
-    except (UpdateFinishedTrialError, KeyError) as error:
-        raise LostCellError from error
 
 
 class StudyCallback(keras.callbacks.Callback):

@@ -280,7 +280,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
 
 
 REMOVED = {
-    "before its folder is made": (objective_module, "_save_checkpoint"),
+    "before its folder is made": (objective_module, "save_checkpoint"),
     "before it is written": (CellTraining, "save"),
     "before it is in place": (array_file, "flush"),
 }
