@@ -35,4 +35,6 @@ def test_the_command_is_one_of_ours_and_has_no_url(task: dict[str, Any]) -> None
     assert arguments is not None
     assert parse_command(arguments)["storage"] is None
     assert task["secrets"] == {STORAGE: None}
+    assert parse_command(["data", "fetch"])["storage"] is None
+    assert "fmnist-optuna data fetch" in task["setup"]
     assert words[-1][0] == "exec"
