@@ -35,8 +35,8 @@ from fmnist_optuna.cli.options import (
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.statuses import Status
 from fmnist_optuna.events.schema import STANDARD_OUTPUT
+from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count, format_some_params
 from fmnist_optuna.work.limits import Limits
 
