@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-cluster test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages accuracy-picture clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads bench-folder bench-searches
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads bench-folder bench-searches bench-watching
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -137,6 +137,9 @@ bench-folder: $(READY)   ## a folder of 10,000 pictures from disk to arrays; a m
 
 bench-threads: $(READY)  ## one worker a core beside one with all cores, dense and convolutional nets; ten minutes
 	$(BIN)/python benchmarks/threads.py
+
+bench-watching: $(READY) ## what events, metrics and a monitor cost a short study; ten minutes
+	$(BIN)/python benchmarks/watching.py
 
 bench-searches: $(READY) ## how long TPE thinks about a point beside up to 1,000 others; a minute
 	$(BIN)/python benchmarks/searches.py suggest

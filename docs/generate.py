@@ -122,6 +122,7 @@ def render() -> dict[Path, str]:
     from fmnist_optuna.cli.spec import EXAMPLE
 
     study_file, accuracy, operating = PAGES / "study-file.md", PAGES / "accuracy.md", PAGES / "operating.md"
+    monitoring = PAGES / "monitoring.md"
     entries = tomllib.loads((PAGES / "accuracy.toml").read_text(encoding="utf-8"))
     of_study_file = {"keys": _keys(), "example": ["```toml", EXAMPLE.rstrip("\n"), "```"]}
     of_accuracy = {"measured": _measured(entries["measured"]), "published": _published(entries["published"])}
@@ -129,6 +130,7 @@ def render() -> dict[Path, str]:
         study_file: _fill(study_file, of_study_file),
         accuracy: _fill(accuracy, of_accuracy),
         operating: _fill(operating, {"statuses": _statuses()}),
+        monitoring: _fill(monitoring, {**_events(), **_metrics()}),
         PAGES / "commands.md": _commands(),
         PAGES / "api.md": _api(),
     }
@@ -233,6 +235,46 @@ def _published(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for entry in entries:
         name = entry["source"].rpartition("/")[2]
         yield f"| {entry['net']} | {entry['test']:.2f} % | {entry['how']} | [arXiv:{name}]({entry['source']}) |"
+
+
+def _events() -> dict[str, Iterable[str]]:
+    """Tables of the fields that every event has, and of the events with their own."""
+    from fmnist_optuna.events.schema import COMMON, EVENTS
+
+    common = ["| field | kind | meaning |", "|---|---|---|"]
+    common += [f"| `{name}` | {kind} | {meaning} |" for name, (kind, meaning) in COMMON.items()]
+    events = ["| event | what happened | its fields |", "|---|---|---|"]
+    for event, (meaning, fields) in EVENTS.items():
+        described = "; ".join(f"`{name}` ({kind}): {text}" for name, (kind, text) in fields.items())
+        events.append(f"| `{event}` | {meaning} | {described} |")
+    return {"common": common, "events": events}
+
+
+def _metrics() -> dict[str, Iterable[str]]:
+    """Tables of what the dashboard and a worker export."""
+    from prometheus_client import CollectorRegistry
+
+    from fmnist_optuna.ledger.totals import StudyTotals
+    from fmnist_optuna.pages.monitoring.studies import make_families, make_own_families
+    from fmnist_optuna.pages.monitoring.worker import WorkerMetrics
+    from fmnist_optuna.search.metric import VAL_ACCURACY
+
+    example = StudyTotals(1, "", values=(0.0, 1.0))
+    studies = [*make_own_families(is_up=True, seconds=0.0), *make_families([(example, VAL_ACCURACY)])]
+    worker: CollectorRegistry = WorkerMetrics("").registry
+    return {
+        "study metrics": _metric_rows(studies),
+        "worker metrics": _metric_rows(each for each in worker.collect() if not each.name.startswith("process_")),
+    }
+
+
+def _metric_rows(families: Iterable[Any]) -> Iterator[str]:
+    yield from ("| name | type | labels | meaning |", "|---|---|---|---|")
+    for family in families:
+        labels = {name: None for sample in family.samples for name in sample.labels if name != "le"}
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        described = ", ".join(f"`{label}`" for label in labels)
+        yield f"| `{name}` | {family.type} | {described} | {family.documentation} |"
 
 
 API_HEAD = """# Python interface

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -25,23 +25,45 @@ OPTUNA_TALKS = ("optuna.storages", "optuna.study")
 N_CELL_DIGITS = 8  # of a cell's 64, in text
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+Listener = Callable[[str, Mapping[str, object]], None]  # is told an event's name and all of its fields
+
+_listeners: list[Listener] = []
 _bound: ContextVar[Mapping[str, object]] = ContextVar("fmnist_optuna_log_fields", default=MappingProxyType({}))
 
 
 def log_event(
     logger: logging.Logger, level: int, event: str, exception: BaseException | None = None, /, **fields: object
 ) -> None:
-    """Log what happened: an event's name and its fields, and those that `bound_fields` has set.
+    """Log what happened: an event's name and its fields, and those that `bound_fields` has set; tell the listeners.
 
     Args:
         event: In one word, such as "trial_began".
         exception: Whose traceback goes with the record.
         fields: JSON values; `trial`, `cell`, `worker` and `study` always by these names.
     """
-    if not logger.isEnabledFor(level):
+    is_enabled = logger.isEnabledFor(level)
+    if not is_enabled and not _listeners:
         return
-    extra = {**_bound.get(), **fields, "event": event}
-    logger.log(level, "%s", _describe(event, fields), extra=extra, exc_info=exception, stacklevel=2)
+    known = {**_bound.get(), **fields}
+    for listener in tuple(_listeners):
+        listener(event, known)
+    if is_enabled:
+        extra = {**known, "event": event}
+        logger.log(level, "%s", _describe(event, fields), extra=extra, exc_info=exception, stacklevel=2)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Within this block, tell a function of every event of this process, of whatever level and from whatever thread.
+
+    Args:
+        listener: Must be quick, and must not raise: who logs waits for it.
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 @contextlib.contextmanager

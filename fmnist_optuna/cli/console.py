@@ -31,6 +31,11 @@ class _Out(Console):
 out = _Out(highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
+def answer_on_stderr() -> None:
+    """Let answers for people go to stderr from now on: something else has stdout."""
+    out.stderr = True
+
+
 def describe_study(record: "StudyRecord") -> str:
     """The study's name, with what must be known of its numbers: that they are of drawn images, or of images seen."""
     seen = "validation images trained on" if record.is_on_all_data else ""

@@ -54,6 +54,14 @@ Artifacts = Annotated[
     ),
 ]
 MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", help="Replace a worker that grows larger, e.g. 4g.")]
+Events = Annotated[
+    str | None,
+    typer.Option(
+        "--events",
+        metavar="FILE",
+        help="Append what happens, one JSON object a line; - for stdout, and all else to stderr.",
+    ),
+]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
 Source = Annotated[
     str | None,

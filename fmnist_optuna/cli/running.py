@@ -18,6 +18,7 @@ from fmnist_optuna.cli.options import (
     Common,
     DashboardPort,
     DataDir,
+    Events,
     IsShown,
     JsonFlag,
     MemoryLimit,
@@ -34,12 +35,14 @@ from fmnist_optuna.cli.options import (
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.events.schema import STANDARD_OUTPUT
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count, format_some_params
 from fmnist_optuna.work.limits import Limits
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.storage import Storage
+    from fmnist_optuna.running.options import RunOptions
     from fmnist_optuna.running.study import StudyResult
     from fmnist_optuna.spec.study_spec import StudySpec
 
@@ -71,17 +74,15 @@ def run(
     accept_code: AcceptCode = False,
     is_shown: IsShown = False,
     dashboard_port: DashboardPort = 8080,
+    events: Events = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Create or resume a study, run it until every cell is done, test the winner once, and print it.
 
     Ctrl-C stops cleanly and a second run goes on.
     """
+    _check_stdout(events, as_json)
     start_server_early()
-    # These load Optuna, SQLAlchemy and rich.
-    from fmnist_optuna.cli.live import make_observer
-    from fmnist_optuna.running.study import run_study
-
     options = replace(
         make_run_options(common, data_dir, mirror, accept_code, artifacts),
         n_workers=workers,
@@ -89,11 +90,35 @@ def run(
         limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
         dashboard_port=dashboard_port if is_shown else None,
     )
-    spec = choose_spec(study_file, name, data, pruner)
-    with make_observer(common) as observer:
-        result = run_study(spec, options, observer, caught_signals)
+    result = _run(choose_spec(study_file, name, data, pruner), options, common, events)
     _answer(result, as_json)
     _end_quickly(result.session.storage)
+
+
+def _run(spec: "StudySpec", options: "RunOptions", common: Common, events: str | None) -> "StudyResult":
+    """Run a study, and show how far it is; what happens goes where the events are to go."""
+    # These load Optuna, SQLAlchemy and rich.
+    from fmnist_optuna.cli.live import make_observer
+    from fmnist_optuna.events.relay import event_file
+    from fmnist_optuna.running.study import run_study
+
+    with event_file(events) as file, make_observer(common) as observer:
+        return run_study(spec, replace(options, events_file=file), observer, caught_signals)
+
+
+def _check_stdout(events: str | None, as_json: bool) -> None:
+    """Give stdout to one thing: where events go there, the answer goes to stderr.
+
+    Raises:
+        UsageError: The answer is to be JSON, which nobody could tell from the events.
+    """
+    if events != STANDARD_OUTPUT:
+        return
+    if as_json:
+        raise UsageError("--events must name a file where --json is given, but got -: both would write to stdout.")
+    from fmnist_optuna.cli.console import answer_on_stderr  # loads rich
+
+    answer_on_stderr()
 
 
 def _end_quickly(storage: "Storage") -> None:

@@ -78,7 +78,7 @@ def dashboard(
     access = make_access(host, allow_host or (), token, is_writable)
     session = open_session(common, study) if study is not None else None
     storage = open_storage_of(common) if session is None else session.storage
-    server = Dashboard(make_application(storage, access), host, port, is_writable=is_writable)
+    server = Dashboard(make_application(storage, access, study), host, port, is_writable=is_writable)
     address = server.address if session is None else f"{server.address}/studies/{session.record.study_id}"
     link = address if access.token is None else f"{address}?token={access.token}"
     # Logs may keep what is printed, and whoever named a file knows its token.

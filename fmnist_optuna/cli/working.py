@@ -15,6 +15,7 @@ from fmnist_optuna.cli.departure import Departure
 from fmnist_optuna.cli.options import (
     Common,
     DataDir,
+    Events,
     MemoryLimit,
     StudyName,
     loading_tensorflow,
@@ -25,6 +26,7 @@ from fmnist_optuna.cli.options import (
     parse_size,
 )
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.cli.watching import MetricsHost, MetricsPort, watched
 from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count
@@ -99,6 +101,9 @@ def worker(
     idle_timeout: IdleTimeout = None,
     grace: Grace = "10s",
     is_restarted: IsRestarted = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    events: Events = None,
 ) -> None:
     """Be one worker of a study until nothing is left; for clusters and other launchers.
 
@@ -114,7 +119,8 @@ def worker(
     with Departure(parse_duration(grace, "--grace"), parse_limit(max_time, "--max-time")) as departure:
         storage, order = _prepare(common, study, data_dir, departure)
         order = replace(order, limits=limits, allowed_modules=allowed, gpu_memory_bytes=gpu_size)
-        with storage.giving_up_when(departure.is_overdue):
+        watching = watched(order.study_name, metrics_host, metrics_port, events)
+        with storage.giving_up_when(departure.is_overdue), watching:
             end = _work(common, order, departure)
             status, text = _describe_end(storage, order, departure, end)
     is_in_vain = is_restarted and not status.is_healed_by_restart

@@ -195,6 +195,7 @@ class Ledger(Claims):
             cells.c.trial_id,
             (cells.c.lease_until < self.storage.now).label("is_expired"),
             cells.c.lost,
+            cells.c.trial_number,
         ).where(cells.c.study_id == self.study_id, cells.c.state == State.RUNNING)
         if worker is not None:
             query = query.where(cells.c.worker == worker)
@@ -265,7 +266,8 @@ class Ledger(Claims):
 
 
 def _held(row: StoredRow) -> HeldCell:
-    return HeldCell(row.cell_id, row.token, row.worker, row.lease_until, row.trial_id, bool(row.is_expired), row.lost)
+    seen = row.cell_id, row.token, row.worker, row.lease_until, row.trial_id
+    return HeldCell(*seen, bool(row.is_expired), row.lost, None if row.trial_id is None else row.trial_number)
 
 
 def _finite(value: float | None) -> float | None:

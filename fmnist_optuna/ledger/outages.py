@@ -60,7 +60,7 @@ class Patience:
         has_warned = False
         while True:
             try:
-                return operation()
+                result = operation()
             except Exception as error:
                 if not is_outage(error):
                     raise
@@ -77,6 +77,11 @@ class Patience:
                     log_event(logger, logging.WARNING, "storage_outage", **how)
                 self._sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(2 * delay, self._longest_delay_seconds)
+            else:
+                if has_warned:
+                    seconds = round(time.monotonic() - began, 1)
+                    log_event(logger, logging.INFO, "storage_back", operation=name, seconds=seconds)
+                return result
 
     def _sleep(self, seconds: float) -> None:
         """In slices, so that a person who gives up need not wait."""

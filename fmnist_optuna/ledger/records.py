@@ -64,6 +64,7 @@ class HeldCell:
     trial_id: int | None
     is_expired: bool
     n_lost: int = 0  # earlier attempts that were lost or killed
+    trial_number: int | None = None
 
 
 @dataclass(frozen=True)

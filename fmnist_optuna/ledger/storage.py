@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Engine, Insert, Table, literal_column
@@ -83,6 +83,10 @@ class Storage:
             yield
         finally:
             self.patience.is_over = lambda: False
+
+    def impatient(self) -> "Storage":
+        """The same for who asks again by himself, or can do without an answer: an outage is said at once."""
+        return replace(self, patience=Patience(0.0))
 
     def close(self) -> None:
         """Close every connection."""

@@ -14,12 +14,13 @@ BROADCAST = "255.255.255.255"
 FIRST_FREE_PORT = 1024  # the ports below it are for the administrator
 
 
-def check_address(host: str, port: int) -> str:
+def check_address(host: str, port: int, options: str = "--") -> str:
     """Check that a server of this process may listen at an address, by listening there for an instant.
 
     Args:
         host: Name or number of an address of this machine; "*" for all of them.
         port: 0 for any that is free.
+        options: What the names of the options begin with that say where: "--" of --host and --port.
 
     Returns:
         The address as a number, of which a name may have several: the one of IPv4 is preferred, as browsers expect it.
@@ -27,7 +28,7 @@ def check_address(host: str, port: int) -> str:
     Raises:
         UsageError: No such address, none of this machine, or the port is taken or not permitted.
     """
-    number = _resolve(host)
+    number = _resolve(host, options)
     family = socket.AF_INET6 if ":" in number else socket.AF_INET
     try:
         with socket.socket(family) as listener:
@@ -36,20 +37,30 @@ def check_address(host: str, port: int) -> str:
             listener.listen()
     except PermissionError as error:
         raise UsageError(
-            f"--port must be one that this user may listen at, from {FIRST_FREE_PORT} on, but {port}: {error.strerror}."
+            f"{options}port must be one that this user may listen at, from {FIRST_FREE_PORT} on, but {port}: "
+            f"{error.strerror}."
         ) from error
     except OSError as error:
         # A link-local address without its zone is invalid, a zone that no interface has cannot be resolved.
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
-            raise _no_address(host) from error
-        raise UsageError(
-            f"--host and --port must be free to listen at, but {host}:{port}: {reason_of(error)}; "
-            "--port 0 takes any free one."
-        ) from error
+            raise _no_address(host, options) from error
+        raise describe_taken(host, port, error, options) from error
     return number
 
 
-def _resolve(host: str) -> str:
+def describe_taken(host: str, port: int, error: OSError, options: str = "--") -> UsageError:
+    """The error of an address at which nobody can listen now.
+
+    Args:
+        options: As `check_address` has it.
+    """
+    return UsageError(
+        f"{options}host and {options}port must be free to listen at, but {host}:{port}: {reason_of(error)}; "
+        f"{options}port 0 takes any free one."
+    )
+
+
+def _resolve(host: str, options: str) -> str:
     """A number from a name, or the number itself."""
     if host == "*":
         return EVERY_ADDRESS
@@ -60,19 +71,21 @@ def _resolve(host: str) -> str:
         pass
     else:
         if address.is_multicast or bare == BROADCAST:  # which can be bound, but never connected to
-            raise _no_address(host)
+            raise _no_address(host, options)
         return str(address)
     # Numbers are not looked up as names: resolvers ask the network for them, and take 127.1 for 127.0.0.1.
     is_number = ":" in bare or re.fullmatch(r"\d+|0x[\da-f]*", bare.lower().rpartition(".")[2])
     if not bare or is_number:
-        raise _no_address(host)
+        raise _no_address(host, options)
     try:
         found = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise _no_address(host) from error
+        raise _no_address(host, options) from error
     numbers = [str(address[0]) for _, _, _, _, address in found]
     return min(numbers, key=lambda number: ":" in number)
 
 
-def _no_address(host: str) -> UsageError:
-    return UsageError(f"--host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0, but got {host!r}.")
+def _no_address(host: str, options: str) -> UsageError:
+    return UsageError(
+        f"{options}host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0, but got {host!r}."
+    )

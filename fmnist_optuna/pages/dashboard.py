@@ -10,13 +10,13 @@ import waitress
 
 from fmnist_optuna.bridge.storage import open_impatient
 from fmnist_optuna.bridge.stores import SharedStore
-from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.pages.access import Access
-from fmnist_optuna.pages.address import EVERY_ADDRESS, LOOPBACK, check_address
+from fmnist_optuna.pages.address import EVERY_ADDRESS, LOOPBACK, check_address, describe_taken
 from fmnist_optuna.pages.channel import Channel
 from fmnist_optuna.pages.guard import PAGE, ExceptionInfo, Guard, Headers
-from fmnist_optuna.wording import reason_of
+from fmnist_optuna.pages.monitoring.page import WithMetrics
+from fmnist_optuna.pages.monitoring.studies import StudyMetrics
 
 N_THREADS = 4  # one slow page of a large study must not hold up the others
 MAX_HEADER_BYTES = 32 * 2**10
@@ -29,10 +29,16 @@ HIDDEN = "".join(f'button:has([data-testid="{icon}Icon"]) {{ display: none !impo
 HEAD_END = b"</head>"
 
 
-def make_application(storage: Storage, access: Access) -> Guard:
-    """optuna-dashboard over an open storage and its artifacts, for those whom `access` lets in."""
+def make_application(storage: Storage, access: Access, study: str | None = None) -> Guard:
+    """optuna-dashboard over an open storage and its artifacts, and `/metrics`, for those whom `access` lets in.
+
+    Args:
+        study: Name of the only study whose numbers are in `/metrics`; None for all.
+    """
+    metrics = StudyMetrics(storage, study)
     application: WSGIApplication = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=SharedStore(storage))
-    return Guard(application if access.is_writable else Tidied(application), access)
+    pages = application if access.is_writable else Tidied(application)
+    return Guard(WithMetrics(pages, metrics.registry), access, metrics.find_trouble)
 
 
 class Tidied:
@@ -81,10 +87,7 @@ class Dashboard:
                 max_request_body_size=MAX_BODY_BYTES if is_writable else MAX_BODY_BYTES_READ_ONLY,
             )  # fmt: skip
         except OSError as error:
-            raise UsageError(
-                f"--host and --port must be free to listen at, but {host}:{port}: {reason_of(error)}; "
-                "--port 0 takes any free one."
-            ) from error
+            raise describe_taken(host, port, error) from error
         self._server.channel_class = functools.partial(Channel, application.look)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a page that asks for five things is no news
         self.host, self.port = host, int(self._server.effective_port)

@@ -44,6 +44,7 @@ OTHER_TYPES = ("text/csv", "audio/mpeg", "audio/wav", "video/mp4", "video/webm")
 BYTES = "application/octet-stream"
 
 Headers = list[tuple[str, str]]
+Trouble = Callable[[], str | None]  # what is wrong with a server, in one line; None when all is well
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]  # of WSGI
 
 logger = logging.getLogger(__name__)
@@ -64,11 +65,16 @@ class Refusal(Exception):  # noqa: N818
 
 
 class Guard:
-    """A WSGI application that lets through to another what `access` allows."""
+    """A WSGI application that lets through to another what `access` allows.
 
-    def __init__(self, application: WSGIApplication, access: Access) -> None:
+    Args:
+        find_trouble: What `/healthz` says, to whoever asks.
+    """
+
+    def __init__(self, application: WSGIApplication, access: Access, find_trouble: Trouble = lambda: None) -> None:
         self._application = application
         self._access = access
+        self._find_trouble = find_trouble
         self._tokens = TokenCheck(access.token) if access.token is not None else None
         self._session = secrets.token_urlsafe(32)  # what a cookie holds: of this server, so it ends with it
 
@@ -104,7 +110,7 @@ class Guard:
             raise refusal
         port = self._check_address(environ)
         if environ["PATH_INFO"] == HEALTH and environ["REQUEST_METHOD"] in READING:
-            return answer(environ, start, "200 OK", "ok", ("Content-Type", "text/plain; charset=utf-8"))
+            return answer_health(environ, start, self._find_trouble)
         self._check_method(environ["REQUEST_METHOD"])
         if (entering := self._enter(environ, start, _name_cookie(port))) is not None:
             return entering
@@ -188,6 +194,13 @@ def answer(
     body = text.encode()
     start(status, [*headers, ("Content-Length", str(len(body)))])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def answer_health(environ: WSGIEnvironment, start: StartResponse, find_trouble: Trouble) -> Iterable[bytes]:
+    """`ok`, or 503 and what is wrong."""
+    trouble = find_trouble()
+    status = "200 OK" if trouble is None else "503 Service Unavailable"
+    return answer(environ, start, status, trouble or "ok", ("Content-Type", "text/plain; charset=utf-8"))
 
 
 def _check_token(tokens: TokenCheck, given: str, environ: WSGIEnvironment) -> None:

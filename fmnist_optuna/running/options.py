@@ -25,6 +25,7 @@ class RunOptions:
         log_format: Of the workers' logs: "text" or "json".
         log_level: Of the records in the workers' logs.
         accepts_code: Whether the study goes on with the user's code as it is now, even if it differs from the study's.
+        events_file: File that every process of the run appends its events to, one JSON object a line; None for none.
         dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
 
     Raises:
@@ -41,6 +42,7 @@ class RunOptions:
     log_format: LogFormat = "text"
     log_level: int = logging.INFO
     accepts_code: bool = False
+    events_file: Path | None = None
     dashboard_port: int | None = None
 
     def __post_init__(self) -> None:

@@ -8,14 +8,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.events.file import recording
 from fmnist_optuna.ledger.records import CellCounts
-from fmnist_optuna.log import bound_fields
 from fmnist_optuna.pages.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner_or_none
 from fmnist_optuna.running.loading import load_pages
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
-from fmnist_optuna.running.preparation import prepare_study
+from fmnist_optuna.running.preparation import PreparedStudy, prepare_study
+from fmnist_optuna.running.telling import tell_winner, telling_of_study
 from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
@@ -70,14 +71,16 @@ def run_study(
         check_address(LOOPBACK, options.dashboard_port)  # before anything is made
     prepared = prepare_study(spec, options, meanwhile=load_pages)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+    with recording(options.events_file), telling_of_study(prepared.session, prepared.n_new_cells):
+        return _run(prepared, options, observer, catching)
+
+
+def _run(prepared: PreparedStudy, options: RunOptions, observer: Observer, catching: Catching) -> StudyResult:
+    """Train what is not trained yet, and evaluate the winner."""
     is_trained = not prepared.session.history.counts().is_over
     given_up: tuple[str, ...] = ()
     if is_trained:
-        with (
-            bound_fields(study=prepared.session.record.name),
-            dashboard_beside(prepared.session, options, observer),
-            catching() as caught,
-        ):
+        with dashboard_beside(prepared.session, options, observer), catching() as caught:
             given_up = train_cells(prepared, options, observer, caught)
     else:  # whoever trained the last cell may have died before this
         prepared.session.checkpoints.remove_all()
@@ -85,6 +88,8 @@ def run_study(
     found = find_winner_or_none(prepared.session)
     is_known = not is_trained and found is not None and found.evaluation is not None
     winner = None if found is None else evaluate_winner(prepared.session, prepared.data.data_dir)
+    if winner is not None:
+        tell_winner(winner)
     if not is_known:  # workers started elsewhere may have trained it all
         decorate_study(prepared.session)
     return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options), given_up)

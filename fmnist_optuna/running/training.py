@@ -70,6 +70,7 @@ def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor
         limits=WorkerLimits(options.limits.memory_bytes),
         log_format=options.log_format,
         log_level=options.log_level,
+        events_file=options.events_file,
     )
     n_workers = options.n_workers or workers_for(session.record.spec.training.threads)
     return Supervisor(session, order, n_workers, options.limits, log_folder_of(session, options))

@@ -127,7 +127,8 @@ class Recovery:
         if not self._ledger.take_over(cell, f"{self._name} (recovery)", token):
             return False
         how: dict[str, object] = {"holder": cell.worker, "reason": loss.reason, "error": loss.error}
-        log_event(logger, logging.WARNING, "cell_taken_over", cell=cell.cell_id, **how)
+        ids: dict[str, object] = {"cell": cell.cell_id, "trial": cell.trial_number}
+        log_event(logger, logging.WARNING, "cell_taken_over", **ids, **how)
         if cell.trial_id is None:
             return self._ledger.give_back(cell.cell_id, token, count_lost=loss.reason != "stopped")
         return self._finish(cell, cell.trial_id, token, loss)

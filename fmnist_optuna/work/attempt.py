@@ -232,6 +232,7 @@ def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial | N
     if session.ledger.bind(claim, trial_id, trial.number):  # nothing trains, reports or tells before this
         return trial
     fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="lost"))
+    log_event(logger, logging.INFO, "trial_dropped", trial=trial.number, cell=claim.cell_id, reason="lost")
     return None
 
 
@@ -250,9 +251,8 @@ def _finish(session: Session, claim: Claim, trial_id: int) -> None:
     event = "trial_ended" if is_finished else "trial_dropped"
     how: dict[str, object] = {
         "state": attempt.state.optuna_name,
+        "value": attempt.value,
         "val_accuracy": attempt.val_accuracy,
         "reason": attempt.attributes.reason,
     }
-    if not session.record.metric.is_accuracy:
-        how[session.record.metric.name] = attempt.value
     log_event(logger, logging.INFO, event, trial=trial.number, cell=claim.cell_id, **how)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 import psutil
 
 from fmnist_optuna.ledger.connecting import open_storage
-from fmnist_optuna.ledger.records import CellCounts
+from fmnist_optuna.ledger.records import CellCounts, Claim
 from fmnist_optuna.log import log_event
 from fmnist_optuna.study.allowed import check_modules
 from fmnist_optuna.study.claiming import Claiming
@@ -93,8 +93,10 @@ def work(
     end, claiming, n_trials = WorkerEnd.STOPPED, Claiming(session), 0
     began = worked = time.monotonic()
     while not leave.is_set():
+        asked = time.perf_counter()
         claim = claiming.claim(generation, in_memory())
         if claim is not None:
+            _log_claim(claim, time.perf_counter() - asked)
             run_attempt(session, claim, objective, leave.is_set, generation)
             session.presence.touch(session.name)
             n_trials, worked = n_trials + 1, time.monotonic()
@@ -139,6 +141,12 @@ def _tidy(session: Session, seconds: float) -> None:
     if session.history.is_over():  # a cell that was given up may go on in another run
         session.checkpoints.remove_all()  # those of the dead
     log_event(logger, logging.INFO, "worker_done", seconds=round(seconds, 1))
+
+
+def _log_claim(claim: Claim, seconds: float) -> None:
+    how: dict[str, object] = {"attempt": claim.attempt, "params": claim.params, "rung": claim.rung}
+    ids: dict[str, object] = {"cell": claim.cell_id, "trial": claim.trial_number}
+    log_event(logger, logging.DEBUG, "cell_claimed", **ids, **how, seconds=round(seconds, 6))
 
 
 def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) -> None:

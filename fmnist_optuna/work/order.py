@@ -33,6 +33,7 @@ class WorkerOrder:
         given_up: cell_ids that the worker leaves alone.
         allowed_modules: The only modules of the user's that the worker imports; None lets it import all that the
             study names.
+        events_file: Gets the events of the process; None for nowhere.
     """
 
     storage: StorageOptions
@@ -50,3 +51,4 @@ class WorkerOrder:
     log_level: int = logging.INFO
     given_up: frozenset[str] = frozenset()
     allowed_modules: frozenset[str] | None = None
+    events_file: Path | None = None

@@ -75,6 +75,8 @@ class RunningTrial:
         generation = None
         if not self._is_lost.is_set():
             generation = self.ledger.record_epoch(self.claim, trial_id_of(self.trial), epoch)
+        if generation is not None:
+            self._log_epoch(epoch)
         if generation is None:
             self.ending = "lost"
         elif generation > self._generation or self._must_stop():
@@ -82,6 +84,11 @@ class RunningTrial:
         elif epoch.epoch >= self.n_recorded and self._tell_pruner(epoch) and can_prune:
             self.ending = "pruned"
         return self.ending is None
+
+    def _log_epoch(self, epoch: Epoch) -> None:
+        measured = {name: number for name, number in vars(epoch).items() if name != "objective"}
+        ids: dict[str, object] = {"trial": self.trial.number, "cell": self.claim.cell_id}
+        log_event(logger, logging.DEBUG, "epoch_ended", **ids, **measured, value=self.metric.value_of(epoch))
 
     def keep(self, epochs: Sequence[Epoch]) -> bool:
         """Record the epochs of an earlier attempt that this one goes on from; False when the cell is lost."""

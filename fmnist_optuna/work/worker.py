@@ -11,6 +11,7 @@ from pathlib import Path
 from fmnist_optuna.data.sharing import arrays_of, map_arrays
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.events.file import recording
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
 from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
@@ -39,7 +40,8 @@ def run_worker_process(order: WorkerOrder) -> None:
         _redirect_output(order.log_file)
     configure_logging(order.log_format, order.log_level)
     watch_parent(leave.set)
-    sys.exit(_exit_status(order, leave))
+    with recording(order.events_file):
+        sys.exit(_exit_status(order, leave))
 
 
 def _exit_status(order: WorkerOrder, leave: LeaveRequest) -> int:

@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("log", "wording"),
     ("settings", "described_errors", "durable", "arguments"),
     ("processes",),
-    ("search",),
+    ("events", "search"),
     ("spec",),
     ("data", "artifacts"),
     ("ledger",),

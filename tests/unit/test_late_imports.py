@@ -14,7 +14,7 @@ ROOT = "fmnist_optuna"
 # What takes a command longer to import than all of its own code.
 HEAVY = {
     *("tensorflow", "keras", "optuna", "optuna_dashboard", "sqlalchemy", "pydantic", "numpy", "scipy", "PIL", "plotly"),
-    *("jinja2", "waitress", "rich", "psutil", "urllib", "multiprocessing"),
+    *("jinja2", "waitress", "rich", "psutil", "prometheus_client", "urllib", "multiprocessing"),
     *("hashlib", "secrets", "hmac", "socket", "uuid", "boto3", "botocore"),
 }
 FREE = {"__init__.py"}  # loads the names that it offers when they are used

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from fmnist_optuna.log import OPTUNA_TALKS, PERSON, LogFormat, bound_fields, configure_logging, log_event, read_message
+from fmnist_optuna.log import (
+    OPTUNA_TALKS,
+    PERSON,
+    LogFormat,
+    bound_fields,
+    configure_logging,
+    listening,
+    log_event,
+    read_message,
+)
 
 logger = logging.getLogger("fmnist_optuna.tested")
 PARAMS = {"hidden_size": 64, "dropout_rate": 0.5, "kind": "a b"}
@@ -65,6 +74,17 @@ def test_an_exception_stays_with_its_record(capsys: pytest.CaptureFixture[str], 
         (line,) = lines_of(capsys)
         assert line["error"] == "ValueError: two"
         assert line["exception"].endswith("ValueError: two\nlines")
+
+
+def test_a_listener_hears_every_event() -> None:
+    """Of whatever level, with the bound fields, as long as it listens."""
+    heard: list[tuple[str, dict[str, object]]] = []
+    configure_logging("json", logging.ERROR)
+    with listening(lambda event, fields: heard.append((event, dict(fields)))), bound_fields(worker="w-1"):
+        log_event(logger, logging.DEBUG, "epoch_ended", epoch=3)
+        log_event(logger, logging.WARNING, "worker_died", worker="another")
+    log_event(logger, logging.ERROR, "trial_failed")
+    assert heard == [("epoch_ended", {"worker": "w-1", "epoch": 3}), ("worker_died", {"worker": "another"})]
 
 
 def test_bound_fields_are_on_every_record(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import (
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger import outages as retry
 from fmnist_optuna.ledger.outages import Patience, is_outage, is_permanent, retrying
+from fmnist_optuna.log import listening
 
 
 class Clock:
@@ -88,6 +89,15 @@ def test_a_person_who_gives_up_is_not_kept_waiting() -> None:
     with pytest.raises(StorageError):
         patience.call(failing(99, gone()), "claim")
     assert time.monotonic() - began < 2.0
+
+
+def test_the_end_of_an_outage_is_told(clock: Clock) -> None:
+    """Once, with how long it was waited for; an answer at once is no news."""
+    heard: list[tuple[str, object, object]] = []
+    with listening(lambda event, fields: heard.append((event, fields["operation"], fields.get("seconds")))):
+        Patience(300.0).call(failing(2, gone()), "claim")
+        Patience(300.0).call(failing(0, gone()), "renew")
+    assert heard == [("storage_outage", "claim", None), ("storage_back", "claim", 0.3)]
 
 
 def test_without_patience_nothing_is_tried_twice(clock: Clock) -> None:
