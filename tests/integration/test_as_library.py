@@ -8,7 +8,7 @@ from warm_starter import WARM_CHILDREN, clean_environment, warm_starter
 
 GLOBALS = """
 import logging, os, signal, sys, warnings
-import optuna
+import optuna, optuna.artifacts  # imports boto3 where that is installed, which adds warning filters
 sys.path[1:1] = sys.argv[3:]  # the folders of the tests
 from warm_children import fork_forkserver_from
 fork_forkserver_from(sys.argv[2])  # or children would import TensorFlow anew

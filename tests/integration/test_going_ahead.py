@@ -201,7 +201,7 @@ def test_who_waits_at_a_rung_reads_often_and_writes_seldom(
 
     monkeypatch.setattr(Rungs, "decide", count_and_decide)
     monkeypatch.setattr(Storage, "write", count_and_write)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: leave.now))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: leave.now, perf_counter=lambda: leave.now))
     assert work(session, ladder_objective, leave, session.record.generation) is WorkerEnd.STOPPED
     assert n_looks >= 50
     assert n_writes <= 3 * 6 + 1  # the last one as it leaves
