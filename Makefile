@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 .PHONY: compose-secrets run test coverage test-more test-slow test-matrix test-cluster test-image test-wheel chaos chaos-slow lint types setup lock wheel
 .PHONY: docs docs-pages accuracy-picture clean help
-.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads bench-folder bench-searches bench-watching
+.PHONY: bench-peers bench-floor bench-memory bench-pruning bench-ledger bench-hundreds bench-recovery bench-showing bench-checkpoint bench-start bench-options bench-threads bench-folder bench-searches bench-watching
 
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
@@ -119,6 +119,14 @@ bench-pruning: $(READY)  ## what pruners save and cost: the default grid with fi
 
 bench-ledger: $(READY)   ## bookkeeping with a stub objective: SQLite and Postgres, 4 to 64 workers; ten minutes
 	$(BIN)/python benchmarks/ledger.py
+
+bench-hundreds: $(READY) ## two hundred workers on one Postgres, 20 ms away, and what the database does alone; ten minutes
+	$(BIN)/python benchmarks/alone.py
+	$(BIN)/python benchmarks/hundreds.py growth
+	$(BIN)/python benchmarks/hundreds.py paced --workers 50 --round-trip-ms 20
+	$(BIN)/python benchmarks/hundreds.py busy --workers 16
+	$(BIN)/python benchmarks/hundreds.py long --trials 200 --seconds 30 --round-trip-ms 20
+	$(BIN)/python benchmarks/hundreds.py short --workers 16 --trials 10000 --seconds 0.1
 
 bench-recovery: $(READY) ## how long the cell of a killed worker waits for another; eight minutes
 	$(BIN)/python benchmarks/recovery.py

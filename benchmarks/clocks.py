@@ -94,7 +94,7 @@ def put_clocks_on(session: Session, clock: Clock) -> None:
     clock.put_on(optuna.Trial, {"report": "report", "should_prune": "report"})
     clock.put_on(optuna.Study, {"tell": "tell"})
     storage = {
-        "create_new_trial": "create",
+        "create_claimed_trial": "create",
         "get_trial": "read",
         "set_trial_intermediate_value": "report",
         "set_trial_state_values": "tell",

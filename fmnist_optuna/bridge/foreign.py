@@ -1,16 +1,16 @@
 """Trials that other programs added to a study, counted in Optuna's tables.
 
-Imports no Optuna, as `status` does without it: the two tables are named here.
+Imports no Optuna, as `status` does without it: the table of trials is named here.
 """
 
 from sqlalchemy import column, exists, func, select, table
 
+from fmnist_optuna.bridge.own_trials import system_attributes as _attributes
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES
 
 _trials = table("trials", column("trial_id"), column("study_id"))
-_attributes = table("trial_system_attributes", column("trial_id"), column("key"))
 
 
 @retrying

@@ -1,8 +1,9 @@
 """The ranges of numeric parameters in Optuna's tables: those of all accepted grids, and the same for every trial.
 
 Importances and Optuna's search spaces compare trials by the ranges stored with them, so when a grid grows, the trials
-that are there get the new ranges in the transaction of the join. A worker that joined before makes its trial with what
-it has read and looks once more afterwards: it then either sees the new grids, or the join sees its trial.
+that are there get the new ranges in the transaction of the join. That has the study's row locked in Optuna's table, as
+has whoever makes a trial; and a trial is made only if the grids are still those that its ranges are for. So either the
+join sees the trial, or the trial is made once more with what the join accepted.
 
 Optuna takes no trial with a logarithmic range where another trial of the study has a plain one, nor the reverse. So the
 first grid decides, and then the trials that are there, as a study of an earlier version has plain ones. Ranges are
@@ -12,7 +13,8 @@ A search that is no grid says what its ranges are, and they only become wider.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from optuna.distributions import (
     BaseDistribution,
@@ -22,7 +24,7 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.storages._rdb.models import TrialModel, TrialParamModel, TrialSystemAttributeModel
+from optuna.storages._rdb.models import StudyModel, TrialModel, TrialParamModel, TrialSystemAttributeModel
 from sqlalchemy import Table, func, select, update
 from sqlalchemy.engine import Connection
 
@@ -33,20 +35,16 @@ from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import TOKEN, studies
 from fmnist_optuna.search.cell import Grid
 
+_studies: Table = StudyModel.__table__
 _trials: Table = TrialModel.__table__
 _params: Table = TrialParamModel.__table__
 _attributes: Table = TrialSystemAttributeModel.__table__
 
 
-def store_ranges(
-    connection: Connection, study_id: int, accepted: Sequence[Accepted], trial_id: int | None = None
-) -> int:
+def store_ranges(connection: Connection, study_id: int, accepted: Sequence[Accepted]) -> int:
     """Give the trials of a study the ranges of all that is accepted, in a transaction that has the study's row locked.
 
     Trials of other programs keep theirs.
-
-    Args:
-        trial_id: The only trial to look at; None for all.
 
     Returns:
         How many parameters of trials had another range.
@@ -56,8 +54,6 @@ def store_ranges(
         .join(_attributes, _attributes.c.trial_id == _trials.c.trial_id)
         .where(_trials.c.study_id == study_id, _attributes.c.key == TOKEN)
     )
-    if trial_id is not None:
-        ours = ours.where(_trials.c.trial_id == trial_id)
     n_changed = 0
     for name, distribution in _select_ranges(connection, study_id, accepted).items():
         if not isinstance(distribution, CategoricalDistribution):
@@ -97,16 +93,32 @@ def _select_ranges_of_grids(
     return make_distributions(grids, logarithmic)
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """What a new trial has as its ranges.
+
+    Args:
+        grids: All that the study has accepted, as it is stored.
+        accepted: The same.
+        distributions: By parameter.
+    """
+
+    grids: str
+    accepted: Sequence[Accepted]
+    distributions: Mapping[str, BaseDistribution]
+
+
 @retrying
-def read_ranges(storage: Storage, study_id: int) -> tuple[list[Accepted], dict[str, BaseDistribution]]:
-    """All accepted grids or stages of a study, and what a new trial has as its ranges, in a transaction of their own.
+def read_ranges(storage: Storage, study_id: int) -> Ranges:
+    """What a trial that is made now has as its ranges, in a transaction of its own.
 
     Raises:
         KeyError: The study was deleted.
     """
     with storage.read() as connection:
-        accepted = select_accepted(connection, study_id)
-        return accepted, _select_ranges(connection, study_id, accepted)
+        grids = _select_grids(connection, study_id)
+        accepted: list[Accepted] = json.loads(grids)
+        return Ranges(grids, accepted, _select_ranges(connection, study_id, accepted))
 
 
 @retrying
@@ -117,23 +129,17 @@ def read_accepted(storage: Storage, study_id: int) -> list[Accepted]:
         KeyError: The study was deleted.
     """
     with storage.read() as connection:
-        return select_accepted(connection, study_id)
+        accepted: list[Accepted] = json.loads(_select_grids(connection, study_id))
+        return accepted
 
 
-@retrying
-def catch_up(storage: Storage, study_id: int, trial_id: int, accepted: Sequence[Accepted]) -> None:
-    """Bring a new trial, made with these grids or stages, up to date if another was accepted while it was made."""
-    if read_accepted(storage, study_id) == accepted:
-        return
-    with storage.write() as connection:
-        store_ranges(connection, study_id, select_accepted(connection, study_id), trial_id)
+def lock_in_optuna(connection: Connection, study_id: int) -> None:
+    """Let nobody make a trial of a study until the transaction ends; SQLite has one writer at a time anyway."""
+    connection.execute(select(_studies.c.study_id).where(_studies.c.study_id == study_id).with_for_update())
 
 
-def select_accepted(connection: Connection, study_id: int) -> list[Accepted]:
-    """All accepted grids or stages; on Postgres it waits for a join that is not over, which SQLite need not."""
-    query = select(studies.c.grids).where(studies.c.study_id == study_id).with_for_update(read=True)
-    text = connection.execute(query).scalar_one_or_none()
+def _select_grids(connection: Connection, study_id: int) -> str:
+    text = connection.execute(select(studies.c.grids).where(studies.c.study_id == study_id)).scalar_one_or_none()
     if text is None:
         raise KeyError(study_id)
-    accepted: list[Accepted] = json.loads(text)
-    return accepted
+    return str(text)

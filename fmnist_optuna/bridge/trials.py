@@ -216,7 +216,10 @@ def make_template(
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     """Finish a trial; one that somebody has finished or deleted stays as it is (re-read it to see whose it is)."""
     try:
-        study.tell(trial, outcome.value, state=TrialState[outcome.state.optuna_name])
+        if outcome.state is State.COMPLETE and outcome.value is not None:  # `Study.tell` reads the trial twice besides
+            study._storage.set_trial_state_values(trial_id_of(trial), TrialState.COMPLETE, [outcome.value])
+        else:
+            study.tell(trial, outcome.value, state=TrialState[outcome.state.optuna_name])
     except KeyError:  # deleted
         return
     except (ValueError, RuntimeError) as error:  # "Cannot tell a FAIL trial", UpdateFinishedTrialError

@@ -17,34 +17,47 @@ Works on plain rows: knows no Keras, and of Optuna only what an `Attempt` says.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import (
+    ColumnElement,
     Update,
     and_,
     func,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna.ledger.claims import CLAIMED, Claims
+from fmnist_optuna.ledger.epoch_rows import make_row, record_once
 from fmnist_optuna.ledger.failures import WAIT_AGAIN, after_failure, after_loss
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.owners import Owners
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
-from fmnist_optuna.ledger.storage import insert_or_ignore
+from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs, studies
 from fmnist_optuna.search.cell import Point
 from fmnist_optuna.search.metric import Epoch
+
+IsMade = Callable[[int, str], ColumnElement[bool]]
 
 TAKE_OVER_LEASE_SECONDS = 20.0  # for the few statements of a take-over
 
 
 class Ledger(Claims):
-    """All changes of the cells of one study."""
+    """All changes of the cells of one study.
+
+    Args:
+        is_made: Whether there is a trial with an id that was made under a token, as a condition.
+    """
+
+    def __init__(self, storage: Storage, study_id: int, is_made: IsMade = lambda _trial_id, _token: true()) -> None:
+        super().__init__(storage, study_id)
+        self._is_made = is_made
 
     def add_cells(self, connection: Connection, points: Iterable[Point]) -> int:
         """Insert a cell for each point that has none yet, within the caller's transaction.
@@ -76,9 +89,14 @@ class Ledger(Claims):
 
     @retrying
     def bind(self, claim: Claim, trial_id: int, trial_number: int) -> bool:
-        """Tie a trial to the claimed cell; False when the cell is no longer this claim's or has another trial."""
+        """Tie a trial to the claimed cell; False when the cell is no longer this claim's or has another trial.
+
+        Nor is a trial bound that is not there, or was made under another token: Postgres makes one without waiting for
+        its disk, so a crash may have lost it, and the next one may have got its id.
+        """
         statement = self._mine(claim.cell_id, claim.token).where(
-            or_(cells.c.trial_id.is_(None), cells.c.trial_id == trial_id)
+            or_(cells.c.trial_id.is_(None), cells.c.trial_id == trial_id),
+            self._is_made(trial_id, claim.token),
         )
         return self._changes(statement.values(trial_id=trial_id, trial_number=trial_number))
 
@@ -94,11 +112,15 @@ class Ledger(Claims):
         Returns:
             The study's generation, or None when the cell is no longer this claim's (nothing is stored then).
         """
+        generation = select(studies.c.generation).where(studies.c.study_id == self.study_id)
+        if not self.storage.is_sqlite:
+            with self.storage.single() as connection:
+                row = make_row(self.study_id, trial_id, epoch)
+                return connection.execute(record_once(self._renewal(claim), row, generation)).scalar_one_or_none()
         with self.storage.write() as connection:
             if connection.execute(self._renewal(claim)).rowcount == 0:
                 return None
             self._add_epochs(connection, trial_id, [epoch])
-            generation = select(studies.c.generation).where(studies.c.study_id == self.study_id)
             return int(connection.execute(generation).scalar_one())
 
     @retrying
@@ -252,8 +274,7 @@ class Ledger(Claims):
 
     def _add_epochs(self, connection: Connection, trial_id: int, measured: Sequence[Epoch]) -> None:
         """Store epochs of a trial that are not there yet."""
-        row = {"study_id": self.study_id, "trial_id": trial_id}
-        rows = [{**row, **{name: _finite(value) for name, value in vars(epoch).items()}} for epoch in measured]
+        rows = [make_row(self.study_id, trial_id, epoch) for epoch in measured]
         connection.execute(insert_or_ignore(self.storage, epochs), rows)
 
     def _lets_go(self, statement: Update, values: Mapping[str, object]) -> bool:
@@ -261,15 +282,10 @@ class Ledger(Claims):
         return self._changes(statement.values({**values, "lease_until": self.storage.now}))
 
     def _changes(self, statement: Update) -> bool:
-        with self.storage.write() as connection:
+        with self.storage.single() as connection:
             return connection.execute(statement).rowcount == 1
 
 
 def _held(row: StoredRow) -> HeldCell:
     seen = row.cell_id, row.token, row.worker, row.lease_until, row.trial_id
     return HeldCell(*seen, bool(row.is_expired), row.lost, None if row.trial_id is None else row.trial_number)
-
-
-def _finite(value: float | None) -> float | None:
-    """NULL for what a comparison in the database could not order."""
-    return value if value is not None and value - value == 0 else None

@@ -2,9 +2,23 @@
 
 import json
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import BindParameter, ColumnElement, Executable, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Executable,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
@@ -50,24 +64,25 @@ class Claims(StudyPart):
         given_up: Collection[str] = (),
         proposal: Proposal | None = None,
     ) -> Claim | None:
-        with self.storage.write() as connection:
-            # After a lost connection the claim may have happened: the token tells.
-            row: StoredRow | None = connection.execute(CLAIMED, {"token_": token}).one_or_none()
-            if row is None:
-                parameters: dict[str, object] = {
-                    "study": self.study_id,
-                    "worker_": worker,
-                    "token_": token,
-                    "generation_": generation,
-                    **({} if proposal is None else {f"{name}_": value for name, value in vars(proposal).items()}),
-                }
-                for statement in self._claim_statements(preferred, given_up, proposal is not None):
-                    row = row or connection.execute(statement, parameters).one_or_none()
+        parameters: dict[str, object] = {
+            "study": self.study_id,
+            "worker_": worker,
+            "token_": token,
+            "generation_": generation,
+            **({} if proposal is None else {f"{name}_": value for name, value in vars(proposal).items()}),
+        }
+        statements = self._claim_statements(preferred, given_up, proposal is not None)
+        if len(statements) == 1 and not self.storage.is_sqlite:
+            with self.storage.single() as connection:
+                row = connection.execute(_claim_once(statements[0]), parameters).one_or_none()
+        else:
+            with self.storage.write() as connection:
+                row = _claim_first(connection, statements, parameters)
         return None if row is None else _claim_of(row, token)
 
     def _claim_statements(
         self, preferred: Collection[str], given_up: Collection[str], has_proposal: bool
-    ) -> list[Executable]:
+    ) -> list[ReturningUpdate[StoredRow]]:
         """Of those that are preferred, if there are any, and then of all: each finds its cell through an index."""
         has_point = cells.c.params != UNDECIDED
         others = [or_(has_point, cells.c.cell_id == bindparam("cell_id_")) if has_proposal else has_point]
@@ -80,7 +95,9 @@ class Claims(StudyPart):
         of_some = [self._claim_statement(values, cells.c.cell_id.in_(sorted(preferred)), *others)] if preferred else []
         return [*of_some, self._claim_statement(values, *others)]
 
-    def _claim_statement(self, fixed: Mapping[str, ColumnElement[str]], *conditions: ColumnElement[bool]) -> Executable:
+    def _claim_statement(
+        self, fixed: Mapping[str, ColumnElement[str]], *conditions: ColumnElement[bool]
+    ) -> ReturningUpdate[StoredRow]:
         study: BindParameter[int] = bindparam("study")
         next_cell = (
             select(cells.c.cell_id)
@@ -111,6 +128,24 @@ class Claims(StudyPart):
             )
             .returning(*_CLAIM)
         )
+
+
+def _claim_first(
+    connection: Connection, statements: Sequence[Executable], parameters: Mapping[str, object]
+) -> StoredRow | None:
+    """What the first of some claims takes that finds a cell."""
+    # After a lost connection the claim may have happened: the token tells.
+    row: StoredRow | None = connection.execute(CLAIMED, {"token_": parameters["token_"]}).one_or_none()
+    for statement in statements:
+        row = row or connection.execute(statement, parameters).one_or_none()
+    return row
+
+
+def _claim_once(statement: ReturningUpdate[StoredRow]) -> Executable:
+    """A claim, and the look for its token before it, in one statement, as Postgres takes it."""
+    found = CLAIMED.cte("found")
+    claimed = statement.where(~exists(select(found.c.cell_id))).cte("claimed")
+    return union_all(select(found), select(claimed))
 
 
 def _claim_of(row: StoredRow, token: str) -> Claim:

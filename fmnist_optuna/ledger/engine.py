@@ -1,36 +1,55 @@
-"""Engines with the settings that each database needs, and the two kinds of transactions on them."""
+"""Engines with the settings that each database needs, and the three kinds of transactions on them."""
 
 import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
-from typing import Protocol
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchModuleError
 
 from fmnist_optuna.errors import StorageError, UsageError
+from fmnist_optuna.ledger.resting import RestingPool
 
 BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
 CONNECT_TIMEOUT_SECONDS = 10
 
-_reading = threading.local()
+WRITING, READING, SINGLE = "writing", "reading", "single"
+
+_kind = threading.local()
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[None]:
-    """Within this block, transactions of this thread begin as readers."""
-    before = getattr(_reading, "active", False)
-    _reading.active = True
+def _beginning_as(kind: str) -> Iterator[None]:
+    before = _find_kind()
+    _kind.name = kind
     try:
         yield
     finally:
-        _reading.active = before
+        _kind.name = before
+
+
+def _find_kind() -> str:
+    name: str = getattr(_kind, "name", WRITING)
+    return name
+
+
+def reading() -> contextlib.AbstractContextManager[None]:
+    """Within this block, transactions of this thread begin as readers."""
+    return _beginning_as(READING)
+
+
+def single() -> contextlib.AbstractContextManager[None]:
+    """Within this block, each transaction of this thread is one statement, or one message that begins and ends its own.
+
+    To Postgres that is one round trip, where BEGIN and COMMIT would be two more; SQLite begins as for a writer.
+    """
+    return _beginning_as(SINGLE)
 
 
 def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
-    """An engine whose transactions begin at once as writers, except within `reading`.
+    """An engine whose transactions begin at once as writers, except within `reading` and `single`.
 
     Args:
         lease_seconds: SQLite's busy timeout stays below half of it, and Postgres ends a transaction that rests so long.
@@ -40,8 +59,9 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
         UsageError: No such driver.
         StorageError: The driver is not installed.
     """
+    is_sqlite = url.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else postgres_options()))
+        engine = create_engine(url) if is_sqlite else _make_postgres_engine(url)
     except NoSuchModuleError as error:
         raise UsageError(f"storage (--storage) must name a known driver, but {error}.") from error
     except ImportError as error:
@@ -53,43 +73,45 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     return engine
 
 
-def postgres_options() -> dict[str, object]:
-    """Options of an engine on Postgres: keepalives notice a dead server within about a minute, inside the patience."""
-    arguments = {
+def _make_postgres_engine(url: URL) -> Engine:
+    """One whose connections are in autocommit mode, so that the driver sends no BEGIN by itself."""
+    arguments = {**_postgres_options(), "autocommit": True}
+    return create_engine(url, poolclass=RestingPool, pool_size=1, max_overflow=9, connect_args=arguments)
+
+
+def _postgres_options() -> dict[str, object]:
+    """Options of a connection to Postgres: keepalives notice a dead server within about a minute, inside the patience.
+
+    No statement is prepared: a pooler in transaction mode, as pgbouncer, gives every transaction another session.
+    """
+    return {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "keepalives": 1,
         "keepalives_idle": 20,
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "application_name": "fmnist-optuna",
+        "prepare_threshold": None,
     }
-    return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 2, "max_overflow": 8}
-
-
-class _PostgresConnection(Protocol):
-    """What is used of the driver's own connection."""
-
-    def execute(self, query: str) -> object: ...
-
-    def commit(self) -> None: ...
 
 
 def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
-    """Let the server end a transaction whose process was stopped within it, or whose host died.
+    """Begin transactions by ourselves, and let the server end one whose process was stopped in it, or whose host died.
 
     By itself it would wait for such a client for hours, and everybody else for the client's locks. A reader holds no
-    lock that anybody waits for, and rests while it makes objects of thousands of rows.
+    lock that anybody waits for, and rests while it makes objects of thousands of rows. The limit is that of the one
+    transaction, as a pooler gives the session to others, and goes with its BEGIN in one message.
     """
-
-    def connect(connection: _PostgresConnection, _record: object) -> None:
-        connection.execute(f"SET idle_in_transaction_session_timeout = {int(rest_seconds * 1000)}")
-        connection.commit()
+    limits = {WRITING: int(rest_seconds * 1000), READING: 0}
+    begins = {
+        kind: f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {limit}"
+        for kind, limit in limits.items()
+    }
 
     def begin(connection: Connection) -> None:
-        if getattr(_reading, "active", False):
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if (statements := begins.get(_find_kind())) is not None:
+            connection.exec_driver_sql(statements)
 
-    event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)
 
 
@@ -109,7 +131,7 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if getattr(_reading, "active", False) else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if _find_kind() == READING else "BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)

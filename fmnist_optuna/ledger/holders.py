@@ -137,7 +137,7 @@ class Presence(StudyPart):
     @retrying
     def touch(self, worker_id: str) -> None:
         """Say that a worker is still there."""
-        with self.storage.write() as connection:
+        with self.storage.single() as connection:
             connection.execute(
                 update(workers).where(workers.c.worker_id == worker_id).values(last_seen=self.storage.now)
             )
@@ -145,7 +145,7 @@ class Presence(StudyPart):
     @retrying
     def leave(self, worker_id: str) -> None:
         """Take a worker that ended off the list."""
-        with self.storage.write() as connection:
+        with self.storage.single() as connection:
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
 
     @retrying

@@ -24,17 +24,20 @@ class History(Leaders):
     """Readings of one study."""
 
     @retrying
-    def counts(self, without: Collection[str] = ()) -> CellCounts:
+    def counts(self, without: Collection[str] = (), *, only_unfinished: bool = False) -> CellCounts:
         """Number of cells by state, in one statement.
 
         Args:
             without: cell_ids that are not counted.
+            only_unfinished: Whether to leave out those that are done or failed, however many: what waiting workers ask.
         """
+        states = UNFINISHED if only_unfinished else (*UNFINISHED, DONE, State.FAILED)
         query = (
             select(cells.c.state, cells.c.result, func.count(), func.count(cells.c.cut_at))
-            .where(cells.c.study_id == self.study_id, cells.c.cell_id.not_in(sorted(without)))
+            .where(cells.c.study_id == self.study_id, cells.c.state.in_(states))
             .group_by(cells.c.state, cells.c.result)
         )
+        query = query.where(cells.c.cell_id.not_in(sorted(without))) if without else query
         n_cells, n_cut = dict.fromkeys(State, 0), dict.fromkeys(State, 0)
         with self.storage.read() as connection:
             for state, result, n, n_marked in connection.execute(query):

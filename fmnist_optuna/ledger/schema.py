@@ -13,6 +13,7 @@ from fmnist_optuna import __version__
 from fmnist_optuna.errors import LaterVersionError, NotFoundError, StorageError
 from fmnist_optuna.ledger import tables
 from fmnist_optuna.ledger.migrations import MIGRATIONS
+from fmnist_optuna.ledger.migrations.m0012_trials import INDEX
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.wording import count, reason_of
@@ -30,13 +31,10 @@ def schema_lock(storage: Storage) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
-    # In no transaction: Postgres would end one that does nothing while the tables are made on other connections.
-    with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(select(func.pg_advisory_lock(POSTGRES_SCHEMA_LOCK)))
-        try:
-            yield
-        finally:
-            connection.execute(select(func.pg_advisory_unlock(POSTGRES_SCHEMA_LOCK)))
+    # A lock of the transaction, not of the session, which a pooler gives to others; a reader's may rest so long.
+    with storage.read() as connection:
+        connection.execute(select(func.pg_advisory_xact_lock(POSTGRES_SCHEMA_LOCK)))
+        yield
 
 
 def create_schema(storage: Storage, make_tables: Callable[[Storage], None]) -> None:
@@ -51,6 +49,7 @@ def create_schema(storage: Storage, make_tables: Callable[[Storage], None]) -> N
     others = [table for table in tables.metadata.sorted_tables if table is not tables.schema_version]
     tables.metadata.create_all(storage.engine, tables=others)
     with storage.write() as connection:  # last: its presence says that everything else is there
+        connection.execute(text(INDEX))
         tables.schema_version.create(connection)
         connection.execute(insert(tables.schema_version).values(version=SCHEMA_VERSION))
 

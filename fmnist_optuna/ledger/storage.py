@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.sql import ColumnElement
 
 from fmnist_optuna.ledger import tables as schema
-from fmnist_optuna.ledger.engine import reading
+from fmnist_optuna.ledger.engine import reading, single
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.records import Timing
@@ -61,6 +61,12 @@ class Storage:
     def read(self) -> Iterator[Connection]:
         """One transaction that only reads, and waits for no writer."""
         with reading(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def single(self) -> Iterator[Connection]:
+        """A transaction of one statement, which on Postgres is one round trip; on SQLite as `write`."""
+        with single(), self.engine.begin() as connection:
             yield connection
 
     @property

@@ -33,7 +33,7 @@ Id = TypeVar("Id", int, str)
 CELL_ID, TOKEN = OWN_ATTRIBUTES = ("cell_id", "token")
 
 IDS_A_QUERY = 500  # SQLite takes some thousand parameters
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 
 metadata = MetaData()
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, or_, select, update
 from fmnist_optuna.artifacts.place import Place
 from fmnist_optuna.bridge.artifacts import remove_artifact, store_soft_labels
 from fmnist_optuna.bridge.ids import study_id_of
-from fmnist_optuna.bridge.ranges import store_ranges
+from fmnist_optuna.bridge.ranges import lock_in_optuna, store_ranges
 from fmnist_optuna.bridge.spaces import Accepted, sampler_of
 from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.bridge.stores import open_store
@@ -131,6 +131,7 @@ def _seed(
     with storage.write() as connection:
         _insert_row(connection, ledger, spec, data, parent)
         row = _lock_row(connection, study_id, spec.name)
+        lock_in_optuna(connection, study_id)
         before = read_record(row)
         _check_join(before, spec, data)
         if parent is None:

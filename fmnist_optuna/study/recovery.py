@@ -15,6 +15,7 @@ from fmnist_optuna.artifacts.store import Store
 from fmnist_optuna.bridge.artifacts import discard_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.orphans import fail_orphan
 from fmnist_optuna.bridge.storage import PatientStorage
 from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.ledger.cells import Ledger
@@ -181,8 +182,7 @@ class Recovery:
             if owners.own(trial_id, token):
                 continue
             log_event(logger, logging.WARNING, "trial_swept", trial=trial.number, cell=trial.system_attrs[CELL_ID])
-            fail_trial(self._trials, trial_id, TrialAttributes(reason="lost"))
-            n_failed += 1
+            n_failed += fail_orphan(self._ledger.storage, trial_id, token)
         return n_failed
 
     def _running_trials(self) -> list[FrozenTrial]:

@@ -13,6 +13,7 @@ from fmnist_optuna.artifacts.bucket import Bucket
 from fmnist_optuna.artifacts.bucket_checkpoints import BucketCheckpoints
 from fmnist_optuna.artifacts.checkpoints import Checkpoints
 from fmnist_optuna.artifacts.soft_labels import SoftLabels
+from fmnist_optuna.bridge.own_trials import is_made_under
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence
 from fmnist_optuna.ledger.openings import Openings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from fmnist_optuna.artifacts.store import Store
     from fmnist_optuna.bridge.storage import PatientStorage
+    from fmnist_optuna.study.new_trial import KnownRanges
     from fmnist_optuna.study.recovery import Recovery
 
 
@@ -75,7 +77,7 @@ class Session:
     @cached_property
     def ledger(self) -> Ledger:
         """The cells."""
-        return Ledger(self.storage, self.record.study_id)
+        return Ledger(self.storage, self.record.study_id, is_made_under)
 
     @cached_property
     def history(self) -> History:
@@ -134,6 +136,13 @@ class Session:
     def presence(self) -> Presence:
         """The workers."""
         return Presence(self.storage, self.record.study_id)
+
+    @cached_property
+    def known_ranges(self) -> "KnownRanges":
+        """The ranges of its trials."""
+        from fmnist_optuna.study.new_trial import KnownRanges  # loads Optuna
+
+        return KnownRanges(self.storage, self.record.study_id)
 
     @cached_property
     def recovery(self) -> "Recovery":

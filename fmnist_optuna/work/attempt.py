@@ -13,6 +13,7 @@ import optuna
 from fmnist_optuna.bridge.artifacts import discard_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.orphans import fail_orphan
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import StorageError, is_ctrl_c
@@ -231,7 +232,8 @@ def _create_trial(session: Session, claim: Claim, seed: int) -> optuna.Trial | N
     trial = optuna.Trial(session.optuna_study, trial_id)
     if session.ledger.bind(claim, trial_id, trial.number):  # nothing trains, reports or tells before this
         return trial
-    fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="lost"))
+    fail_orphan(session.storage, trial_id, claim.token)
+    session.ledger.give_back(claim.cell_id, claim.token, count_lost=False)  # a crash of Postgres took the trial alone
     log_event(logger, logging.INFO, "trial_dropped", trial=trial.number, cell=claim.cell_id, reason="lost")
     return None
 

@@ -127,7 +127,7 @@ def _look_around(session: Session, limits: WorkerLimits, idle_seconds: float, le
     Args:
         idle_seconds: Since there was something to claim last.
     """
-    counts = session.history.counts(session.given_up)
+    counts = session.history.counts(session.given_up, only_unfinished=True)
     if counts.is_over:
         return WorkerEnd.DONE if session.recovery.sweep() == 0 else None
     if limits.idle_seconds is not None and idle_seconds > limits.idle_seconds:
@@ -172,5 +172,5 @@ def _wait(session: Session, counts: CellCounts, leave: LeaveRequest) -> None:
 
 def _may_have_work(session: Session) -> bool:
     """Whether a cell waits, or does so now as its rung was decided, or nothing is left at all."""
-    counts = session.history.counts(session.given_up)
+    counts = session.history.counts(session.given_up, only_unfinished=True)
     return counts.waiting > 0 or counts.is_over or decide_rung(session) or let_on_ahead(session)

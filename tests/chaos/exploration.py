@@ -7,6 +7,7 @@ from protocol import (
     COMPLETE,
     FAIL,
     HOMES,
+    LOST,
     NAMES,
     NO_TOKEN,
     RUNNING,
@@ -18,6 +19,7 @@ from protocol import (
     Trial,
     owns,
     running_trials,
+    status_of,
 )  # fmt: skip
 
 Shape = tuple[Any, ...]
@@ -69,8 +71,11 @@ def broken_by_move(state: State, move: Move) -> str:
         for trial, (old, new) in enumerate(zip(state.trials, trials, strict=False), 1):
             if old.status not in (RUNNING, new.status):
                 return "a finished trial never changes"
-            if number == SWEEPER and old.status != new.status and owns(cell, trials, trial):
+            if number == SWEEPER and old.status != new.status and owns(cell, new.token, trial):
                 return "the sweeper fails no trial that a cell owns"
+            is_dropped = old.status != new.status and number < SWEEPER and state.actors[number].at == "drop"
+            if is_dropped and old.token != state.actors[number].token:
+                return "who cannot bind a trial fails no other one"
     if kind == "step" and number < SWEEPER and actors[number] == HOMES[number]:
         token = state.actors[number].token
         if token and cell.state == "running" and cell.token == token:
@@ -81,6 +86,8 @@ def broken_by_move(state: State, move: Move) -> str:
 def broken_in(state: State) -> str:
     """Which promise does not hold in a state."""
     _, cell, trials, _ = state
+    if cell.trial > len(trials):
+        return "the trial of a cell is there"
     n_complete = [trial.status for trial in trials].count(COMPLETE)
     if n_complete > 1:
         return "no cell has two results"
@@ -119,9 +126,9 @@ def shape_of(model: Model, state: State) -> Shape:
     bound = cell.trial if cell.state != "failed" else 0
     ranks = []
     for actor in actors:
-        at, own, trial, _, point = actor
+        at, own, trial, _, point, _ = actor
         named = 0 if at == "wait" else trial  # nobody asks which trial failed
-        status = trials[named - 1].status if named else ""
+        status = status_of(trials, named) if named else ""
         is_as_seen = at == "take over" and model.is_as_seen(cell, actor)
         # One that was suggested for a cell that has a point by now is used by nobody; `broken_in` knows what else.
         is_of_cell = point == 0 if at == "claim" else point == cell.point
@@ -135,16 +142,23 @@ def shape_of(model: Model, state: State) -> Shape:
     shape: list[Any] = [cell.state, bound > 0, cell.point > 0]
     for at, is_mine, is_as_seen, is_of_cell, _, _, named in (one, two, three, four, sweeper):
         shape += (at, is_mine, is_as_seen, is_of_cell, names.setdefault(named, len(names)))
-    swept = [trial for trial in actors[SWEEPER].seen if trials[trial - 1].status == RUNNING]
-    shape += sorted([names.setdefault(trial, len(names)) for trial in swept])
-    shape += [_mark(trials[trial - 1], token, cell.point) for trial in names if trial]
-    others = [_mark(trial, token, cell.point) for number, trial in enumerate(trials, 1) if number not in names]
+    listed = zip(actors[SWEEPER].seen, actors[SWEEPER].tokens, strict=True)
+    swept = [(trial, own) for trial, own in listed if model.sweeps(trials, trial, own)]
+    swept = [(trial, own) for trial, own in swept if status_of(trials, trial) in (RUNNING, LOST)]
+    shape += sorted([(names.setdefault(trial, len(names)), own == token) for trial, own in swept])
+    shape += [_mark(trials, trial, token, cell.point) for trial in names if trial]
+    others = [_mark(trials, trial, token, cell.point) for trial in range(1, len(trials) + 1) if trial not in names]
     others = sorted([mark for mark in others if not mark.startswith(FAIL)])
     return (*shape, len(names) - 1, *others, len(names) - 1 + len(others))
 
 
-def _mark(trial: Trial, token: int, point: int) -> str:
+def _mark(trials: tuple[Trial, ...], number: int, token: int, point: int) -> str:
+    """What matters of one trial; of one that a crash loses also how many are lost before it."""
+    if number > len(trials):
+        return f"{LOST} {number - len(trials)}"
+    trial = trials[number - 1]
     status = "owned" if trial.status == RUNNING and trial.token == token else trial.status
+    status = status if trial.is_durable else f"{status} {len(trials) - number} before"
     return status if trial.point == point else f"{status} of another point"
 
 

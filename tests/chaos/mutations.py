@@ -32,7 +32,7 @@ def without_token_check() -> None:
 
 def with_deferred_transactions() -> None:
     """Optuna works on SQLite as it comes: a transaction reads first and takes the write lock when it writes."""
-    init = optuna_storage._SharedEngineStorage.__init__
+    init = optuna_storage._SharedEngine.__init__
 
     def _init(self: Any, storage: Storage, *, create: bool) -> None:
         if create or not storage.is_sqlite:
@@ -40,7 +40,7 @@ def with_deferred_transactions() -> None:
         else:
             RDBStorage.__init__(self, storage.url.render_as_string(), skip_table_creation=True)
 
-    _replace(optuna_storage._SharedEngineStorage, "__init__", _init)
+    _replace(optuna_storage._SharedEngine, "__init__", _init)
 
 
 def with_bind_after_tell() -> None:

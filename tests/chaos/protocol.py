@@ -1,9 +1,12 @@
 """A model of the ledger's protocol: one cell, two workers, two requeuers, a sweeper.
 
 A step is one transaction of the real code. Between two steps anything may happen: any other step, which is a pause; a
-death; the loss of the answer to a commit, after which the actor does the same step again. A requeuer may take anybody
-for dead at any time, so nothing rests on how long a lease lasts. Deaths, repetitions and claims are not limited, only
-the number of trials that matter at the same time.
+death; the loss of the answer to a commit, after which the actor does the same step again; a crash of the server. A
+requeuer may take anybody for dead at any time, so nothing rests on how long a lease lasts. Deaths, repetitions, crashes
+and claims are not limited, only the number of trials that matter at the same time.
+
+Making a trial does not wait until it is on disk. Every other step that writes does, and with it all that was written
+before. So a crash loses trials that were made last, and the next one that is made may get the number of a lost one.
 
 Knows no database; `exploration` searches it, and `test_protocol` checks that the real ledger does what the model says.
 """
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
-RUNNING, COMPLETE, FAIL = "RUNNING", "COMPLETE", "FAIL"
+RUNNING, COMPLETE, FAIL, LOST = "RUNNING", "COMPLETE", "FAIL", "lost in a crash"
 NAMES = ("worker 0", "worker 1", "requeuer 0", "requeuer 1", "sweeper", "person")
 REQUEUERS, SWEEPER, PERSON = (2, 3), 4, 5
 SHARED_TOKEN = -1  # of every claim, where tokens are used again
@@ -44,6 +47,10 @@ class Clause(Enum):
     POINT_WITH_CLAIM = "the first claim fixes the point of its cell, in its own transaction"
     POINT_IS_KEPT = "a claim keeps the point that an earlier one fixed"
     POINT_OF_ROW = "who claims a cell trains the point of its row, whatever it would have suggested"
+    BIND_SEES_TRIAL = "a trial is bound only if it is there, made under the binder's token"
+    GIVE_BACK_UNBOUND = "who cannot bind a trial gives the cell back if it still has it"
+    DROP_UNDER_TOKEN = "who cannot bind a trial fails it only if it is the one that it made"
+    SWEEP_UNDER_TOKEN = "a trial is swept only if it is the one that was listed"
 
 
 class Cell(NamedTuple):
@@ -61,11 +68,15 @@ class Cell(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One of Optuna's trials, with the point that it trains; numbered from 1 in the order of their creation."""
+    """One of Optuna's trials, with the point that it trains; numbered from 1 in the order of their creation.
+
+    One that is not durable is lost in a crash.
+    """
 
     token: int
     status: str = RUNNING
     point: int = 0
+    is_durable: bool = True
 
 
 class Actor(NamedTuple):
@@ -77,6 +88,7 @@ class Actor(NamedTuple):
         trial: The trial that it deals with, or saw in the cell; 0 for none.
         seen: Token and lease that a requeuer saw, or the trials on a sweeper's list.
         point: What a worker has suggested, and then what it trains; 0 for none.
+        tokens: Of the trials on a sweeper's list, as they were then.
     """
 
     at: str
@@ -84,6 +96,7 @@ class Actor(NamedTuple):
     trial: int = 0
     seen: tuple[int, ...] = ()
     point: int = 0
+    tokens: tuple[int, ...] = ()
 
 
 class State(NamedTuple):
@@ -127,7 +140,7 @@ class Model:
         self._programs: dict[str, Callable[[State, Actor, Actor], Iterator[Step]]] = {
             at: getattr(self, f"_{at.replace(' ', '_')}")
             for at in (
-                *("suggest", "claim", "fix", "create", "bind", "drop", "train", "tell", "park"),  # workers
+                *("suggest", "claim", "fix", "create", "bind", "drop", "give back", "train", "tell", "park"),  # workers
                 *("fail", "read", "copy", "wait"),  # workers and requeuers
                 *("look", "take over"),  # requeuers
                 *("list", "compare", "list late", "sweep"),  # the sweeper
@@ -140,7 +153,9 @@ class Model:
         clock, cell, trials, actors = state
         for number, actor in enumerate(actors):
             before, behind, home = actors[:number], actors[number + 1 :], HOMES[number]
-            for action, new_cell, new_trials, new_actor in self._programs[actor.at](state, actor, home):
+            for action, new_cell, made_trials, new_actor in self._programs[actor.at](state, actor, home):
+                is_written = action != "create" and (new_cell is not cell or made_trials is not trials)
+                new_trials = _flush(made_trials) if is_written else made_trials
                 after = State(clock + 1, new_cell, new_trials, (*before, new_actor, *behind))
                 yield Move(number, action, "step", after)
                 if new_cell is not cell or new_trials is not trials:
@@ -150,9 +165,13 @@ class Model:
             if actor != home:
                 yield Move(number, actor.at, "death", State(clock + 1, cell, trials, (*before, home, *behind)))
         if cell.state == "failed":
-            yield Move(PERSON, "retry", "step", State(clock + 1, _wait_again(cell), trials, actors))
+            yield Move(PERSON, "retry", "step", State(clock + 1, _wait_again(cell), _flush(trials), actors))
         if cell.state == "parked":  # a worker's, whichever comes; it needs no memory, so it is nobody's step here
-            yield Move(PERSON, "decide", "step", State(clock + 1, cell._replace(state="waiting"), trials, actors))
+            decided = State(clock + 1, cell._replace(state="waiting"), _flush(trials), actors)
+            yield Move(PERSON, "decide", "step", decided)
+        for n_kept in range(len(trials)):
+            if not trials[n_kept].is_durable:
+                yield Move(PERSON, "crash", "step", State(clock + 1, cell, trials[:n_kept], actors))
 
     def recover(self, state: State) -> list[Move]:
         """Everybody has died; a requeuer, a person, a worker and a sweeper do their work one after the other."""
@@ -212,19 +231,29 @@ class Model:
             yield "fix", cell, trials, home
 
     def _create(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        trials = (*state.trials, Trial(actor.token, point=actor.point))
+        trials = (*state.trials, Trial(actor.token, point=actor.point, is_durable=False))
         yield "create", state.cell, trials, Actor(self._next["create"], actor.token, len(trials))
 
     def _bind(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         _, cell, trials, _ = state
-        if cell.trial in (0, actor.trial) and self._is_mine(cell, actor, Clause.BIND_UNDER_TOKEN):
+        is_there = Clause.BIND_SEES_TRIAL in self._lacks or _is_made_by(actor, trials)
+        if is_there and cell.trial in (0, actor.trial) and self._is_mine(cell, actor, Clause.BIND_UNDER_TOKEN):
             bound = cell if cell.trial == actor.trial else cell._replace(trial=actor.trial)
             yield "bind", bound, trials, self._then("bind", actor, home)
         else:
             yield "bind", cell, trials, actor._replace(at="drop")
 
     def _drop(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        yield from self._finish(state, actor, FAIL, home)
+        then = home if Clause.GIVE_BACK_UNBOUND in self._lacks else actor._replace(at="give back")
+        if _is_made_by(actor, state.trials) or Clause.DROP_UNDER_TOKEN in self._lacks:
+            yield from self._finish(state, actor, FAIL, then)
+        else:
+            yield "fail", state.cell, state.trials, then
+
+    def _give_back(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
+        """Whose trial was lost in a crash may still have the cell."""
+        _, cell, trials, _ = state
+        yield "give back", _wait_again(cell) if self._is_mine(cell, actor) else cell, trials, home
 
     def _train(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         _, cell, trials, _ = state
@@ -255,7 +284,7 @@ class Model:
         yield from self._finish(state, actor, FAIL, actor._replace(at="wait" if is_blind else "read"))
 
     def _read(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        is_complete = state.trials[actor.trial - 1].status == COMPLETE
+        is_complete = status_of(state.trials, actor.trial) == COMPLETE
         yield "read", state.cell, state.trials, actor._replace(at="copy" if is_complete else "wait")
 
     def _copy(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
@@ -283,7 +312,7 @@ class Model:
         """Finish a trial that runs; a finished one stays as it is."""
         _, cell, trials, _ = state
         action = "tell" if status == COMPLETE else "fail"
-        if trials[actor.trial - 1].status != RUNNING:
+        if status_of(trials, actor.trial) != RUNNING:
             yield action, cell, trials, then
         elif Clause.ONE_TRANSACTION in self._lacks:
             yield f"{action}: read", cell, trials, actor._replace(at=f"write {status.lower()}")
@@ -325,40 +354,78 @@ class Model:
             token = cell.token if cell.state == "running" else NO_TOKEN
             yield "read the cell", cell, trials, Actor("list late", token, cell.trial)
         elif listed := running_trials(trials):
-            yield "list", cell, trials, Actor("compare", seen=listed)
+            yield "list", cell, trials, Actor("compare", seen=listed, tokens=_tokens_of(trials, listed))
 
     def _list_late(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         held = Cell("running", actor.token, actor.trial)
-        yield "list", state.cell, state.trials, self._sweeping(state, held, running_trials(state.trials))
+        listed = running_trials(state.trials)
+        yield "list", state.cell, state.trials, self._sweeping(held, listed, _tokens_of(state.trials, listed))
 
     def _compare(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        yield "compare", state.cell, state.trials, self._sweeping(state, state.cell, actor.seen)
+        yield "compare", state.cell, state.trials, self._sweeping(state.cell, actor.seen, actor.tokens)
 
     def _sweep(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        first, *others = actor.seen
+        (first, *others), (token, *tokens) = actor.seen, actor.tokens
         trials = state.trials
-        if trials[first - 1].status == RUNNING:
+        if self.sweeps(trials, first, token) and status_of(trials, first) == RUNNING:
             trials = _with_status(trials, first, FAIL)
-        yield "sweep", state.cell, trials, Actor("sweep", seen=tuple(others)) if others else home
+        then = Actor("sweep", seen=tuple(others), tokens=tuple(tokens))
+        yield "sweep", state.cell, trials, then if others else home
 
-    def _sweeping(self, state: State, cell: Cell, listed: tuple[int, ...]) -> Actor:
+    def sweeps(self, trials: tuple[Trial, ...], listed: int, token: int) -> bool:
+        """Whether a trial on a sweeper's list may be failed as the one that was listed."""
+        return Clause.SWEEP_UNDER_TOKEN in self._lacks or _tokens_of(trials, (listed,)) == (token,)
+
+    def _sweeping(self, cell: Cell, listed: tuple[int, ...], tokens: tuple[int, ...]) -> Actor:
         is_bound_only = Clause.SPARE_UNBOUND in self._lacks
         if Clause.SPARE_PAUSED in self._lacks and cell.state != "running":
             cell = Cell()  # as if it had no trial
-        owned = [t for t in listed if owns(cell, state.trials, t) and not (is_bound_only and cell.trial == 0)]
-        orphans = tuple(trial for trial in listed if trial not in owned)
-        return Actor("sweep", seen=orphans) if orphans else HOMES[SWEEPER]
+        orphans = [
+            (trial, token)
+            for trial, token in zip(listed, tokens, strict=True)
+            if not owns(cell, token, trial) or (is_bound_only and cell.trial == 0)
+        ]
+        if not orphans:
+            return HOMES[SWEEPER]
+        trials, of_trials = zip(*orphans, strict=True)
+        return Actor("sweep", seen=trials, tokens=of_trials)
 
 
-def owns(cell: Cell, trials: tuple[Trial, ...], trial: int) -> bool:
-    """Whether a cell has this trial and is neither done nor failed, or runs and waits for it to be bound."""
+def owns(cell: Cell, token: int, trial: int) -> bool:
+    """Whether a cell has this trial and is neither done nor failed, or runs and waits for it to be bound.
+
+    Args:
+        token: That the trial was made under.
+    """
     if cell.trial == 0:
-        return cell.state == "running" and cell.token == trials[trial - 1].token
+        return cell.state == "running" and cell.token == token
     return cell.trial == trial and cell.state in ("running", "parked", "waiting")
+
+
+def _tokens_of(trials: tuple[Trial, ...], numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Of those that are there."""
+    return tuple(trials[number - 1].token for number in numbers if number <= len(trials))
 
 
 def running_trials(trials: tuple[Trial, ...]) -> tuple[int, ...]:
     return tuple(number for number, trial in enumerate(trials, 1) if trial.status == RUNNING)
+
+
+def status_of(trials: tuple[Trial, ...], trial: int) -> str:
+    """Of a trial that may have been lost."""
+    return trials[trial - 1].status if trial <= len(trials) else LOST
+
+
+def _is_made_by(actor: Actor, trials: tuple[Trial, ...]) -> bool:
+    """Whether the trial that a worker has made is still there, and not another one with its number."""
+    return actor.trial <= len(trials) and trials[actor.trial - 1].token == actor.token
+
+
+def _flush(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """All of them durable."""
+    if all(trial.is_durable for trial in trials):
+        return trials
+    return tuple(trial if trial.is_durable else trial._replace(is_durable=True) for trial in trials)
 
 
 def _wait_again(cell: Cell) -> Cell:
@@ -367,4 +434,6 @@ def _wait_again(cell: Cell) -> Cell:
 
 
 def _with_status(trials: tuple[Trial, ...], trial: int, status: str) -> tuple[Trial, ...]:
+    if trial > len(trials):  # without a clause somebody may write to one that was lost
+        return trials
     return (*trials[: trial - 1], trials[trial - 1]._replace(status=status), *trials[trial:])

@@ -3,20 +3,22 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from commands import NAME
 from proof import prove
 from small_study import create_study, make_spec
-from sqlalchemy import event, select
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 from victims import StubObjective, start
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.records import Claim, Timing
 from fmnist_optuna.ledger.tables import cells
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.work.loop import LeaveRequest, work
@@ -75,15 +77,19 @@ class Stubs:
 
 
 def freeze_in_transaction(url: str, study: str, name: str, timing: Timing) -> None:
-    """A worker that stops itself once, between two statements of its first epoch: its cell's row is locked then."""
+    """A worker that stops itself once, in a transaction at its first epoch: its cell's row is locked then."""
     storage = open_storage(StorageOptions(url, patience_seconds=PATIENCE_SECONDS, timing=timing))
     session = Session(storage, find_study(storage, study), name)
     session.presence.register(name, fresh_seconds=timing.lease_seconds)
 
-    def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("INSERT INTO fmnist_epochs"):
-            event.remove(storage.engine, "before_cursor_execute", stop)
-            os.kill(os.getpid(), signal.SIGSTOP)
+    record_epoch = session.ledger.record_epoch
 
-    event.listen(storage.engine, "before_cursor_execute", stop)
+    def stop_and_record(claim: Claim, trial_id: int, epoch: Epoch) -> int | None:
+        vars(session.ledger)["record_epoch"] = record_epoch
+        with suppress(DBAPIError), storage.write() as connection:
+            connection.execute(session.ledger._renewal(claim))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return record_epoch(claim, trial_id, epoch)
+
+    vars(session.ledger)["record_epoch"] = stop_and_record
     work(session, StubObjective(), LeaveRequest(), session.record.generation)

@@ -122,26 +122,26 @@ def grow(storage: Storage) -> None:
     create_or_join(storage, make_spec(LARGER), FINGERPRINT)
 
 
-@pytest.mark.parametrize("moment", ["before it reads", "before it makes the trial", "before it looks again"])
+@pytest.mark.parametrize("moment", ["before it reads", "before it makes the trial", "after it made the trial"])
 def test_a_worker_of_before_keeps_to_the_new_ranges(
     storage: Storage, new_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Whenever the grid grows while it makes a trial, every trial ends with the ranges of all grids."""
     session = new_session()
     begin_trial(session, claim_cell(session))
-    claim, make = claim_cell(session), session.optuna_storage.create_new_trial
+    claim, make = claim_cell(session), session.optuna_storage.create_claimed_trial
 
     def make_while_it_grows(*args: Any, **kwargs: Any) -> Any:
         if moment == "before it makes the trial":
             grow(storage)
         trial_id = make(*args, **kwargs)
-        if moment == "before it looks again":
+        if moment == "after it made the trial":
             grow(storage)
         return trial_id
 
     if moment == "before it reads":
         grow(storage)
-    monkeypatch.setattr(session.optuna_storage, "create_new_trial", make_while_it_grows)
+    monkeypatch.setattr(session.optuna_storage, "create_claimed_trial", make_while_it_grows)
     begin_trial(session, claim)
     monkeypatch.undo()
     assert stored_ranges(storage) == as_stored(LARGER_RANGES)
@@ -202,7 +202,7 @@ def test_a_zero_is_accepted_while_a_trial_is_made(storage: Storage, monkeypatch:
     """The trial, made for a logarithmic range that is plain by now, is made once more."""
     session = open_planted(storage, FAR_APART)
     begin_trial(session, claim_cell(session))
-    claim, make = claim_cell(session), session.optuna_storage.create_new_trial
+    claim, make = claim_cell(session), session.optuna_storage.create_claimed_trial
     n_made = 0
 
     def make_while_it_grows(*args: Any, **kwargs: Any) -> Any:
@@ -212,7 +212,7 @@ def test_a_zero_is_accepted_while_a_trial_is_made(storage: Storage, monkeypatch:
             open_planted(storage, WITH_ZERO)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(session.optuna_storage, "create_new_trial", make_while_it_grows)
+    monkeypatch.setattr(session.optuna_storage, "create_claimed_trial", make_while_it_grows)
     begin_trial(session, claim)
     assert n_made == 2
     assert len(session.optuna_storage.get_all_trials(session.record.study_id)) == 2

@@ -130,7 +130,7 @@ def test_no_cell_is_claimed_twice(new_session: Sessions) -> None:
 
 
 def test_a_claim_costs_the_same_in_a_large_study(storage_url: str, new_session: Sessions) -> None:
-    """One transaction with two statements, however many cells there are."""
+    """One transaction with two statements, on Postgres with one, however many cells there are."""
     from sqlalchemy import event
 
     n_statements = []
@@ -142,7 +142,7 @@ def test_a_claim_costs_the_same_in_a_large_study(storage_url: str, new_session: 
         event.listen(session.storage.engine, "before_cursor_execute", lambda *a, seen=seen: seen.append(a[2]))
         session.ledger.claim("worker", session.record.generation)
         n_statements.append(len([statement for statement in seen if not statement.startswith("BEGIN")]))
-    assert n_statements == [2, 2]
+    assert n_statements == ([2, 2] if storage_url.startswith("sqlite") else [1, 1])
 
 
 # Several studies

@@ -21,6 +21,7 @@ from small_study import (
 )
 from sqlalchemy import select
 
+from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.ledger.failures import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.ledger.records import Attempt, Claim
 from fmnist_optuna.ledger.states import Reason, State
@@ -34,10 +35,10 @@ def failed(trial_id: int, error: str | None = None, reason: Reason = "exception"
 
 
 def fail_once(session: Session, error: str | None, reason: Reason = "exception") -> Claim:
-    """Claim a cell, bind a made-up trial and finish it as failed."""
+    """Claim a cell, make its trial and finish it as failed."""
     claim = claim_cell(session)
-    assert session.ledger.bind(claim, 10_000 + claim.attempt, claim.attempt)
-    assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(10_000 + claim.attempt, error, reason))
+    trial_id = begin_trial(session, claim)
+    assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(trial_id, error, reason))
     set_cell(session.storage, claim.cell_id, position=0)  # it would be behind the others
     return claim
 
@@ -97,7 +98,8 @@ def test_a_cell_fails_after_three_different_errors(session: Session) -> None:
         states.append(read_cell(session.storage, claim.cell_id).state)
     row = read_cell(session.storage, claim.cell_id)
     assert states == ["waiting", "waiting", "failed"]
-    assert (row.failures, row.lost, row.error, row.trial_id) == (3, 0, "ValueError: 2", 10_003)
+    last = max(trial_id_of(trial) for trial in session.optuna_storage.get_all_trials(session.record.study_id))
+    assert (row.failures, row.lost, row.error, row.trial_id) == (3, 0, "ValueError: 2", last)
     assert [(cell.params, cell.error) for cell in session.history.failed()] == [(claim.params, "ValueError: 2")]
 
 
@@ -127,8 +129,8 @@ def test_a_cell_fails_when_it_lost_its_worker_a_hundred_times(session: Session, 
     claim = claim_cell(session)
     set_cell(session.storage, claim.cell_id, lost=MAX_LOST - 1)
     if is_bound:
-        assert session.ledger.bind(claim, 5, 0)
-        assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(5))
+        trial_id = begin_trial(session, claim)
+        assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(trial_id))
     else:
         assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
     row = read_cell(session.storage, claim.cell_id)
@@ -151,9 +153,9 @@ def test_a_cell_that_comes_back_goes_behind_those_that_wait(session: Session, re
     if reason in ("unbound", "given back"):
         assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=reason == "unbound")
     else:
-        assert session.ledger.bind(claim, 10_001, 1)
+        trial_id = begin_trial(session, claim)
         error = "ValueError: bad" if reason == "exception" else None
-        assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(10_001, error, reason))
+        assert session.ledger.finish_cell(claim.cell_id, claim.token, failed(trial_id, error, reason))
     order = [claim_cell(session).cell_id for _ in range(N_CELLS)]
     assert order.index(claim.cell_id) == (0 if reason in ("stopped", "moved", "given back") else N_CELLS - 1)
 

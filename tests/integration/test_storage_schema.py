@@ -45,6 +45,7 @@ ADDED = {
     9: ("ALTER TABLE fmnist_cells DROP COLUMN number", "ALTER TABLE fmnist_cells DROP COLUMN known"),
     10: ("ALTER TABLE fmnist_workers DROP COLUMN device",),
     11: ("ALTER TABLE fmnist_studies DROP COLUMN artifacts",),
+    12: ("DROP INDEX ix_fmnist_trials_study",),
 }
 
 

@@ -63,9 +63,10 @@ UNKNOWN = {
 ROOT = "fmnist_optuna"
 BRIDGE = "bridge"  # the room that may reach into Optuna's private parts
 SERVING = "processes/serving.py"  # the server of all children heeds a variable as the first thing that it does
-TRANSACTIONS = {"read", "write", "begin", "connect"}  # of an open storage, or of its engine
+TRANSACTIONS = {"read", "write", "single", "begin", "connect"}  # of an open storage, or of its engine
 # The storage itself, and the tables: an outage while a storage is opened is said at once, in our words.
-WITHOUT_WAITING = ("ledger/storage.py", "ledger/schema.py")
+# The last is Optuna's own storage, for which `PatientStorage` waits.
+WITHOUT_WAITING = ("ledger/storage.py", "ledger/schema.py", "bridge/postgres.py")
 READ = {"environ", "getenv", "cwd", "getcwd", "home", "monotonic", "perf_counter", "isatty", "stdout", "stderr", "argv"}
 UNIT = Path(__file__).parent
 PUBLIC = "__init__.py"  # loads the names that it offers when they are used

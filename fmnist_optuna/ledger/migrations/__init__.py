@@ -18,6 +18,7 @@ from fmnist_optuna.ledger.migrations import (
     m0009_points,
     m0010_device,
     m0011_artifacts,
+    m0012_trials,
 )
 
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it is made from the one before
@@ -31,4 +32,5 @@ MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {  # version -> how it 
     9: m0009_points.migrate,
     10: m0010_device.migrate,
     11: m0011_artifacts.migrate,
+    12: m0012_trials.migrate,
 }
