@@ -56,6 +56,7 @@ class S3Server:
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > until:
+                    self.stop()
                     raise
                 time.sleep(0.05)
 

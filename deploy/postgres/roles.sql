@@ -4,7 +4,7 @@
 --   worker  reads and writes rows, and makes, changes and drops no table: `worker`, `run`, `confirm`, `stop`, `delete`
 --   reader  reads: `status`, `trials`, `report`, `verify`, `dashboard`
 --
--- An administrator runs it with psql 14 or later, before the first study or after it, and again at will:
+-- An administrator runs it with psql 15 or later, before the first study or after it, and again at will:
 --
 --   psql --dbname=studies --file=deploy/postgres/roles.sql
 --

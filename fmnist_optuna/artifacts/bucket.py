@@ -10,7 +10,7 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,8 @@ class Bucket:
 
     def remove(self, key: str) -> None:
         """Remove one, if it is there."""
-        with self._asking("let this machine remove", "s3:DeleteObject") as client:
+        # That it is not there is said by some servers, and passed over by others.
+        with suppress(FileNotFoundError), self._asking("let this machine remove", "s3:DeleteObject") as client:
             client.delete_object(**self._of(key))
 
     def keys(self, begin: str, n_most: int = 1000) -> Iterator[tuple[str, int]]:

@@ -63,9 +63,10 @@ class Place:
         return str(self) + (f"?{query}" if query else "") + (f"#{self.mark}" if self.mark else "")
 
     def for_study(self, here: Here) -> Self:
-        """The same for a new study, with what this machine knows of how it is reached and others may not."""
+        """The same for a new study, with what this machine knows of how to reach it where the URL leaves that open."""
         seen = self.seen_from(here)
-        return replace(self, endpoint=seen.endpoint, region=seen.region, mark=secrets.token_hex(8))
+        endpoint, region = self.endpoint or seen.endpoint, self.region or seen.region
+        return replace(self, endpoint=endpoint, region=region, mark=secrets.token_hex(8))
 
     def without_mark(self) -> Self:
         """The same of no study: where the artifacts of several may be."""

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def event_file(target: str | None) -> Iterator[Path | None]:
     if target is None:
         yield None
         return
-    descriptor = os.dup(1) if target == STANDARD_OUTPUT else _open(Path(target))
+    descriptor = _take_stdout() if target == STANDARD_OUTPUT else _open(Path(target))
     if target != STANDARD_OUTPUT and stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         yield Path(target).absolute()
@@ -58,7 +59,18 @@ def event_file(target: str | None) -> Iterator[Path | None]:
     finally:
         relay.close()
         spool.unlink(missing_ok=True)
+        if target == STANDARD_OUTPUT:
+            sys.stdout.flush()
+            os.dup2(descriptor, 1)
         os.close(descriptor)
+
+
+def _take_stdout() -> int:
+    """Standard output for events alone: what else writes to it, as a model of the user's may, comes to stderr."""
+    sys.stdout.flush()
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    return descriptor
 
 
 def _open(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Totals of the studies of a storage, for whoever asks again and again: one transaction, three statements."""
+"""Totals of the studies of a storage, for whoever asks again and again: three statements in one transaction."""
 
 from dataclasses import dataclass, field
 
@@ -66,9 +66,11 @@ def read_totals(storage: Storage, name: str | None = None) -> list[StudyTotals]:
         for row in connection.execute(_by_state().where(is_wanted)):
             found.setdefault(row.study_id, StudyTotals(row.study_id, row.study_name)).add(row)
         for study_id, n in connection.execute(n_epochs.where(epochs.c.study_id.in_(wanted))):
-            found[study_id].n_epochs = n
+            if study_id in found:  # else it is newer than the first statement
+                found[study_id].n_epochs = n
         for study_id, n in connection.execute(n_workers.where(workers.c.study_id.in_(wanted))):
-            found[study_id].n_workers = n
+            if study_id in found:
+                found[study_id].n_workers = n
     return [found[study_id] for study_id in sorted(found)]
 
 

@@ -36,7 +36,9 @@ def make_application(storage: Storage, access: Access, study: str | None = None)
         study: Name of the only study whose numbers are in `/metrics`; None for all.
     """
     metrics = StudyMetrics(storage, study)
-    application: WSGIApplication = optuna_dashboard.wsgi(open_impatient(storage), artifact_store=SharedStore(storage))
+    application: WSGIApplication = optuna_dashboard.wsgi(
+        open_impatient(storage), artifact_store=SharedStore(storage.impatient())
+    )
     pages = application if access.is_writable else Tidied(application)
     return Guard(WithMetrics(pages, metrics.registry), access, metrics.find_trouble)
 

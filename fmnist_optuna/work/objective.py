@@ -184,7 +184,8 @@ class KerasObjective:
             is_needed: Whether the cell is about to be parked; otherwise no bucket is waited for, as the training goes
                 on, or the worker is to leave.
         """
-        save = save_checkpoint if is_needed or not self._checkpoints.is_remote else write_checkpoint
+        is_waited_for = is_needed or not self._checkpoints.is_remote
+        save = save_checkpoint if is_waited_for else write_checkpoint
         try:
             save(running.ledger.storage, cell, self._checkpoints, identity)
         except ArtifactsError as error:
@@ -192,7 +193,7 @@ class KerasObjective:
                 raise
             log_event(logger, logging.WARNING, "no_checkpoint", reason=str(error))
         except (SpecError, OSError) as error:
-            if self._must_keep:
+            if self._must_keep and is_waited_for:
                 raise
             level = logging.WARNING if isinstance(error, OSError) else logging.INFO
             log_event(logger, level, "no_checkpoint", reason=str(error))

@@ -68,7 +68,7 @@ def test_what_holds_nothing_ends_at_once(signum: signal.Signals) -> None:
     """While TensorFlow is imported, say: whatever the grace."""
     left = leave("nothing held", signum, grace=LONG)
     assert left.status == (128 + signum if signum == INT else Status.HANDED_BACK)
-    assert left.seconds < 2.0
+    assert left.seconds < 6.0
     assert f"Left after {signum.name}" in left.errors
 
 
@@ -114,7 +114,7 @@ def test_a_second_ctrl_c_ends_it_at_once(first: signal.Signals) -> None:
     """Nothing is given back: 130, in no time."""
     left = leave("stuck", first, INT, grace=LONG, apart=0.7)
     assert (left.status, left.lines) == (Status.INTERRUPTED, [])
-    assert left.seconds < 2.0
+    assert left.seconds < 6.0
 
 
 def test_its_time_is_up_like_a_signal() -> None:

@@ -34,10 +34,17 @@ def refused(code: str, status: int) -> boto.ClientError:
 class Memory:
     """A server in memory: `objects` by their keys, `asked` in the order of the requests; `failing` raises for one.
 
-    `given_back` is what every read gives, whatever was written.
+    `given_back` is what every read gives, whatever was written; with `tells_missing` it answers to the removal of what
+    is not there as Google's does.
     """
 
-    def __init__(self, failing: Mapping[str, Exception] | None = None, given_back: bytes | None = None) -> None:
+    def __init__(
+        self,
+        failing: Mapping[str, Exception] | None = None,
+        given_back: bytes | None = None,
+        tells_missing: bool = False,
+    ) -> None:
+        self.tells_missing = tells_missing
         self.given_back = given_back
         self.objects: dict[str, bytes] = {}
         self.asked: list[str] = []
@@ -70,7 +77,8 @@ class Memory:
 
     def delete_object(self, **arguments: Any) -> object:
         self._ask("delete")
-        self.objects.pop(arguments["Key"], None)
+        if self.objects.pop(arguments["Key"], None) is None and self.tells_missing:
+            raise refused("NoSuchKey", 404)
         return {}
 
     def list_objects_v2(self, **arguments: Any) -> Any:
@@ -112,6 +120,14 @@ def test_a_check_says_what_is_not_allowed(request_name: str, what: str, permissi
         f"allow {permission} to the credentials of this machine."
     )
     assert (error.value.exit_status, server.objects) == (5, {})
+
+
+def test_what_is_not_there_is_removed() -> None:
+    """Servers that say so and servers that do not are the same."""
+    server = Memory(tells_missing=True)
+    bucket_of(server).check()
+    bucket_of(server).remove("nothing")
+    assert (server.objects, server.asked[-1]) == ({}, "delete")
 
 
 def test_a_bucket_that_alters_is_refused() -> None:

@@ -187,8 +187,13 @@ def test_standard_output_gets_whole_lines(capfd: pytest.CaptureFixture[str]) -> 
         with recording(path):
             for n in range(100):
                 log_event(logger, logging.INFO, "trial_swept", **{**IDS, "trial": n})
+        os.write(1, b"of a model\n")
         assert b"\n " in path.read_bytes()
-    lines = capfd.readouterr().out.splitlines()
+    os.write(1, b"{}\n")
+    said = capfd.readouterr()
+    assert said.err == "of a model\n"  # what others print has no place between events
+    lines = said.out.splitlines()
+    assert lines.pop() == "{}"
     assert [json.loads(line)["trial"] for line in lines] == list(range(100))
     assert all(line.startswith("{") for line in lines)
     assert not path.exists()

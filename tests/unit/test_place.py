@@ -100,6 +100,14 @@ def test_a_study_keeps_the_endpoint_of_its_maker() -> None:
     assert parse_place("s3://studies/a").is_met_by(made)
 
 
+def test_a_study_keeps_the_names_of_its_url() -> None:
+    """Those by which its maker alone reaches the bucket are of no use to others, and the same command joins."""
+    given = parse_place("s3://studies/a?endpoint=http://minio:9000&region=eu-west-1")
+    made = given.for_study(Here(endpoint="http://localhost:9000", region="here"))
+    assert (made.endpoint, made.region) == ("http://minio:9000", "eu-west-1")
+    assert given.is_met_by(made)
+
+
 @pytest.mark.parametrize("text", ["s3://studies/b", "s3://others/a", "s3://studies/a?endpoint=http://minio:9001"])
 def test_another_place_is_another(text: str) -> None:
     """What is named must agree."""

@@ -89,7 +89,8 @@ class StudyMetrics(Collector):
         """Find what the studies are compared by that were not there before; one that cannot be read has none."""
         if {each.study_id for each in totals} - self._metrics.keys():
             records = [each for each in list_studies(self._opened) if isinstance(each, StudyRecord)]
-            self._metrics = {record.study_id: record.metric for record in records}
+            # Of images that it was trained on, the value of a study on all data says nothing.
+            self._metrics = {each.study_id: each.metric for each in records if not each.is_on_all_data}
 
 
 def make_own_families(*, is_up: bool, seconds: float) -> list[Metric]:
