@@ -83,7 +83,7 @@ class Session:
     def history(self) -> History:
         """Progress and curves."""
         record = self.record
-        return History(self.storage, record.study_id, record.metric, record.spec.search.repeats)
+        return History(self.storage, record.study_id, record.metric, record.spec.repeats.n_cells)
 
     @property
     def ladder(self) -> LadderRule | None:

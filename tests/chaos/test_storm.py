@@ -156,10 +156,11 @@ def test_a_search_survives_a_storm(
 
 @POSTGRES_SLOW
 def test_repeats_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
-    """Forty kills: every repeat of a point has one result, and all of them the point that TPE fixed for the first."""
+    """Forty kills: every seed and fold of a point has one result, and all of them the point that TPE fixed first."""
 
     def make(n_cells: int, name: str) -> StudySpec:
-        return search_spec("tpe", n_cells // 2, name, repeats=2)
+        folded = {"source": "synthetic", "folds": 2}
+        return search_spec("tpe", n_cells // 4, name, repeats=2, data=folded)
 
     session = survive_storm(storage_url, new_session, tally, 40, make)
     assert verify_study(session).ok

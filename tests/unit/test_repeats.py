@@ -9,7 +9,7 @@ from fmnist_optuna.ledger.leaders import as_point
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.known import KnownCell, Standing
-from fmnist_optuna.search.repeats import known_points
+from fmnist_optuna.search.repeats import Repeats, known_points
 from fmnist_optuna.search.sampling import NO_POINT, Search, Stage
 from fmnist_optuna.search.space import Dimension
 from fmnist_optuna.spec.reading import parse_spec, restore_spec
@@ -69,10 +69,10 @@ def test_repeats_of_a_search_have_the_point_of_its_number() -> None:
 def test_further_trials_come_after_all_repeats() -> None:
     """A stage that adds points leaves the cells that are there."""
     first, wider = Stage(2, SPACE), Stage(4, {"rate": Dimension(low=0.0, high=9.0)}, [{"rate": 7.0}])
-    before, after = Search("random", 0, [first], 3), Search("random", 0, [first, wider], 3)
+    before, after = Search("random", 0, [first], Repeats(3)), Search("random", 0, [first, wider], Repeats(3))
     assert [after.point(number) for number in range(6)] == [before.point(number) for number in range(6)]
     assert [after.point(number)["rate"] for number in (6, 7, 8)] == [7.0, 7.0, 7.0]
-    assert Search("tpe", 0, [first], 3).point(4) is NO_POINT
+    assert Search("tpe", 0, [first], Repeats(3)).point(4) is NO_POINT
 
 
 @pytest.mark.parametrize(
