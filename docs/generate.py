@@ -51,7 +51,7 @@ MEANINGS = {
     "search.n_trials": "How many points; must be given with every sampler but `grid`, and not with that. It may grow.",
     "search.seed": "Of all that is drawn; not with `grid`.",
     "search.repeats": "Over how many seeds each point is trained, with any sampler; the point with the best mean wins "
-    "([more](searches.md#repeats)). With more than one, the pruner is `none`.",
+    "([more](searches.md#repeats)).",
     "training.batch_size": "Images in a batch. It may be a parameter of the grid as well.",
     "training.max_epochs": "Largest number of epochs of a trial.",
     "training.patience": "A trial ends early after this many epochs without a better value of the objective.",

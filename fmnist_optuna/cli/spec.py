@@ -37,7 +37,7 @@ dropout_rate = [0.2, 0.3, 0.5]
 learning_rate = [0.01, 0.001, 0.0001]
 
 # [search]
-# repeats = 3            # every point over so many seeds, each a cell of its own; the best mean wins, and none is cut
+# repeats = 3            # every point over so many seeds, each a cell of its own; the best mean wins
 
 # In place of [grid]: so many points of a space.
 # [search]

@@ -12,7 +12,7 @@ from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells
-from fmnist_optuna.search.cell import canonical_json
+from fmnist_optuna.search.cell import Params, canonical_json, decode_params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.search.repeats import place_of, point_of
 
@@ -66,7 +66,7 @@ class Leaders(CellReading):
 
     def _ranked(self) -> list[list[Cell]]:
         """The repeats of each point that is complete, the best mean first."""
-        groups = self._group(self._read_cells(self._select(_is_complete)))
+        groups = self.group(self._read_cells(self._select(_is_complete)))
         points = [(as_point(group), group) for group in groups if len(group) == self._n_each]
         points.sort(key=lambda point: (self._metric.rank(point[0].value), point[0].trial_number or 0))
         return [group for _, group in points]
@@ -74,27 +74,34 @@ class Leaders(CellReading):
     def points(self) -> list[Cell]:
         """Every point as one cell, in the order of claims: without repeats every cell."""
         found = self._read_cells(self._select().order_by(cells.c.position, cells.c.cell_id))
-        return found if self._n_each == 1 else [as_point(group) for group in self._group(found)]
+        return found if self._n_each == 1 else [as_point(group) for group in self.group(found)]
 
     def repeats_of(self, cell_id: str) -> list[Cell]:
         """The cells of the point that a cell is of, the first repeat first; none where points have one cell."""
         if self._n_each == 1:
             return []
-        found = self._group(self._read_cells(self._select()))
+        found = self.group(self._read_cells(self._select()))
         return next((group for group in found if any(cell.cell_id == cell_id for cell in group)), [])
 
-    def _group(self, found: Iterable[Cell]) -> list[list[Cell]]:
+    def group(self, found: Iterable[Cell]) -> list[list[Cell]]:
         """Cells by their points, each group in the order of its seeds and folds."""
         groups: dict[str | int, list[Cell]] = {}
         for cell in found:
-            groups.setdefault(self._key(cell), []).append(cell)
+            groups.setdefault(point_key(cell.number, cell.params, self._n_each), []).append(cell)
         return [sorted(group, key=_serial) for group in groups.values()]
 
-    def _key(self, cell: Cell) -> str | int:
-        """What the repeats of a point share: of a search two points may be equal by chance, but not their numbers."""
-        if cell.number is None:
-            return canonical_json(point_of(cell.params))
-        return cell.number // self._n_each
+
+def point_key(number: int | None, params: Params | str, n_cells: int) -> str | int:
+    """What the cells of a point share: of a search two points may be equal by chance, but not their numbers.
+
+    Args:
+        number: Of the cell within a search; None of a grid.
+        params: Of the cell, or the JSON that the ledger keeps of them.
+        n_cells: Of each point.
+    """
+    if number is not None:
+        return number // n_cells
+    return canonical_json(point_of(decode_params(params) if isinstance(params, str) else params))
 
 
 def as_point(repeats: Sequence[Cell]) -> Cell:

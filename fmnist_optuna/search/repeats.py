@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD, Params, ParamValue
-from fmnist_optuna.search.known import KnownCell
+from fmnist_optuna.search.known import KnownCell, Standing
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def fold_of(params: Params) -> int | None:
 def known_points(cells: Iterable[KnownCell], n_cells: int) -> list[KnownCell]:
     """What is known of points, from what is known of their cells.
 
-    A point of which a cell was pruned is pruned. Otherwise it has the mean of those that are complete, and trains as
-    long as none is.
+    A point of which a cell was pruned is pruned. Otherwise it has the mean of those that are complete; without one it
+    climbs with those that came to a rung; else it trains. Of cells that were pruned, or came to a rung, the mean is of
+    those with the fewest epochs.
 
     Args:
         n_cells: Of each point; with 1 the cells are the points.
@@ -86,12 +87,12 @@ def known_points(cells: Iterable[KnownCell], n_cells: int) -> list[KnownCell]:
 
 
 def _known_point(number: int, repeats: list[KnownCell]) -> KnownCell:
-    params = point_of(repeats[0].params)
-    for repeat in repeats:
-        if repeat.standing == "pruned":
-            return KnownCell(number, params, "pruned", repeat.n_epochs, repeat.value)
-    complete = [repeat.value for repeat in repeats if repeat.standing == "complete"]
-    values = [value for value in complete if value is not None]
-    if not complete:
-        return KnownCell(number, params, "running")
-    return KnownCell(number, params, "complete", 0, statistics.fmean(values) if values else None)
+    standings: tuple[Standing, ...] = ("pruned", "complete", "climbing")
+    for standing in standings:
+        those = [repeat for repeat in repeats if repeat.standing == standing]
+        n_epochs = min((repeat.n_epochs for repeat in those), default=0)
+        values = [each.value for each in those if each.n_epochs == n_epochs and each.value is not None]
+        if those:
+            value = statistics.fmean(values) if values else None
+            return KnownCell(number, point_of(repeats[0].params), standing, n_epochs, value)
+    return KnownCell(number, point_of(repeats[0].params), "running")

@@ -47,7 +47,7 @@ class PrunerSpec(Table):
 def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     """The ladder; none where the learning rate falls, as early epochs then tell little of the last ones.
 
-    None either where points are repeated: they are compared by their means, and pruners compare single trials.
+    None either with folds: how many images a mean over them is counted over, is not known from a study file.
 
     Source: docs/measurements.md, where the ladder is replayed on such studies.
 
@@ -56,14 +56,14 @@ def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     """
     training = given.get("training")
     is_falling = isinstance(training, TrainingOptions) and _falls(training, _choices(given))
-    is_repeated = getattr(given.get("search"), "repeats", 1) > 1 or getattr(given.get("data"), "folds", 0) > 0
-    return PrunerSpec(name="none") if is_falling or is_repeated else PrunerSpec()
+    has_folds = getattr(given.get("data"), "folds", 0) > 0
+    return PrunerSpec(name="none") if is_falling or has_folds else PrunerSpec()
 
 
 def check_repeats(repeats: Repeats, searched: Collection[str], pruner: PrunerSpec) -> None:
-    """Check that nothing but the repeats sets them apart, and that no pruner cuts one of them.
+    """Check that nothing but the repeats sets them apart, and that no pruner cuts one of them alone.
 
-    The mean of a point would be lost with one of its cells.
+    The mean of a point would be lost with one of its cells. The ladder compares means.
 
     Args:
         searched: Names of parameters.
@@ -71,12 +71,15 @@ def check_repeats(repeats: Repeats, searched: Collection[str], pruner: PrunerSpe
     Raises:
         ValueError: Begins with the key.
     """
-    if repeats.n_cells > 1 and pruner.name != "none":
-        seeds, folds = f"search.repeats = {repeats.n_seeds}", f"data.folds = {repeats.n_folds}"
-        given, what = (folds, "folds") if repeats.n_folds else (seeds, "repeats")
+    if repeats.n_folds and pruner.name != "none":
         raise ValueError(
-            f'pruner.name must be "none" with {given}, as points are compared by the mean of all their {what}, but is '
-            f'"{pruner.name}"; leave it out'
+            f'pruner.name must be "none" with data.folds = {repeats.n_folds}, as points are compared by the mean of '
+            f'all their folds, but is "{pruner.name}"; leave it out'
+        )
+    if repeats.n_seeds > 1 and pruner.name == "median":
+        raise ValueError(
+            f'pruner.name must be "ladder" or "none" with search.repeats = {repeats.n_seeds}, as "median" compares '
+            "single trials, whose point would lose its mean with one of them; leave it out"
         )
     if repeats.n_seeds > 1 and TRAINING_SEED in searched:
         raise ValueError(

@@ -235,10 +235,9 @@ class StudySpec(Table):
 
     @property
     def pruner_note(self) -> str | None:
-        """What is to be known of the pruner where points are repeated, or the rate has a schedule; None elsewhere."""
-        if self.repeats.n_cells > 1:
-            which = "folds" if self.repeats.n_folds else "repeats"
-            return f"no cell is cut, as the mean of a point needs all its {which}"
+        """What is to be known of the pruner where there are folds, or the rate has a schedule; None elsewhere."""
+        if self.repeats.n_folds:
+            return "no cell is cut, as the mean of a point needs all its folds"
         return describe_pruner(self.pruner, self.training, self.axes)
 
     @property
@@ -285,7 +284,7 @@ class StudySpec(Table):
             margin=self.pruner.margin,
             n_validation=self.data.n_validation,
             max_epochs=self.training.max_epochs,
-            keep=self.pruner.keep,
+            keep=self.pruner.keep * self.repeats.n_cells,
             is_share=self.metric.is_share,
         )
 

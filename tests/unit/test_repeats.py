@@ -30,7 +30,8 @@ def read(text: str) -> StudySpec:
 def test_each_point_has_as_many_cells_as_repeats(text: str, n_points: int, n_cells: int) -> None:
     """And the study that is stored says the same when it is read again."""
     spec = read(text)
-    assert (spec.n_points, spec.n_cells, spec.pruner.name) == (n_points, n_cells, "none")
+    assert (spec.n_points, spec.n_cells, spec.pruner.name) == (n_points, n_cells, "ladder")
+    assert spec.ladder_rule().keep == spec.pruner.keep * spec.search.repeats
     assert restore_spec(spec.model_dump(mode="json"), "stored") == spec
 
 
@@ -90,9 +91,9 @@ def test_further_trials_come_after_all_repeats() -> None:
             "search.repeats must be 1 where training_seed is searched, as repeats are such seeds, but is 2; remove one",
         ),
         (
-            GRID + '[pruner]\nname = "ladder"',
-            'pruner.name must be "none" with search.repeats = 3, as points are compared by the mean of all their '
-            'repeats, but is "ladder"; leave it out',
+            GRID + '[pruner]\nname = "median"',
+            'pruner.name must be "ladder" or "none" with search.repeats = 3, as "median" compares single trials, whose '
+            "point would lose its mean with one of them; leave it out",
         ),
     ],
 )
@@ -116,6 +117,8 @@ def known(number: int, standing: Standing, value: float | None = None) -> KnownC
         ([known(4, "complete", 0.5), known(5, "running")], ("complete", 0.5)),
         ([known(4, "complete", 0.5), known(5, "pruned", 0.125)], ("pruned", 0.125)),
         ([known(4, "running"), known(5, "running")], ("running", None)),
+        ([known(4, "climbing", 0.5), known(5, "climbing", 0.25)], ("climbing", 0.375)),
+        ([known(4, "pruned", 0.5), known(5, "pruned", 0.25)], ("pruned", 0.375)),
         ([known(5, "running")], ("running", None)),
     ],
 )
