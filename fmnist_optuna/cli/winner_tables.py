@@ -68,7 +68,7 @@ def _print_folds(folds: CrossValidation, metric: Metric) -> None:
     out.print(f"  {'  a mean of':<20} {folds.described}, sd {metric.format_distance(folds.values.sd)}", soft_wrap=True)
     if folds.trained is not None:
         epochs = count(folds.trained.n_epochs, "epoch")
-        out.print(f"  {'trained anew':<20} on all training images, {epochs}, before the test set was opened")
+        out.print(f"  {'then trained':<20} on all training images for {epochs}, and tested once")
 
 
 def _print_validation(winner: Winner, among: str) -> None:

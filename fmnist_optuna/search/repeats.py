@@ -43,11 +43,9 @@ class Repeats:
         """
         if self.n_cells == 1:
             return point
-        params: dict[str, ParamValue] = dict(point)
-        for name, values in reversed(tuple(self.axes.items())):
-            place, index = divmod(place, len(values))
-            params[name] = values[index]
-        return params
+        seed, fold = divmod(place, max(1, self.n_folds))
+        serials: dict[str, ParamValue] = {TRAINING_SEED: seed + 1, VALIDATION_FOLD: fold + 1}
+        return {**point, **{name: serials[name] for name in self.axes}}
 
 
 ONCE = Repeats()
