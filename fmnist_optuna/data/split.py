@@ -145,6 +145,7 @@ def split_into_folds(dataset: Dataset, source: str, n_folds: int, split_seed: in
         test_images=_read_only(dataset.test_images),
         test_labels=_read_only(dataset.test_labels),
         train_weights=None if weights is None else _read_only(weights),
+        n_skipped=dataset.n_skipped,
         folds=_read_only(folds),
     )
 
