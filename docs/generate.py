@@ -29,6 +29,9 @@ MEANINGS = {
     "data.n_validation": "How many of the training images are held out to choose by, stratified by label: at least one "
     "for each class, and as many fewer than there are; of Fashion-MNIST's 60,000 images 10 to 59,990. Of the 12,000 "
     "drawn garments at most 2,400 are held out, whatever stands here.",
+    "data.folds": "In the place of `n_validation`: into how many folds the training images are dealt, each of which "
+    "validates one cell of every point; the point with the best mean wins, and is trained once more on all of them "
+    "([more](searches.md#folds)). 0 for none.",
     "data.split_seed": "Seed of that split.",
     "data.size": "`folder:` alone: height and width that pictures are made, in pixels. Without it they must be of one "
     "size.",
@@ -48,7 +51,7 @@ MEANINGS = {
     "search.n_trials": "How many points; must be given with every sampler but `grid`, and not with that. It may grow.",
     "search.seed": "Of all that is drawn; not with `grid`.",
     "search.repeats": "Over how many seeds each point is trained, with any sampler; the point with the best mean wins "
-    "([more](searches.md#repeats)). With more than one, the pruner is `none`.",
+    "([more](searches.md#repeats)).",
     "training.batch_size": "Images in a batch. It may be a parameter of the grid as well.",
     "training.max_epochs": "Largest number of epochs of a trial.",
     "training.patience": "A trial ends early after this many epochs without a better value of the objective.",
@@ -305,14 +308,20 @@ API_GIVEN = ("run_study", "open_study", "confirm_study", "export_model", "load_e
              "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo")  # fmt: skip
 API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Metric", "Winner", "Evaluation", "ClassResult", "Confusion",
                 "Verification",
-                "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "Ensemble", "Export",
+                "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "CrossValidation",
+                "Ensemble", "Export",
                 "ExportedModel")  # fmt: skip
 API_ERRORS = ("FmnistOptunaError", "UsageError", "SpecError", "JoinRefusedError", "NotFoundError", "DataError",
               "StorageError", "ArtifactsError", "ArtifactsAwayError", "LaterVersionError", "UnreadableStudyError",
               "MismatchError", "StoppedError",
               "WorkerFailedError")  # fmt: skip
 # Members of the others are for ourselves, for Optuna and for answers in JSON.
-WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {"Confirmation", "AllData", "Metric"}
+WITH_MEMBERS = {"Study", "Observer", "ProgressBar", *API_RETURNED} - {
+    "Confirmation",
+    "AllData",
+    "CrossValidation",
+    "Metric",
+}
 
 
 def _api() -> str:

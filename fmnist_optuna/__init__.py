@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import CellCounts, WorkerRow
     from fmnist_optuna.results.all_data import AllData
     from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+    from fmnist_optuna.results.cross_validation import CrossValidation
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import ClassResult, Confusion, Evaluation
     from fmnist_optuna.results.winner import Winner
@@ -53,6 +54,7 @@ __all__ = [
     "Confirmation",
     "ConfirmedStudy",
     "Confusion",
+    "CrossValidation",
     "DataError",
     "Dataset",
     "DatasetInfo",
@@ -98,6 +100,7 @@ _MODULES = {
     "ConfirmedStudy": "confirming",
     "ArtifactsAwayError": "errors",
     "ArtifactsError": "errors",
+    "CrossValidation": "results.cross_validation",
     "DataError": "errors",
     "Dataset": "data.dataset",
     "DatasetInfo": "data.dataset",

@@ -13,8 +13,10 @@ from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
+from fmnist_optuna.results.cross_validation import refuse_confirmation
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner, find_winner
 from fmnist_optuna.running.all_data import train_on_all_data
+from fmnist_optuna.running.catching import Catching, no_signals
 from fmnist_optuna.running.following import (
     following_spec,
     join_following,
@@ -25,7 +27,7 @@ from fmnist_optuna.running.following import (
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
-from fmnist_optuna.running.study import Catching, decorate_study, no_signals
+from fmnist_optuna.running.study import decorate_study
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json, make_point, trial_seed
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
 from fmnist_optuna.study.attempts import result_of
@@ -36,8 +38,6 @@ from fmnist_optuna.work.fresh_seeds import check_seeds_in_child
 from fmnist_optuna.work.splits import load_splits_of
 
 logger = logging.getLogger(__name__)
-
-LEAST_SECONDS = 0.001  # of a time limit that is over: it stops at the first look
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def confirm_study(
     Raises:
         NotFoundError: No trial of the study is complete.
         SpecError: The model starts from the same weights whatever the seed.
-        UsageError: The study is not finished, or follows from another; a number is out of its range.
+        UsageError: The study is not finished, has folds, or follows from another; a number is out of its range.
         JoinRefusedError: The user's code is not what the cells were trained with.
         MismatchError: Seeds failed or diverged, so that no cell can be chosen; or stored weights are damaged.
         FmnistOptunaError: Whatever training raises.
@@ -112,7 +112,7 @@ def confirm_study(
     confirmed = _evaluate(session, options, is_trained)
     if not all_data:
         return confirmed
-    train_on_all_data(session, confirmed.confirmation, _with_the_rest(options, began), observer, catching)
+    train_on_all_data(session, confirmed.confirmation, options.with_rest_since(began), observer, catching)
     return replace(confirmed, winner=find_winner(session))
 
 
@@ -128,19 +128,12 @@ def _evaluate(session: Session, options: RunOptions, is_new: bool) -> ConfirmedS
     return ConfirmedStudy(winner, winner.confirmation, selected)
 
 
-def _with_the_rest(options: RunOptions, began: float) -> RunOptions:
-    """The same options with what is left of the time."""
-    if options.timeout_seconds is None:
-        return options
-    left = options.timeout_seconds - (time.monotonic() - began)
-    return replace(options, timeout_seconds=max(left, LEAST_SECONDS))
-
-
 def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
     check_count("n_cells", n_cells, 1)
     name, counts = session.record.name, session.history.counts()
     if not session.record.is_search:
         raise UsageError(f"The study must be a search, but {name} is itself {session.record.described_kind}.")
+    refuse_confirmation(session)
     leaders = _best_points(session, n_cells or session.record.spec.confirm.top)
     if not leaders:
         raise NotFoundError(f"study {name}: no trial is complete yet.")

@@ -214,21 +214,25 @@ def ladder_objective(params: Params, seed: int, running: RunningTrial) -> Outcom
     return Outcome(State.PARKED) if end == running.pause_at else Outcome(State.COMPLETE, max(curve))
 
 
-def ladder_spec(n_cells: int, name: str = "ladder") -> StudySpec:
+def ladder_spec(n_cells: int, name: str = "ladder", repeats: int = 1) -> StudySpec:
     """A study with rungs, of as many cells."""
     return make_spec(
-        {"hidden_size": list(range(1, n_cells + 1))},
+        {"hidden_size": list(range(1, n_cells // repeats + 1))},
         name,
         pruner=LADDER,
+        search={"repeats": repeats},
         training={"max_epochs": MAX_EPOCHS},
         data={"source": "synthetic", "n_validation": 2000},
     )
 
 
 def expected_cuts(spec: StudySpec) -> dict[str, int]:
-    """At which rung each cell is cut, by cell_id, if all cells come to each rung before any goes on."""
+    """At which rung each cell is cut, by cell_id, if all cells come to each rung before any goes on.
+
+    Repeats of a point have one curve here, which is their mean.
+    """
     rule = spec.ladder_rule()
-    curves = {point.cell_id: ladder_curve(point.params) for point in make_points(spec.grid)}
+    curves = {point.cell_id: ladder_curve(point.params) for point in make_points(spec.cell_grid)}
     finished: dict[str, float | None] = {}
     cut: dict[str, int] = {}
     for rung in rule.rungs():

@@ -25,7 +25,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.teacher import Lesson
 from fmnist_optuna.training.architecture import build_model, load_architecture
 from fmnist_optuna.training.probabilities import predict_probabilities
-from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.resident_data import FoldedData, ResidentData
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.attempt import run_attempt
@@ -70,7 +70,7 @@ def open_study(folder: Path, spec: StudySpec, fingerprint: str, lesson: Lesson |
     return session
 
 
-def run_worker(session: Session, data: ResidentData, leave: LeaveRequest | None = None) -> WorkerEnd:
+def run_worker(session: Session, data: ResidentData | FoldedData, leave: LeaveRequest | None = None) -> WorkerEnd:
     """One worker in this process, until nothing is left."""
     objective = KerasObjective(session, data)
     end = work(session, objective, leave or LeaveRequest(), session.record.generation, in_memory=objective.in_memory)

@@ -68,7 +68,8 @@ def _select_ranges(connection: Connection, study_id: int, accepted: Sequence[Acc
     """The range of each parameter: that of the space; or over all grids."""
     space = space_of(accepted)
     if space is not None:
-        return ranges_of(space, accepted)
+        spec = json.loads(connection.execute(select(studies.c.spec).where(studies.c.study_id == study_id)).scalar_one())
+        return ranges_of(space, accepted, spec["data"].get("folds", 0))
     return _select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
 
 

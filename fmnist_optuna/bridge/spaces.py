@@ -6,7 +6,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 
 from fmnist_optuna.bridge.trials import make_sampler, sampler_for
-from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params
+from fmnist_optuna.search.cell import Grid, Params
+from fmnist_optuna.search.repeats import Repeats
 from fmnist_optuna.search.space import Dimension, Space
 from fmnist_optuna.spec.growth import read_space
 from fmnist_optuna.spec.space import SearchSpec
@@ -39,12 +40,15 @@ def space_of(accepted: Sequence[Accepted]) -> Space | None:
     return read_space(accepted[-1]) if is_search else None
 
 
-def ranges_of(space: Space, accepted: Sequence[Accepted]) -> dict[str, BaseDistribution]:
-    """What the trials of a search have as their ranges: the space, and the seeds of its repeats if it has any."""
-    ranges = {name: make_distribution(dimension) for name, dimension in space.items()}
-    search = accepted[-1].get("search")
-    n_repeats = SearchSpec.model_validate(search).repeats
-    return ranges if n_repeats == 1 else {**ranges, TRAINING_SEED: IntDistribution(1, n_repeats)}
+def ranges_of(space: Space, accepted: Sequence[Accepted], n_folds: int = 0) -> dict[str, BaseDistribution]:
+    """What the trials of a search have as their ranges: the space, and the seeds and folds of its repeats.
+
+    Args:
+        n_folds: Of the study's data, which no stage changes; 0 for none.
+    """
+    repeats = Repeats(SearchSpec.model_validate(accepted[-1].get("search")).repeats, n_folds)
+    of_repeats = {name: IntDistribution(values[0], values[-1]) for name, values in repeats.axes.items()}
+    return {**{name: make_distribution(dimension) for name, dimension in space.items()}, **of_repeats}
 
 
 def read_grid(accepted: Accepted) -> Grid:

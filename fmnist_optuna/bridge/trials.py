@@ -25,6 +25,7 @@ from fmnist_optuna.search.cell import (
     BATCH_SIZE,
     LEARNING_RATE,
     TRAINING_SEED,
+    VALIDATION_FOLD,
     Grid,
     Params,
     ParamValue,
@@ -33,7 +34,7 @@ from fmnist_optuna.search.cell import (
 )
 from fmnist_optuna.spec.study_spec import StudySpec
 
-INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)
+INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED, VALIDATION_FOLD)
 FLOATS = ("dropout_rate", LEARNING_RATE)
 N_STEPS = 50  # that Optuna's PED-ANOVA cuts a range into
 

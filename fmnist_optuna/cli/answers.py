@@ -117,14 +117,17 @@ def step_answer(step: Step) -> Answer:
 
 def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
     """`best --json` and `run --json`."""
+    from fmnist_optuna.results.confirmation import figures_of_repeats  # loads Optuna and SQLAlchemy
+
     evaluation = winner.evaluation
     return {
         "study": record.name,
-        "trial": winner.trial,
+        "trial": winner.trial if winner.folds is None or winner.folds.trained is not None else None,
         "params": winner.params,
         "objective": winner.metric.answer(winner.value),
         "val_accuracy": winner.val_accuracy,
-        "repeats": None if winner.repeats is None else winner.repeats.figures(),
+        "repeats": figures_of_repeats(winner.repeats),
+        "folds": None if winner.folds is None else winner.folds.figures(),
         "test_objective": None if evaluation is None else evaluation.value_of(winner.metric),
         **score_answer(evaluation),
         "epochs": winner.n_epochs,

@@ -14,6 +14,7 @@ from fmnist_optuna.errors import DataError, UsageError
 from fmnist_optuna.wording import count, reason_of
 
 if TYPE_CHECKING:
+    from fmnist_optuna.data.folds import Int64Array
     from fmnist_optuna.data.split import Splits
     from fmnist_optuna.data.summary import Summary
 
@@ -102,6 +103,7 @@ def _answer(splits: "Splits", summary: "Summary") -> Answer:
     return {
         "source": splits.source,
         "fingerprint": splits.fingerprint,
+        "folds": None if splits.folds is None else _count_folds(splits.folds),
         "dataset": splits.info.to_content(),
         "images": {role: sum(counts) for role, counts in summary.n_of_class.items()},
         "classes": [
@@ -117,11 +119,20 @@ def _answer(splits: "Splits", summary: "Summary") -> Answer:
     }
 
 
+def _count_folds(folds: "Int64Array") -> list[int]:
+    """The images of each."""
+    numbers = folds.tolist()
+    return [numbers.count(number) for number in range(1, max(numbers) + 1)]
+
+
 def _print_summary(splits: "Splits", summary: "Summary") -> None:
     info, roles = splits.info, summary.n_of_class
     low, high = summary.value_range
     print(f"{info.name} ({splits.source}): {info.kind}, {info.dtype}, in {count(info.n_classes, 'class', 'classes')}")
     print("images: " + ", ".join(f"{sum(counts):,} {role}" for role, counts in roles.items()))
+    if splits.folds is not None:
+        sizes = _count_folds(splits.folds)
+        print(f"folds: {len(sizes)}, of {min(sizes):,} to {max(sizes):,} images; each validates what the others train")
     print(f"numbers to train on: {low:g} to {high:g}, mean {summary.mean:.4g}")
     for number, (smallest, largest) in enumerate(summary.columns[:MOST_LINES]):
         print(f"  column {number}: {smallest:g} to {largest:g}")

@@ -219,4 +219,4 @@ def _compared_by(study: "StudyRecord | UnreadableStudy") -> "tuple[Metric, int]"
     """The metric of a study and how many cells a point of it has; of one that cannot be read neither is known."""
     from fmnist_optuna.study.records import StudyRecord  # loads SQLAlchemy
 
-    return (study.metric, study.spec.search.repeats) if isinstance(study, StudyRecord) else (VAL_ACCURACY, 1)
+    return (study.metric, study.spec.repeats.n_cells) if isinstance(study, StudyRecord) else (VAL_ACCURACY, 1)

@@ -21,6 +21,7 @@ name = "fashion-mnist"
 source = "auto"          # "fashion-mnist", "synthetic", or "auto": synthetic garments only if the rest cannot be had;
 #                          or your own: "folder:DIR", "npz:FILE", "idx:DIR", "keras:NAME", "package.module:function"
 n_validation = 12000     # of the 60,000 training images, stratified by label; the 10,000 test images are kept out
+# folds = 5              # in the place of n_validation: each image validates once, and the best mean over folds wins
 split_seed = 0
 # size = [64, 64]        # of pictures in "folder:DIR", which else must be of one size
 # test_share = 0.15      # of your own data that has no test: the share of each class that is kept out as one
@@ -36,7 +37,7 @@ dropout_rate = [0.2, 0.3, 0.5]
 learning_rate = [0.01, 0.001, 0.0001]
 
 # [search]
-# repeats = 3            # every point over so many seeds, each a cell of its own; the best mean wins, and none is cut
+# repeats = 3            # every point over so many seeds, each a cell of its own; the best mean wins
 
 # In place of [grid]: so many points of a space.
 # [search]
@@ -132,6 +133,7 @@ def check(
         return
     how = "" if bound.search.is_grid else f", {bound.search.sampler} sampler"
     how += f", {bound.search.repeats} repeats of each point" if bound.search.repeats > 1 else ""
+    how += f", {bound.data.folds} folds of each" if bound.data.folds else ""
     cells = count(bound.n_cells, "cell")
     print(f"{study_file}: ok, study {bound.name}, {cells} of {bound.model.architecture}{how}")
     for note in (bound.objective_note, bound.pruner_note):

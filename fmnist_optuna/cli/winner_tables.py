@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import CellCounts
     from fmnist_optuna.results.all_data import AllData
     from fmnist_optuna.results.confirmation import Confirmation, Sample
+    from fmnist_optuna.results.cross_validation import CrossValidation
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> None:
     """The winner, its scores and its classes."""
-    out.print(f"Winner of {describe_study(record)}: trial {winner.trial}")
+    out.print(f"Winner of {describe_study(record)}: {_name_trial(winner)}", soft_wrap=True)
     print_params(winner.params)
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
@@ -33,6 +34,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
     _print_validation(winner, among)
     _print_sample("mean of repeats", winner.repeats, winner.metric)
+    if winner.folds is not None:
+        _print_folds(winner.folds, winner.metric)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
@@ -50,6 +53,22 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_what_follows(record, winner)
     out.print()
     print_classes(winner.evaluation)
+
+
+def _name_trial(winner: Winner) -> str:
+    """Whose weights are tested and exported."""
+    folds = winner.folds
+    if folds is None:
+        return f"trial {winner.trial}"
+    return "not trained on all images yet" if folds.trained is None else f"trial {winner.trial} of {folds.study}"
+
+
+def _print_folds(folds: CrossValidation, metric: Metric) -> None:
+    """Over what the mean is, and what was trained for it."""
+    out.print(f"  {'  a mean of':<20} {folds.described}, sd {metric.format_distance(folds.values.sd)}", soft_wrap=True)
+    if folds.trained is not None:
+        epochs = count(folds.trained.n_epochs, "epoch")
+        out.print(f"  {'then trained':<20} on all training images for {epochs}, and tested once")
 
 
 def _print_validation(winner: Winner, among: str) -> None:

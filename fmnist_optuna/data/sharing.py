@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 NAMES = ("train_images", "train_labels", "validation_images", "validation_labels")
 TRAIN_WEIGHTS = "train_weights"
 OF_WEIGHTS = (TRAIN_WEIGHTS, "validation_weights")  # of a source that gives some
+FOLDS = "folds"  # of a study with some
 OF_TEST = ("test_images", "test_labels")
 DESCRIPTION = "splits.json"
 
@@ -61,12 +62,12 @@ def find_shared(fingerprint: str) -> Path | None:
 
 
 def map_arrays(folder: Path) -> dict[str, npt.NDArray[Any]] | None:
-    """The arrays by name, mapped copy-on-write: images (n, *image_shape), labels (n,), and train_weights, if any.
+    """The arrays by name, mapped copy-on-write: images (n, *image_shape), labels (n,), train_weights and folds, if any.
 
     They outlive their files. None where the files are gone, as a temporary folder may be tidied in a long run.
     """
     try:
-        return _map(folder, NAMES) | _map(folder, _those_there(folder, (TRAIN_WEIGHTS,)))
+        return _map(folder, NAMES) | _map(folder, _those_there(folder, (TRAIN_WEIGHTS, FOLDS)))
     except FileNotFoundError:
         return None
 
@@ -77,7 +78,7 @@ def write_splits(splits: Splits, folder: Path) -> None:
     Raises:
         OSError: There is no room.
     """
-    for name in (*NAMES, *OF_TEST, *OF_WEIGHTS):
+    for name in (*NAMES, *OF_TEST, *OF_WEIGHTS, FOLDS):
         if (array := getattr(splits, name)) is not None:
             np.save(_file(folder, name), array)
     described = {name: getattr(splits, name) for name in ("source", "fingerprint", "n_skipped")}
@@ -98,14 +99,14 @@ def map_splits(folder: Path) -> Splits:
         fingerprint=content["fingerprint"],
         n_skipped=content["n_skipped"],
         folder=folder,
-        **_map(folder, (*NAMES, *OF_TEST, *_those_there(folder, OF_WEIGHTS))),
+        **_map(folder, (*NAMES, *OF_TEST, *_those_there(folder, (*OF_WEIGHTS, FOLDS)))),
     )
 
 
 def arrays_of(splits: Splits) -> dict[str, npt.NDArray[Any]]:
     """What `map_arrays` gives, of splits that are at hand."""
-    weights = {} if splits.train_weights is None else {TRAIN_WEIGHTS: splits.train_weights}
-    return {name: getattr(splits, name) for name in NAMES} | weights
+    found = {name: getattr(splits, name) for name in (*NAMES, TRAIN_WEIGHTS, FOLDS)}
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def _those_there(folder: Path, names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from fmnist_optuna.data.built_in import BUILT_IN, expect_info
 from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.download import ask_mirrors, fetch
 from fmnist_optuna.data.fashion_mnist import find_data_dir, load_fashion_mnist
-from fmnist_optuna.data.split import Splits, check_n_validation, split_dataset
+from fmnist_optuna.data.split import Splits, check_n_validation, split_dataset, split_into_folds
 from fmnist_optuna.data.synthetic import N_TRAIN, load_garments
 from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.spec.data_spec import DataSpec
@@ -74,6 +74,7 @@ def load_splits(
     split_seed: int,
     data_dir: Path | None = None,
     expected_fingerprint: str | None = None,
+    n_folds: int = 0,
 ) -> Splits:
     """Load the images of a built-in source and split the training ones, stratified by label; never downloads.
 
@@ -84,18 +85,22 @@ def load_splits(
         split_seed: Seed of the split, >= 0. The same seed gives the same split.
         data_dir: Folder with the four files of Fashion-MNIST; None looks into the caches. Not used for other sources.
         expected_fingerprint: What the study was created with; None accepts any.
+        n_folds: Into which the training images are dealt, in the place of n_validation; 0 for none.
 
     Raises:
         DataError: A file is missing or corrupt.
         MismatchError: The fingerprint is not the expected one.
-        UsageError: n_validation or split_seed is out of range.
+        UsageError: n_validation, n_folds or split_seed is out of range.
     """
     dataset, n_validation = _load_dataset(source, data_dir), _count_held_out(source, n_validation)
-    splits = split_dataset(dataset, source, n_validation, split_seed)
+    if n_folds:
+        splits, how = split_into_folds(dataset, source, n_folds, split_seed), f"folds={n_folds}"
+    else:
+        splits, how = split_dataset(dataset, source, n_validation, split_seed), f"n_validation={n_validation}"
     if expected_fingerprint not in (None, splits.fingerprint):
         raise MismatchError(
             f"the data must have the fingerprint {expected_fingerprint} that the study was created with, but "
-            f"{source} (n_validation={n_validation}, split_seed={split_seed}) from {data_dir or 'the cache'} has "
+            f"{source} ({how}, split_seed={split_seed}) from {data_dir or 'the cache'} has "
             f"{splits.fingerprint}; name the folder of the original files (--data-dir DIR), or start a study "
             "of another name"
         )
@@ -108,6 +113,8 @@ def check_split(data: DataSpec) -> None:
     Raises:
         UsageError: Too few or too many.
     """
+    if data.folds:  # of which built-in data may have as many as a study file may say
+        return
     n_images = fashion_mnist.FASHION_MNIST_FILES[0].shape[0] if data.source in ("auto", "fashion-mnist") else N_TRAIN
     n_validation = _count_held_out(data.source, data.n_validation)
     check_n_validation(n_validation, n_images, expect_info(data.source).n_classes)
@@ -118,7 +125,8 @@ def with_source(data: DataSpec, source: str) -> DataSpec:
 
     The pruner's margin is counted in it. Of the synthetic images, which are fewer, at most a fifth is held out.
     """
-    return data.model_copy(update={"source": source, "n_validation": _count_held_out(source, data.n_validation)})
+    held_out = {} if data.folds else {"n_validation": _count_held_out(source, data.n_validation)}
+    return data.model_copy(update={"source": source, **held_out})
 
 
 def _count_held_out(source: str, n_validation: int) -> int:

@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import Dataset, DatasetInfo, Images, Labels
+from fmnist_optuna.data.folds import Int64Array, fold_numbers, take_fold
 from fmnist_optuna.data.weights import Weights
 from fmnist_optuna.errors import DataError, UsageError
 from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.spec.data_spec import FORMS, form_of
-
-Int64Array = npt.NDArray[np.int64]
 
 Element = TypeVar("Element", bound=np.generic)
 
@@ -33,6 +32,8 @@ class Splits:
         train_weights: What the losses of the training images count by, float32 (n,); None where all count alike.
         validation_weights: The same of the validation images, for when they are trained on too.
         n_skipped: Files that were left out because they could not be read.
+        folds: Where they are cross-validated, the fold of each training image, int64 (n,), from 1: then all of them are
+            to train on and none to validate, until `fold` is asked for one.
     """
 
     info: DatasetInfo
@@ -48,6 +49,31 @@ class Splits:
     train_weights: Weights | None = None
     validation_weights: Weights | None = None
     n_skipped: int = 0
+    folds: Int64Array | None = None
+
+    def fold(self, number: int) -> "Splits":
+        """The same data with the images of one fold to validate, and all others to train on, each in their order.
+
+        Args:
+            number: Of the fold, from 1.
+        """
+        if self.folds is None:
+            raise ValueError("data without folds has no fold")
+        arrays = {name: getattr(self, name) for name in ("train_images", "train_labels", "train_weights", "folds")}
+        parts = take_fold({name: array for name, array in arrays.items() if array is not None}, number)
+        fingerprint = hashlib.sha256(f"{self.fingerprint} fold {number}".encode()).hexdigest()
+        return replace(
+            self,
+            fingerprint=fingerprint,
+            train_images=_read_only(parts["train_images"]),
+            train_labels=_read_only(parts["train_labels"]),
+            validation_images=_read_only(parts["validation_images"]),
+            validation_labels=_read_only(parts["validation_labels"]),
+            folder=None,
+            train_weights=None if self.train_weights is None else _read_only(parts["train_weights"]),
+            validation_weights=None if self.train_weights is None else _read_only(parts["validation_weights"]),
+            folds=None,
+        )
 
 
 def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: int) -> Splits:
@@ -88,6 +114,42 @@ def split_dataset(dataset: Dataset, source: str, n_validation: int, split_seed: 
     )
 
 
+def split_into_folds(dataset: Dataset, source: str, n_folds: int, split_seed: int) -> Splits:
+    """Deal the training images to folds, stratified by label, each of which can validate what the others train.
+
+    Args:
+        source: As a study file names it.
+        n_folds: From 2 to the number of images of the rarest class.
+        split_seed: Seed of the split, >= 0. The same seed gives the same folds.
+
+    Raises:
+        UsageError: n_folds or split_seed is out of range.
+        DataError: No image that is trained on beside a fold has a weight above 0.
+    """
+    images, labels, weights = dataset.train_images, dataset.train_labels, dataset.train_weights
+    folds = fold_numbers(labels, dataset.info.class_names, n_folds, split_seed)
+    if weights is not None and len(np.unique(folds[weights > 0])) < 2:
+        raise DataError(
+            "Dataset.train_weights must not all be 0 for the images that are trained on, but are beside one fold, as "
+            "those above 0 are all in that"
+        )
+    arrays = [images, labels, dataset.test_images, dataset.test_labels, folds, *([] if weights is None else [weights])]
+    return Splits(
+        info=dataset.info,
+        source=source,
+        fingerprint=_fingerprint(source, dataset.info, arrays),
+        train_images=_read_only(images),
+        train_labels=_read_only(labels),
+        validation_images=_read_only(images[:0]),
+        validation_labels=_read_only(labels[:0]),
+        test_images=_read_only(dataset.test_images),
+        test_labels=_read_only(dataset.test_labels),
+        train_weights=None if weights is None else _read_only(weights),
+        n_skipped=dataset.n_skipped,
+        folds=_read_only(folds),
+    )
+
+
 def _check_validation(labels: Labels, validation: Int64Array, info: DatasetInfo) -> None:
     n_held_out = np.bincount(labels[validation], minlength=info.n_classes)
     if n_held_out.min() > 0:
@@ -111,18 +173,29 @@ def fewest_to_validate(labels: Labels) -> int:
 
 
 def with_validation(splits: Splits) -> Splits:
-    """The same data, whose validation images are trained on too: they come after the others, each in their order."""
+    """The same data, whose validation images are trained on too: they come after the others, each in their order.
+
+    With folds all images are trained on in their order, and those of the first fold are what is measured meanwhile.
+    """
+    if splits.folds is not None:
+        seen = splits.fold(1)
+        kept = {name: getattr(splits, name) for name in ("train_images", "train_labels", "train_weights")}
+        return replace(seen, fingerprint=_with_validation(splits), **kept)
     images = [np.asarray(splits.train_images), np.asarray(splits.validation_images)]  # no longer mapped ones
     labels = [np.asarray(splits.train_labels), np.asarray(splits.validation_labels)]
     weights = [np.asarray(each) for each in (splits.train_weights, splits.validation_weights) if each is not None]
     return replace(
         splits,
-        fingerprint=hashlib.sha256(f"{splits.fingerprint} with validation".encode()).hexdigest(),
+        fingerprint=_with_validation(splits),
         folder=None,
         train_images=_read_only(np.concatenate(images)),
         train_labels=_read_only(np.concatenate(labels)),
         train_weights=_read_only(np.concatenate(weights)) if weights else None,
     )
+
+
+def _with_validation(splits: Splits) -> str:
+    return hashlib.sha256(f"{splits.fingerprint} with validation".encode()).hexdigest()
 
 
 def _read_only(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
@@ -182,8 +255,8 @@ def _fingerprint(source: str, info: DatasetInfo, arrays: Sequence[npt.NDArray[np
     wherever they lie, or which built-in data they are. But for built-in data the info follows it as JSON.
 
     The arrays are all training images and labels in their order, the test images and labels, the indices of training
-    and of validation, and the weights of the training images, if there are any. The shapes keep neighbours apart. Bytes
-    are little-endian.
+    and of validation or the fold of each image, and the weights of the training images, if there are any. The shapes
+    keep neighbours apart. Bytes are little-endian.
     """
     name = source
     if form_of(source) in FORMS:

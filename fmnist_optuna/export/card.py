@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.export.compared import compared_table, describe_mean, name_compared
+from fmnist_optuna.export.choice import describe_choice
+from fmnist_optuna.export.compared import compared_table, describe_folds, describe_mean
 from fmnist_optuna.export.facts import Facts
 from fmnist_optuna.export.source import Source
 from fmnist_optuna.results.all_data import AllData
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.study.teacher import Teacher
-from fmnist_optuna.wording import count, format_interval, format_percent
+from fmnist_optuna.wording import format_interval, format_percent
 
 CARD = """\
 # {study}, {which}{demo_title}
@@ -35,7 +36,7 @@ A classifier of {kind} into {n_classes:,} classes, found by a search over a {sea
 
 ## Data
 
-{name}{description}. Some of its training images were held out for validation, stratified by label{held_out}; its
+{name}{description}. {held_out}; its
 {n_test_images:,} test images are for the final score alone. Fingerprint of data and split: `{fingerprint}`.
 
 ## How it was chosen
@@ -96,7 +97,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         weights_sha256=facts.weights_sha256,
         weights="weights" if len(facts.source.attempts) == 1 else "weights of all nets, in their order",
         fingerprint=facts.record.data_fingerprint,
-        chosen=_how_chosen(facts),
+        chosen=describe_choice(facts),
         **_describe_validation(facts.source),
         compared=compared_table(facts),
         n_test_images=evaluation.n_images,
@@ -125,19 +126,26 @@ def _teacher(teacher: Teacher | None) -> str:
 
 
 def _which(source: Source) -> str:
-    trained = "" if source.all_data is None else " on all data"
+    trained = " on all data" if source.is_on_all_data else ""
     if source.is_ensemble:
         return f"an ensemble of {len(source.attempts)} seeds{trained}"
-    return f"trial {source.attempts[0].number}" if source.all_data is None else f"a seed{trained}"
+    if source.folds is not None:
+        return "trained on all training images"
+    return f"a seed{trained}" if source.is_on_all_data else f"trial {source.attempts[0].number}"
 
 
 def _describe_validation(source: Source) -> dict[str, str]:
     of_nets = ", mean of the nets" if source.is_ensemble else ""
-    is_seen = source.all_data is not None
+    is_seen, n_folds = source.is_on_all_data, source.session.record.spec.data.folds
+    held_out = "Some of its training images were held out for validation, stratified by label"
+    if n_folds:
+        held_out = f"Each of its training images validated once, in {n_folds} folds that are stratified by label"
+    elif is_seen:
+        held_out += ", until the choice was made"
     mean = statistics.fmean(each.val_accuracy or 0.0 for each in source.attempts)
     seen = ", which were trained on: no score" if is_seen else ""
     return {
-        "held_out": "" if source.all_data is None else ", until the choice was made",
+        "held_out": held_out,
         "validation": f"validation images{of_nets}{seen}",
         "val_accuracy": format_percent(None if is_seen else mean),
     }
@@ -210,45 +218,13 @@ def _in_table(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _how_chosen(facts: Facts) -> str:
-    source, cells = facts.source, count(facts.n_cells, "cell")
-    metric = name_compared(facts.record.metric)
-    if source.confirmation is None:
-        if source.repeats is not None:
-            return _how_chosen_by_means(facts, len(source.repeats.values), metric)
-        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
-    n_seeds = len(source.confirmation.chosen.val.values)
-    if len(source.confirmation.candidates) == 1:
-        chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
-    else:
-        chosen = (
-            f"The best of {cells} by {metric} were trained again over {n_seeds} fresh seeds each. This is the smallest "
-            "model whose mean lies within one standard error of the best mean"
-        )
-    if source.all_data is None and not source.is_ensemble:
-        return f"{chosen}, in its original training."
-    parts = [f"{chosen}."]
-    if source.all_data is not None:
-        parts.append(
-            "Its confirmed seeds were then trained once more, on training and validation images, for "
-            f"{count(source.all_data.n_epochs, 'epoch')}, a number that the confirmation had fixed; the weights are "
-            "those of the last epoch."
-        )
-    which = f"first {len(source.attempts)} of these seeds" if source.is_ensemble else "first of these seeds"
-    parts.append(f"Exported {'are' if source.is_ensemble else 'is'} the {which}, whatever the test set says of them.")
-    return " ".join(parts)
-
-
-def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
-    return (
-        f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
-        f"{n_repeats} seeds, by the mean {metric} of these; exported is the first of them, whatever the others had."
-    )
-
-
 def _repeated(facts: Facts) -> str:
-    repeats = facts.source.repeats
-    if repeats is None or not facts.record.metric.is_accuracy:
+    repeats, folds = facts.source.repeats, facts.source.folds
+    if not facts.record.metric.is_accuracy:
+        return ""
+    if folds is not None:
+        return f"| validation, mean of {folds.described} | {describe_folds(folds.values)} |\n"
+    if repeats is None:
         return ""
     return f"| validation, mean of {len(repeats.values)} repeats | {describe_mean(repeats)} |\n"
 

@@ -22,6 +22,8 @@ def compared_table(facts: Facts) -> str:
     }
     if (repeats := facts.source.repeats) is not None:
         rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats, metric)
+    if (folds := facts.source.folds) is not None:
+        rows[f"validation, mean of {folds.described}"] = describe_folds(folds.values, metric)
     if facts.confirmation is not None:
         chosen, test = facts.confirmation.chosen.val, facts.confirmation.test_objective
         rows[f"validation, mean of {len(chosen.values)} fresh seeds"] = describe_mean(chosen, metric)
@@ -36,3 +38,8 @@ def describe_mean(sample: Sample, metric: Metric = VAL_ACCURACY) -> str:
     """A mean over seeds with its interval and deviation."""
     interval = metric.format_interval(sample.interval)
     return f"{metric.format(sample.mean)} (95 % interval {interval}, sd {metric.format_distance(sample.sd)})"
+
+
+def describe_folds(sample: Sample, metric: Metric = VAL_ACCURACY) -> str:
+    """A mean over folds with its deviation; they share images, so that no interval follows from it."""
+    return f"{metric.format(sample.mean)} (sd {metric.format_distance(sample.sd)})"

@@ -8,7 +8,7 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.export.source import Source
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt
-from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.results.confirmation import Confirmation, figures_of_repeats
 from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.study.records import StudyRecord
@@ -69,7 +69,7 @@ class Facts:
     @property
     def val_accuracy(self) -> float | None:
         """On the validation images, 0..1; None where these were trained on, and for an ensemble."""
-        is_known = self.source.all_data is None and not self.source.is_ensemble
+        is_known = not self.source.is_on_all_data and not self.source.is_ensemble
         return self.attempt.val_accuracy if is_known else None
 
     @property
@@ -129,14 +129,15 @@ class Facts:
             "objective": self.record.metric.answer(self.value),
             "test_objective": self.evaluation.value_of(self.record.metric),
             "val_accuracy": self.val_accuracy,
-            "trained_on_validation": source.all_data is not None,
+            "trained_on_validation": source.is_on_all_data,
             "test_accuracy": self.evaluation.accuracy,
             "test_interval": list(self.evaluation.interval),
             "flip": self.flip,
             "test_accuracy_with_flip": self.evaluation.flip_accuracy,
             "n_test_images": self.evaluation.n_images,
             "n_cells": self.n_cells,
-            "repeats": None if source.repeats is None else source.repeats.figures(),
+            "repeats": figures_of_repeats(source.repeats),
+            "folds": None if source.folds is None else source.folds.figures(),
             "confirmed": None if self.confirmation is None else self.confirmation.figures(),
             "all_data": None if source.all_data is None else source.all_data.figures(),
         }

@@ -10,10 +10,11 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, find_all_data
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import Confirmation, Sample, find_confirmation
+from fmnist_optuna.results.cross_validation import CrossValidation, open_training
 from fmnist_optuna.results.ensemble import MIN_MEMBERS, PURPOSE
-from fmnist_optuna.results.winner import finished_attempt, sample_repeats, winning_attempt
+from fmnist_optuna.results.winner import find_folds, finished_attempt, sample_repeats, winning_attempt
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.repeats import without_seed
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -30,6 +31,8 @@ class Source:
         confirmation: What chose their cell over fresh seeds; None if nothing did.
         all_data: What they are part of where the validation images were trained on too; None where not.
         repeats: What the study compares by over the repeats of their point; None where it has none.
+        folds: What the folds say of the point, which was then trained on all training images; None where there are
+            none, and for a trial that was asked for by its number.
     """
 
     session: Session
@@ -37,6 +40,7 @@ class Source:
     confirmation: Confirmation | None
     all_data: AllData | None = None
     repeats: Sample | None = None
+    folds: CrossValidation | None = None
 
     @property
     def is_ensemble(self) -> bool:
@@ -58,7 +62,12 @@ class Source:
         if self.confirmation is not None:
             return self.confirmation.chosen.params
         params = self.attempts[0].params
-        return params if self.repeats is None else without_seed(params)
+        return params if self.repeats is None and self.folds is None else point_of(params)
+
+    @property
+    def is_on_all_data(self) -> bool:
+        """Whether no image is left that the weights were not trained on and that is not of the test."""
+        return self.all_data is not None or self.folds is not None
 
 
 def choose_source(session: Session, trial: int | None, all_data: bool, ensemble: int | None) -> Source:
@@ -74,14 +83,19 @@ def choose_source(session: Session, trial: int | None, all_data: bool, ensemble:
         NotFoundError: No such trial, none is complete, or what is asked for was not trained yet.
         UsageError: The study follows from another; the trial is not COMPLETE; or there are not so many seeds.
     """
-    name = session.record.name
+    name, n_folds = session.record.name, session.record.spec.repeats.n_folds
     if not session.record.is_search:
         raise UsageError(
             f"The study must be one of a grid, but {name} is {session.record.described_kind}; export what it is of: "
             f"fmnist-optuna export {searched_study(name)}"
         )
     if not all_data and ensemble is None:
-        return _choose_trial(session, trial)
+        return _choose_trial(session, trial) if trial is not None or not n_folds else _choose_trained(session)
+    if n_folds:
+        raise UsageError(
+            f"all_data (--all-data) and ensemble (--ensemble) must be left out for study {name}, as its winner is one "
+            "training, on all training images."
+        )
     if trial is not None:
         raise UsageError(
             "trial (--trial) must be alone, but all_data (--all-data) or ensemble (--ensemble) was given too, which "
@@ -89,6 +103,13 @@ def choose_source(session: Session, trial: int | None, all_data: bool, ensemble:
         )
     check_count("ensemble", ensemble, MIN_MEMBERS)
     return _choose_seeds(session, all_data, ensemble or 1)
+
+
+def _choose_trained(session: Session) -> Source:
+    """The best point of a study with folds, as it was trained on all training images."""
+    folds = find_folds(session)
+    training, trained = open_training(session, folds)
+    return Source(training, (trained,), None, folds=folds)
 
 
 def _choose_trial(session: Session, trial: int | None) -> Source:

@@ -7,6 +7,9 @@ there are. A decision that is repeated finds nothing that is parked at that rung
 While a worker has nothing to do, cells that go on whatever the last ones to come will have are let on ahead of that
 decision. It then counts them among those that are beyond the rung, so it cuts the same cells as without.
 
+Where points are trained over several seeds, each cell stands where the mean of its point does: all cells of a point go
+on, or none does.
+
 A run that has given a cell up, because its workers die of it again and again, decides without waiting for it. The
 decision says so; should that cell come to the rung one day, it is decided alone, as one of a grid that has grown is.
 """
@@ -19,6 +22,7 @@ from dataclasses import fields
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
+from fmnist_optuna.ledger.leaders import point_key
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import ComparedPart
 from fmnist_optuna.ledger.rung_records import CellsAtRung, DecidedRung, OpenCells
@@ -27,7 +31,10 @@ from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import StoredRow, cells, decisions, epochs, ids_by_query, studies
 from fmnist_optuna.search.ladder import Decision, LadderRule, Standing, stand_at
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.search.point_standings import with_means
 
+OF_FIELD = ("cell_id", "trial_id", "result", "value")
+OF_POINT = ("number", "params")
 NOT_A_NUMBER = float("nan")  # an epoch's value that is NULL in the table
 
 
@@ -38,10 +45,12 @@ class Rungs(ComparedPart):
         storage: Where the study lives.
         study_id: Optuna's id of the study.
         metric: By which its cells are compared: their scores of it.
+        n_cells: Of each point; with several, each cell stands where the mean of its point does.
     """
 
-    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY) -> None:
+    def __init__(self, storage: Storage, study_id: int, metric: Metric = VAL_ACCURACY, n_cells: int = 1) -> None:
         super().__init__(storage, study_id, metric)
+        self._n_each = n_cells
         self._looked_at: list[tuple[object, ...]] | None = None  # how the cells stood when none could be let on
 
     @retrying
@@ -74,8 +83,11 @@ class Rungs(ComparedPart):
         """Let cells go on that the decision of their rung cannot cut any more; None if there are none.
 
         For workers that would only wait: the best few of a rung are known when all but one or two have come. They ask
-        again and again, so all values are read only if a cell has moved since.
+        again and again, so all values are read only if a cell has moved since. Where points are repeated nobody goes
+        ahead, as the mean of a point is known when all its cells have come.
         """
+        if self._n_each > 1:
+            return None
         with self.storage.read() as connection:
             cells_stand = self._count_standing(connection)
             if cells_stand == self._looked_at:
@@ -214,7 +226,8 @@ class Rungs(ComparedPart):
 
     def _read_field(self, connection: Connection, rung: int) -> CellsAtRung:
         # One that failed counts where it had been parked: who is compared with it may have come earlier or later.
-        own = select(cells.c.cell_id, cells.c.trial_id, cells.c.result, cells.c.value).where(
+        names = OF_FIELD if self._n_each == 1 else (*OF_FIELD, *OF_POINT)
+        own = select(*(cells.c[name] for name in names)).where(
             cells.c.study_id == self.study_id,
             cells.c.trial_id.is_not(None),
             or_(cells.c.state != State.FAILED, cells.c.rung >= rung),
@@ -229,12 +242,19 @@ class Rungs(ComparedPart):
             curves[trial_id].append(NOT_A_NUMBER if value is None else self._metric.score(value))
         standings: dict[str, Standing] = {}
         finished: dict[str, float | None] = {}
+        points: dict[str, str | int] = {}
+        pruned = []
         for row in connection.execute(own):
+            points[row.cell_id] = point_key(row.number, row.params, self._n_each) if self._n_each > 1 else row.cell_id
             if len(curves[row.trial_id]) >= rung:
                 standings[row.cell_id] = stand_at(rung, curves[row.trial_id])
             elif row.result == State.COMPLETE.optuna_name:
                 finished[row.cell_id] = self._score(row.value)
-        return CellsAtRung(standings, finished)
+            elif row.result == State.PRUNED.optuna_name:
+                pruned.append(row.cell_id)
+        if self._n_each == 1:
+            return CellsAtRung(standings, finished)
+        return CellsAtRung(*with_means(standings, finished, pruned, points))
 
     def _apply(
         self,

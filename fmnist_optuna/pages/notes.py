@@ -80,7 +80,7 @@ def _decorate(session: Session, overview: Overview) -> None:
     for name, figure in drawn.items():
         if figure is not None:
             optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
-    if overview.winner is not None:
+    if overview.winner is not None and overview.winner.folds is None:  # else it is a trial of another study
         _decorate_winner(session, overview, overview.winner)
 
 
@@ -101,7 +101,8 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
         lines += _describe_rungs(climb, record.metric)
     if winner is not None:
         score = ", ".join(_describe_scores(winner))
-        lines += [f"Winner: trial {winner.trial} ({format_params(winner.params)}), {score}.", ""]
+        which = f"trial {winner.trial}" if winner.folds is None else f"of the mean over {winner.folds.described}"
+        lines += [f"Winner: {which} ({format_params(winner.params)}), {score}.", ""]
     lines += ["To go on after an interruption, give the command that began it again: `fmnist-optuna run`.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
     return "\n".join(lines)

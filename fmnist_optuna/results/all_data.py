@@ -59,7 +59,7 @@ def find_all_data(session: Session, confirmation: Confirmation | None) -> AllDat
     if any(run.cell_id not in complete for run in confirmation.chosen.runs):
         return None
     runs = tuple(result_of(training, complete[run.cell_id]) for run in confirmation.chosen.runs)
-    _check_epochs(training, runs)
+    check_epochs(training, runs)
     record = training.record
     found = AllData(record.name, record.spec.training.max_epochs, runs, metric=record.metric)
     return found.with_openings([find_opening(training, run) for run in runs])
@@ -94,7 +94,7 @@ def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path |
     return found.with_openings([open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
 
 
-def _check_epochs(training: Session, runs: Sequence[Attempt]) -> None:
+def check_epochs(training: Session, runs: Sequence[Attempt]) -> None:
     """Refuse seeds that ended early: what ended them saw the validation images, which they were trained on."""
     name, n_epochs = training.record.name, training.record.spec.training.max_epochs
     for run in runs:

@@ -19,7 +19,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.evaluation import find_opening, open_weights
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
-from fmnist_optuna.search.repeats import without_seed
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
@@ -61,10 +61,6 @@ class Sample:
         half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
         return self.mean - half, self.mean + half
 
-    def figures(self) -> dict[str, Json]:
-        """In figures, as `best --json` and a manifest have them."""
-        return {"mean": self.mean, "sd": self.sd, "interval": list(self.interval), "values": list(self.values)}
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -87,7 +83,7 @@ class Candidate:
     @property
     def params(self) -> Params:
         """Its point, without a seed: that of the original is one of several."""
-        return without_seed(self.original.params)
+        return point_of(self.original.params)
 
     @property
     def val_accuracy(self) -> Sample:
@@ -178,6 +174,13 @@ class Confirmation(OpenedSeeds):
         return figures | {"val_accuracy_mean": accuracy.mean, "val_accuracy_interval": list(accuracy.interval)}
 
 
+def figures_of_repeats(sample: Sample | None) -> dict[str, Json] | None:
+    """What repeats have, in figures, as `best --json` and a manifest have them; None where there are none."""
+    if sample is None:
+        return None
+    return {"mean": sample.mean, "sd": sample.sd, "interval": list(sample.interval), "values": list(sample.values)}
+
+
 def find_confirmation(session: Session) -> Confirmation | None:
     """The confirmation of a study, if it is finished and has the study's present leader in it; nothing is scored."""
     confirming = open_following(session, CONFIRMATION)
@@ -266,4 +269,4 @@ def choose(candidates: Sequence[Candidate], metric: Metric = VAL_ACCURACY) -> Ca
 
 
 def _point(params: Params) -> str:
-    return canonical_json(without_seed(params))
+    return canonical_json(point_of(params))

@@ -176,7 +176,7 @@ def open_weights(session: Session, attempts: Sequence[Attempt], data_dir: Path |
 
     def score() -> Scores:
         stored = [find_weights(session, attempt) for attempt in attempts]
-        place = find_place(session.record, data_dir)
+        place = find_place(session.record, data_dir, attempts[0].params)
         return Call(_score_weights, session.record.spec, stored, place, doing="scoring the weights").result()
 
     with explained_by_code(session, attempts[0]):

@@ -88,7 +88,7 @@ def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Rep
     repeated, sha256, present, code_lines = Call(
         _train_again,
         *(record.spec, attempt.params, number if told is None else told, seed, len(recorded)),
-        *(find_place(record, data_dir), find_recorded_code(session, attempt), session.soft_labels),
+        *(find_place(record, data_dir, attempt.params), find_recorded_code(session, attempt), session.soft_labels),
         doing="training the trial again",
     ).result()
     is_complete = attempt.state is State.COMPLETE

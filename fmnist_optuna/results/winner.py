@@ -6,15 +6,16 @@ from pathlib import Path
 
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.ledger.openings import Opening
-from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, count_trained, find_all_data
 from fmnist_optuna.results.confirmation import Confirmation, Sample, find_confirmation, open_confirmation
+from fmnist_optuna.results.cross_validation import CrossValidation, open_training, read_cross_validation
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
-from fmnist_optuna.search.repeats import without_seed
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import searched_study
 from fmnist_optuna.study.attempts import find_attempt, result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
@@ -36,6 +37,8 @@ class Winner:
         n_on_all_data: How many confirmed seeds were trained on all data; None where none was to be.
         metric: By which it was chosen.
         repeats: What the study compares by over the repeats of its point; None where points have none.
+        folds: What the folds say of its point; None where the study has none. The attempt is then that on all training
+            images, or before there is one that of the first fold, whose weights are neither opened nor exported.
     """
 
     attempt: Attempt
@@ -47,26 +50,28 @@ class Winner:
     n_on_all_data: int | None = None
     metric: Metric = VAL_ACCURACY
     repeats: Sample | None = None
+    folds: CrossValidation | None = None
 
     @property
     def trial(self) -> int:
-        """Number of its trial."""
+        """Number of its trial, within `folds.study` where there are folds and it is trained on all images."""
         return self.attempt.number
 
     @property
     def params(self) -> Params:
         """Its point of the grid."""
-        return self.attempt.params if self.repeats is None else without_seed(self.attempt.params)
+        is_whole = self.repeats is None and self.folds is None
+        return self.attempt.params if is_whole else point_of(self.attempt.params)
 
     @property
     def value(self) -> float:
-        """Of the metric, of its stored weights on the validation images."""
-        return self.attempt.value or 0.0
+        """Of the metric, of its stored weights on the validation images; with folds the mean over these."""
+        return (self.attempt.value or 0.0) if self.folds is None else self.folds.values.mean
 
     @property
     def val_accuracy(self) -> float:
-        """Of its stored weights, 0..1."""
-        return self.attempt.val_accuracy or 0.0
+        """The same of the accuracy, 0..1."""
+        return (self.attempt.val_accuracy or 0.0) if self.folds is None else self.folds.val_accuracies.mean
 
     @property
     def n_epochs(self) -> int:
@@ -85,6 +90,8 @@ def find_winner(session: Session) -> Winner:
     Raises:
         NotFoundError: No trial is complete yet.
     """
+    if session.record.spec.repeats.n_folds:
+        return _cross_validated(session)
     confirmation = find_confirmation(session)
     attempt = winning_attempt(session, confirmation)
     return _winner(session, attempt, find_opening(session, attempt), confirmation)
@@ -101,11 +108,17 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     Args:
         data_dir: Folder with the IDX files, or None for the search order.
 
+    With folds these are the weights that were trained on all training images.
+
     Raises:
-        NotFoundError: No trial is complete.
+        NotFoundError: No trial is complete; or the best point is not trained on all images yet.
         MismatchError: The stored weights are missing or altered.
         DataError: The data is not there.
     """
+    if session.record.spec.repeats.n_folds:
+        training, trained = open_training(session, find_folds(session))
+        open_weights(training, [trained], data_dir, purpose="winner")
+        return _cross_validated(session)
     confirmation = open_confirmation(session, data_dir)
     attempt = winning_attempt(session, confirmation)
     return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), confirmation)
@@ -123,8 +136,29 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
     return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), None)
 
 
+def find_folds(session: Session) -> CrossValidation:
+    """What the folds say of the best point of a study that has some.
+
+    Raises:
+        NotFoundError: No point is complete yet.
+    """
+    return read_cross_validation(session, _best_cell(session))
+
+
+def _cross_validated(session: Session) -> Winner:
+    folds, info = find_folds(session), session.record.info
+    if folds.trained is None:
+        attempt, opening = result_of(session, _best_cell(session)), None
+    else:
+        training, attempt = open_training(session, folds)
+        opening = find_opening(training, attempt)
+    return Winner(attempt, opening, info.class_names, metric=session.record.metric, folds=folds)
+
+
 def sample_repeats(session: Session, cell_id: str) -> Sample | None:
-    """What the repeats of a cell's point have; None where it has none, or not all are complete."""
+    """What the repeats of a cell's point have; None where it has none, or not all are complete, or there are folds."""
+    if session.record.spec.repeats.n_folds:
+        return None
     repeats = session.history.repeats_of(cell_id)
     values = [cell.value for cell in repeats if cell.state is State.COMPLETE and cell.value is not None]
     return Sample(tuple(values)) if repeats and len(values) == len(repeats) else None
@@ -148,10 +182,14 @@ def winning_attempt(session: Session, confirmation: Confirmation | None) -> Atte
         )
     if confirmation is not None:
         return confirmation.chosen.original
+    return result_of(session, _best_cell(session))
+
+
+def _best_cell(session: Session) -> Cell:
     best = session.history.best()
     if best is None:
         raise NotFoundError(f"study {session.record.name}: no trial is complete yet.")
-    return result_of(session, best)
+    return best
 
 
 def finished_attempt(session: Session, number: int) -> Attempt:

@@ -2,9 +2,12 @@
 
 Each is trained to its last epoch and keeps the weights of that: nothing is chosen by the validation images, which are
 trained on. How many epochs these are follows from the confirmation alone, so that the test set has no say in it either.
+
+With folds the best point is trained so, for a number of epochs that follows from its folds.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fmnist_optuna.data.dataset import DatasetInfo
@@ -14,6 +17,8 @@ from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.results.all_data import AllData, find_all_data, open_all_data
 from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.results.cross_validation import read_cross_validation
+from fmnist_optuna.running.catching import Catching
 from fmnist_optuna.running.following import (
     following_spec,
     join_following,
@@ -25,11 +30,11 @@ from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.rung_note import write_note
-from fmnist_optuna.running.study import Catching
-from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.repeats import without_seed
+from fmnist_optuna.search.cell import TRAINING_SEED, Params
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.options import read_options
 from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, StudySpec
+from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following
@@ -68,35 +73,81 @@ def _prepare(session: Session, confirmation: Confirmation, options: RunOptions) 
     if confirming is None:
         raise MismatchError(f"study {record.name}: must have a confirmation, but that was deleted meanwhile.")
     runs = confirmation.chosen.runs
-    points = [run.params for run in runs]
+    is_trained = find_all_data(session, confirmation) is not None
+    return _prepare_points(session, confirming, runs, [run.params for run in runs], options, is_trained)
+
+
+def _prepare_points(
+    session: Session,
+    origin: Session,
+    runs: tuple[Attempt, ...],
+    points: Sequence[Params],
+    options: RunOptions,
+    is_trained: bool,
+) -> PreparedStudy:
+    """The study that trains some points of one cell on all training images.
+
+    Args:
+        session: Of the study that is searched.
+        origin: Of the runs, which fix the number of epochs: that study or its confirmation.
+        points: Each with its training_seed.
+        is_trained: Whether nothing is left to train.
+    """
+    record = session.record
     data = resolve_source(record.data_source, options.data_dir, options.mirrors)
     place = replace(find_place(record, data.data_dir), is_all_trained_on=True)
     splits = place.load()
-    n_epochs = _fixed_epochs(session, points[0]) or count_epochs(confirming.record.spec, record.info, runs)
+    n_epochs = _fixed_epochs(session, points[0]) or count_epochs(origin.record.spec, record.info, runs)
     training = {"max_epochs": n_epochs, "keep_weights": "last"}
     spec = following_spec(record.spec, record.name + ALL_DATA_SUFFIX, points, training)
-    is_trained = find_all_data(session, confirmation) is not None
-    code = None if is_trained else offer_same_code(confirming, spec, runs, place.folder, options.accepts_code)
+    code = None if is_trained else offer_same_code(origin, spec, runs, place.folder, options.accepts_code)
     return join_following(session, spec, points, code, data, splits)
+
+
+def train_best_point(session: Session, options: RunOptions, observer: Observer, catching: Catching) -> None:
+    """Train the best point of a study with folds once more, on all training images, unless it is; nothing is scored.
+
+    For how many epochs follows from its folds, as `count_epochs` has it of seeds. Interrupted, a second call goes on.
+
+    Args:
+        session: Of a study that is over, with a point whose cells are all complete.
+
+    Raises:
+        JoinRefusedError: The user's code is not what the cells were trained with; or another point was trained so
+            before, for another number of epochs.
+        MismatchError: The training failed or diverged.
+        FmnistOptunaError: Whatever training raises.
+    """
+    first = session.history.leaders(1)[0]
+    if read_cross_validation(session, first).trained is not None:
+        return
+    runs = tuple(result_of(session, cell) for cell in session.history.repeats_of(first.cell_id))
+    point = {**point_of(first.params), TRAINING_SEED: 1}
+    prepared = _prepare_points(session, session, runs, [point], options, is_trained=False)
+    train_following(prepared, options, observer, catching)
+    write_note(prepared.session)
+    if read_cross_validation(session, first).trained is None:
+        rule = "the best point must have a result on all training images, but has none"
+        raise seeds_missing(session, options, prepared.session.record.name, rule)
 
 
 def _fixed_epochs(session: Session, point: Params) -> int | None:
     """The number of epochs that some seeds of a cell were to be trained before: seeds that come later have the same."""
     training = open_following(session, ALL_DATA)
-    if training is None or all(without_seed(cell.params) != without_seed(point) for cell in training.history.cells()):
+    if training is None or all(point_of(cell.params) != point_of(point) for cell in training.history.cells()):
         return None
     return training.record.spec.training.max_epochs
 
 
 def count_epochs(spec: StudySpec, info: DatasetInfo, runs: tuple[Attempt, ...]) -> int:
-    """How many epochs a confirmed cell is trained on all data.
+    """How many epochs a confirmed cell, or the best point over folds, is trained on all data.
 
-    With a schedule all of it, as in the confirmation: `max_epochs`. With a constant rate the median, over the seeds, of
-    the number of epochs after which a seed was best; of an even number of seeds the larger one in the middle.
+    With a schedule all of it, as before: `max_epochs`. With a constant rate the median, over the seeds or folds, of the
+    number of epochs after which each was best; of an even number the larger one in the middle.
 
     Args:
-        spec: Of the confirmation.
-        runs: Complete, one a seed.
+        spec: Of the confirmation, or of the study with folds.
+        runs: Complete, one a seed or fold.
 
     Raises:
         MismatchError: A seed recorded no best epoch.

@@ -14,10 +14,10 @@ from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.log import bound_fields
 from fmnist_optuna.processes.temporary import temporary_folder
+from fmnist_optuna.running.catching import Catching
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy, prepare_in_child
-from fmnist_optuna.running.study import Catching
 from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.spec.code import code_differences

@@ -1,13 +1,16 @@
 """How a study is run on this machine."""
 
 import logging
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fmnist_optuna.arguments import check_count, check_limit
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
 from fmnist_optuna.work.limits import Limits
+
+LEAST_SECONDS = 0.001  # of a time limit that is over: it stops at the first look
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,14 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_count("n_workers", self.n_workers, 1)
         check_limit("timeout_seconds", self.timeout_seconds)
+
+    def with_rest_since(self, began: float) -> "RunOptions":
+        """The same with what is left of the time.
+
+        Args:
+            began: When the time began to run, by the monotonic clock.
+        """
+        if self.timeout_seconds is None:
+            return self
+        left = self.timeout_seconds - (time.monotonic() - began)
+        return replace(self, timeout_seconds=max(left, LEAST_SECONDS))

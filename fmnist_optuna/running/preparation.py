@@ -172,7 +172,8 @@ def load_twice(data: DataSpec, data_dir: Path | None) -> tuple[Splits, Callable[
         data_dir: Folder with the IDX files, or in which files of the user's own are; None for the search order.
     """
     if not data.is_own:
-        return load_splits(data.source, data.n_validation, data.split_seed, data_dir), lambda: None
+        how = data.n_validation, data.split_seed, data_dir
+        return load_splits(data.source, *how, n_folds=data.folds), lambda: None
     if not data.is_function:
         return load_own(data, None, data_dir), lambda: None
     splits, again = load_own(data), load_own_again(data)

@@ -3,15 +3,18 @@
 It prints nothing: an observer is told what happens.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmnist_optuna.events.file import recording
 from fmnist_optuna.ledger.records import CellCounts
 from fmnist_optuna.pages.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner_or_none
+from fmnist_optuna.running.all_data import train_best_point
+from fmnist_optuna.running.catching import Catching, no_signals
 from fmnist_optuna.running.loading import load_pages
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
@@ -20,8 +23,6 @@ from fmnist_optuna.running.telling import tell_winner, telling_of_study
 from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
-
-Catching = Callable[[], AbstractContextManager[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,13 @@ class StudyResult:
     given_up: tuple[str, ...] = ()
 
 
-@contextmanager
-def no_signals() -> Iterator[list[int]]:
-    """Leave signals to the program: none is caught. A KeyboardInterrupt ends the training in order all the same."""
-    yield []
-
-
 def run_study(
     spec: StudySpec, options: RunOptions, observer: Observer | None = None, catching: Catching = no_signals
 ) -> StudyResult:
     """Create or resume a study, run it until every cell is done, and evaluate the winner on the test set.
 
-    On a finished study nothing is trained.
+    With folds the winner is trained once more before that, on all training images. On a finished study nothing is
+    trained.
 
     Args:
         catching: Gives, while the cells are trained, the list of caught signals, which grows: at the first the workers
@@ -66,17 +62,23 @@ def run_study(
         WorkerFailedError: The workers crash again and again.
         FmnistOptunaError: Whatever `prepare_study` raises.
     """
-    observer = observer or Observer()
+    observer, began = observer or Observer(), time.monotonic()
     if options.dashboard_port is not None:
         check_address(LOOPBACK, options.dashboard_port)  # before anything is made
     prepared = prepare_study(spec, options, meanwhile=load_pages)
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     with recording(options.events_file), telling_of_study(prepared.session, prepared.n_new_cells):
-        return _run(prepared, options, observer, catching)
+        return _run(prepared, options, observer, catching, began)
 
 
-def _run(prepared: PreparedStudy, options: RunOptions, observer: Observer, catching: Catching) -> StudyResult:
-    """Train what is not trained yet, and evaluate the winner."""
+def _run(
+    prepared: PreparedStudy, options: RunOptions, observer: Observer, catching: Catching, began: float
+) -> StudyResult:
+    """Train what is not trained yet, and evaluate the winner.
+
+    Args:
+        began: When the time limit began to run, by the monotonic clock.
+    """
     is_trained = not prepared.session.history.counts().is_over
     given_up: tuple[str, ...] = ()
     if is_trained:
@@ -87,12 +89,25 @@ def _run(prepared: PreparedStudy, options: RunOptions, observer: Observer, catch
     counts = prepared.session.history.counts()
     found = find_winner_or_none(prepared.session)
     is_known = not is_trained and found is not None and found.evaluation is not None
-    winner = None if found is None else evaluate_winner(prepared.session, prepared.data.data_dir)
+    rest = options.with_rest_since(began)
+    winner = None if found is None else _test(prepared, found, rest, observer, catching)
     if winner is not None:
         tell_winner(winner)
     if not is_known:  # workers started elsewhere may have trained it all
         decorate_study(prepared.session)
     return StudyResult(prepared.session, counts, winner, log_folder_of(prepared.session, options), given_up)
+
+
+def _test(
+    prepared: PreparedStudy, found: Winner, options: RunOptions, observer: Observer, catching: Catching
+) -> Winner:
+    """The winner with its score on the test set; with folds it is trained on all training images first."""
+    session, data_dir = prepared.session, prepared.data.data_dir
+    if found.folds is not None:
+        if not session.history.is_over():  # cells that were given up may still change who it is
+            return found
+        train_best_point(session, replace(options, data_dir=data_dir), observer, catching)
+    return evaluate_winner(session, data_dir)
 
 
 @contextmanager

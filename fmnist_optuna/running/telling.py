@@ -48,14 +48,14 @@ def _count(session: Session) -> dict[str, int] | None:
 
 
 def tell_winner(winner: Winner) -> None:
-    """Tell which trial has won."""
-    evaluation = winner.evaluation
+    """Tell which trial has won; with folds no trial of the study has, but a point."""
+    evaluation, is_trial = winner.evaluation, winner.folds is None
     log_event(
         logger,
         logging.INFO,
         "winner",
-        cell=winner.attempt.cell_id,
-        trial=winner.trial,
+        cell=winner.attempt.cell_id if is_trial else None,
+        trial=winner.trial if is_trial else None,
         params=winner.params,
         value=winner.value,
         val_accuracy=winner.val_accuracy,

@@ -21,7 +21,8 @@ LEARNING_RATES = (1e-12, 1e6)  # the same for learning rates, whose distribution
 LEARNING_RATE = "learning_rate"
 BATCH_SIZE = "batch_size"
 TRAINING_SEED = "training_seed"  # sets runs of one model apart, and nothing else
-OF_TRAINING = frozenset({BATCH_SIZE, TRAINING_SEED})  # parameters of a grid that are not the architecture's
+VALIDATION_FOLD = "validation_fold"  # of training images, from 1, by which a cell is validated; in no grid of a file
+OF_TRAINING = frozenset({BATCH_SIZE, TRAINING_SEED, VALIDATION_FOLD})  # parameters that are not the architecture's
 
 
 def canonical_json(value: object) -> str:

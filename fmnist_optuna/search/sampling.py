@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_optuna.search.cell import Params, Point, canonical_json
-from fmnist_optuna.search.repeats import with_repeat
+from fmnist_optuna.search.repeats import ONCE, Repeats
 from fmnist_optuna.search.space import Space, point_at
 
 Sampler = Literal["grid", "random", "tpe", "qmc"]
@@ -51,18 +51,18 @@ class Search:
         sampler: Any but "grid".
         seed: Of all that is drawn.
         stages: As they were accepted, at least one; later ones have no fewer trials and enqueued points.
-        n_repeats: Cells a point, whose numbers follow one another.
+        repeats: Of each point, whose numbers follow one another.
     """
 
     sampler: Sampler
     seed: int
     stages: Sequence[Stage]
-    n_repeats: int = 1
+    repeats: Repeats = ONCE
 
     @property
     def n_cells(self) -> int:
         """Number of all cells."""
-        return self.stages[-1].n_trials * self.n_repeats
+        return self.stages[-1].n_trials * self.repeats.n_cells
 
     def points(self, numbers: Iterable[int]) -> list[Point]:
         """The cells of some numbers, each with its point, or with none where TPE is still to suggest it."""
@@ -70,9 +70,9 @@ class Search:
 
     def point(self, number: int) -> Params:
         """The parameters of a cell: its point, and which repeat it is; `NO_POINT` where TPE suggests the point."""
-        place, repeat = divmod(number, self.n_repeats)
+        place, repeat = divmod(number, self.repeats.n_cells)
         point = self._point_at(place)
-        return point if self.n_repeats == 1 or point is NO_POINT else with_repeat(point, repeat + 1)
+        return point if point is NO_POINT else self.repeats.cell_of(point, repeat)
 
     def _point_at(self, number: int) -> Params:
         """The point of a number."""

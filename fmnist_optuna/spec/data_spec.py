@@ -16,6 +16,7 @@ from pydantic import (
 from fmnist_optuna.search.cell import MAX_INTEGER
 from fmnist_optuna.spec.options import Table
 
+MAX_FOLDS = 1000  # more is a typing error
 FORMS = ("idx", "folder", "npz", "keras")  # of a source that is a form and a place
 SOURCE_PATTERN = rf"^(auto|fashion-mnist|synthetic|({'|'.join(FORMS)}):.+|[\w.]+:\w+)$"
 LONGEST_SOURCE = 512  # characters, as the ledger keeps it
@@ -39,11 +40,15 @@ def form_of(source: str) -> str:
 class DataSpec(Table):
     """Which data, and how the training images are split; `n_validation` images are held out, stratified by label.
 
-    How many images may be held out depends on how many there are: it is known once they are read.
+    With folds each of them is held out once in the place of that, and `n_validation` says nothing.
+
+    How many images may be held out, or folds there may be, depends on how many there are: it is known once they are
+    read.
     """
 
     source: StrictStr = Field(default="auto", pattern=SOURCE_PATTERN, max_length=LONGEST_SOURCE)
     n_validation: StrictInt = Field(default=12_000, ge=2, le=MAX_INTEGER)
+    folds: StrictInt = Field(default=0, ge=0, le=MAX_FOLDS)
     split_seed: StrictInt = Field(default=0, ge=0, le=2**32 - 1)
     size: tuple[Annotated[StrictInt, Field(ge=1, le=4096)], ...] = ()
     mode: Literal["as-they-are", "grey", "colour"] = "as-they-are"
@@ -82,8 +87,19 @@ class DataSpec(Table):
                 raise ValueError(f"{key} must go with a source {wanted}, but source is {self.source!r}")
         return self
 
+    @model_validator(mode="after")
+    def _splits_in_one_way(self) -> "DataSpec":
+        if self.folds == 1:
+            raise ValueError("folds must be at least 2, or 0 for none, but got 1")
+        if self.folds and "n_validation" in self.model_fields_set:
+            raise ValueError(
+                f"folds must go without n_validation, as each image validates once, but is {self.folds}; remove one of "
+                "both"
+            )
+        return self
+
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """A study that has the default of a later key is what it was before there was a choice."""
-        left_out = self.find_unchanged(KEYS_OF_FORMS)
+        left_out = self.find_unchanged((*KEYS_OF_FORMS, "folds")) | ({"n_validation"} if self.folds else set())
         return {name: value for name, value in serialize(self).items() if name not in left_out}

@@ -1,10 +1,12 @@
 """The table [pruner] of a study file: which trials are cut, and what holds where nothing is said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, StrictFloat, StrictInt, model_serializer, model_validator
 
+from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD
+from fmnist_optuna.search.repeats import Repeats
 from fmnist_optuna.spec.options import Table, TrainingOptions
 
 PRUNER_ARGUMENTS = {
@@ -45,7 +47,7 @@ class PrunerSpec(Table):
 def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     """The ladder; none where the learning rate falls, as early epochs then tell little of the last ones.
 
-    None either where points are repeated: they are compared by their means, and pruners compare single trials.
+    None either with folds: how many images a mean over them is counted over, is not known from a study file.
 
     Source: docs/measurements.md, where the ladder is replayed on such studies.
 
@@ -54,21 +56,43 @@ def default_pruner(given: Mapping[str, object]) -> PrunerSpec:
     """
     training = given.get("training")
     is_falling = isinstance(training, TrainingOptions) and _falls(training, _choices(given))
-    is_repeated = getattr(given.get("search"), "repeats", 1) > 1
-    return PrunerSpec(name="none") if is_falling or is_repeated else PrunerSpec()
+    has_folds = getattr(given.get("data"), "folds", 0) > 0
+    return PrunerSpec(name="none") if is_falling or has_folds else PrunerSpec()
 
 
-def check_repeats(n_repeats: int, pruner: PrunerSpec) -> None:
-    """Check that no pruner cuts single repeats of a point, whose mean would be lost with one of them.
+def check_repeats(repeats: Repeats, searched: Collection[str], pruner: PrunerSpec) -> None:
+    """Check that nothing but the repeats sets them apart, and that no pruner cuts one of them alone.
+
+    The mean of a point would be lost with one of its cells. The ladder compares means.
+
+    Args:
+        searched: Names of parameters.
 
     Raises:
         ValueError: Begins with the key.
     """
-    if n_repeats > 1 and pruner.name != "none":
+    if repeats.n_folds and pruner.name != "none":
         raise ValueError(
-            f'pruner.name must be "none" with search.repeats = {n_repeats}, as points are compared by the mean of all '
-            f'their repeats, but is "{pruner.name}"; leave it out'
+            f'pruner.name must be "none" with data.folds = {repeats.n_folds}, as points are compared by the mean of '
+            f'all their folds, but is "{pruner.name}"; leave it out'
         )
+    if repeats.n_seeds > 1 and pruner.name == "median":
+        raise ValueError(
+            f'pruner.name must be "ladder" or "none" with search.repeats = {repeats.n_seeds}, as "median" compares '
+            "single trials, whose point would lose its mean with one of them; leave it out"
+        )
+    if repeats.n_seeds > 1 and TRAINING_SEED in searched:
+        raise ValueError(
+            f"search.repeats must be 1 where {TRAINING_SEED} is searched, as repeats are such seeds, but is "
+            f"{repeats.n_seeds}; remove one of both"
+        )
+    if repeats.n_folds and TRAINING_SEED in searched:
+        raise ValueError(
+            f"data.folds must go without {TRAINING_SEED} in what is searched, but is {repeats.n_folds}; "
+            "search.repeats trains each fold over seeds"
+        )
+    if VALIDATION_FOLD in searched:
+        raise ValueError(f"{VALIDATION_FOLD} must not be searched, as every point has all folds that data.folds says")
 
 
 def _choices(given: Mapping[str, object]) -> dict[str, Sequence[object]]:

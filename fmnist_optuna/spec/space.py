@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from fmnist_optuna.search.cell import MAX_INTEGER, TRAINING_SEED, Params, ParamValue
+from fmnist_optuna.search.cell import MAX_INTEGER, Params, ParamValue
 from fmnist_optuna.search.space import Dimension, Number, Space, check_given, in_order, is_multiple
 from fmnist_optuna.spec.options import Table
 from fmnist_optuna.spec.values import INTEGERS, Value, check_value, check_values
@@ -179,7 +179,6 @@ def check_search(
     Raises:
         ValueError: Begins with the table.
     """
-    _check_repeats(search, (*grid, *space))
     if search.is_grid:
         if space or enqueued:
             table = "space" if space else "enqueue"
@@ -196,14 +195,6 @@ def check_search(
     if len(enqueued) > n_trials:
         raise ValueError(f"enqueue must have at most search.n_trials points, {n_trials}, but has {len(enqueued)}")
     check_enqueued({name: _as_it_may_be(name, each) for name, each in to_space(space).items()}, enqueued)
-
-
-def _check_repeats(search: SearchSpec, searched: Iterable[str]) -> None:
-    if search.repeats > 1 and TRAINING_SEED in searched:
-        raise ValueError(
-            f"search.repeats must be 1 where {TRAINING_SEED} is searched, as repeats are such seeds, but is "
-            f"{search.repeats}; remove one of both"
-        )
 
 
 def _as_it_may_be(name: str, dimension: Dimension) -> Dimension:

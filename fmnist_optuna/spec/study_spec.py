@@ -23,9 +23,10 @@ from pydantic import (
 )
 
 from fmnist_optuna.json_value import Json
-from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params, canonical_json
+from fmnist_optuna.search.cell import Grid, Params, canonical_json
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.search.metric import Metric
+from fmnist_optuna.search.repeats import Repeats
 from fmnist_optuna.search.space import Space
 from fmnist_optuna.spec.data_spec import SOURCE_PATTERN, DataSpec
 from fmnist_optuna.spec.objective import METRIC_PATTERN, METRIC_RULE, ObjectiveSpec, describe_objective
@@ -135,9 +136,10 @@ class StudySpec(Table):
     @model_validator(mode="after")
     def _searches_one_of_both(self) -> "StudySpec":
         check_search(self.search, self.grid, self.space, self.enqueue)
-        check_repeats(self.search.repeats, self.pruner)
+        check_repeats(self.repeats, self.axes, self.pruner)
         if self.n_cells > MAX_CELLS:
-            raise ValueError(f"search.repeats must give at most {MAX_CELLS:,} cells, but gives {self.n_cells:,}")
+            key = "search.repeats" if self.repeats.n_seeds > 1 else "data.folds"
+            raise ValueError(f"{key} must give at most {MAX_CELLS:,} cells, but gives {self.n_cells:,}")
         return self
 
     @model_validator(mode="after")
@@ -155,6 +157,11 @@ class StudySpec(Table):
     def _learns_from_another(self) -> "StudySpec":
         if self.training.teacher == self.name:
             raise ValueError(f"training.teacher must be another study, but {self.name} is this one")
+        if self.training.teacher and self.data.folds:
+            raise ValueError(
+                f"training.teacher must go without data.folds, as a teacher was validated by other images, but "
+                f"data.folds is {self.data.folds}; remove one of both"
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -180,8 +187,8 @@ class StudySpec(Table):
 
     @property
     def cell_axes(self) -> tuple[str, ...]:
-        """The names of all parameters that set cells apart: those that are searched, and the seeds of repeats."""
-        return (*self.axes, *((TRAINING_SEED,) if self.search.repeats > 1 else ()))
+        """The names of all parameters that set cells apart: those that are searched, seeds and folds."""
+        return (*self.axes, *self.repeats.axes)
 
     @property
     def dimensions(self) -> Space:
@@ -196,16 +203,21 @@ class StudySpec(Table):
         return math.prod(len(values) for values in self.grid.values())
 
     @property
+    def repeats(self) -> Repeats:
+        """How often each point is trained; what follows from a study with folds is trained on all of them."""
+        return Repeats(self.search.repeats, 0 if self.name.endswith(ALL_DATA_SUFFIX) else self.data.folds)
+
+    @property
     def n_cells(self) -> int:
-        """Number of cells: of each point as many as it has repeats."""
-        return self.n_points * self.search.repeats
+        """Number of cells: of each point as many as it is trained often."""
+        return self.n_points * self.repeats.n_cells
 
     @property
     def cell_grid(self) -> Grid:
-        """The grid of all cells, of which the repeats are a further axis; empty where another sampler takes [space]."""
-        if self.search.repeats == 1 or not self.search.is_grid:
+        """The grid of all cells, of which repeats are further axes; empty where another sampler takes [space]."""
+        if self.repeats.n_cells == 1 or not self.search.is_grid:
             return self.grid
-        return {**self.grid, TRAINING_SEED: tuple(range(1, self.search.repeats + 1))}
+        return {**self.grid, **self.repeats.axes}
 
     @property
     def has_own_code(self) -> bool:
@@ -223,9 +235,9 @@ class StudySpec(Table):
 
     @property
     def pruner_note(self) -> str | None:
-        """What is to be known of the pruner where points are repeated, or the rate has a schedule; None elsewhere."""
-        if self.search.repeats > 1:
-            return "no cell is cut, as the mean of a point needs all its repeats"
+        """What is to be known of the pruner where there are folds, or the rate has a schedule; None elsewhere."""
+        if self.repeats.n_folds:
+            return "no cell is cut, as the mean of a point needs all its folds"
         return describe_pruner(self.pruner, self.training, self.axes)
 
     @property
@@ -272,7 +284,7 @@ class StudySpec(Table):
             margin=self.pruner.margin,
             n_validation=self.data.n_validation,
             max_epochs=self.training.max_epochs,
-            keep=self.pruner.keep,
+            keep=self.pruner.keep * self.repeats.n_cells,
             is_share=self.metric.is_share,
         )
 

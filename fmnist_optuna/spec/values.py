@@ -10,11 +10,13 @@ from fmnist_optuna.search.cell import (
     MAX_FLOAT,
     MAX_INTEGER,
     TRAINING_SEED,
+    VALIDATION_FOLD,
     canonical_json,
 )
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
-INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED)  # whose values are integers whatever an architecture declares
+# Whose values are integers whatever an architecture declares.
+INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED, VALIDATION_FOLD)
 
 
 def check_values(name: str, values: tuple[Value, ...]) -> None:

@@ -9,7 +9,7 @@ from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
 from fmnist_optuna.ledger.points import Proposal, Upcoming
 from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.search.known import Base, Known, KnownCell, repeat_of
-from fmnist_optuna.search.repeats import known_points, with_repeat
+from fmnist_optuna.search.repeats import known_points
 from fmnist_optuna.search.sampling import suggestion_seed
 from fmnist_optuna.search.space import Space
 from fmnist_optuna.study.session import Session
@@ -59,8 +59,8 @@ class Claiming:
         session, number = self._session, upcoming.number
         if number is None:
             raise RuntimeError(f"cell {upcoming.cell_id} has neither a point nor a number")
-        repeats = session.record.spec.search.repeats
-        if (first := number - number % repeats) != number:
+        repeats = session.record.spec.repeats
+        if (first := number - number % repeats.n_cells) != number:
             return self._repeat(upcoming.cell_id, number, first)
         cells = self._read_known()  # first, so that none is of a space that was accepted later than what is read next
         try:
@@ -70,13 +70,12 @@ class Claiming:
         space = space_of(accepted)
         if space is None:
             raise RuntimeError(f"study {session.record.name} must have a space, but has a grid")
-        seed = suggestion_seed(session.record.spec.search.seed, number // repeats)
-        params = self._find_suggester(space).suggest(seed, known_points(cells, repeats))
-        params = params if repeats == 1 else with_repeat(params, 1)
+        seed = suggestion_seed(session.record.spec.search.seed, number // repeats.n_cells)
+        point = self._find_suggester(space).suggest(seed, known_points(cells, repeats.n_cells))
         base = self._base if self._base is not None and self._base.is_of_use else None
         known = Known.of(OPTUNA, len(accepted) - 1, cells)
         self._offered = Base(number, known, 0 if base is None else base.n_changes + 1)
-        return Proposal(upcoming.cell_id, json.dumps(params), known.to_text(base))
+        return Proposal(upcoming.cell_id, json.dumps(repeats.cell_of(point, 0)), known.to_text(base))
 
     def _remember(self, claim: Claim | None, proposal: Proposal | None) -> None:
         """Keep what was known for the next time, if it is what the ledger has: nobody claimed that cell before."""
@@ -93,7 +92,8 @@ class Claiming:
         params = self._session.points.read_point(first)
         if params is None:
             return None
-        return Proposal(cell_id, json.dumps(with_repeat(params, number - first + 1)), repeat_of(first))
+        cell = self._session.record.spec.repeats.cell_of(params, number - first)
+        return Proposal(cell_id, json.dumps(cell), repeat_of(first))
 
     def _read_known(self) -> list[KnownCell]:
         """Every cell that has a point; of what has a result only the new ones are read."""

@@ -9,7 +9,7 @@ from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.search.ladder import LadderRule, Standing, describe_cut, stand_at
 from fmnist_optuna.study.decisions import Decisions, Kind
 from fmnist_optuna.study.fixed_points import check_points
-from fmnist_optuna.study.measured import Measured, read_measured
+from fmnist_optuna.study.measured import Measured, MeasuredRepeat, read_measured, with_groups
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import Verification, verify
 from fmnist_optuna.wording import format_params
@@ -36,7 +36,9 @@ def explain_cut(session: Session, trial_id: int) -> str | None:
     cell = next((cell for cell in session.history.cells() if cell.trial_id == trial_id and cell.cut_at), None)
     if cell is None:
         return None
-    return _explain(read_measured(session, [cell])[0], session.rungs.decided())
+    decided, cells = session.rungs.decided(), session.history.repeats_of(cell.cell_id) or [cell]
+    measured = with_groups(session, read_measured(session, cells), _list_absent(decided))
+    return _explain(next(each for each in measured if each.cell.cell_id == cell.cell_id), decided)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Cuts:
         decided, cells = session.rungs.decided(), session.history.cells()
         while (again := session.rungs.decided()) != decided:  # one was made in between
             decided, cells = again, session.history.cells()
-        measured = read_measured(session, cells)
+        measured = with_groups(session, read_measured(session, cells), _list_absent(decided))
         accepted = session.record.accepted
         has_grown = not accepted or len(cells) > accepted[0].n_cells
         overlap_seconds = 0.0 if session.storage.is_sqlite else OVERLAP_SECONDS
@@ -94,6 +96,8 @@ class Cuts:
         decided = [
             each for each in self.decisions.decided if each.rung == rung and self.decisions.may_know(each, measured)
         ]
+        if not measured.can_tell(rung):
+            return None
         if not decided:
             return f"went on from epoch {rung}, but no decision says so"
         if not any(self._lets_on(each, measured) for each in decided):
@@ -125,5 +129,12 @@ def _explain(measured: Measured, decisions: Sequence[DecidedRung]) -> str:
     """
     rung = measured.cell.cut_at or 0
     own = stand_at(rung, measured.longest)
+    means = measured.standings(rung) if isinstance(measured, MeasuredRepeat) else []
     leader = next((each.leader_value for each in decisions if each.decision_id == measured.cell.decision_id), None)
-    return describe_cut(rung, own, leader, measured.metric)
+    sentence = describe_cut(rung, means[0] if means else own, leader, measured.metric)
+    return f"{sentence}, means of {len(measured.group)} repeats" if isinstance(measured, MeasuredRepeat) else sentence
+
+
+def _list_absent(decided: Sequence[DecidedRung]) -> frozenset[str]:
+    """The cells that some decision did not wait for."""
+    return frozenset(cell_id for each in decided for cell_id in each.absent)

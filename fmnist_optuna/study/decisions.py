@@ -120,6 +120,8 @@ class Decisions:
         if not decided.leader:
             return None
         leader = next((each for each in self.measured if each.cell.cell_id == decided.leader), None)
+        if leader is not None and not leader.can_tell(decided.rung):
+            return None
         values = set() if leader is None else leader.values(decided.rung)
         if decided.leader_value in values:
             return None
@@ -129,7 +131,7 @@ class Decisions:
     def _check_kept(self, decided: DecidedRung) -> str | None:
         """Whether the bound of those that go on anyway is the value of a cell, and not above the leader's."""
         kept, leader = decided.kept_from, decided.leader_value
-        if kept is None or leader is None:
+        if kept is None or leader is None or not all(each.can_tell(decided.rung) for each in self.measured):
             return None
         if kept > leader or not any(kept in each.values(decided.rung) for each in self.measured):
             return f"keeps whoever had {kept!r}, which no cell has"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
 from fmnist_optuna.ledger.records import Cell
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json
+from fmnist_optuna.search.cell import Params, canonical_json
 from fmnist_optuna.search.known import Known, KnownCell, KnownTexts, repeat_of
-from fmnist_optuna.search.repeats import known_points, with_repeat, without_seed
+from fmnist_optuna.search.repeats import Repeats, known_points, place_of, point_of
 from fmnist_optuna.search.sampling import NO_POINT, Search, is_same_point, number_id, sequence_version, suggestion_seed
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.stages import search_of
@@ -34,25 +34,26 @@ class FoundPoints:
 def check_points(session: Session) -> FoundPoints:
     """Compare the points of the cells of a search; of a grid, whose points name their cells, only count repeats."""
     record = session.record
-    if record.is_search and record.spec.search.is_grid and record.spec.search.repeats > 1:
-        return FoundPoints(tuple(_find_incomplete(session.history.cells(), record.spec.search.repeats)))
+    if record.is_search and record.spec.search.is_grid and record.spec.repeats.n_cells > 1:
+        return FoundPoints(tuple(_find_incomplete(session.history.cells(), record.spec.repeats)))
     if record.spec.search.is_grid or not record.is_search or not record.accepted:
         return FoundPoints()
     return _Check(session, search_of(record.accepted, record.drawn_by)).find_wrong()
 
 
-def _find_incomplete(cells: Sequence[Cell], n_repeats: int) -> list[str]:
+def _find_incomplete(cells: Sequence[Cell], repeats: Repeats) -> list[str]:
     """A line for each point of a grid that has other repeats than it must have."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(canonical_json(without_seed(cell.params)), []).append(cell)
-    expected = list(range(1, n_repeats + 1))
+        found.setdefault(canonical_json(point_of(cell.params)), []).append(cell)
+    expected = [place_of(repeats.cell_of({}, place)) for place in range(repeats.n_cells)]
+    of_each = [f"{name} 1 to {len(values)}" for name, values in repeats.axes.items()]
     problems = []
-    for repeats in found.values():
-        seeds = sorted(int(cell.params.get(TRAINING_SEED, 0)) for cell in repeats)
-        if seeds != expected:
-            point = format_params(without_seed(repeats[0].params))
-            problems.append(f"point {point}: must have the repeats 1 to {n_repeats}, but has {seeds}")
+    for of_point in found.values():
+        if sorted(place_of(cell.params) for cell in of_point) != expected:
+            names = [", ".join(f"{cell.params.get(name)}" for name in repeats.axes) for cell in of_point]
+            point = format_params(point_of(of_point[0].params))
+            problems.append(f"point {point}: must have {' and '.join(of_each)}, but has {'; '.join(names)}")
     return problems
 
 
@@ -99,12 +100,12 @@ class _Check:
         if point is not NO_POINT:
             if is_same_point(point, params):
                 return None
-            stage = self._search.find_stage(number // self._search.n_repeats)
+            stage = self._search.find_stage(number // self._search.repeats.n_cells)
             of_another = self._search.sampler == "qmc" and stage.drawn_by not in HERE
             return UNCHECKED if of_another else f"has not the point of its number, {format_params(point)}"
         if not params:
             return None if text is None else "says what its point rests on, but has none"
-        if (first := number - number % self._search.n_repeats) != number:
+        if (first := number - number % self._search.repeats.n_cells) != number:
             return self._check_repeat(number, params, first, text)
         if text is None:
             return "does not say what its point rests on"
@@ -123,7 +124,7 @@ class _Check:
             return "has a point, which the first of its repeats has not"
         if text != repeat_of(first):
             return "does not say what its point rests on"
-        is_right = is_same_point(with_repeat(point, number - first + 1), params)
+        is_right = is_same_point(self._search.repeats.cell_of(point, number - first), params)
         return None if is_right else f"has not the point of the first of its repeats, {format_params(point)}"
 
     def _check_suggestion(self, number: int, params: Params, known: Known) -> str | None:
@@ -131,10 +132,10 @@ class _Check:
         cells = self._cells_of(known)
         if cells is None or not 0 <= known.stage < len(self._search.stages):
             return "says that its point rests on cells that are not there"
-        n_repeats = self._search.n_repeats
-        seed = suggestion_seed(self._search.seed, number // n_repeats)
-        suggested = self._suggester(known.stage).suggest(seed, known_points(cells, n_repeats))
-        suggested = suggested if n_repeats == 1 else with_repeat(suggested, 1)
+        repeats = self._search.repeats
+        seed = suggestion_seed(self._search.seed, number // repeats.n_cells)
+        point = self._suggester(known.stage).suggest(seed, known_points(cells, repeats.n_cells))
+        suggested = repeats.cell_of(point, 0)
         is_right = is_same_point(suggested, params)
         return None if is_right else f"has not the point that was suggested, {format_params(suggested)}"
 

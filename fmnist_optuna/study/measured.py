@@ -1,8 +1,9 @@
 """What the attempts at the cells of a study have measured, those that were lost too: what a decision may have seen."""
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,10 @@ from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.ladder import Standing, stand_at
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.search.point_standings import NOWHERE, ended_at, mean_standing
 from fmnist_optuna.study.session import Session
+
+MOST_COMBINATIONS = 2**14  # of where the cells of a point may have stood
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Measured:
         """Where the cell may have stood at a rung: of every attempt that came there."""
         return [stand_at(rung, curve) for curve in self.curves if len(curve) >= rung]
 
+    def can_tell(self, rung: int) -> bool:
+        """Whether all of where it may have stood at a rung can be listed."""
+        return True
+
     def score(self, rung: int) -> float | None:
         """Its result, if it ended by itself on the way to a rung."""
         has_ended = self.cell.state is State.COMPLETE and len(self.curves[0]) < rung
@@ -59,6 +67,82 @@ class Measured:
         """What others may have been compared with at a rung."""
         found = [*(standing.now for standing in self.standings(rung)), self.score(rung)]
         return {value for value in found if value is not None and math.isfinite(value)}
+
+
+@dataclass(frozen=True)
+class MeasuredRepeat(Measured):
+    """A cell that stands where its point does, at the mean of all cells of that.
+
+    Args:
+        group: All cells of its point, itself among them.
+        absent: cell_ids that some decision did not wait for.
+    """
+
+    group: Sequence[Measured] = ()
+    absent: Collection[str] = ()
+
+    @cached_property
+    def is_certain(self) -> bool:
+        """Whether every decision has met all of them as they are now."""
+        return all(map(self._is_sure, self.group))
+
+    def standings(self, rung: int) -> list[Standing]:
+        """Where the point may have stood, if this cell came to the rung."""
+        return self._find_means(rung) if super().standings(rung) else []
+
+    def can_tell(self, rung: int) -> bool:
+        """Not where too many of its cells were lost in too many ways."""
+        return math.prod(len(self._list_alternatives(each, rung)) for each in self.group) <= MOST_COMBINATIONS
+
+    def score(self, rung: int) -> float | None:
+        """The mean of the point, if this cell ended by itself on the way to a rung."""
+        if super().score(rung) is None:
+            return None
+        return next((mean.now for mean in self._find_means(rung)), None)
+
+    def values(self, rung: int) -> set[float]:
+        """What others may have been compared with."""
+        has_come = super().standings(rung) or super().score(rung) is not None
+        return {mean.now for mean in self._find_means(rung) if mean.now is not None} if has_come else set()
+
+    def _is_sure(self, each: Measured) -> bool:
+        return each.is_certain and each.cell.cell_id not in self.absent
+
+    def _find_means(self, rung: int) -> list[Standing]:
+        """All that may have been, of what cannot be told none."""
+        if not self.can_tell(rung):
+            return []
+        options = [self._list_alternatives(each, rung) for each in self.group]
+        means = (mean_standing(filter(None, chosen)) for chosen in itertools.product(*options))
+        return list(dict.fromkeys(mean for mean in means if mean is not None))
+
+    def _list_alternatives(self, each: Measured, rung: int) -> list[Standing | None]:
+        """Where a cell of the point may have stood; None if it may have had no say."""
+        found: list[Standing | None] = [*each.standings(rung)]
+        if (score := each.score(rung)) is not None:
+            found.append(ended_at(score))
+        if each.cell.state is State.PRUNED and len(each.curves[0]) < rung:
+            found.append(NOWHERE)
+        if not found or not self._is_sure(each):
+            found.append(None)
+        return list(dict.fromkeys(found))
+
+
+def with_groups(session: Session, measured: Sequence[Measured], absent: Collection[str] = ()) -> Sequence[Measured]:
+    """The same cells, each with the others of its point where points are repeated.
+
+    Args:
+        measured: Of each point all cells.
+        absent: cell_ids that some decision did not wait for.
+    """
+    if session.record.spec.repeats.n_cells == 1:
+        return measured
+    by_id = {each.cell.cell_id: each for each in measured}
+    found: list[Measured] = []
+    for cells in session.history.group(each.cell for each in measured):
+        group = [by_id[cell.cell_id] for cell in cells]
+        found += [MeasuredRepeat(e.cell, e.curves, e.has_erred, e.metric, group, absent) for e in group]
+    return found
 
 
 def read_measured(session: Session, cells: Iterable[Cell]) -> list[Measured]:

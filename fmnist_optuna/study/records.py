@@ -11,7 +11,7 @@ from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import DataError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.tables import StoredRow
-from fmnist_optuna.search.cell import TRAINING_SEED, ParamValue
+from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.growth import read_drawn_by, tables_of
 from fmnist_optuna.spec.reading import restore_spec
@@ -185,8 +185,8 @@ def _with_stage(spec: StudySpec, stage: Mapping[str, object]) -> dict[str, objec
     """The content of a specification with a grid, or a stage of another search, that was accepted."""
     if not spec.search.is_grid:
         return {**spec.model_dump(), **tables_of(stage)}
-    if spec.search.repeats > 1 and isinstance(stage, Mapping):  # a damaged row has anything
-        stage = {name: values for name, values in stage.items() if name != TRAINING_SEED}
+    if spec.repeats.n_cells > 1 and isinstance(stage, Mapping):  # a damaged row has anything
+        stage = {name: values for name, values in stage.items() if name not in spec.repeats.axes}
     return {**spec.model_dump(), "grid": stage}
 
 

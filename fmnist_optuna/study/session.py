@@ -83,7 +83,7 @@ class Session:
     def history(self) -> History:
         """Progress and curves."""
         record = self.record
-        return History(self.storage, record.study_id, record.metric, record.spec.search.repeats)
+        return History(self.storage, record.study_id, record.metric, record.spec.repeats.n_cells)
 
     @property
     def ladder(self) -> LadderRule | None:
@@ -125,7 +125,8 @@ class Session:
     @cached_property
     def rungs(self) -> Rungs:
         """Decisions over parked cells."""
-        return Rungs(self.storage, self.record.study_id, self.record.metric)
+        record = self.record
+        return Rungs(self.storage, record.study_id, record.metric, record.spec.repeats.n_cells)
 
     @cached_property
     def openings(self) -> Openings:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from fmnist_optuna.bridge.trials import make_sampler
 from fmnist_optuna.search.cell import Point, make_point, make_points
-from fmnist_optuna.search.repeats import with_repeat
 from fmnist_optuna.search.sampling import Search, Stage
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import StudyRecord
@@ -16,11 +15,12 @@ def ordered_points(spec: StudySpec) -> list[Point]:
 
     The repeats of a point follow one another, so that its mean is there soon.
     """
-    sampler, serials = make_sampler(spec.grid), range(1, spec.search.repeats + 1)
+    sampler, repeats = make_sampler(spec.grid), spec.repeats
     points = sorted(make_points(spec.grid), key=lambda point: sampler.grid_id(point.params))
-    if len(serials) == 1:
+    if repeats.n_cells == 1:
         return points
-    return [make_point(with_repeat(point.params, serial)) for point in points for serial in serials]
+    places = range(repeats.n_cells)
+    return [make_point(repeats.cell_of(point.params, place)) for point in points for place in places]
 
 
 def search_of(accepted: Sequence[StudySpec], drawn_by: Sequence[str] = ()) -> Search:
@@ -34,7 +34,7 @@ def search_of(accepted: Sequence[StudySpec], drawn_by: Sequence[str] = ()) -> Se
     stages = [
         Stage(each.n_points, each.dimensions, each.enqueue, by) for each, by in zip(accepted, drawn_by, strict=True)
     ]
-    return Search(newest.sampler, newest.seed, stages, newest.repeats)
+    return Search(newest.sampler, newest.seed, stages, accepted[-1].repeats)
 
 
 def new_points(before: StudyRecord, after: StudyRecord) -> list[Point]:

@@ -1,14 +1,19 @@
 """Training and validation images that stay in memory as tensors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
+from fmnist_optuna.data.folds import take_fold
 from fmnist_optuna.data.weights import Weights
 from fmnist_optuna.errors import MismatchError, SpecError
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.repeats import fold_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class ResidentData:
             train_weights=None if train_weights is None else tf.constant(train_weights.astype(np.float32)),
         )
 
+    def of(self, params: Params) -> "ResidentData":
+        """What a cell is trained with: the same for all."""
+        return self
+
     def weighted(self, class_weight: str) -> "ResidentData":
         """The same with the weights that a study asks for.
 
@@ -86,6 +95,36 @@ class ResidentData:
                 f"Soft labels must be of all {n_images:,} training images, but are of {len(soft_labels):,}."
             )
         return replace(self, soft_labels=tf.constant(soft_labels[:n_images]))
+
+
+class FoldedData:
+    """The images of a study with folds, of which each cell is validated by one; those of the last cell stay in memory.
+
+    Args:
+        info: What they are.
+        arrays: What `map_arrays` gives: all images to train on, (n, *image_shape), and their folds, (n,).
+    """
+
+    def __init__(self, info: DatasetInfo, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.info = info
+        self._arrays = arrays
+        self._made: tuple[int, ResidentData] | None = None
+
+    def of(self, params: Params) -> ResidentData:
+        """What a cell is trained with.
+
+        Raises:
+            MismatchError: It names no fold.
+        """
+        fold = fold_of(params)
+        if fold is None:
+            raise MismatchError("A cell of a study with folds must say which one validates it, but names none.")
+        if self._made is None or self._made[0] != fold:
+            self._made = None  # before the next takes memory
+            arrays = take_fold(self._arrays, fold)
+            arrays.pop("validation_weights", None)
+            self._made = fold, ResidentData.from_arrays(self.info, **arrays)
+        return self._made[1]
 
 
 def _as_tensor(images: Images) -> tf.Tensor:

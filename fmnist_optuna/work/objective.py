@@ -24,7 +24,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.cell_training import go_on_with_cell
 from fmnist_optuna.training.checkpoint import Identity
 from fmnist_optuna.training.paused import BYTES_AT_MOST, PausedTrainings
-from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.resident_data import FoldedData, ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.work.durably import (
@@ -53,7 +53,9 @@ class KerasObjective:
         memory_limit_bytes: Resident size beyond which this process is replaced, or is killed while it trains.
     """
 
-    def __init__(self, session: Session, data: ResidentData, memory_limit_bytes: int | None = None) -> None:
+    def __init__(
+        self, session: Session, data: ResidentData | FoldedData, memory_limit_bytes: int | None = None
+    ) -> None:
         record = session.record
         self._seconds = record.spec.training.checkpoint_seconds
         self._must_keep = session.ladder is not None  # a study without rungs may have callbacks that cannot be stored
@@ -99,7 +101,7 @@ class KerasObjective:
             cell = go_on_with_cell(
                 self._code,
                 params,
-                self._data,
+                self._data.of(params),
                 [StudyCallback(running)],
                 identity,
                 trial=read_told_number(running.trial),

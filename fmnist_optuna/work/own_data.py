@@ -18,7 +18,7 @@ from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.readers.arrays import RULE, make_dataset
 from fmnist_optuna.data.readers.labels import refuse_share
 from fmnist_optuna.data.sharing import DESCRIPTION, map_splits, write_splits
-from fmnist_optuna.data.split import Splits, fewest_to_validate, split_dataset
+from fmnist_optuna.data.split import Splits, fewest_to_validate, split_dataset, split_into_folds
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import DataError, MismatchError, StorageError, is_ctrl_c
 from fmnist_optuna.processes.children import Call
@@ -172,17 +172,23 @@ def read_own(data: DataSpec, place: Path, is_split_given: bool = True) -> Splits
 
     Raises:
         SpecError: There is no such module or function, or its import fails.
-        UsageError: Too few or too many images would be held out.
+        UsageError: Too few or too many images would be held out, or there are too many folds.
         DataError: The files are not of their form; or the function raises, or returns something else.
     """
     try:
         dataset = _call_function(data) if data.is_function else _read_files(data, place)
-        n_fifth = max(fewest_to_validate(dataset.train_labels), len(dataset.train_labels) // 5)
-        return split_dataset(dataset, data.source, data.n_validation if is_split_given else n_fifth, data.split_seed)
+        return _split(dataset, data, is_split_given)
     except DataError as error:
         if not str(error).startswith(Dataset.__name__):  # what is said of our classes does not say where it is from
             raise
         raise DataError(f"{data.source}: {error}") from error
+
+
+def _split(dataset: Dataset, data: DataSpec, is_split_given: bool) -> Splits:
+    if data.folds:
+        return split_into_folds(dataset, data.source, data.folds, data.split_seed)
+    n_fifth = max(fewest_to_validate(dataset.train_labels), len(dataset.train_labels) // 5)
+    return split_dataset(dataset, data.source, data.n_validation if is_split_given else n_fifth, data.split_seed)
 
 
 def _read_files(data: DataSpec, place: Path) -> Dataset:

@@ -6,6 +6,8 @@ from pathlib import Path
 from fmnist_optuna.data.sharing import find_shared, map_splits
 from fmnist_optuna.data.source import load_splits
 from fmnist_optuna.data.split import Splits, with_validation
+from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.repeats import fold_of
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.work import own_data
@@ -21,6 +23,7 @@ class DataPlace:
         fingerprint: Of the study's data.
         folder: With all of it, as `write_splits` wrote it; None for a built-in source that lies in none.
         is_all_trained_on: Whether the validation images are among those to train on.
+        fold: Which validates; None where none does, or not one alone.
     """
 
     data: DataSpec
@@ -28,6 +31,7 @@ class DataPlace:
     fingerprint: str
     folder: Path | None = None
     is_all_trained_on: bool = False
+    fold: int | None = None
 
     def load(self) -> Splits:
         """The splits, compared with the fingerprint.
@@ -37,7 +41,9 @@ class DataPlace:
             MismatchError: It is not that of the study.
         """
         splits = self._load()
-        return with_validation(splits) if self.is_all_trained_on else splits
+        if self.is_all_trained_on:
+            return with_validation(splits)
+        return splits if self.fold is None else splits.fold(self.fold)
 
     def _load(self) -> Splits:
         data = self.data
@@ -47,7 +53,8 @@ class DataPlace:
             except FileNotFoundError:  # somebody may have tidied the temporary folder
                 if data.is_own:
                     raise
-        return load_splits(data.source, data.n_validation, data.split_seed, self.data_dir, self.fingerprint)
+        how = data.n_validation, data.split_seed, self.data_dir, self.fingerprint, data.folds
+        return load_splits(data.source, *how)
 
 
 def load_described(data: DataSpec, data_dir: Path | None) -> Splits:
@@ -63,23 +70,24 @@ def load_described(data: DataSpec, data_dir: Path | None) -> Splits:
     if data.is_own:
         return own_data.load_described(data, data_dir)
     source = "fashion-mnist" if data.source == "auto" else data.source
-    return load_splits(source, data.n_validation, data.split_seed, data_dir)
+    return load_splits(source, data.n_validation, data.split_seed, data_dir, n_folds=data.folds)
 
 
-def find_place(record: StudyRecord, data_dir: Path | None) -> DataPlace:
+def find_place(record: StudyRecord, data_dir: Path | None, params: Params | None = None) -> DataPlace:
     """Where the images of a study are: in a folder of this process, if it has shared them.
 
     A function of the user's own is called here, unless it was before, and files of the user's own are read.
 
     Args:
         data_dir: Folder with the IDX files, or in which files of the user's own are; None for the search order.
+        params: Of a cell, which may say which fold validates it; None for no cell.
 
     Raises:
         FmnistOptunaError: Whatever `load_own` raises.
     """
     data, fingerprint = record.spec.data, record.data_fingerprint
     folder = own_data.load_own(data, fingerprint, data_dir).folder if data.is_own else find_shared(fingerprint)
-    return DataPlace(data, data_dir, fingerprint, folder, record.is_on_all_data)
+    return DataPlace(data, data_dir, fingerprint, folder, record.is_on_all_data, fold_of(params or {}))
 
 
 def load_splits_of(record: StudyRecord, data_dir: Path | None) -> Splits:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fmnist_optuna.data.sharing import arrays_of, map_arrays
+from fmnist_optuna.data.sharing import FOLDS, arrays_of, map_arrays
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.events.file import recording
@@ -21,7 +21,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.training.device import describe_device
 from fmnist_optuna.training.engine import use_threads
 from fmnist_optuna.training.gpu_memory import limit_gpu_memory
-from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.resident_data import FoldedData, ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, open_session, work
 from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.order import WORKER_FAILED, WorkerOrder
@@ -90,7 +90,7 @@ def run_worker(
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
         session = join_with_code(session, order.code)
         data = load_resident(order, session.record)
-        if (soft_labels := session.soft_labels) is not None:
+        if (soft_labels := session.soft_labels) is not None and isinstance(data, ResidentData):
             data = data.with_soft_labels(soft_labels.load())
         objective = KerasObjective(session, data, order.limits.memory_bytes)
         end = work(session, objective, leave, order.generation, order.limits, objective.in_memory)
@@ -98,10 +98,10 @@ def run_worker(
         return end
 
 
-def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData:
+def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData | FoldedData:
     """The images that the supervisor shares, whose fingerprint it compared; else those on disk, compared here."""
     arrays = None if order.shared_data is None else map_arrays(order.shared_data)
     if arrays is None:
         splits = load_splits_of(record, order.data_dir)
         arrays = arrays_of(splits)
-    return ResidentData.from_arrays(record.info, **arrays)
+    return FoldedData(record.info, arrays) if FOLDS in arrays else ResidentData.from_arrays(record.info, **arrays)

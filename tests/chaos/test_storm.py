@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 
 import pytest
@@ -156,10 +157,11 @@ def test_a_search_survives_a_storm(
 
 @POSTGRES_SLOW
 def test_repeats_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
-    """Forty kills: every repeat of a point has one result, and all of them the point that TPE fixed for the first."""
+    """Forty kills: every seed and fold of a point has one result, and all of them the point that TPE fixed first."""
 
     def make(n_cells: int, name: str) -> StudySpec:
-        return search_spec("tpe", n_cells // 2, name, repeats=2)
+        folded = {"source": "synthetic", "folds": 2}
+        return search_spec("tpe", n_cells // 4, name, repeats=2, data=folded)
 
     session = survive_storm(storage_url, new_session, tally, 40, make)
     assert verify_study(session).ok
@@ -170,6 +172,14 @@ def test_rungs_survive_a_storm(storage_url: str, new_session: Sessions, tally: C
     """Forty kills again: the cells that the rule cuts are those of a study in which nobody dies."""
     session = survive_storm(storage_url, new_session, tally, 40, ladder_spec)
     assert cut_cells(session) == expected_cuts(session.record.spec)
+
+
+@pytest.mark.slow
+def test_rungs_of_means_survive_a_storm(storage_url: str, new_session: Sessions, tally: Callable[..., None]) -> None:
+    """The same where points are trained over two seeds."""
+    session = survive_storm(storage_url, new_session, tally, 40, partial(ladder_spec, repeats=2))
+    assert cut_cells(session) == expected_cuts(session.record.spec)
+    assert verify_study(session).ok
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
-from fmnist_optuna.search.repeats import without_seed
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
@@ -141,4 +141,4 @@ def test_strings_keep_all_their_values() -> None:
 
 def test_the_seed_is_no_part_of_the_point() -> None:
     """What remains are the parameters that the study searches."""
-    assert without_seed({**LARGE, TRAINING_SEED: 3}) == LARGE
+    assert point_of({**LARGE, TRAINING_SEED: 3}) == LARGE

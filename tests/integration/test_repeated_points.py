@@ -31,7 +31,7 @@ from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.known import KnownCell
-from fmnist_optuna.search.repeats import without_seed
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.search.sampling import is_same_point, number_id, suggestion_seed
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.claiming import Claiming
@@ -162,7 +162,7 @@ def test_verify_misses_a_repeat_that_is_gone(new_session: Sessions) -> None:
     params = '{"hidden_size": 64, "dropout_rate": 0.0, "training_seed": 7}'
     gone = next(each for each in session.history.cells() if each.params[TRAINING_SEED] == 2)
     set_cell(session.storage, gone.cell_id, params=params)
-    assert any("must have the repeats 1 to 3, but has" in problem for problem in verify_study(session).problems)
+    assert any("must have training_seed 1 to 3, but has" in problem for problem in verify_study(session).problems)
 
 
 @POSTGRES_MORE
@@ -177,11 +177,11 @@ def test_all_repeats_of_a_search_have_one_point(new_session: Sessions, sampler: 
     assert (found.ok, found.n_results, found.n_unchecked_points, found.problems) == (True, 24, 0, ())
     cells = sorted(later.history.cells(), key=lambda cell: cell.number or 0)
     assert [cell.params[TRAINING_SEED] for cell in cells] == [1, 2] * 12
-    points = [without_seed(cell.params) for cell in cells]
+    points = [point_of(cell.params) for cell in cells]
     assert points[::2] == points[1::2]
     assert len({str(point) for point in points}) == 12
     best = max(cells, key=lambda cell: (float(cell.params["dropout_rate"]), -(cell.number or 0)))
-    assert find_winner(later).params == without_seed(best.params)
+    assert find_winner(later).params == point_of(best.params)
 
 
 @POSTGRES_MORE
@@ -203,7 +203,7 @@ def test_tpe_learns_from_the_means_of_points(new_session: Sessions) -> None:
     session = new_session("worker", repeated_search("tpe", n_trials))
     finish(session, reversed_by_seed)
     cells = sorted(session.history.cells(), key=lambda cell: cell.number or 0)
-    points = [without_seed(cell.params) for cell in cells[::2]]
+    points = [point_of(cell.params) for cell in cells[::2]]
     values = [
         statistics.fmean(float(cell.value or 0.0) for cell in pair)
         for pair in zip(cells[::2], cells[1::2], strict=True)

@@ -9,7 +9,7 @@ from fmnist_optuna.ledger.leaders import as_point
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.known import KnownCell, Standing
-from fmnist_optuna.search.repeats import known_points
+from fmnist_optuna.search.repeats import Repeats, known_points
 from fmnist_optuna.search.sampling import NO_POINT, Search, Stage
 from fmnist_optuna.search.space import Dimension
 from fmnist_optuna.spec.reading import parse_spec, restore_spec
@@ -30,7 +30,8 @@ def read(text: str) -> StudySpec:
 def test_each_point_has_as_many_cells_as_repeats(text: str, n_points: int, n_cells: int) -> None:
     """And the study that is stored says the same when it is read again."""
     spec = read(text)
-    assert (spec.n_points, spec.n_cells, spec.pruner.name) == (n_points, n_cells, "none")
+    assert (spec.n_points, spec.n_cells, spec.pruner.name) == (n_points, n_cells, "ladder")
+    assert spec.ladder_rule().keep == spec.pruner.keep * spec.search.repeats
     assert restore_spec(spec.model_dump(mode="json"), "stored") == spec
 
 
@@ -69,10 +70,10 @@ def test_repeats_of_a_search_have_the_point_of_its_number() -> None:
 def test_further_trials_come_after_all_repeats() -> None:
     """A stage that adds points leaves the cells that are there."""
     first, wider = Stage(2, SPACE), Stage(4, {"rate": Dimension(low=0.0, high=9.0)}, [{"rate": 7.0}])
-    before, after = Search("random", 0, [first], 3), Search("random", 0, [first, wider], 3)
+    before, after = Search("random", 0, [first], Repeats(3)), Search("random", 0, [first, wider], Repeats(3))
     assert [after.point(number) for number in range(6)] == [before.point(number) for number in range(6)]
     assert [after.point(number)["rate"] for number in (6, 7, 8)] == [7.0, 7.0, 7.0]
-    assert Search("tpe", 0, [first], 3).point(4) is NO_POINT
+    assert Search("tpe", 0, [first], Repeats(3)).point(4) is NO_POINT
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,9 @@ def test_further_trials_come_after_all_repeats() -> None:
             "search.repeats must be 1 where training_seed is searched, as repeats are such seeds, but is 2; remove one",
         ),
         (
-            GRID + '[pruner]\nname = "ladder"',
-            'pruner.name must be "none" with search.repeats = 3, as points are compared by the mean of all their '
-            'repeats, but is "ladder"; leave it out',
+            GRID + '[pruner]\nname = "median"',
+            'pruner.name must be "ladder" or "none" with search.repeats = 3, as "median" compares single trials, whose '
+            "point would lose its mean with one of them; leave it out",
         ),
     ],
 )
@@ -116,6 +117,8 @@ def known(number: int, standing: Standing, value: float | None = None) -> KnownC
         ([known(4, "complete", 0.5), known(5, "running")], ("complete", 0.5)),
         ([known(4, "complete", 0.5), known(5, "pruned", 0.125)], ("pruned", 0.125)),
         ([known(4, "running"), known(5, "running")], ("running", None)),
+        ([known(4, "climbing", 0.5), known(5, "climbing", 0.25)], ("climbing", 0.375)),
+        ([known(4, "pruned", 0.5), known(5, "pruned", 0.25)], ("pruned", 0.375)),
         ([known(5, "running")], ("running", None)),
     ],
 )

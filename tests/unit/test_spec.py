@@ -47,8 +47,8 @@ def refusal(text: str) -> str:
         ),
         (
             "[data]\nsplit = 1",
-            "unknown key data.split; known here: source, n_validation, split_seed, size, mode, resize, skip_broken, "
-            "test_share, class_names",
+            "unknown key data.split; known here: source, n_validation, folds, split_seed, size, mode, resize, "
+            "skip_broken, test_share, class_names",
         ),
         ("[grid]", "grid must name at least one parameter, but is empty"),
         ("grid = 3", "grid must be a table, but got 3"),

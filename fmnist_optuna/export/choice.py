@@ -1,0 +1,55 @@
+"""How the exported weights were chosen, in the words of a card."""
+
+from fmnist_optuna.export.compared import name_compared
+from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.results.cross_validation import CrossValidation
+from fmnist_optuna.wording import count
+
+
+def describe_choice(facts: Facts) -> str:
+    """By what, of how many, and what was trained for it."""
+    source, cells = facts.source, count(facts.n_cells, "cell")
+    metric = name_compared(facts.record.metric)
+    if source.folds is not None:
+        return _how_chosen_by_folds(facts, source.folds, metric)
+    if source.confirmation is None:
+        if source.repeats is not None:
+            return _how_chosen_by_means(facts, len(source.repeats.values), metric)
+        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
+    n_seeds = len(source.confirmation.chosen.val.values)
+    if len(source.confirmation.candidates) == 1:
+        chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
+    else:
+        chosen = (
+            f"The best of {cells} by {metric} were trained again over {n_seeds} fresh seeds each. This is the smallest "
+            "model whose mean lies within one standard error of the best mean"
+        )
+    if source.all_data is None and not source.is_ensemble:
+        return f"{chosen}, in its original training."
+    parts = [f"{chosen}."]
+    if source.all_data is not None:
+        parts.append(
+            "Its confirmed seeds were then trained once more, on training and validation images, for "
+            f"{count(source.all_data.n_epochs, 'epoch')}, a number that the confirmation had fixed; the weights are "
+            "those of the last epoch."
+        )
+    which = f"first {len(source.attempts)} of these seeds" if source.is_ensemble else "first of these seeds"
+    parts.append(f"Exported {'are' if source.is_ensemble else 'is'} the {which}, whatever the test set says of them.")
+    return " ".join(parts)
+
+
+def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
+    return (
+        f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
+        f"{n_repeats} seeds, by the mean {metric} of these; exported is the first of them, whatever the others had."
+    )
+
+
+def _how_chosen_by_folds(facts: Facts, folds: CrossValidation, metric: str) -> str:
+    n_points = facts.n_cells // len(folds.values.values)
+    return (
+        f"The best of {count(n_points, 'point')} of the {facts.record.spec.searched}, by the mean {metric} of "
+        f"{folds.described}. It was then trained once more, on all training images, for "
+        f"{count(facts.attempt.n_epochs, 'epoch')}, a number that the folds had fixed; the weights are those of the "
+        "last epoch."
+    )
