@@ -12,7 +12,7 @@ import pytest
 from s3_server import KEYS, Relay, S3Server, running_s3
 from shell import SMALL, Answer, Shell, make_paced
 
-pytestmark = pytest.mark.more
+pytestmark = pytest.mark.cluster
 
 GARMENTS = """\
 name = "garments"

@@ -112,7 +112,7 @@ def test_slurm_warns_early_enough() -> None:
     assert parse_command(["worker"])["grace"] == "10s"
 
 
-@pytest.mark.more
+@pytest.mark.cluster
 @pytest.mark.parametrize("status", list(Status), ids=lambda status: status.name)
 def test_a_task_waits_again_where_that_helps(tmp_path: Path, status: Status) -> None:
     """By the one table, for a worker that ends with each status once, and then with 0."""
@@ -126,7 +126,7 @@ def test_a_task_waits_again_where_that_helps(tmp_path: Path, status: Status) -> 
     assert ends == ([(status, True), (0, False)] if status.is_healed_by_restart else [(status, False)])
 
 
-@pytest.mark.more
+@pytest.mark.cluster
 def test_a_worker_that_always_fails_is_not_started_for_ever(tmp_path: Path) -> None:
     """Twenty times, and then the task has failed."""
     worker = tmp_path / "fmnist-optuna"
@@ -137,7 +137,7 @@ def test_a_worker_that_always_fails_is_not_started_for_ever(tmp_path: Path) -> N
     assert ends == [(1, True)] * 20 + [(1, False)]
 
 
-@pytest.mark.more
+@pytest.mark.cluster
 def test_a_warning_comes_before_the_time_is_over(tmp_path: Path) -> None:
     """The stand-in's clock: a worker that heeds the signal ends with 75 in time, and the next one has as much again."""
     worker = tmp_path / "fmnist-optuna"
