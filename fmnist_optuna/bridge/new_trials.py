@@ -115,7 +115,7 @@ def _parameters(template: FrozenTrial) -> dict[str, list[object]]:
     distributions = template.distributions
     return {
         "names": list(template.params),
-        "values": [distributions[name].to_internal_repr(value) for name, value in template.params.items()],
+        "values": [float(distributions[name].to_internal_repr(value)) for name, value in template.params.items()],
         "distributions": [distribution_to_json(distributions[name]) for name in template.params],
         "kinds": [_kind(distributions[name]) for name in template.params],
         "user_keys": list(template.user_attrs),

@@ -4,6 +4,7 @@ A worker needs the database for some milliseconds an epoch, and every connection
 hundred workers that train hold a handful, and those that wait for one another hold one each.
 """
 
+import logging
 import threading
 import time
 
@@ -44,3 +45,7 @@ class RestingPool(QueuePool):
             return self._pool.get(False)
         except Empty:
             return None
+
+
+# SQLAlchemy names the logger of a pool after its class, and so would tell of every connection among what we log.
+logging.getLogger(f"{__name__}.{RestingPool.__name__}").setLevel(logging.WARNING)

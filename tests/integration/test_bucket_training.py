@@ -184,7 +184,7 @@ def test_a_training_does_not_wait_for_a_checkpoint(
         {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.01]}, training={"checkpoint_seconds": 1}
     )
     session = open_machine(tmp_path, relay.url, one, garments, "worker")
-    monkeypatch.setattr(KerasObjective, "_is_due", lambda _self, _saved: True)
+    monkeypatch.setattr(KerasObjective, "_is_due", lambda *_: True)
     finish = KerasObjective._finish
 
     def back_again(*arguments: Any) -> Any:
