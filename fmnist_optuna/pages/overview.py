@@ -8,6 +8,7 @@ from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
+from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.study.attempts import with_rungs
@@ -46,6 +47,11 @@ class Overview:
     importances: dict[str, float]
     n_foreign: int
     climb: Climb | None = None
+
+    @property
+    def n_complete(self) -> int:
+        """How many complete cells there are; points where each has several."""
+        return sum(cell.state is State.COMPLETE for cell in self.cells)
 
 
 def read_overview(session: Session) -> Overview:
