@@ -42,7 +42,7 @@ class SharedStore:
             ArtifactNotFound: No store has it.
         """
         for store in self._all():
-            if store.holds(artifact_id):
+            with contextlib.suppress(ArtifactNotFound):
                 return store.open_reader(artifact_id)
         raise ArtifactNotFound(artifact_id)
 

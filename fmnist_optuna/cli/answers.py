@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fmnist_optuna.json_value import Json
+from fmnist_optuna.json_value import Json, to_json
 
 if TYPE_CHECKING:
     from fmnist_optuna.cli.trial_details import TrialDetails
@@ -143,8 +143,8 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
             {
                 "label": result.label,
                 "images": result.n_images,
-                "recall": _json_number(result.recall),
-                "precision": _json_number(result.precision),
+                "recall": to_json(result.recall),
+                "precision": to_json(result.precision),
             }
             for result in evaluation.classes
         ],
@@ -227,7 +227,7 @@ def _epoch_answer(epoch: Epoch, metric: Metric) -> Answer:
     """One epoch of a curve; a metric that the model brings has its own name."""
     measured = {name: number for name, number in vars(epoch).items() if name != "objective"}
     measured |= {metric.name: metric.value_of(epoch)} if metric.is_compiled else {}
-    return {name: _json_number(number) for name, number in measured.items()}
+    return {name: to_json(number) for name, number in measured.items()}
 
 
 def verification_answer(verification: Verification) -> Answer:
@@ -269,8 +269,3 @@ def study_answer(study: StudyRecord | UnreadableStudy, counts: CellCounts) -> An
 def _json_value(value: ParamValue) -> ParamValue:
     """A parameter as JSON has it: a number of another program that is not finite becomes a string."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json_number(number: float) -> float | None:
-    """A number as JSON has it: what is not finite becomes null."""
-    return number if math.isfinite(number) else None

@@ -1,5 +1,6 @@
 """`data fetch`, `data verify` and `data describe`: the data set on disk, and what any data set holds."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,8 +122,8 @@ def _answer(splits: "Splits", summary: "Summary") -> Answer:
 
 def _count_folds(folds: "Int64Array") -> list[int]:
     """The images of each."""
-    numbers = folds.tolist()
-    return [numbers.count(number) for number in range(1, max(numbers) + 1)]
+    n_of_fold = Counter(folds.tolist())
+    return [n_of_fold[number] for number in range(1, max(n_of_fold) + 1)]
 
 
 def _print_summary(splits: "Splits", summary: "Summary") -> None:

@@ -180,10 +180,15 @@ class StudyView:
         self.session, self._history = session, session.history
         self._title = describe_study(session.record)
         self._remaining = make_remaining_time(session)
+        self._best: Cell | None = None
+        self._n_complete = 0  # when the best one was read, which needs a look at all of them where points are repeated
 
     def draw(self) -> Group:
         """The study as it is now."""
-        counts, best, running = self._history.counts(), self._history.best_point(), self._history.running()
+        counts, running = self._history.counts(), self._history.running()
+        if counts.complete != self._n_complete:
+            self._best, self._n_complete = self._history.best_point(), counts.complete
+        best = self._best
         n_finished = counts.done + counts.failed
         seconds = self._remaining.estimate(counts, running)
         bar = Table.grid(padding=(0, 1))

@@ -175,8 +175,7 @@ def hand_back(session: "Session") -> None:
     """Let the cell of a worker wait again, and take the worker off the list, while it may still be at work."""
     from fmnist_optuna.ledger.records import TrialAttributes  # loads hashlib
 
-    session.recovery.requeue_worker(session.name, TrialAttributes(reason="stopped"))
-    session.presence.leave(session.name)
+    session.recovery.let_go(session.name, TrialAttributes(reason="stopped"))
 
 
 def _describe_end(

@@ -71,9 +71,13 @@ class Leaders(CellReading):
         points.sort(key=lambda point: (self._metric.rank(point[0].value), point[0].trial_number or 0))
         return [group for _, group in points]
 
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order of claims."""
+        return self._read_cells(self._select().order_by(cells.c.position, cells.c.cell_id))
+
     def points(self) -> list[Cell]:
         """Every point as one cell, in the order of claims: without repeats every cell."""
-        found = self._read_cells(self._select().order_by(cells.c.position, cells.c.cell_id))
+        found = self.cells()
         return found if self._n_each == 1 else [as_point(group) for group in self.group(found)]
 
     def repeats_of(self, cell_id: str) -> list[Cell]:

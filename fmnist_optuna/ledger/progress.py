@@ -106,10 +106,6 @@ class History(Leaders):
         """The cells that failed for good, in the order of claims."""
         return self._read_cells(self._select(cells.c.state == State.FAILED).order_by(cells.c.position))
 
-    def cells(self) -> list[Cell]:
-        """Every cell, in the order of claims."""
-        return self._read_cells(self._select().order_by(cells.c.position, cells.c.cell_id))
-
     @retrying
     def last_finished_at(self) -> float:
         """When the newest result came, by the database's clock; 0.0 before the first."""

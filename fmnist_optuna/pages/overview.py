@@ -1,5 +1,6 @@
 """All that a report or a dashboard tells of a study, read once. Draws nothing and knows no HTML."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fmnist_optuna.bridge.attributes import is_foreign, read_attempt
@@ -47,6 +48,10 @@ class Overview:
     importances: dict[str, float]
     n_foreign: int
     climb: Climb | None = None
+
+    def by_importance(self, names: Iterable[str]) -> list[str]:
+        """Parameters, the most important one first; in the order given where nothing is known."""
+        return sorted(names, key=lambda name: -self.importances.get(name, 0.0))
 
     @property
     def n_complete(self) -> int:

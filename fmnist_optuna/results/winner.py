@@ -116,9 +116,9 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
         DataError: The data is not there.
     """
     if session.record.spec.repeats.n_folds:
-        training, trained = open_training(session, find_folds(session))
-        open_weights(training, [trained], data_dir, purpose="winner")
-        return _cross_validated(session)
+        folds = find_folds(session)
+        training, trained = open_training(session, folds)
+        return _of_folds(session, folds, trained, open_weights(training, [trained], data_dir, purpose="winner"))
     confirmation = open_confirmation(session, data_dir)
     attempt = winning_attempt(session, confirmation)
     return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), confirmation)
@@ -146,13 +146,17 @@ def find_folds(session: Session) -> CrossValidation:
 
 
 def _cross_validated(session: Session) -> Winner:
-    folds, info = find_folds(session), session.record.info
+    first = _best_cell(session)
+    folds = read_cross_validation(session, first)
     if folds.trained is None:
-        attempt, opening = result_of(session, _best_cell(session)), None
-    else:
-        training, attempt = open_training(session, folds)
-        opening = find_opening(training, attempt)
-    return Winner(attempt, opening, info.class_names, metric=session.record.metric, folds=folds)
+        return _of_folds(session, folds, result_of(session, first), None)
+    training, attempt = open_training(session, folds)
+    return _of_folds(session, folds, attempt, find_opening(training, attempt))
+
+
+def _of_folds(session: Session, folds: CrossValidation, attempt: Attempt, opening: Opening | None) -> Winner:
+    record = session.record
+    return Winner(attempt, opening, record.info.class_names, metric=record.metric, folds=folds)
 
 
 def sample_repeats(session: Session, cell_id: str) -> Sample | None:

@@ -211,8 +211,8 @@ def join(
 
 def _warn_of_sequence(record: StudyRecord) -> None:
     """Say where another version of SciPy drew the first points: what it has not drawn may lie too close to them."""
-    first, here = next(iter(record.drawn_by), ""), sequence_version()
-    if first not in ("", here):
+    first = next(iter(record.drawn_by), "")
+    if first and first != (here := sequence_version()):
         text = f"scipy: the study began with {first}, here it is {here}"
         log_event(logger, logging.WARNING, "environment_differs", study=record.name, differences=text)
 

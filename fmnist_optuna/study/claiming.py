@@ -30,7 +30,6 @@ class Claiming:
         self._suggester: tuple[Space, Suggester] | None = None
         self._done: dict[int, KnownCell] = {}
         self._since = 0.0
-        self._offered: Base | None = None
         self._base: Base | None = None
 
     def claim(self, generation: int, preferred: Collection[str] = ()) -> Claim | None:
@@ -46,27 +45,27 @@ class Claiming:
             upcoming = session.points.find_next(preferred, session.given_up)
             if upcoming is None:
                 return None
-            self._offered = None
-            proposal = None if upcoming.has_point else self._propose(upcoming)
+            proposal, base = (None, None) if upcoming.has_point else self._propose(upcoming)
             claim = session.ledger.claim(session.name, generation, preferred, session.given_up, proposal)
-            self._remember(claim, proposal)
+            if claim and proposal and base and claim.cell_id == proposal.cell_id and claim.attempt == 1:
+                self._base = base  # it is what the ledger has, as nobody claimed that cell before
             if claim is not None or session.ledger.generation() != generation:
                 return claim
         return None
 
-    def _propose(self, upcoming: Upcoming) -> Proposal | None:
-        """A point for a cell; nothing is locked while it is thought of."""
+    def _propose(self, upcoming: Upcoming) -> tuple[Proposal | None, Base | None]:
+        """A point for a cell, and what was known for it if it was thought of here; nothing is locked meanwhile."""
         session, number = self._session, upcoming.number
         if number is None:
             raise RuntimeError(f"cell {upcoming.cell_id} has neither a point nor a number")
         repeats = session.record.spec.repeats
         if (first := number - number % repeats.n_cells) != number:
-            return self._repeat(upcoming.cell_id, number, first)
+            return self._repeat(upcoming.cell_id, number, first), None
         cells = self._read_known()  # first, so that none is of a space that was accepted later than what is read next
         try:
             accepted = read_accepted(session.storage, session.record.study_id)
         except KeyError:  # the study was deleted
-            return None
+            return None, None
         space = space_of(accepted)
         if space is None:
             raise RuntimeError(f"study {session.record.name} must have a space, but has a grid")
@@ -74,15 +73,8 @@ class Claiming:
         point = self._find_suggester(space).suggest(seed, known_points(cells, repeats.n_cells))
         base = self._base if self._base is not None and self._base.is_of_use else None
         known = Known.of(OPTUNA, len(accepted) - 1, cells)
-        self._offered = Base(number, known, 0 if base is None else base.n_changes + 1)
-        return Proposal(upcoming.cell_id, json.dumps(repeats.cell_of(point, 0)), known.to_text(base))
-
-    def _remember(self, claim: Claim | None, proposal: Proposal | None) -> None:
-        """Keep what was known for the next time, if it is what the ledger has: nobody claimed that cell before."""
-        if claim is None or proposal is None or self._offered is None:
-            return
-        if claim.cell_id == proposal.cell_id and claim.attempt == 1:
-            self._base = self._offered
+        proposal = Proposal(upcoming.cell_id, json.dumps(repeats.cell_of(point, 0)), known.to_text(base))
+        return proposal, Base(number, known, 0 if base is None else base.n_changes + 1)
 
     def _repeat(self, cell_id: str, number: int, first: int) -> Proposal | None:
         """The point of the first repeat, for a later one; None as long as that has none.

@@ -1,11 +1,10 @@
 """The points of a search derived anew: from its seed and their numbers, or from what was known when TPE suggested."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
-from fmnist_optuna.ledger.records import Cell
-from fmnist_optuna.search.cell import Params, canonical_json
+from fmnist_optuna.ledger.progress import History
+from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.known import Known, KnownCell, KnownTexts, repeat_of
 from fmnist_optuna.search.repeats import Repeats, known_points, place_of, point_of
 from fmnist_optuna.search.sampling import NO_POINT, Search, is_same_point, number_id, sequence_version, suggestion_seed
@@ -14,8 +13,6 @@ from fmnist_optuna.study.stages import search_of
 from fmnist_optuna.wording import count, format_params
 
 UNCHECKED = "was suggested by another version of Optuna, or drawn by another one of SciPy"
-
-HERE = ("", sequence_version())  # what drew a Sobol sequence that must come out again; of old stages it is not known
 
 
 @dataclass(frozen=True)
@@ -35,22 +32,19 @@ def check_points(session: Session) -> FoundPoints:
     """Compare the points of the cells of a search; of a grid, whose points name their cells, only count repeats."""
     record = session.record
     if record.is_search and record.spec.search.is_grid and record.spec.repeats.n_cells > 1:
-        return FoundPoints(tuple(_find_incomplete(session.history.cells(), record.spec.repeats)))
+        return FoundPoints(tuple(_find_incomplete(session.history, record.spec.repeats)))
     if record.spec.search.is_grid or not record.is_search or not record.accepted:
         return FoundPoints()
     return _Check(session, search_of(record.accepted, record.drawn_by)).find_wrong()
 
 
-def _find_incomplete(cells: Sequence[Cell], repeats: Repeats) -> list[str]:
+def _find_incomplete(history: History, repeats: Repeats) -> list[str]:
     """A line for each point of a grid that has other repeats than it must have."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(canonical_json(point_of(cell.params)), []).append(cell)
     expected = [place_of(repeats.cell_of({}, place)) for place in range(repeats.n_cells)]
     of_each = [f"{name} 1 to {len(values)}" for name, values in repeats.axes.items()]
     problems = []
-    for of_point in found.values():
-        if sorted(place_of(cell.params) for cell in of_point) != expected:
+    for of_point in history.group(history.cells()):
+        if [place_of(cell.params) for cell in of_point] != expected:
             names = [", ".join(f"{cell.params.get(name)}" for name in repeats.axes) for cell in of_point]
             point = format_params(point_of(of_point[0].params))
             problems.append(f"point {point}: must have {' and '.join(of_each)}, but has {'; '.join(names)}")
@@ -75,6 +69,7 @@ class _Check:
         self._points = {number: cell.params for number, cell in self._cells.items() if cell.params}
         self._suggesters: dict[int, Suggester] = {}
         self._known = KnownTexts(self._fixed)
+        self._drawn_here = sequence_version()
 
     def find_wrong(self) -> FoundPoints:
         """All that is wrong."""
@@ -101,7 +96,8 @@ class _Check:
             if is_same_point(point, params):
                 return None
             stage = self._search.find_stage(number // self._search.repeats.n_cells)
-            of_another = self._search.sampler == "qmc" and stage.drawn_by not in HERE
+            # Of old stages it is not known what drew them, and so they must come out again.
+            of_another = self._search.sampler == "qmc" and stage.drawn_by not in ("", self._drawn_here)
             return UNCHECKED if of_another else f"has not the point of its number, {format_params(point)}"
         if not params:
             return None if text is None else "says what its point rests on, but has none"

@@ -4,26 +4,18 @@ from fmnist_optuna.bridge.ranges import Ranges, read_ranges
 from fmnist_optuna.bridge.spaces import notes_of_sampler
 from fmnist_optuna.bridge.trials import make_template
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.records import TrialAttributes
-from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.study.session import Session
 
 MAX_TRIES = 3  # a grid may be accepted meanwhile, whose ranges are others
 
 
-class KnownRanges:
-    """The ranges of a study's trials, read again once a trial could not be made with them.
+class KnownRanges(StudyPart):
+    """The ranges of a study's trials, read again once a trial could not be made with them."""
 
-    Args:
-        storage: Where the study lives.
-        study_id: Optuna's id of the study.
-    """
-
-    def __init__(self, storage: Storage, study_id: int) -> None:
-        self.storage = storage
-        self.study_id = study_id
-        self._known: Ranges | None = None
+    _known: Ranges | None = None
 
     def find(self) -> Ranges:
         """What they are, or were when they were read last.

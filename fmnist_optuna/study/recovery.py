@@ -113,6 +113,16 @@ class Recovery:
         """
         return [cell.cell_id for cell in self._ledger.held_cells(worker) if self.requeue(cell, loss)]
 
+    def let_go(self, worker: str, loss: TrialAttributes) -> list[str]:
+        """The same, and take it off the list of workers.
+
+        Args:
+            loss: As `requeue` has it.
+        """
+        held = self.requeue_worker(worker, loss)
+        self._presence.leave(worker)
+        return held
+
     def requeue(self, cell: HeldCell, loss: TrialAttributes) -> bool:
         """Take a cell over, fail its trial unless that turns out finished, and finish the cell by what the trial says.
 

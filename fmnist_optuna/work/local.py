@@ -181,8 +181,7 @@ class Supervisor:
         else:
             log_event(logger, logging.WARNING, "worker_died", worker=name, error=describe_exit(exit_code), log=log)
             loss = TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
-        held = self.session.recovery.requeue_worker(name, loss)
-        self.session.presence.leave(name)
+        held = self.session.recovery.let_go(name, loss)
         if exit_code in FATAL_STATUS and (not held or (exit_code == StorageError.exit_status and says_what_broke(log))):
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {quote_log(log)}")
         if held:
@@ -277,8 +276,7 @@ class Supervisor:
                 self._heal()
                 free_since = self._kill_idle(free_since)
             for worker in self._take_ended():
-                self.session.recovery.requeue_worker(worker.order.worker_id, TrialAttributes(reason="stopped"))
-                self.session.presence.leave(worker.order.worker_id)
+                self.session.recovery.let_go(worker.order.worker_id, TrialAttributes(reason="stopped"))
             time.sleep(0.02)
 
     def _kill_idle(self, free_since: float) -> float:

@@ -115,7 +115,7 @@ def test_a_worker_leaves_a_call_that_does_not_return(shell: Shell) -> None:
         worker.process.send_signal(signal.SIGTERM)
         answer = worker.wait(20)
         seconds = time.monotonic() - began
-    assert (answer.code, answer.errors, seconds < 20.0) == (75, [], True), answer
+    assert (answer.code, answer.errors, seconds < 12.0) == (75, [], True), answer
     assert shell.query("SELECT state, count(*) FROM fmnist_cells GROUP BY state") == [("waiting", 2)]
     assert shell.query("SELECT * FROM fmnist_workers") == []
     (shell.folder / "stuck").unlink()
@@ -162,7 +162,7 @@ def test_a_locked_database_keeps_no_worker(tmp_path: Path) -> None:
         seconds = time.monotonic() - began
         other.execute("ROLLBACK")
         other.close()
-    assert (answer.code, answer.errors, seconds < 20.0) == (75, [], True), answer
+    assert (answer.code, answer.errors, seconds < 12.0) == (75, [], True), answer
     (shell.folder / "pace").unlink()
     assert shell("worker").code == 0
     assert shell("verify").code == 0

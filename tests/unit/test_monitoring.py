@@ -197,7 +197,7 @@ def test_a_scrape_waits_for_no_outage(metrics: StudyMetrics) -> None:
 
 def test_grafana_asks_for_what_there_is(metrics: StudyMetrics) -> None:
     """Every name in an expression is exported, with every label that is asked for."""
-    vars(metrics)["_metrics"][1] = VAL_ACCURACY
+    vars(metrics)["_metrics"][1, "small"] = VAL_ACCURACY
     check_expressions(
         generate_latest(metrics.registry).decode() + generate_latest(WorkerMetrics("a").registry).decode()
     )

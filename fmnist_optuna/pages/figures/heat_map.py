@@ -154,9 +154,7 @@ def _choose_layout(overview: Overview) -> _Layout:
     values = list_values(overview)
     varying = [name for name in values if len(values[name]) > 1] or list(values)
     shared = [name for name in varying if all(name in cell.params for cell in overview.cells)] or varying
-    ranked = sorted(shared, key=_place)
-    if shares := overview.importances:
-        ranked.sort(key=lambda name: -shares.get(name, 0.0))
+    ranked = overview.by_importance(sorted(shared, key=_place))
     rows, *columns = sorted(ranked[:2], key=_place)
     others, n_facets = [], 1
     for name in ranked[2:]:

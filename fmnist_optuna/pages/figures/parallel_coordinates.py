@@ -37,7 +37,7 @@ def draw_parallel_coordinates(overview: Overview) -> tuple[go.Figure | None, str
     if len(complete) < 2:
         return None, ""
     varying = {name: values for name, values in list_values(overview).items() if len(values) > 1}
-    ranked = sorted(varying, key=lambda name: -overview.importances.get(name, 0.0))
+    ranked = overview.by_importance(varying)
     shown, left_out = ranked[:N_AXES], ranked[N_AXES:]
     dimensions = [_make_axis(name, values, complete) for name, values in varying.items() if name in shown]
     metric, name = overview.record.metric, overview.record.value_name

@@ -39,7 +39,7 @@ def draw_slices(overview: Overview) -> tuple[go.Figure | None, str]:
     names = [name for name, values in list_values(overview).items() if len(values) > 1]
     if not cells or not names:
         return None, ""
-    names.sort(key=lambda name: -overview.importances.get(name, 0.0))  # in the study file's order where none is known
+    names = overview.by_importance(names)
     names, left_out = names[:N_SLICES], names[N_SLICES:]
     metric = overview.record.metric
     n_down = math.ceil(len(names) / N_ACROSS)

@@ -42,7 +42,7 @@ class StudyMetrics(Collector):
         self._study = study
         self._clock = clock
         self._lock = threading.Lock()
-        self._metrics: dict[int, search.Metric] = {}  # which a study never changes
+        self._metrics: dict[tuple[int, str], search.Metric | None] = {}  # which a study never changes
         self._until = -float("inf")
         self._read: list[Read] | None = None  # None where the last try failed
         self._seconds = 0.0
@@ -79,18 +79,24 @@ class StudyMetrics(Collector):
         try:
             totals = read_totals(self._opened, self._study)
             self._learn_metrics(totals)
-            self._read = [(each, self._metrics.get(each.study_id)) for each in totals]
+            self._read = [(each, self._metrics.get((each.study_id, each.name))) for each in totals]
         except FmnistOptunaError:
             self._read = None
         self._seconds = self._clock() - began
         self._until = began + max(CACHE_SECONDS, REST_FACTOR * self._seconds)
 
     def _learn_metrics(self, totals: list[StudyTotals]) -> None:
-        """Find what the studies are compared by that were not there before; one that cannot be read has none."""
-        if {each.study_id for each in totals} - self._metrics.keys():
-            records = [each for each in list_studies(self._opened) if isinstance(each, StudyRecord)]
-            # Of images that it was trained on, the value of a study on all data says nothing.
-            self._metrics = {each.study_id: each.metric for each in records if not each.is_on_all_data}
+        """Find what the studies are compared by that were not there before; one that cannot be read has none.
+
+        Neither has a study on all data, as the value of images that it was trained on says nothing.
+        """
+        if {(each.study_id, each.name) for each in totals} - self._metrics.keys():
+            self._metrics = {
+                (each.study_id, each.name): each.metric
+                if isinstance(each, StudyRecord) and not each.is_on_all_data
+                else None
+                for each in list_studies(self._opened)
+            }
 
 
 def make_own_families(*, is_up: bool, seconds: float) -> list[Metric]:
