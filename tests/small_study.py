@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -197,16 +197,20 @@ LADDER = {"name": "ladder", "first_rung": 2, "kappa": 1.0, "margin": 1.0}
 MAX_EPOCHS = 16
 
 
-def ladder_curve(params: Mapping[str, Any]) -> list[float]:
+def ladder_curve(params: Mapping[str, Any], higher_by: float = 0.0) -> list[float]:
     """A val_accuracy an epoch, made up from the parameters: it rises at a pace of its own, or stops early."""
     draw = random.Random(int(params["hidden_size"]))
     height, pace, n_epochs = draw.uniform(0.5, 0.9), draw.uniform(0.3, 3.0), draw.choice([MAX_EPOCHS] * 4 + [3, 7])
-    return [height - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
+    return [height + higher_by - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
 
 
 def ladder_objective(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
     """Trains on from what is recorded: to the next rung, or to its end."""
-    curve = ladder_curve(params)
+    return train_on(ladder_curve(params), running)
+
+
+def train_on(curve: Sequence[float], running: RunningTrial) -> Outcome | None:
+    """The same along any curve."""
     end = min(len(curve), running.pause_at or MAX_EPOCHS)
     for number in range(running.n_recorded, end):
         if not running.report(epoch_of(number, curve[number])):
