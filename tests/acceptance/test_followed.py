@@ -12,7 +12,7 @@ import psutil
 import pytest
 from grafana import check_expressions
 from prometheus_client.parser import text_string_to_metric_families
-from shell import SMOKE, Shell, Started, ask, make_paced, wait_for_address
+from shell import SMOKE, TIMEOUT_SECONDS, Shell, Started, ask, make_paced, wait_for_address
 
 from fmnist_optuna.events.file import PAGE_BYTES
 from fmnist_optuna.events.schema import COMMON, EVENTS
@@ -126,12 +126,16 @@ def test_kills_leave_no_half_line(tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
     for turn in range(8):
         writers = [subprocess.Popen([sys.executable, "-c", WRITER, file, f"{turn}-{n}"]) for n in range(3)]
-        size = file.stat().st_size if file.exists() else 0
-        while not file.exists() or file.stat().st_size < size + 20 * PAGE_BYTES:
-            time.sleep(0.01)
-        for writer in writers:
-            writer.kill()
-            writer.wait()
+        try:
+            size = file.stat().st_size if file.exists() else 0
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            while not file.exists() or file.stat().st_size < size + 20 * PAGE_BYTES:
+                assert time.monotonic() < deadline, f"turn {turn}"
+                time.sleep(0.01)
+        finally:
+            for writer in writers:
+                writer.kill()
+                writer.wait()
     seen: dict[str, int] = {}
     for line in file.read_bytes().splitlines():
         if line.strip():
