@@ -57,6 +57,17 @@ max_epochs = 2
 name = "none"
 """
 
+# Of two points, behind [data]: the rest of a study in which each of them has several cells.
+TWO_POINTS = """\
+[grid]
+hidden_size = [4, 16]
+learning_rate = [0.001]
+dropout_rate = [0.25]
+[training]
+batch_size = 500
+max_epochs = 2
+"""
+
 # Every epoch takes the seconds that the file `pace` holds; without the file it takes what it takes.
 PACED = SMALL.replace("max_epochs = 2", 'max_epochs = 2\ncallbacks = ["pace:make"]')
 PACE = """\
@@ -310,6 +321,14 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def values_by_size(trials: Sequence[Any], number: str) -> dict[int, dict[int, float]]:
+    """Of each point of TWO_POINTS, by its hidden_size, the values of its cells, by the parameter that numbers them."""
+    values: dict[int, dict[int, float]] = {}
+    for trial in trials:
+        values.setdefault(trial["params"]["hidden_size"], {})[trial["params"][number]] = trial["val_accuracy"]
+    return values
 
 
 def two_at_a_time(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
