@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,6 +32,8 @@ from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
+from fmnist_optuna.work.attempt import Objective
+from fmnist_optuna.work.loop import LeaveRequest, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
 STUDY = "small"
@@ -193,20 +195,39 @@ def stub_objective(params: Mapping[str, Any], seed: int, running: RunningTrial) 
     return Outcome(State.COMPLETE, value_of(params))
 
 
+# Of each point's cells on GRID, where it has three; the one with the best single value has not the best mean.
+POINT_VALUES: Mapping[tuple[int, float], tuple[float, ...]] = {
+    (64, 0.0): (0.5, 0.5, 0.5),
+    (64, 0.5): (0.625, 0.75, 0.875),
+    (128, 0.0): (0.5, 0.5, 1.0),
+    (128, 0.5): (0.25, 0.25, 0.25),
+}
+BEST_POINT = {"hidden_size": 64, "dropout_rate": 0.5}
+
+
+def value_within(params: Mapping[str, Any], number: str) -> float:
+    """Of a point's cell, whose number from 1 is that parameter."""
+    return POINT_VALUES[int(params["hidden_size"]), float(params["dropout_rate"])][int(params[number]) - 1]
+
+
 LADDER = {"name": "ladder", "first_rung": 2, "kappa": 1.0, "margin": 1.0}
 MAX_EPOCHS = 16
 
 
-def ladder_curve(params: Mapping[str, Any]) -> list[float]:
+def ladder_curve(params: Mapping[str, Any], higher_by: float = 0.0) -> list[float]:
     """A val_accuracy an epoch, made up from the parameters: it rises at a pace of its own, or stops early."""
     draw = random.Random(int(params["hidden_size"]))
     height, pace, n_epochs = draw.uniform(0.5, 0.9), draw.uniform(0.3, 3.0), draw.choice([MAX_EPOCHS] * 4 + [3, 7])
-    return [height - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
+    return [height + higher_by - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
 
 
 def ladder_objective(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
     """Trains on from what is recorded: to the next rung, or to its end."""
-    curve = ladder_curve(params)
+    return train_on(ladder_curve(params), running)
+
+
+def train_on(curve: Sequence[float], running: RunningTrial) -> Outcome | None:
+    """The same along any curve."""
     end = min(len(curve), running.pause_at or MAX_EPOCHS)
     for number in range(running.n_recorded, end):
         if not running.report(epoch_of(number, curve[number])):
@@ -248,12 +269,20 @@ def cut_cells(session: Session) -> dict[str, int]:
     return {cell.cell_id: cell.n_epochs for cell in session.history.cells() if cell.state is State.PRUNED}
 
 
-def finish_everything(session: Session) -> None:
-    """A healthy worker: claims and completes cells until none waits."""
+def finish_everything(session: Session, value: Callable[[Params], float | None] = value_of) -> None:
+    """A healthy worker: claims and completes cells until none waits; one whose parameters have no value diverged."""
     while (claim := session.ledger.claim(session.name, session.ledger.generation() or 0)) is not None:
         trial_id = begin_trial(session, claim)
-        finish_trial(session, trial_id, value_of(claim.params))
+        if (found := value(claim.params)) is None:
+            prune_trial(session, trial_id, 0.1)
+        else:
+            finish_trial(session, trial_id, found)
         finish_cell(session, claim, trial_id)
+
+
+def work_off(session: Session, objective: Objective = stub_objective) -> None:
+    """The loop of a worker, which takes all cells."""
+    work(session, objective, LeaveRequest(), session.ledger.generation() or 0)
 
 
 def finish_cell(session: Session, claim: Claim, trial_id: int) -> bool:

@@ -3,12 +3,15 @@
 import functools
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +26,7 @@ from fmnist_optuna.log import read_message
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 TIMEOUT_SECONDS = 180.0  # no command here takes more than a tenth of it, on two busy cores
 POLL_SECONDS = 0.05
+ADDRESS = r"http://127\.0\.0\.1:\d+/\S*"
 KERAS_SETTINGS = {"home", "home/keras", "home/keras/keras.json"}  # written whenever Keras is imported
 
 SMOKE = """\
@@ -51,6 +55,17 @@ learning_rate = [0.01, 0.001]
 max_epochs = 2
 [pruner]
 name = "none"
+"""
+
+# Of two points, behind [data]: the rest of a study in which each of them has several cells.
+TWO_POINTS = """\
+[grid]
+hidden_size = [4, 16]
+learning_rate = [0.001]
+dropout_rate = [0.25]
+[training]
+batch_size = 500
+max_epochs = 2
 """
 
 # Every epoch takes the seconds that the file `pace` holds; without the file it takes what it takes.
@@ -263,6 +278,27 @@ def make_paced(folder: Path, pace_seconds: float) -> Shell:
     return shell
 
 
+def wait_for_address(started: Started, file: Path, pattern: str = ADDRESS) -> str:
+    """The address that a command which serves has written into the file of a stream once it listens."""
+    deadline = time.monotonic() + 60
+    while not (found := re.findall(pattern, file.read_text())):
+        assert started.process.poll() is None, file.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return str(found[0])
+
+
+def ask(url: str, method: str = "GET", token: str | None = None) -> tuple[int, bytes]:
+    """Status and body."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        with opener.open(urllib.request.Request(url, method=method, headers=headers), timeout=30) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
 def kill(process: psutil.Process) -> None:
     """Kill a process that may have ended; psutil knows it by pid and start time."""
     try:
@@ -285,6 +321,14 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def values_by_size(trials: Sequence[Any], number: str) -> dict[int, dict[int, float]]:
+    """Of each point of TWO_POINTS, by its hidden_size, the values of its cells, by the parameter that numbers them."""
+    values: dict[int, dict[int, float]] = {}
+    for trial in trials:
+        values.setdefault(trial["params"]["hidden_size"], {})[trial["params"][number]] = trial["val_accuracy"]
+    return values
 
 
 def two_at_a_time(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

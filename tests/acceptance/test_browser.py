@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from shell import FinishedStudy, Shell, make_paced
-from test_showing import wait_for_address
+from shell import FinishedStudy, Shell, make_paced, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

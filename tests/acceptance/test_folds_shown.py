@@ -4,21 +4,14 @@ import json
 import statistics
 
 import pytest
-from shell import Shell
+from shell import TWO_POINTS, Shell, values_by_size
 
-STUDY = """\
+STUDY = f"""\
 name = "folded"
 [data]
 source = "synthetic"
 folds = 2
-[grid]
-hidden_size = [4, 16]
-learning_rate = [0.001]
-dropout_rate = [0.25]
-[training]
-batch_size = 500
-max_epochs = 2
-"""
+{TWO_POINTS}"""
 
 
 @pytest.mark.more
@@ -30,10 +23,7 @@ def test_folds_are_trained_and_the_winner_on_all_images(shell: Shell) -> None:
     assert "Note: no cell is cut, as the mean of a point needs all its folds." in checked.stderr
     trained = shell("run", "folded.toml", "--workers", "2", "--json")
     assert trained.code == 0, trained.stderr
-    values: dict[int, dict[int, float]] = {}
-    for trial in shell("trials", "folded", "--json").json["trials"]:
-        params = trial["params"]
-        values.setdefault(params["hidden_size"], {})[params["validation_fold"]] = trial["val_accuracy"]
+    values = values_by_size(shell("trials", "folded", "--json").json["trials"], "validation_fold")
     best = max(values, key=lambda size: statistics.fmean(values[size].values()))
     answer = trained.json
     assert answer["params"] == {"hidden_size": best, "learning_rate": 0.001, "dropout_rate": 0.25}

@@ -1,12 +1,9 @@
 """A run as other programs follow it: its events, and the numbers of its worker and its dashboard over HTTP."""
 
 import json
-import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,25 +12,12 @@ import psutil
 import pytest
 from grafana import check_expressions
 from prometheus_client.parser import text_string_to_metric_families
-from shell import Shell, Started, make_paced
+from shell import SMOKE, TIMEOUT_SECONDS, Shell, Started, ask, make_paced, wait_for_address
 
 from fmnist_optuna.events.file import PAGE_BYTES
 from fmnist_optuna.events.schema import COMMON, EVENTS
 
-RUNGS = """\
-name = "rungs"
-[data]
-source = "synthetic"
-[grid]
-hidden_size = [16, 32]
-dropout_rate = [0.2]
-learning_rate = [0.01, 0.001]
-[training]
-max_epochs = 3
-[pruner]
-name = "ladder"
-first_rung = 1
-"""
+RUNGS = SMOKE.replace('"smoke"', '"rungs"').replace('name = "none"', 'name = "ladder"\nfirst_rung = 1')
 KINDS: dict[str, type | tuple[type, ...]] = {"text": str, "integer": int, "number": (int, float), "object": dict}
 
 
@@ -82,30 +66,10 @@ def test_a_run_tells_its_events(shell: Shell) -> None:
     assert kept[1]["trial"] == told("winner", "trial")[0][0]
 
 
-def ask(url: str) -> tuple[int, str]:
-    """Status and text of an answer."""
-    try:
-        with urllib.request.urlopen(url, timeout=30) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def values_of(text: str, name: str) -> dict[str, float]:
     """The samples of a name, by their state or ""."""
     families = text_string_to_metric_families(text)
     return {s.labels.get("state", ""): s.value for family in families for s in family.samples if s.name == name}
-
-
-def wait_for_address(folder: Path, pattern: str, seconds: float = 60.0) -> str:
-    """What a command that runs has said, on stdout or stderr."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        said = "".join(path.read_text() for path in (*folder.glob("*.stdout"), *folder.glob("*.stderr")))
-        if found := re.search(pattern, said):
-            return found[1]
-        time.sleep(0.05)
-    pytest.fail(f"no {pattern}")
 
 
 def stop(started: Started) -> None:
@@ -121,8 +85,8 @@ def test_a_monitor_is_answered_while_cells_are_trained(tmp_path: Path) -> None:
     with shell.start("worker", "--metrics-port", "0", "--events", "w.ndjson") as worker, shell.start(
         "dashboard", "--port", "0"
     ) as dashboard:  # fmt: skip
-        of_worker = wait_for_address(shell.folder, r"metrics: (http://127\.0\.0\.1:\d+)/metrics")
-        of_dashboard = wait_for_address(shell.folder, r"^(http://127\.0\.0\.1:\d+)/dashboard")
+        of_worker = wait_for_address(worker, shell.folder / "0.stderr", r"metrics: (http://127\.0\.0\.1:\d+)/metrics")
+        of_dashboard = wait_for_address(dashboard, shell.folder / "1.stdout", r"^(http://127\.0\.0\.1:\d+)/dashboard")
         shell.wait_for("SELECT * FROM fmnist_cells WHERE state = 'done'", 1)
         shell.wait_for("SELECT * FROM fmnist_cells WHERE state = 'running'", 1)
         pages = [ask(f"{address}/metrics") for address in (of_worker, of_dashboard)]
@@ -130,9 +94,9 @@ def test_a_monitor_is_answered_while_cells_are_trained(tmp_path: Path) -> None:
         elsewhere = ask(f"{of_worker}/dashboard")
         stop(worker)
         stop(dashboard)
-    assert (healths, elsewhere[0]) == ([(200, "ok"), (200, "ok")], 404)
+    assert (healths, elsewhere[0]) == ([(200, b"ok"), (200, b"ok")], 404)
     assert [status for status, _ in pages] == [200, 200]
-    worker_page, study_page = (text for _, text in pages)
+    worker_page, study_page = (text.decode() for _, text in pages)
     check_expressions(worker_page + study_page)
     cells = values_of(study_page, "fmnist_optuna_cells")
     assert (sum(cells.values()), cells["complete"], cells["running"]) == (2, 1, 1)
@@ -162,12 +126,16 @@ def test_kills_leave_no_half_line(tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
     for turn in range(8):
         writers = [subprocess.Popen([sys.executable, "-c", WRITER, file, f"{turn}-{n}"]) for n in range(3)]
-        size = file.stat().st_size if file.exists() else 0
-        while not file.exists() or file.stat().st_size < size + 20 * PAGE_BYTES:
-            time.sleep(0.01)
-        for writer in writers:
-            writer.kill()
-            writer.wait()
+        try:
+            size = file.stat().st_size if file.exists() else 0
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            while not file.exists() or file.stat().st_size < size + 20 * PAGE_BYTES:
+                assert time.monotonic() < deadline, f"turn {turn}"
+                time.sleep(0.01)
+        finally:
+            for writer in writers:
+                writer.kill()
+                writer.wait()
     seen: dict[str, int] = {}
     for line in file.read_bytes().splitlines():
         if line.strip():

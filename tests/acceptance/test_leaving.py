@@ -1,5 +1,6 @@
 """How a worker leaves: real processes and real signals, at every moment of its life."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -145,7 +146,11 @@ def test_a_whole_group_leaves_once() -> None:
     """A shell as parent, and the signal to both: the worker gives back what it holds."""
     script = f"{sys.executable} {LEAVER} stuck {SHORT} 0 '' & wait; wait"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, process_group=0) as shell:
-        assert shell.stdout is not None
-        assert shell.stdout.readline() == "ready\n"
-        os.killpg(shell.pid, TERM)
-        assert shell.stdout.read() == "handed back\n"
+        try:
+            assert shell.stdout is not None
+            assert shell.stdout.readline() == "ready\n"
+            os.killpg(shell.pid, TERM)
+            assert shell.communicate(timeout=30)[0] == "handed back\n"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)

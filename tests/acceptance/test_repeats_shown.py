@@ -4,22 +4,15 @@ import json
 import statistics
 
 import pytest
-from shell import Shell
+from shell import TWO_POINTS, Shell, values_by_size
 
-STUDY = """\
+STUDY = f"""\
 name = "again"
 [data]
 source = "synthetic"
 [search]
 repeats = 2
-[grid]
-hidden_size = [4, 16]
-learning_rate = [0.001]
-dropout_rate = [0.25]
-[training]
-batch_size = 500
-max_epochs = 2
-[confirm]
+{TWO_POINTS}[confirm]
 top = 2
 seeds = 2
 """
@@ -35,12 +28,9 @@ def test_repeats_are_trained_ranked_and_confirmed(shell: Shell) -> None:
     assert trained.code == 0, trained.stderr
     proof = shell("verify", "again", "--json").json
     assert (proof["ok"], proof["cells"], proof["results"]) == (True, 4, 4)
-    values: dict[int, dict[int, float]] = {}
-    numbers = {}
-    for trial in shell("trials", "again", "--json").json["trials"]:
-        size, seed = trial["params"]["hidden_size"], trial["params"]["training_seed"]
-        values.setdefault(size, {})[seed] = trial["val_accuracy"]
-        numbers[size, seed] = trial["trial"]
+    trials = shell("trials", "again", "--json").json["trials"]
+    values = values_by_size(trials, "training_seed")
+    numbers = {(trial["params"]["hidden_size"], trial["params"]["training_seed"]): trial["trial"] for trial in trials}
     best = max(values, key=lambda size: statistics.fmean(values[size].values()))
     assert values[best][1] != values[best][2]
     answer = trained.json

@@ -8,12 +8,11 @@ import psycopg
 import pytest
 from postgres_roles import Roles, as_role, connect, drop_roles, make_roles
 from psycopg import sql
-from shell import SMALL, Shell
+from shell import SMALL, Shell, ask, wait_for_address
 from small_study import create_study, open_session, open_small, stub_objective
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from test_showing import ask, wait_for_address
 
 from fmnist_optuna.bridge.storage import create_storage
 from fmnist_optuna.errors import StorageError

@@ -12,9 +12,8 @@ import pytest
 import typer
 import yaml
 from postgres_roles import as_role, drop_roles, environment_of
-from shell import SMALL, Shell
+from shell import SMALL, Shell, ask, wait_for_address
 from sqlalchemy import make_url
-from test_showing import ask, wait_for_address
 
 from fmnist_optuna.cli.main import app
 from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, STORAGE_FILE, read_dashboard_token

@@ -4,14 +4,12 @@ import json
 import re
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from shell import FinishedStudy, Shell, Started, make_paced, wait_until_gone
+from shell import FinishedStudy, Shell, ask, make_paced, wait_for_address, wait_until_gone
 from small_study import begin_trial, claim_cell, create_study, finish_cell, finish_trial, make_spec
 
 from fmnist_optuna.bridge.storage import create_storage
@@ -127,27 +125,6 @@ def test_a_report_that_cannot_be_written_is_refused(smoke: FinishedStudy) -> Non
 
 
 # Dashboard
-
-
-def wait_for_address(started: Started, file: Path) -> str:
-    """The address that a dashboard prints once it listens."""
-    deadline = time.monotonic() + 60
-    while not (found := re.findall(r"http://127\.0\.0\.1:\d+/\S*", file.read_text())):
-        assert started.process.poll() is None, file.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return str(found[0])
-
-
-def ask(url: str, method: str = "GET", token: str | None = None) -> tuple[int, bytes]:
-    """Status and body."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    try:
-        with opener.open(urllib.request.Request(url, method=method, headers=headers), timeout=30) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
 
 
 def test_a_dashboard_shows_and_refuses_to_change(smoke_copy: Shell) -> None:

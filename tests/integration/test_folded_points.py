@@ -6,18 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 from small_study import (
+    BEST_POINT,
     GRID,
     ON_SQLITE,
     POSTGRES_MORE,
     begin_trial,
     create_study,
     finish_cell,
+    finish_everything,
     finish_trial,
     in_threads,
     make_spec,
     open_session,
     search_spec,
     set_cell,
+    value_within,
+    work_off,
 )
 
 from fmnist_optuna.bridge.attributes import stored_attributes
@@ -42,19 +46,10 @@ from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.loop import LeaveRequest, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
 Sessions = Callable[..., Session]
 N_FOLDS = 3
-# Of each point's folds; the one with the best single value has not the best mean.
-VALUES: Mapping[tuple[int, float], tuple[float, ...]] = {
-    (64, 0.0): (0.5, 0.5, 0.5),
-    (64, 0.5): (0.625, 0.75, 0.875),
-    (128, 0.0): (0.5, 0.5, 1.0),
-    (128, 0.5): (0.25, 0.25, 0.25),
-}
-BEST = {"hidden_size": 64, "dropout_rate": 0.5}
 FOLDED = {"source": "synthetic", "folds": N_FOLDS}
 
 
@@ -65,22 +60,12 @@ def folded_grid(n_folds: int = N_FOLDS, name: str = "small") -> StudySpec:
 
 def train(session: Session) -> None:
     """Give each cell of the grid its value."""
-    while (claim := session.ledger.claim("worker", session.ledger.generation() or 0)) is not None:
-        trial_id = begin_trial(session, claim)
-        params = claim.params
-        values = VALUES[int(params["hidden_size"]), float(params["dropout_rate"])]
-        finish_trial(session, trial_id, values[int(params[VALIDATION_FOLD]) - 1])
-        finish_cell(session, claim, trial_id)
+    finish_everything(session, lambda params: value_within(params, VALIDATION_FOLD))
 
 
 def value_by_fold(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome:
     """No epochs; a value of the point, and of the fold."""
     return Outcome(State.COMPLETE, float(params["dropout_rate"]) + int(params[VALIDATION_FOLD]) / 100)
-
-
-def finish(session: Session) -> None:
-    """A worker takes all cells."""
-    work(session, value_by_fold, LeaveRequest(), session.ledger.generation() or 0)
 
 
 @POSTGRES_MORE
@@ -91,11 +76,11 @@ def test_points_are_ranked_by_the_mean_of_their_folds(new_session: Sessions) -> 
     found = verify_study(session)
     assert (found.ok, found.n_cells, found.n_results, found.problems) == (True, 12, 12, ())
     winner = find_winner(session)
-    assert (winner.params, winner.value, winner.val_accuracy, winner.repeats) == (BEST, 0.75, 0.75, None)
+    assert (winner.params, winner.value, winner.val_accuracy, winner.repeats) == (BEST_POINT, 0.75, 0.75, None)
     assert winner.folds is not None
     assert (winner.folds.values.values, winner.folds.trained) == ((0.625, 0.75, 0.875), None)
     answer = winner_answer(session.record, winner)
-    assert (answer["trial"], answer["params"], answer["val_accuracy"]) == (None, BEST, 0.75)
+    assert (answer["trial"], answer["params"], answer["val_accuracy"]) == (None, BEST_POINT, 0.75)
     assert answer["folds"] == {
         "folds": 3, "seeds": 1, "mean": 0.75, "sd": 0.125, "values": [0.625, 0.75, 0.875], "trained": None
     }  # fmt: skip
@@ -124,10 +109,13 @@ def test_the_winner_is_what_was_trained_on_all_images(new_session: Sessions) -> 
     session = new_session("worker", folded_grid())
     train(session)
     spec = following_spec(
-        session.record.spec, "small/all-data", [{**BEST, TRAINING_SEED: 1}], {"max_epochs": 2, "keep_weights": "last"}
+        session.record.spec,
+        "small/all-data",
+        [{**BEST_POINT, TRAINING_SEED: 1}],
+        {"max_epochs": 2, "keep_weights": "last"},
     )
     assert spec.n_cells == 1
-    points = [{**BEST, TRAINING_SEED: 1}]
+    points = [{**BEST_POINT, TRAINING_SEED: 1}]
     record, n_new = create_or_join(
         session.storage, spec, session.record.data_fingerprint, points, parent=session.record
     )
@@ -181,7 +169,7 @@ def test_many_workers_fix_one_point_for_all_folds(new_session: Sessions, storage
     """Of each seed, as both are repeats; whoever claims a later cell first finds the point of the first one."""
     new_session("worker", search_spec("tpe", 6, repeats=2, data=FOLDED))
     sessions = [open_session(storage_url, f"worker{number}") for number in range(4)]
-    in_threads(len(sessions), lambda number: finish(sessions[number]))
+    in_threads(len(sessions), lambda number: work_off(sessions[number], value_by_fold))
     found = verify_study(sessions[0])
     assert (found.ok, found.n_results, found.problems) == (True, 36, ())
     cells = sorted(sessions[0].history.cells(), key=lambda cell: cell.number or 0)

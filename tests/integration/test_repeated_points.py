@@ -6,19 +6,22 @@ from typing import Any
 
 import pytest
 from small_study import (
+    BEST_POINT,
     GRID,
     ON_SQLITE,
     POSTGRES_MORE,
     begin_trial,
     create_study,
     finish_cell,
+    finish_everything,
     finish_trial,
     in_threads,
     make_spec,
     open_session,
-    prune_trial,
     search_spec,
     set_cell,
+    value_within,
+    work_off,
 )
 
 from fmnist_optuna.bridge.suggestion import Suggester
@@ -37,20 +40,10 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.attempt import Objective
-from fmnist_optuna.work.loop import LeaveRequest, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
 Sessions = Callable[..., Session]
 N_REPEATS = 3
-# Of each point's repeats; the one with the best single value has not the best mean.
-VALUES: Mapping[tuple[int, float], tuple[float, ...]] = {
-    (64, 0.0): (0.5, 0.5, 0.5),
-    (64, 0.5): (0.625, 0.75, 0.875),
-    (128, 0.0): (0.5, 0.5, 1.0),
-    (128, 0.5): (0.25, 0.25, 0.25),
-}
-BEST = {"hidden_size": 64, "dropout_rate": 0.5}
 
 
 def repeated_grid(n_repeats: int = N_REPEATS) -> StudySpec:
@@ -63,17 +56,9 @@ def repeated_search(sampler: str, n_trials: int, n_repeats: int = 2) -> StudySpe
     return search_spec(sampler, n_trials, repeats=n_repeats)
 
 
-def train(session: Session, diverged: tuple[int, float, int] | None = None) -> None:
+def train(session: Session, diverged: Params | None = None) -> None:
     """Give each cell of the grid its value; one may diverge."""
-    while (claim := session.ledger.claim("worker", session.ledger.generation() or 0)) is not None:
-        trial_id = begin_trial(session, claim)
-        params = claim.params
-        point, seed = (int(params["hidden_size"]), float(params["dropout_rate"])), int(params[TRAINING_SEED])
-        if (*point, seed) == diverged:
-            prune_trial(session, trial_id, 0.1)
-        else:
-            finish_trial(session, trial_id, VALUES[point][seed - 1])
-        finish_cell(session, claim, trial_id)
+    finish_everything(session, lambda params: None if params == diverged else value_within(params, TRAINING_SEED))
 
 
 def value_by_seed(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome:
@@ -87,11 +72,6 @@ def reversed_by_seed(params: Mapping[str, Any], seed: int, running: RunningTrial
     return Outcome(State.COMPLETE, 0.5 + factor * float(params["dropout_rate"]))
 
 
-def finish(session: Session, objective: Objective = value_by_seed) -> None:
-    """A worker takes all cells."""
-    work(session, objective, LeaveRequest(), session.ledger.generation() or 0)
-
-
 @POSTGRES_MORE
 def test_points_of_a_grid_are_ranked_by_their_mean(new_session: Sessions) -> None:
     """Each repeat has a result of its own; the first repeat of the best point wins, whatever its seeds had."""
@@ -100,19 +80,19 @@ def test_points_of_a_grid_are_ranked_by_their_mean(new_session: Sessions) -> Non
     found = verify_study(session)
     assert (found.ok, found.n_cells, found.n_results, found.problems) == (True, 12, 12, ())
     assert [(cell.params, cell.value) for cell in session.history.leaders(2)] == [
-        ({**BEST, TRAINING_SEED: 1}, 0.625),
+        ({**BEST_POINT, TRAINING_SEED: 1}, 0.625),
         ({"hidden_size": 128, "dropout_rate": 0.0, TRAINING_SEED: 1}, 0.5),
     ]
     best = session.history.best_point()
     assert best is not None
-    assert (best.params, best.value, session.history.best_value()) == (BEST, 0.75, 0.75)
+    assert (best.params, best.value, session.history.best_value()) == (BEST_POINT, 0.75, 0.75)
     winner = find_winner(session)
-    assert (winner.params, winner.value, winner.attempt.params[TRAINING_SEED]) == (BEST, 0.625, 1)
+    assert (winner.params, winner.value, winner.attempt.params[TRAINING_SEED]) == (BEST_POINT, 0.625, 1)
     assert winner.repeats is not None
     assert winner.repeats.values == (0.625, 0.75, 0.875)
     answer = winner_answer(session.record, winner)
     assert (answer["params"], answer["repeats"]) == (
-        BEST,
+        BEST_POINT,
         {"mean": 0.75, "sd": 0.125, "interval": list(winner.repeats.interval), "values": [0.625, 0.75, 0.875]},
     )
 
@@ -121,7 +101,7 @@ def test_points_of_a_grid_are_ranked_by_their_mean(new_session: Sessions) -> Non
 def test_a_point_that_diverged_once_wins_nothing(new_session: Sessions) -> None:
     """Its mean would be that of the lucky seeds."""
     session = new_session("worker", repeated_grid())
-    train(session, diverged=(64, 0.5, 3))
+    train(session, diverged={**BEST_POINT, TRAINING_SEED: 3})
     assert find_winner(session).params == {"hidden_size": 128, "dropout_rate": 0.0}
     assert [point.state for point in session.history.points()].count(State.PRUNED) == 1
 
@@ -170,9 +150,9 @@ def test_verify_misses_a_repeat_that_is_gone(new_session: Sessions) -> None:
 def test_all_repeats_of_a_search_have_one_point(new_session: Sessions, sampler: str) -> None:
     """TPE's, which is fixed by the first claim, among them; more trials go on."""
     session = new_session("worker", repeated_search(sampler, 6))
-    finish(session)
+    work_off(session, value_by_seed)
     later = Session(session.storage, create_study(session.storage, repeated_search(sampler, 12)), "later")
-    finish(later)
+    work_off(later, value_by_seed)
     found = verify_study(later)
     assert (found.ok, found.n_results, found.n_unchecked_points, found.problems) == (True, 24, 0, ())
     cells = sorted(later.history.cells(), key=lambda cell: cell.number or 0)
@@ -189,7 +169,7 @@ def test_many_workers_fix_one_point_for_all_repeats(new_session: Sessions, stora
     """Whoever claims a later repeat first finds the point of the first one."""
     new_session("worker", repeated_search("tpe", 8, 3))
     sessions = [open_session(storage_url, f"worker{number}") for number in range(4)]
-    in_threads(len(sessions), lambda number: finish(sessions[number]))
+    in_threads(len(sessions), lambda number: work_off(sessions[number], value_by_seed))
     found = verify_study(sessions[0])
     assert (found.ok, found.n_results, found.problems) == (True, 24, ())
     for each in sessions:
@@ -201,7 +181,7 @@ def test_tpe_learns_from_the_means_of_points(new_session: Sessions) -> None:
     """What it suggests for the last point is what it suggests to a search whose points have these means."""
     n_trials = 12  # TPE draws the first ten at random
     session = new_session("worker", repeated_search("tpe", n_trials))
-    finish(session, reversed_by_seed)
+    work_off(session, reversed_by_seed)
     cells = sorted(session.history.cells(), key=lambda cell: cell.number or 0)
     points = [point_of(cell.params) for cell in cells[::2]]
     values = [
@@ -241,7 +221,7 @@ def test_a_point_outlives_the_worker_that_fixed_it(new_session: Sessions, is_los
 def test_a_repeat_of_another_point_is_found(new_session: Sessions) -> None:
     """By `verify`, which derives every later repeat from the first."""
     session = new_session("worker", repeated_search("tpe", 2))
-    finish(session)
+    work_off(session, value_by_seed)
     set_cell(session.storage, number_id(1), known='{"repeat_of": 2}')
     assert any("does not say what its point rests on" in problem for problem in verify_study(session).problems)
 

@@ -5,7 +5,17 @@ from collections.abc import Callable
 
 import pytest
 from rung_study import run_all, run_next
-from small_study import LADDER, MAX_EPOCHS, ON_SQLITE, POSTGRES_MORE, epoch_of, make_spec, open_session, set_cell
+from small_study import (
+    LADDER,
+    MAX_EPOCHS,
+    ON_SQLITE,
+    POSTGRES_MORE,
+    ladder_curve,
+    make_spec,
+    open_session,
+    set_cell,
+    train_on,
+)
 
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.states import State
@@ -25,21 +35,14 @@ N_POINTS = 12
 
 
 def make_curve(params: Params) -> list[float]:
-    """As that of other tests, but the seed moves it by more than the points lie apart; or it stops early."""
-    draw = random.Random(int(params["hidden_size"]))
-    height, pace, n_epochs = draw.uniform(0.5, 0.9), draw.uniform(0.3, 3.0), draw.choice([MAX_EPOCHS] * 4 + [3, 7])
+    """As that of other tests, but the seed moves it by more than the points lie apart."""
     noise = random.Random(f"{params['hidden_size']} {params[TRAINING_SEED]}").uniform(-0.1, 0.1)
-    return [height + noise - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
+    return ladder_curve(params, higher_by=noise)
 
 
 def train(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
     """To the next rung, or to the end."""
-    curve = make_curve(params)
-    end = min(len(curve), running.pause_at or MAX_EPOCHS)
-    for number in range(running.n_recorded, end):
-        if not running.report(epoch_of(number, curve[number])):
-            return None
-    return Outcome(State.PARKED) if end == running.pause_at else Outcome(State.COMPLETE, max(curve))
+    return train_on(make_curve(params), running)
 
 
 def repeated_ladder(n_points: int = N_POINTS, name: str = "small") -> StudySpec:

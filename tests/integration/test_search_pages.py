@@ -14,6 +14,7 @@ from small_study import (
     ladder_objective,
     search_spec,
     value_of,
+    work_off,
 )
 
 from fmnist_optuna.bridge.importance import find_importances
@@ -36,7 +37,6 @@ from fmnist_optuna.study.claiming import Claiming
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.loop import LeaveRequest, work
 
 Sessions = Callable[..., Session]
 pytestmark = ON_SQLITE
@@ -157,7 +157,7 @@ def test_the_ladder_and_tpe_go_together(new_session: Sessions) -> None:
     """Points rest on what cells have at the first rung, and cuts and points are both derived anew."""
     spec = search_spec("tpe", 14, pruner=LADDER, training={"max_epochs": MAX_EPOCHS})
     session = new_session("worker", spec)
-    work(session, ladder_objective, LeaveRequest(), session.ledger.generation() or 0)
+    work_off(session, ladder_objective)
     assert verify_study(session).ok
     assert session.history.counts().cut > 0
     known = KnownTexts(session.points.read_fixed()).read(13)

@@ -21,7 +21,7 @@ from small_study import (
     open_session,
     search_spec,
     set_cell,
-    stub_objective,
+    work_off,
 )
 
 from fmnist_optuna.bridge.suggestion import OPTUNA, Suggester
@@ -40,17 +40,11 @@ from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.fixed_points import FoundPoints, check_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
-from fmnist_optuna.work.loop import LeaveRequest, work
 
 Sessions = Callable[..., Session]
 SAMPLERS = pytest.mark.parametrize("sampler", ["random", pytest.param("qmc", marks=pytest.mark.more), "tpe"])
 N_TRIALS = 12  # TPE draws the first ten at random
 FIRST = number_id(0)
-
-
-def finish(session: Session) -> None:
-    """A worker takes all cells."""
-    work(session, stub_objective, LeaveRequest(), session.ledger.generation() or 0)
 
 
 def points(session: Session) -> list[Params]:
@@ -75,7 +69,7 @@ def join(session: Session, spec: StudySpec) -> Session:
 def test_a_search_ends_with_as_many_results_as_trials(new_session: Sessions, sampler: str) -> None:
     """Each of a cell of its own, with the point that seed, number and what was known give."""
     session = new_session("worker", search_spec(sampler, N_TRIALS))
-    finish(session)
+    work_off(session)
     found = verify_study(session)
     assert (found.ok, found.n_cells, found.n_results, found.n_unchecked_points) == (True, N_TRIALS, N_TRIALS, 0)
     assert [cell.number for cell in session.history.cells()] == list(range(N_TRIALS))
@@ -86,7 +80,7 @@ def test_a_search_ends_with_as_many_results_as_trials(new_session: Sessions, sam
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_stock_optuna_reads_a_search(new_session: Sessions, storage_url: str, sampler: str) -> None:
     """Distributions of every kind, what a condition rules out absent, and TPE goes on from there as from its own."""
-    finish(new_session("worker", search_spec(sampler, N_TRIALS)))
+    work_off(new_session("worker", search_spec(sampler, N_TRIALS)))
     study = optuna.load_study(study_name="small", storage=storage_url.replace("postgresql:", "postgresql+psycopg:"))
     assert len(study.trials) == N_TRIALS
     ranges = {
@@ -109,11 +103,11 @@ def test_stock_optuna_reads_a_search(new_session: Sessions, storage_url: str, sa
 def test_more_trials_go_on(new_session: Sessions, sampler: str) -> None:
     """The cells that are there keep their points and results, and those of a study that had as many at once follow."""
     session = new_session("worker", search_spec(sampler, 5))
-    finish(session)
+    work_off(session)
     before = points(session)
     later = join(session, search_spec(sampler, N_TRIALS))
     assert later.history.counts().waiting == N_TRIALS - 5
-    finish(later)
+    work_off(later)
     assert points(later)[:5] == before
     assert verify_study(later).ok
     if sampler != "tpe":  # what that suggests depends on what is known
@@ -126,11 +120,11 @@ def test_more_trials_go_on(new_session: Sessions, sampler: str) -> None:
 def test_a_space_may_become_wider(new_session: Sessions, sampler: str) -> None:
     """Cells keep their points, new ones are of the wider space, and Optuna has one range for all trials."""
     session = new_session("worker", search_spec(sampler, 6))
-    finish(session)
+    work_off(session)
     before = points(session)
     wider = {**SPACE, "hidden_size": {"low": 32, "high": 4096, "step": 32}}
     later = join(session, search_spec(sampler, 14, space=wider))
-    finish(later)
+    work_off(later)
     assert points(later)[:6] == before
     assert any(int(params["hidden_size"]) > 512 for params in points(later))
     trials = later.optuna_storage.get_all_trials(later.record.study_id)
@@ -304,7 +298,7 @@ def test_a_claim_between_two_looks_is_no_problem(new_session: Sessions, monkeypa
 def finished(new_session: Sessions) -> Session:
     """A search of TPE, every cell done."""
     session = new_session("worker", search_spec("tpe", N_TRIALS))
-    finish(session)
+    work_off(session)
     return session
 
 
@@ -381,7 +375,7 @@ def test_a_cell_that_is_missing_is_found(new_session: Sessions) -> None:
 def test_equal_points_are_cells_of_their_own(new_session: Sessions) -> None:
     """Two choices and twelve trials: twelve results, whose trainings have seeds of their own."""
     session = new_session("worker", search_spec("random", 12, space={"hidden_size": [32, 64]}))
-    finish(session)
+    work_off(session)
     assert verify_study(session).n_results == 12
     trials = session.optuna_storage.get_all_trials(session.record.study_id)
     assert len({trial.user_attrs.get("seed") for trial in trials}) == 12
@@ -392,11 +386,11 @@ def test_equal_points_are_cells_of_their_own(new_session: Sessions) -> None:
 def test_a_search_is_deleted_whole(new_session: Sessions, storage: Storage, sampler: str) -> None:
     """And one of the same name then begins with the same points."""
     session = new_session("worker", search_spec(sampler, 4))
-    finish(session)
+    work_off(session)
     before = points(session)
     delete_study(session.storage, session.record)
     again = Session(storage, create_study(storage, search_spec(sampler, 4)), "worker")
-    finish(again)
+    work_off(again)
     assert points(again) == before
 
 
