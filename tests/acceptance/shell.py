@@ -175,8 +175,10 @@ class Shell:
         connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
         try:
             return connection.execute(statement).fetchall()
-        except sqlite3.OperationalError:  # its tables are being made
-            return []
+        except sqlite3.OperationalError:
+            if connection.execute("SELECT * FROM sqlite_master WHERE name = 'fmnist_schema_version'").fetchall():
+                raise  # the statement is wrong
+            return []  # its tables are being made
         finally:
             connection.close()
 

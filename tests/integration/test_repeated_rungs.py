@@ -112,7 +112,7 @@ def test_nobody_goes_ahead_of_the_mean_of_its_point(new_session: Sessions) -> No
 
 @ON_SQLITE
 def test_verify_finds_a_repeat_that_was_cut_alone(new_session: Sessions) -> None:
-    """Whoever changes a row is found by the rule of the means."""
+    """Whoever takes one of the cells out of a decision is found by the number that it was about."""
     session = new_session("worker", repeated_ladder())
     run_all(session, train)
     cut = next(cell for cell in session.history.cells() if cell.state is State.PRUNED)
