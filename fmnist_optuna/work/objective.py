@@ -27,7 +27,9 @@ from fmnist_optuna.training.paused import BYTES_AT_MOST, PausedTrainings
 from fmnist_optuna.training.resident_data import FoldedData, ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
-from fmnist_optuna.work.durably import (
+from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, read_environment
+from fmnist_optuna.work.running_trial import RunningTrial
+from fmnist_optuna.work.trial_files import (
     bring_checkpoint,
     keep_folder,
     keep_results,
@@ -35,8 +37,6 @@ from fmnist_optuna.work.durably import (
     save_checkpoint,
     write_checkpoint,
 )
-from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, read_environment
-from fmnist_optuna.work.running_trial import RunningTrial
 
 logger = logging.getLogger(__name__)
 

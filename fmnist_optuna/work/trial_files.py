@@ -1,4 +1,4 @@
-"""Making durable what comes of a training: checkpoints, weights, what callbacks wrote. Waits for room and buckets."""
+"""Files of a trial, made durable: checkpoints, weights, what callbacks wrote. Waits for room and for buckets."""
 
 import contextlib
 import tempfile
