@@ -66,6 +66,37 @@ def test_a_run_tells_its_events(shell: Shell) -> None:
     assert kept[1]["trial"] == told("winner", "trial")[0][0]
 
 
+@pytest.mark.more
+def test_a_confirmation_tells_its_events(smoke_copy: Shell) -> None:
+    """The study that is confirmed begins and ends around the one that is trained; with --json a file has the lines."""
+    refused = smoke_copy("confirm", "--json", "--events", "-")
+    assert (refused.code, refused.stdout) == (2, "")
+    typed = ("confirm", "--top", "1", "--seeds", "2", "--workers", "2")
+    answer = smoke_copy(*typed, "--events", "-")
+    assert answer.code == 0, answer.stderr
+    assert "for the confirmed mean" in answer.stderr
+    lines = [json.loads(line) for line in answer.stdout.splitlines()]
+    for line in lines:
+        check_line(line)
+    about_studies = [(line["event"], line["study"]) for line in lines if line["event"].startswith("study_")]
+    assert about_studies == [
+        ("study_started", "smoke"), ("study_started", "smoke/confirm"),
+        ("study_ended", "smoke/confirm"), ("study_ended", "smoke"),
+    ]  # fmt: skip
+    assert [lines[1]["new_cells"], lines[-1]["how"]] == [2, "finished"]
+    results = [(line["cell"], line["study"], line["value"]) for line in lines if line["event"] == "trial_ended"]
+    kept = smoke_copy.query(
+        "SELECT cell_id, study_name, value FROM fmnist_cells JOIN fmnist_studies USING (study_id) WHERE parent_id > 0"
+    )
+    assert (len(kept), sorted(results)) == (2, sorted(kept))
+    again = smoke_copy(*typed, "--json", "--events", "events.ndjson")
+    assert again.code == 0, again.stderr
+    winner = next(line for line in lines if line["event"] == "winner")
+    assert (winner["study"], winner["trial"]) == ("smoke", again.json["trial"])
+    events = [json.loads(line)["event"] for line in (smoke_copy.folder / "events.ndjson").read_text().splitlines()]
+    assert events == ["study_started", "winner", "study_ended"]
+
+
 def values_of(text: str, name: str) -> dict[str, float]:
     """The samples of a name, by their state or ""."""
     families = text_string_to_metric_families(text)
