@@ -153,7 +153,7 @@ while True:
 
 @pytest.mark.more
 def test_kills_leave_no_half_line(tmp_path: Path) -> None:
-    """Three writers are killed again and again; a reader that follows meets whole lines only, in the order of each."""
+    """Three writers are killed again and again: all lines are whole, in the order of each, and none crosses a page."""
     file = tmp_path / "events.ndjson"
     for turn in range(8):
         writers = [subprocess.Popen([sys.executable, "-c", WRITER, file, f"{turn}-{n}"]) for n in range(3)]
@@ -168,8 +168,11 @@ def test_kills_leave_no_half_line(tmp_path: Path) -> None:
                 writer.kill()
                 writer.wait()
     seen: dict[str, int] = {}
-    for line in file.read_bytes().splitlines():
+    begin = 0
+    for line in file.read_bytes().splitlines(keepends=True):
+        first, begin = begin + len(line) - len(line.lstrip(b" ")), begin + len(line)
         if line.strip():
+            assert first // PAGE_BYTES == (begin - 1) // PAGE_BYTES  # a kill within a write ends it at such a border
             event = json.loads(line)
             assert event["trial"] == seen.get(event["worker"], -1) + 1
             seen[event["worker"]] = event["trial"]
