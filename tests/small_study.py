@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import random
+import statistics
 import subprocess
 import sys
 import threading
@@ -22,11 +23,9 @@ from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, metadata
-from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params, canonical_json, make_points
+from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params, make_points
 from fmnist_optuna.search.ladder import stand_at
 from fmnist_optuna.search.metric import Epoch
-from fmnist_optuna.search.point_standings import with_means
-from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study import new_trial
@@ -258,19 +257,22 @@ def ladder_spec(n_cells: int, name: str = "ladder", repeats: int = 1) -> StudySp
 def expected_cuts(spec: StudySpec) -> dict[str, int]:
     """At which rung each cell is cut, by cell_id, if all cells come to each rung before any goes on.
 
-    The rule compares the means of points, which without repeats are those of single cells.
+    Each cell stands where the mean of its point does, as the curves of its repeats rise alike.
     """
     rule = spec.ladder_rule()
     cells = {point.cell_id: point.params for point in make_points(spec.cell_grid)}
-    curves = {cell: ladder_curve(params) for cell, params in cells.items()}
-    points = {cell: canonical_json(point_of(params)) for cell, params in cells.items()}
+    repeats: dict[object, list[list[float]]] = {}
+    for params in cells.values():
+        repeats.setdefault(params["hidden_size"], []).append(ladder_curve(params))
+    means = {size: [statistics.fmean(values) for values in zip(*each, strict=True)] for size, each in repeats.items()}
+    curves = {cell: means[params["hidden_size"]] for cell, params in cells.items()}
     finished: dict[str, float | None] = {}
     cut: dict[str, int] = {}
     for rung in rule.rungs():
         finished |= {cell: max(curve) for cell, curve in curves.items() if len(curve) < rung and cell not in cut}
         racing = [cell for cell in curves if cell not in finished and cell not in cut]
         standings = {cell: stand_at(rung, curves[cell]) for cell in racing}
-        cut |= dict.fromkeys(rule.decide(*with_means(standings, finished, cut, points)).cut, rung)
+        cut |= dict.fromkeys(rule.decide(standings, finished).cut, rung)
     return cut
 
 
