@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
 from network import Network, enter, libc
 from victims import start
 
@@ -64,6 +65,11 @@ class Host:
                 self._codes[said[0]] = said[1]
         return self._codes.get(pid)
 
+    def is_stopped(self, pid: int) -> bool:
+        """Whether a process of the host stands still, as after SIGSTOP."""
+        children = psutil.Process(self._init).children()
+        return [child.status() for child in children if _pid_inside(child.pid) == pid] == [psutil.STATUS_STOPPED]
+
     def _receive(self, seconds: float | None) -> Any:
         return self._orders.recv() if self._orders.poll(seconds) else None
 
@@ -96,6 +102,12 @@ class Host:
         self._orders.close()
         self._errors.unlink(missing_ok=True)
         self._codes.clear()
+
+
+def _pid_inside(pid: int) -> int:
+    """The pid that a process has within its own namespace."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
 
 
 def run_host(namespace: str, name: str, boot: Path, orders: Connection) -> None:

@@ -52,13 +52,13 @@ class Place:
         """A URL as the other hosts have it."""
         return make_url(url).set(host=self.network.address("db")).render_as_string(hide_password=False)
 
-    def clients(self, host: str) -> int:
-        """How many connections the server takes for those of a host."""
+    def clients(self, host: str, state: str = "%") -> int:
+        """How many connections the server takes for those of a host, in such a state."""
         import psycopg
 
         with psycopg.connect(self.server.url) as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s::inet"
-            row = connection.execute(query, [self.network.address(host)]).fetchone()
+            query = "SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s::inet AND state LIKE %s"
+            row = connection.execute(query, [self.network.address(host), state]).fetchone()
         return 0 if row is None else int(row[0])
 
 
@@ -252,9 +252,10 @@ def test_a_host_loses_its_power_in_a_transaction(place: Place, tally: Tally) -> 
     """The server ends the transaction after a lease, and with it the locks that nobody would release."""
     with Scene(place, 3, TIMING) as scene:
         scene.start("a", target=freeze_in_transaction)
-        wait_until(lambda: place.clients("a") == 1 and scene.stubs.claims[-1] == 1, "a claim")
-        time.sleep(0.5)
+        wait_until(lambda: place.a.is_stopped(scene.pids["a"]), "the stop")
+        assert place.clients("a", "idle in transaction") == 1
         place.a.cut_power()
+        assert place.clients("a", "idle in transaction") == 1  # the server knows nothing of it
         place.a.boot()
         scene.start("a", "b")
         scene.assert_ended("a", "b")
