@@ -16,11 +16,13 @@ from commands import NAME, create_database, wait_until
 from hosts import Host, execute
 from network import RANGE, Network, NoNetworkError, inside
 from postgres_server import NoServerError, PostgresServer
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 from stubs import Stubs, freeze_in_transaction
 from victims import start, work_until_done
 
 from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import cells
 
 pytestmark = pytest.mark.cluster
 
@@ -28,7 +30,7 @@ Tally = Callable[..., None]
 Note = Callable[[str], None]
 TIMING = Timing.for_lease(3.0)
 N_CELLS = 12
-EPOCH_SECONDS = 0.25  # two a cell
+EPOCH_SECONDS = 0.4  # two a cell
 END_SECONDS = 90.0  # far less than the kernel goes on sending to a host that does not answer
 PATIENCE_SECONDS = 120.0
 FIVE_MINUTES = 300.0
@@ -124,6 +126,19 @@ class Scene:
         least = self.stubs.n_done + n_cells
         wait_until(lambda: self.stubs.n_done >= least, f"{n_cells} more cells")
 
+    def wait_for_claim(self, name: str) -> None:
+        """Until the worker of a host has just claimed one more cell."""
+        before = self._held_by(name)
+        wait_until(lambda: self._held_by(name) - before, f"another claim of worker-{name}")
+
+    def _held_by(self, name: str) -> set[str]:
+        """The cell that a worker holds, once its trial is bound."""
+        query = select(cells.c.cell_id).where(
+            cells.c.worker == f"worker-{name}", cells.c.state == State.RUNNING, cells.c.trial_id.is_not(None)
+        )
+        with self.stubs.session.storage.read() as connection:
+            return set(connection.execute(query).scalars())
+
     def assert_ended(self, *names: str) -> None:
         """These workers have ended by themselves, as nothing is left to do."""
         for name in names:
@@ -155,7 +170,7 @@ def test_a_host_is_cut_off_for_longer_than_a_lease(place: Place, tally: Tally, n
     cut = place.network.set_link if way == "link" else place.network.set_interface
     with Scene(place, N_CELLS, TIMING) as scene:
         scene.start("a", "b")
-        scene.wait_for(4)
+        scene.wait_for_claim("a")
         cut("a", "down")
         scene.wait_for_take_over(note)
         cut("a", "up")
@@ -169,7 +184,7 @@ def test_connections_that_the_network_forgot(place: Place, tally: Tally, note: N
     """What waits for an answer on one gives it up in time for the lease: nobody takes the cell over."""
     with Scene(place, N_CELLS, Timing.for_lease(12.0)) as scene:
         scene.start("a", "b")
-        scene.wait_for(4)
+        scene.wait_for_claim("a")
         place.network.cables.forget("a")
         began = time.monotonic()
         wait_until(lambda: "storage_outage" in place.a.errors, "the end of a connection")
@@ -184,7 +199,7 @@ def test_one_way_is_lost_for_longer_than_a_lease(place: Place, tally: Tally, not
     """Statements that never arrive, or that are done and nobody hears of it: the cell has one result all the same."""
     with Scene(place, N_CELLS, TIMING) as scene:
         scene.start("a", "b")
-        scene.wait_for(4)
+        scene.wait_for_claim("a")
         place.network.cables.lose("a", **{lost: True})
         scene.wait_for_take_over(note)
         place.network.cables.lose("a")
@@ -235,9 +250,8 @@ def test_a_host_is_rebooted(place: Place, tally: Tally) -> None:
     """Its name, its address and its pids are the same again; its cell waits for the lease, as nobody saw its end."""
     with Scene(place, N_CELLS, TIMING) as scene:
         scene.start("a", "b")
-        scene.wait_for(4)
         before = scene.pids["a"]
-        wait_until(lambda: place.clients("a") > 0, "a connection of the host")
+        scene.wait_for_claim("a")
         place.a.cut_power()
         assert place.clients("a") > 0  # the server knows nothing of it
         place.a.boot()
