@@ -75,7 +75,7 @@ $(BENCH_READY): benchmarks/requirements.lock pyproject.toml
 	touch $(BENCH_READY)
 
 lock:                    ## the lock files anew, from the ranges in pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra postgres --extra s3 --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra postgres --extra s3 --extra ray --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --extra postgres --extra s3 --universal --python-version 3.11 --constraints requirements.lock \
 	  --generate-hashes --no-header --quiet --output-file deploy/requirements.lock

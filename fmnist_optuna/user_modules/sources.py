@@ -30,9 +30,18 @@ def read_sources(names: Iterable[str]) -> dict[str, str]:
     Returns:
         Text by module name; "sha256 ..." of its bytes for a module without text.
     """
+    return {name: text for name, text, _ in _walk(names)}
+
+
+def find_files(names: Iterable[str]) -> dict[str, Path]:
+    """The files of the same modules, by module name."""
+    return {name: Path(origin) for name, _, origin in _walk(names) if origin}
+
+
+def _walk(names: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Name, text and file of each."""
     waiting = list(names)
     own = {name.partition(".")[0] for name in waiting} - RECORDED
-    sources: dict[str, str] = {}
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -45,10 +54,9 @@ def read_sources(names: Iterable[str]) -> dict[str, str]:
             continue
         text = _read_text(spec)
         if text is not None:
-            sources[name] = text
+            yield name, text, spec.origin
             waiting += _imported_names(text, spec)
         waiting += _referred_names(name)
-    return sources
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
