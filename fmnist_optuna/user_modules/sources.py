@@ -68,10 +68,21 @@ def _find_spec(name: str) -> ModuleSpec | None:
         if not parent:
             return importlib.util.find_spec(name)
         package = _find_spec(parent)
-        places = None if package is None else package.submodule_search_locations
-        return None if places is None else PathFinder.find_spec(name, list(places))
+        if package is None or package.submodule_search_locations is None:
+            return None
+        return _find_in(list(package.submodule_search_locations), name)
     except (ImportError, ValueError):  # ValueError: made by a program, without a specification
         return None
+
+
+def _find_in(places: list[str], name: str) -> ModuleSpec | None:
+    """A module within the folders of its package."""
+    try:
+        return PathFinder.find_spec(name, places)
+    except KeyError:  # a namespace package in another one, which Python would have imported by now
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(Path(place) / name.rpartition(".")[2]) for place in places]
+        return spec
 
 
 def _is_users(spec: ModuleSpec, own: set[str]) -> bool:
