@@ -69,7 +69,7 @@ class WorkerHost:
         carried = Path.cwd() / CARRIED  # Ray starts an actor in the folder of its runtime environment
         if Path(folder).is_dir():
             os.chdir(folder)
-        search_in(carried, Path.cwd()) if carried.is_dir() else search_in(Path.cwd())
+        search_in(*([carried] if carried.is_dir() else []), Path.cwd())
         warm_up_early()
 
     def begin(self) -> None:
