@@ -151,7 +151,7 @@ def _check_reached(address: str) -> None:
 def _in_one_line(address: str) -> Iterator[None]:
     try:
         yield
-    except (Exception, SystemExit) as error:  # Ray raises what its parts raise
+    except Exception as error:  # Ray raises what its parts raise
         raise _unreached(address, describe_error(error)) from error
 
 
@@ -171,6 +171,10 @@ def _keeping_sigterm() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit:  # of Ray's own handler: the signal came, and is to be answered as before
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
