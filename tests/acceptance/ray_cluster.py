@@ -112,7 +112,8 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     home = folder / "home"
     home.mkdir()
     environment |= {**VARIABLES, "HOME": str(home)}
-    cluster = Cluster(folder, environment, *free_ports(3))
+    port, dashboard_port, client_port = free_ports(3)
+    cluster = Cluster(folder, environment, port, dashboard_port, client_port)
     try:
         yield cluster
     finally:
