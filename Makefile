@@ -38,7 +38,7 @@ test-matrix: $(READY)    ## what people bring, trained here and by stock fit, an
 test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
 	FMNIST_TEST_IMAGE_NEEDED=1 $(BIN)/python -m pytest -m slow tests/containers --durations=5
 
-test-cluster: $(READY)   ## a stand-in for Slurm, roles of a database, a bucket; hosts whose network fails, as root; four minutes
+test-cluster: $(READY)   ## a stand-in for Slurm, two nodes of Ray, roles, a bucket; hosts whose network fails, as root; five minutes
 	$(BIN)/python -m pytest -m "cluster and not slow" -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 test-wheel: $(READY)     ## the built wheel, installed into an environment of its own where the source is not; two minutes
@@ -75,7 +75,7 @@ $(BENCH_READY): benchmarks/requirements.lock pyproject.toml
 	touch $(BENCH_READY)
 
 lock:                    ## the lock files anew, from the ranges in pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra postgres --extra s3 --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra postgres --extra s3 --extra ray --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --extra postgres --extra s3 --universal --python-version 3.11 --constraints requirements.lock \
 	  --generate-hashes --no-header --quiet --output-file deploy/requirements.lock

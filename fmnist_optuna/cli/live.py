@@ -80,6 +80,10 @@ class StudyObserver(Observer):
         self._results.read()  # these were there before
         self._read_decisions(session)
 
+    def connected(self, cluster: str) -> None:
+        """Say on which cluster the workers are."""
+        self.line(cluster)
+
     def opened(self, address: str) -> None:
         """Say where the dashboard is."""
         self.line(f"dashboard: {address}")

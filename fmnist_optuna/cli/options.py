@@ -15,6 +15,7 @@ from fmnist_optuna.errors import UsageError
 from fmnist_optuna.log import LogFormat, silent_stderr
 from fmnist_optuna.settings import ARTIFACTS, DATA, WORKERS
 from fmnist_optuna.user_modules.search_path import search_in
+from fmnist_optuna.work.launchers.ray_options import RayOptions
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.options import StorageOptions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+ON_RAY = "On a Ray cluster"
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 StudyName = Annotated[str | None, typer.Argument(metavar="STUDY", help="Name; may be left out if only one is there.")]
@@ -62,6 +64,17 @@ Events = Annotated[
         help="Append what happens, one JSON object a line; - for stdout, and all else to stderr.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Start the workers on the nodes of this cluster: auto, HOST:PORT, ray://HOST:PORT; local starts one here.",
+        rich_help_panel=ON_RAY,
+    ),
+]
+Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs of a node for each worker.", rich_help_panel=ON_RAY)]
+Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs likewise, e.g. 0.25.", rich_help_panel=ON_RAY)]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
 Source = Annotated[
     str | None,
@@ -127,6 +140,19 @@ def make_run_options(
         log_level=common.log_level,
         accepts_code=accept_code,
     )
+
+
+def parse_ray(address: str | None, cpus: float | None, gpus: float | None) -> RayOptions | None:
+    """Which cluster runs the workers; None for this machine.
+
+    Raises:
+        UsageError: What a worker asks for is none, or there is no cluster to ask.
+    """
+    if address is None:
+        if cpus is not None or gpus is not None:
+            raise UsageError("--cpus and --gpus are of a Ray cluster, but no --ray ADDRESS is given.")
+        return None
+    return RayOptions(address, 1.0 if cpus is None else cpus, gpus or 0.0)
 
 
 def start_server_early() -> None:

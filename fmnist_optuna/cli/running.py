@@ -16,18 +16,22 @@ from fmnist_optuna.cli.options import (
     AcceptCode,
     Artifacts,
     Common,
+    Cpus,
     DashboardPort,
     DataDir,
     Events,
+    Gpus,
     IsShown,
     JsonFlag,
     MemoryLimit,
     Mirrors,
     Pruner,
+    Ray,
     Source,
     Workers,
     make_run_options,
     parse_limit,
+    parse_ray,
     parse_size,
     read_study_file,
     start_server_early,
@@ -75,6 +79,9 @@ def run(
     is_shown: IsShown = False,
     dashboard_port: DashboardPort = 8080,
     events: Events = None,
+    ray: Ray = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Create or resume a study, run it until every cell is done, test the winner once, and print it.
@@ -89,10 +96,11 @@ def run(
         timeout_seconds=parse_limit(timeout, "--timeout"),
         limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
         dashboard_port=dashboard_port if is_shown else None,
+        events_file=None if events is None else Path(events),
+        ray=parse_ray(ray, cpus, gpus),
     )
     result = _run(choose_spec(study_file, name, data, pruner), options, common, events)
     _answer(result, as_json)
-    _end_quickly(result.session.storage)
 
 
 def _run(spec: "StudySpec", options: "RunOptions", common: Common, events: str | None) -> "StudyResult":
@@ -131,6 +139,7 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
         _say_what_failed(result)
         sys.exit(Status.MISMATCH)
     say(f"\nNext: fmnist-optuna verify {record.name}   (all attempts: fmnist-optuna trials {record.name})")
+    _end_quickly(result.session.storage)
 
 
 def _say_what_failed(result: "StudyResult") -> None:

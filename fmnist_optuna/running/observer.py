@@ -10,6 +10,9 @@ class Observer:
     def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
         """The study is there and its cells are seeded."""
 
+    def connected(self, cluster: str) -> None:
+        """Workers may run on the nodes of this cluster, which is described in one line."""
+
     def opened(self, address: str) -> None:
         """The dashboard listens at this address."""
 

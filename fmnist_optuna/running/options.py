@@ -8,6 +8,7 @@ from pathlib import Path
 from fmnist_optuna.arguments import check_count, check_limit
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.log import LogFormat
+from fmnist_optuna.work.launchers.ray_options import RayOptions
 from fmnist_optuna.work.limits import Limits
 
 LEAST_SECONDS = 0.001  # of a time limit that is over: it stops at the first look
@@ -30,9 +31,10 @@ class RunOptions:
         accepts_code: Whether the study goes on with the user's code as it is now, even if it differs from the study's.
         events_file: File that every process of the run appends its events to, one JSON object a line; None for none.
         dashboard_port: Port of 127.0.0.1 to show the studies at while this one runs, 0 for any; None for no dashboard.
+        ray: The cluster on whose nodes the workers are; None for this machine alone.
 
     Raises:
-        UsageError: A number is out of its range.
+        UsageError: A number is out of its range, or a cluster cannot do it.
     """
 
     storage: StorageOptions = field(default_factory=StorageOptions)
@@ -47,10 +49,13 @@ class RunOptions:
     accepts_code: bool = False
     events_file: Path | None = None
     dashboard_port: int | None = None
+    ray: RayOptions | None = None
 
     def __post_init__(self) -> None:
         check_count("n_workers", self.n_workers, 1)
         check_limit("timeout_seconds", self.timeout_seconds)
+        if self.ray is not None:
+            self.ray.check(self.storage.url, has_events=self.events_file is not None)
 
     def with_rest_since(self, began: float) -> "RunOptions":
         """The same with what is left of the time.

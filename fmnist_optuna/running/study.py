@@ -15,7 +15,7 @@ from fmnist_optuna.pages.address import LOOPBACK, check_address
 from fmnist_optuna.results.winner import Winner, evaluate_winner, find_winner_or_none
 from fmnist_optuna.running.all_data import train_best_point
 from fmnist_optuna.running.catching import Catching, no_signals
-from fmnist_optuna.running.loading import load_pages
+from fmnist_optuna.running.launching import Launcher, launching
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy, prepare_study
@@ -65,14 +65,21 @@ def run_study(
     observer, began = observer or Observer(), time.monotonic()
     if options.dashboard_port is not None:
         check_address(LOOPBACK, options.dashboard_port)  # before anything is made
-    prepared = prepare_study(spec, options, meanwhile=load_pages)
-    observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
-    with recording(options.events_file), telling_of_study(prepared.session, prepared.n_new_cells):
-        return _run(prepared, options, observer, catching, began)
+    with launching(spec, options) as launcher:
+        prepared = prepare_study(spec, options, meanwhile=launcher.begin)
+        launcher.tell(prepared, observer)
+        observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
+        with recording(options.events_file), telling_of_study(prepared.session, prepared.n_new_cells):
+            return _run(prepared, options, observer, catching, began, launcher)
 
 
 def _run(
-    prepared: PreparedStudy, options: RunOptions, observer: Observer, catching: Catching, began: float
+    prepared: PreparedStudy,
+    options: RunOptions,
+    observer: Observer,
+    catching: Catching,
+    began: float,
+    launcher: Launcher,
 ) -> StudyResult:
     """Train what is not trained yet, and evaluate the winner.
 
@@ -83,7 +90,8 @@ def _run(
     given_up: tuple[str, ...] = ()
     if is_trained:
         with dashboard_beside(prepared.session, options, observer), catching() as caught:
-            given_up = train_cells(prepared, options, observer, caught)
+            given_up = train_cells(prepared, options, observer, caught, launcher)
+        launcher.close()
     else:  # whoever trained the last cell may have died before this
         prepared.session.checkpoints.remove_all()
     counts = prepared.session.history.counts()
@@ -106,7 +114,7 @@ def _test(
     if session.record.is_cross_validated:
         if not session.history.is_over():  # cells that were given up may still change who it is
             return found
-        train_best_point(session, replace(options, data_dir=data_dir), observer, catching)
+        train_best_point(session, replace(options, data_dir=data_dir, ray=None), observer, catching)
     return evaluate_winner(session, data_dir)
 
 

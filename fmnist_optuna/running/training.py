@@ -1,4 +1,4 @@
-"""The training of a study's cells by workers of this machine, until none is left or somebody stops it."""
+"""The training of a study's cells by workers that are watched here, until none is left or somebody stops it."""
 
 import math
 import signal
@@ -9,6 +9,7 @@ from pathlib import Path
 from fmnist_optuna.errors import InterruptedBySignalError, NotFoundError, StoppedError, StorageError
 from fmnist_optuna.ledger.states import UNFINISHED
 from fmnist_optuna.processes.cores import workers_for
+from fmnist_optuna.running.launching import Launcher
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
@@ -16,15 +17,22 @@ from fmnist_optuna.running.rung_note import RungNote
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import format_params
 from fmnist_optuna.work.limits import WorkerLimits
-from fmnist_optuna.work.local import TICK_SECONDS, Supervisor
 from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
 
-def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer, caught: list[int]) -> tuple[str, ...]:
+def train_cells(
+    prepared: PreparedStudy,
+    options: RunOptions,
+    observer: Observer,
+    caught: list[int],
+    launcher: Launcher | None = None,
+) -> tuple[str, ...]:
     """Let workers train a study's cells until none is left, the timeout comes, or a signal is caught.
 
     Args:
         caught: Signals that were caught; the list grows while this runs.
+        launcher: Starts the workers; by default on this machine.
 
     Returns:
         A line for each cell that was given up, as its workers died again and again; it still waits.
@@ -36,7 +44,7 @@ def train_cells(prepared: PreparedStudy, options: RunOptions, observer: Observer
         NotFoundError: The study was deleted meanwhile.
     """
     session = prepared.session
-    supervisor = _make_supervisor(prepared, options)
+    supervisor = _make_supervisor(prepared, options, launcher or Launcher())
     with session.storage.giving_up_when(lambda: len(caught) > 1):
         _supervise_to_the_end(supervisor, observer, caught, options.timeout_seconds)
     _check_finished(session, caught, supervisor.given_up)
@@ -57,7 +65,7 @@ def _describe_given_up(session: Session, given_up: Mapping[str, int]) -> tuple[s
     )
 
 
-def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor:
+def _make_supervisor(prepared: PreparedStudy, options: RunOptions, launcher: Launcher) -> Supervisor:
     session = prepared.session
     order = WorkerOrder(
         storage=options.storage,
@@ -72,8 +80,8 @@ def _make_supervisor(prepared: PreparedStudy, options: RunOptions) -> Supervisor
         log_level=options.log_level,
         events_file=options.events_file,
     )
-    n_workers = options.n_workers or workers_for(session.record.spec.training.threads)
-    return Supervisor(session, order, n_workers, options.limits, log_folder_of(session, options))
+    n_workers = launcher.n_workers or options.n_workers or workers_for(session.record.spec.training.threads)
+    return Supervisor(session, order, n_workers, options.limits, log_folder_of(session, options), launcher.launch)
 
 
 def _supervise_to_the_end(

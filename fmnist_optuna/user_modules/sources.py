@@ -30,9 +30,18 @@ def read_sources(names: Iterable[str]) -> dict[str, str]:
     Returns:
         Text by module name; "sha256 ..." of its bytes for a module without text.
     """
+    return {name: text for name, text, _ in _walk(names)}
+
+
+def find_files(names: Iterable[str]) -> dict[str, Path]:
+    """The files of the same modules, by module name."""
+    return {name: Path(origin) for name, _, origin in _walk(names) if origin}
+
+
+def _walk(names: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Name, text and file of each."""
     waiting = list(names)
     own = {name.partition(".")[0] for name in waiting} - RECORDED
-    sources: dict[str, str] = {}
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -45,10 +54,9 @@ def read_sources(names: Iterable[str]) -> dict[str, str]:
             continue
         text = _read_text(spec)
         if text is not None:
-            sources[name] = text
+            yield name, text, spec.origin
             waiting += _imported_names(text, spec)
         waiting += _referred_names(name)
-    return sources
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
@@ -60,10 +68,21 @@ def _find_spec(name: str) -> ModuleSpec | None:
         if not parent:
             return importlib.util.find_spec(name)
         package = _find_spec(parent)
-        places = None if package is None else package.submodule_search_locations
-        return None if places is None else PathFinder.find_spec(name, list(places))
+        if package is None or package.submodule_search_locations is None:
+            return None
+        return _find_in(list(package.submodule_search_locations), name)
     except (ImportError, ValueError):  # ValueError: made by a program, without a specification
         return None
+
+
+def _find_in(places: list[str], name: str) -> ModuleSpec | None:
+    """A module within the folders of its package."""
+    try:
+        return PathFinder.find_spec(name, places)
+    except KeyError:  # a namespace package in another one, which Python would have imported by now
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(Path(place) / name.rpartition(".")[2]) for place in places]
+        return spec
 
 
 def _is_users(spec: ModuleSpec, own: set[str]) -> bool:

@@ -20,9 +20,10 @@ from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.training import log_folder_of
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work import local as supervisor
+from fmnist_optuna.work.launchers import local
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.supervisor import Supervisor
 
 OUTSIDE = {  # ids of artifacts, where FOLDER is the one beside which the victim stands
     "one up": "../victim",
@@ -158,10 +159,10 @@ def test_a_path_for_a_name_makes_no_file_elsewhere(
         orders.extend(arguments)
         return Unstarted()
 
-    monkeypatch.setattr(supervisor, "start", take)
+    monkeypatch.setattr(local, "start", take)
     order = WorkerOrder(evil.storage.options, evil.record.name, "", evil.record.generation, None)
     logs = log_folder_of(evil, RunOptions(evil.storage.options))
-    supervisor.Supervisor(evil, order, 1, Limits(), logs)._start_worker(0)
+    Supervisor(evil, order, 1, Limits(), logs, local.launch_process)._start_worker(0)
     assert orders[0].log_file is not None
     assert orders[0].log_file.resolve().parent == tmp_path / "logs"
     assert {name for name, _ in snapshot(tmp_path)} == {WEIGHTS_FILE, f"artifacts/{stored}"}

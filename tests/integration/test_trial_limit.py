@@ -13,11 +13,11 @@ from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import decide_rung
-from fmnist_optuna.work.child import WorkerProcess
+from fmnist_optuna.work.launchers.local import WorkerProcess, launch_process
 from fmnist_optuna.work.limits import Limits
-from fmnist_optuna.work.local import Supervisor
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.running_trial import RunningTrial
+from fmnist_optuna.work.supervisor import Supervisor
 
 pytestmark = ON_SQLITE
 RUNG = 2
@@ -43,7 +43,7 @@ class Watch:
         order = WorkerOrder(session.storage.options, session.record.name, session.name, session.record.generation, None)
         self._worker = WorkerProcess(order, multiprocessing.Process(), None)
         limits = Limits(self.trial_seconds)
-        self._supervisor = Supervisor(session, order, 1, limits, Path("logs"), _workers=[self._worker])
+        self._supervisor = Supervisor(session, order, 1, limits, Path("logs"), launch_process, _workers=[self._worker])
 
     def look(self) -> str | None:
         """Why the worker is to be killed."""

@@ -15,7 +15,7 @@ ROOT = "fmnist_optuna"
 HEAVY = {
     *("tensorflow", "keras", "optuna", "optuna_dashboard", "sqlalchemy", "pydantic", "numpy", "scipy", "PIL", "plotly"),
     *("jinja2", "waitress", "rich", "psutil", "prometheus_client", "urllib", "multiprocessing"),
-    *("hashlib", "secrets", "hmac", "socket", "uuid", "boto3", "botocore"),
+    *("hashlib", "secrets", "hmac", "socket", "uuid", "boto3", "botocore", "ray"),
 }
 FREE = {"__init__.py"}  # loads the names that it offers when they are used
 

@@ -1,7 +1,6 @@
-"""N local workers: started, watched, replaced when they die, held to their limits, and stopped.
+"""N workers: started, watched, replaced when they die, held to their limits, and stopped.
 
-The supervisor trains nothing and imports no TensorFlow. It trusts a worker's pid, not what multiprocessing says of it:
-when the server that workers are forked from is killed, living workers look dead.
+The supervisor trains nothing and imports no TensorFlow. What starts its workers, and where, it need not know.
 """
 
 import itertools
@@ -15,8 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import psutil
-
 from fmnist_optuna.errors import (
     DataError,
     FmnistOptunaError,
@@ -25,14 +22,12 @@ from fmnist_optuna.errors import (
     UsageError,
     WorkerFailedError,
 )
-from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.log import log_event
-from fmnist_optuna.processes.children import start
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import describe_exit, format_bytes
-from fmnist_optuna.work.child import WorkerProcess, quote_log, run_in_process, says_what_broke
+from fmnist_optuna.wording import format_bytes
+from fmnist_optuna.work.launched import Launch, LaunchedWorker, quote_log, says_what_broke
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.training_times import TrainingTimes
@@ -63,6 +58,7 @@ class Supervisor:
         n_workers: How many at once, >= 1.
         limits: Of each attempt.
         log_folder: One log file a worker.
+        launch: Starts a worker.
     """
 
     session: Session
@@ -70,7 +66,8 @@ class Supervisor:
     n_workers: int
     limits: Limits
     log_folder: Path
-    _workers: list[WorkerProcess] = field(default_factory=list)
+    launch: Launch
+    _workers: list[LaunchedWorker] = field(default_factory=list)
     _serial: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     _n_crashes: int = 0  # in a row, without a cell finished in between
@@ -87,13 +84,13 @@ class Supervisor:
         log_file = self.log_folder / f"{name}.log"
         order = replace(self.order, worker_id=name, slot=slot, log_file=log_file)
         try:
-            process = start(run_in_process, (order,), name=name)
-        except WorkerFailedError as error:  # the server died meanwhile; the next start makes another
+            worker = self.launch(order)
+        except WorkerFailedError as error:
             log_event(logger, logging.WARNING, "worker_not_started", worker=name, error=str(error))
             self._back_off(log_file)
             return
-        self._workers.append(WorkerProcess(order, process, None if process.pid is None else Process.of(process.pid)))
-        log_event(logger, logging.INFO, "worker_started", worker=name, pid=process.pid)
+        self._workers.append(worker)
+        log_event(logger, logging.INFO, "worker_started", worker=name, pid=worker.pid)
 
     def tick(self) -> bool:
         """Look once: reap, replace, enforce limits, heal; returns whether anything is left to wait for.
@@ -108,6 +105,7 @@ class Supervisor:
         if now < self._next_look and not has_ended:
             return True
         self._next_look = now + LOOK_SECONDS
+        self._look()
         if now >= self._next_poll:
             self._next_poll = now + self.session.storage.timing.poll_seconds
             self._heal()
@@ -132,6 +130,10 @@ class Supervisor:
         for slot in sorted(set(range(self.n_workers)) - busy)[:n_waiting]:
             self._start_worker(slot)
 
+    def _look(self) -> None:
+        for worker in self._workers:
+            worker.look()
+
     def _heal(self) -> None:
         """Requeue cells of dead holders; a worker of ours that lost its cell to its own silence hangs and must go."""
         holders = self.session.recovery.requeue_dead({worker.order.worker_id for worker in self._workers})
@@ -155,18 +157,18 @@ class Supervisor:
     def _reap(self) -> bool:
         ended = self._take_ended()
         for worker in ended:
-            self._handle_death(worker, worker.process.exitcode)
+            self._handle_death(worker, worker.exit_code)
         return bool(ended)
 
-    def _take_ended(self) -> list[WorkerProcess]:
+    def _take_ended(self) -> list[LaunchedWorker]:
         """Take the workers off the list whose process has ended."""
         ended = [worker for worker in self._workers if not worker.is_alive]
         for worker in ended:
             self._workers.remove(worker)
-            worker.process.join(0.1)
+            worker.reap()
         return ended
 
-    def _handle_death(self, worker: WorkerProcess, exit_code: int | None) -> None:
+    def _handle_death(self, worker: LaunchedWorker, exit_code: int | None) -> None:
         """Give back what a worker held whose process is seen to have ended, and say how it ended."""
         name, log = worker.order.worker_id, worker.order.log_file
         if exit_code in IN_ORDER and worker.killed_for is None and not self._is_at_work(worker):
@@ -179,7 +181,7 @@ class Supervisor:
             log_event(logger, logging.WARNING, "worker_crashed", worker=name, error=error, log=log)
             loss = TrialAttributes(reason="crash", error=error)
         else:
-            log_event(logger, logging.WARNING, "worker_died", worker=name, error=describe_exit(exit_code), log=log)
+            log_event(logger, logging.WARNING, "worker_died", worker=name, error=worker.describe_end(), log=log)
             loss = TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
         held = self.session.recovery.let_go(name, loss)
         if exit_code in FATAL_STATUS and (not held or (exit_code == StorageError.exit_status and says_what_broke(log))):
@@ -237,20 +239,17 @@ class Supervisor:
                 worker.killed_for = excess
                 worker.signal(signal.SIGKILL)
 
-    def _excess(self, worker: WorkerProcess, *, is_overlong: bool) -> str | None:
+    def _excess(self, worker: LaunchedWorker, *, is_overlong: bool) -> str | None:
         n_bytes = self.limits.memory_bytes
         if is_overlong:
             return f"trial time limit of {self.limits.trial_seconds:g} s exceeded"
-        if n_bytes is not None and worker.identity is not None:
-            try:
-                size = psutil.Process(worker.identity.pid).memory_info().rss
-            except psutil.Error:
-                return None
-            if size > n_bytes and self._is_at_work(worker):
+        if n_bytes is not None:
+            size = worker.resident_bytes()
+            if size is not None and size > n_bytes and self._is_at_work(worker):
                 return f"memory limit of {format_bytes(n_bytes)} exceeded with {format_bytes(size)}"
         return None
 
-    def _is_at_work(self, worker: WorkerProcess) -> bool:
+    def _is_at_work(self, worker: LaunchedWorker) -> bool:
         """Whether the worker is within an attempt; between trials it replaces itself."""
         return bool(self.session.ledger.held_cells(worker.order.worker_id))
 
@@ -273,6 +272,7 @@ class Supervisor:
                 self.stop(at_once=True)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + LOOK_SECONDS
+                self._look()
                 self._heal()
                 free_since = self._kill_idle(free_since)
             for worker in self._take_ended():
