@@ -70,12 +70,10 @@ def _select_ranges(connection: Connection, study_id: int, accepted: Sequence[Acc
     if space is not None:
         spec = json.loads(connection.execute(select(studies.c.spec).where(studies.c.study_id == study_id)).scalar_one())
         return ranges_of(space, accepted, spec["data"].get("folds", 0))
-    return _select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
+    return select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
 
 
-def _select_ranges_of_grids(
-    connection: Connection, study_id: int, grids: Sequence[Grid]
-) -> dict[str, BaseDistribution]:
+def select_ranges_of_grids(connection: Connection, study_id: int, grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
     """The range of each parameter over these grids, logarithmic where it is with the first trial that has it."""
     first = (
         select(_params.c.param_name, func.min(_params.c.trial_id).label("trial_id"))

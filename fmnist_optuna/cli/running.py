@@ -82,7 +82,7 @@ def run(
     Ctrl-C stops cleanly and a second run goes on.
     """
     _check_stdout(events, as_json)
-    start_server_early()
+    start_server_early(common)
     options = replace(
         make_run_options(common, data_dir, mirror, accept_code, artifacts),
         n_workers=workers,

@@ -1,21 +1,22 @@
-"""Engines with the settings that each database needs, and the three kinds of transactions on them."""
+"""Engines with the settings that each database needs, and the four kinds of transactions on them."""
 
 import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchModuleError
 
 from fmnist_optuna.errors import StorageError, UsageError
+from fmnist_optuna.ledger.dialect import postgres_dialect, share_compiled
 from fmnist_optuna.ledger.resting import RestingPool
 
 BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
 CONNECT_TIMEOUT_SECONDS = 10
 
-WRITING, READING, SINGLE = "writing", "reading", "single"
+WRITING, READING, SINGLE, LOOKING = "writing", "reading", "single", "looking"
 
 _kind = threading.local()
 
@@ -48,8 +49,13 @@ def single() -> contextlib.AbstractContextManager[None]:
     return _beginning_as(SINGLE)
 
 
+def looking() -> contextlib.AbstractContextManager[None]:
+    """Within this block, each transaction of this thread is one statement that only reads."""
+    return _beginning_as(LOOKING)
+
+
 def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
-    """An engine whose transactions begin at once as writers, except within `reading` and `single`.
+    """An engine whose transactions begin at once as writers, except within `reading`, `single` and `looking`.
 
     Args:
         lease_seconds: SQLite's busy timeout stays below half of it, and Postgres ends a transaction that rests so long.
@@ -69,14 +75,19 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     if engine.dialect.name == "sqlite":
         _configure_sqlite(engine, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
     else:
-        _configure_postgres(engine, lease_seconds)
+        configure_postgres(engine, lease_seconds)
     return engine
 
 
 def _make_postgres_engine(url: URL) -> Engine:
     """One whose connections are in autocommit mode, so that the driver sends no BEGIN by itself."""
-    arguments = {**_postgres_options(), "autocommit": True}
-    return create_engine(url, poolclass=RestingPool, pool_size=1, max_overflow=9, connect_args=arguments)
+    told = postgres_dialect()
+    dialect: Dialect = told
+    names, given = dialect.create_connect_args(url)
+    arguments = {**given, **_postgres_options(), "autocommit": True}
+    pool = RestingPool(lambda: dialect.connect(*names, **arguments), pool_size=1, max_overflow=9, dialect=dialect)
+    event.listen(pool, "connect", told.hear)
+    return share_compiled(Engine(pool, dialect, url))
 
 
 def _postgres_options() -> dict[str, object]:
@@ -95,7 +106,7 @@ def _postgres_options() -> dict[str, object]:
     }
 
 
-def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
+def configure_postgres(engine: Engine, rest_seconds: float) -> None:
     """Begin transactions by ourselves, and let the server end one whose process was stopped in it, or whose host died.
 
     By itself it would wait for such a client for hours, and everybody else for the client's locks. A reader holds no
@@ -131,7 +142,7 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if _find_kind() == READING else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if _find_kind() in (READING, LOOKING) else "BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)

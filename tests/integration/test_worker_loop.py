@@ -23,13 +23,15 @@ from small_study import (
     stub_objective,
     value_of,
 )
+from sqlalchemy import update
 
+from fmnist_optuna.ledger.tables import workers
 from fmnist_optuna.search.cell import Grid, make_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import raise_generation
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.limits import WorkerLimits
-from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
+from fmnist_optuna.work.loop import CALM, LONGEST_CROWD, WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, crowd, work
 
 Sessions = Callable[..., Session]
 
@@ -180,3 +182,23 @@ def test_stock_optuna_adds_nothing_to_a_finished_study(session: Session, storage
     study.optimize(lambda trial: 0.0, n_trials=1)
     found = verify(session.storage, session.optuna_storage, session.record.study_id)
     assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("n_idle", "times"), [(0, 1.0), (1, 1.0), (CALM, 1.0), (2 * CALM, 2.0), (1000, LONGEST_CROWD), (-1, 1.0)]
+)
+def test_a_crowd_without_work_looks_more_rarely(n_idle: int, times: float) -> None:
+    """So that all together ask no more than a few would, and a few ask as often as one."""
+    assert crowd(n_idle) == times
+
+
+def test_a_worker_counts_those_that_were_seen(new_session: Sessions) -> None:
+    """Those of its own study, within a lease."""
+    first, second = new_session("first"), new_session("second")
+    assert first.presence.count() == 0
+    for session in (first, second):
+        session.presence.register(session.name, fresh_seconds=60.0)
+    assert first.presence.count() == 2
+    with first.storage.write() as connection:
+        connection.execute(update(workers).where(workers.c.worker_id == "second").values(last_seen=0.0))
+    assert first.presence.count() == 1
