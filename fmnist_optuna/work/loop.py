@@ -47,10 +47,10 @@ class LeaveRequest:
         return self._is_set
 
     def wait(self, seconds: float) -> None:
-        """Sleep so long, or until it was asked."""
-        until = time.monotonic() + seconds
+        """Sleep so long, or until it was asked; a long wait notices that within a hundredth of its length."""
+        until, longest = time.monotonic() + seconds, max(LEAVE_SLICE_SECONDS, seconds / 100)
         while not self._is_set and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, LEAVE_SLICE_SECONDS))
+            time.sleep(min(left, longest))
 
 
 class WorkerEnd(enum.Enum):
