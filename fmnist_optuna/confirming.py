@@ -9,6 +9,7 @@ from fmnist_optuna.arguments import check_count
 from fmnist_optuna.bridge.trials import same_params
 from fmnist_optuna.data.source import resolve_source
 from fmnist_optuna.errors import NotFoundError, UsageError
+from fmnist_optuna.events.file import recording
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import Call
@@ -28,6 +29,7 @@ from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.study import decorate_study
+from fmnist_optuna.running.telling import tell_winner, telling_of_study
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json, make_point, trial_seed
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
 from fmnist_optuna.study.attempts import result_of
@@ -104,27 +106,36 @@ def confirm_study(
         FmnistOptunaError: Whatever training raises.
     """
     leaders, observer, began = _leaders(session, n_cells), observer or Observer(), time.monotonic()
-    is_trained = False
-    if not all_data or (n_cells, n_seeds) != (None, None) or find_confirmation(session) is None:
-        prepared = _prepare(session, options, leaders, n_seeds)
-        options = replace(options, data_dir=prepared.data.data_dir)
-        is_trained = train_following(prepared, options, observer, catching)
-    confirmed = _evaluate(session, options, is_trained)
-    if not all_data:
-        return confirmed
-    train_on_all_data(session, confirmed.confirmation, options.with_rest_since(began), observer, catching)
-    return replace(confirmed, winner=find_winner(session))
+    is_wanted = not all_data or (n_cells, n_seeds) != (None, None) or find_confirmation(session) is None
+    prepared = None
+    with recording(options.events_file), telling_of_study(session, n_new_cells=0):
+        if is_wanted:
+            prepared = _prepare(session, options, leaders, n_seeds)
+            options = replace(options, data_dir=prepared.data.data_dir)
+        confirmed = _confirm(session, prepared, options, observer, catching)
+        if all_data:
+            train_on_all_data(session, confirmed.confirmation, options.with_rest_since(began), observer, catching)
+            return replace(confirmed, winner=find_winner(session))
+    return confirmed
 
 
-def _evaluate(session: Session, options: RunOptions, is_new: bool) -> ConfirmedStudy:
-    """What the confirmation chose, with what the test set says of it; a dashboard shows the new one."""
+def _confirm(
+    session: Session, prepared: PreparedStudy | None, options: RunOptions, observer: Observer, catching: Catching
+) -> ConfirmedStudy:
+    """What a confirmation chooses, with what the test set says of it; a dashboard shows a new one.
+
+    Args:
+        prepared: The confirmation, to be trained first; None for one that is left as it is.
+    """
+    is_trained = prepared is not None and train_following(prepared, options, observer, catching)
     winner = evaluate_winner(session, options.data_dir)
     if winner.confirmation is None:
         name = session.record.name + CONFIRMATION_SUFFIX
         raise seeds_missing(session, options, name, "a cell must have a result for every seed, but none has")
     selected = evaluate_leader(session, options.data_dir)
-    if is_new:
+    if is_trained:
         decorate_study(session)
+    tell_winner(winner)
     return ConfirmedStudy(winner, winner.confirmation, selected)
 
 

@@ -13,9 +13,10 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
+from needed import do_without
 from postgres_server import NoServerError, running_server
 
 SERVER_URL = "FMNIST_TEST_POSTGRES_URL"
@@ -75,15 +76,7 @@ def postgres_server() -> Iterator[str]:
         with running_server() as server:
             yield server.url
     except NoServerError as error:
-        do_without(str(error))
-
-
-def do_without(reason: str) -> NoReturn:
-    """Skip for want of a server; in CI that is a failure."""
-    message = f"Postgres must be there for this test, but {reason}. {SERVER_URL} may name one."
-    if os.environ.get("CI"):
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+        do_without(f"Postgres must be there for this test, but {error}. {SERVER_URL} may name one.")
 
 
 class Databases:

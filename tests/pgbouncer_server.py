@@ -31,7 +31,7 @@ def running_pgbouncer(url: str, n_connections: int) -> Iterator[str]:
 
     program = os.environ.get(PROGRAM) or shutil.which("pgbouncer")
     if program is None:
-        raise NoServerError("there is no pgbouncer; install it (apt-get install pgbouncer)")
+        raise NoServerError("there is none; install it (apt-get install pgbouncer)")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -92,4 +92,4 @@ def _wait_until_it_answers(url: str) -> None:
         with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
             return
         time.sleep(0.05)
-    raise NoServerError("pgbouncer did not start")
+    raise NoServerError("it did not start")

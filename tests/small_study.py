@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import random
+import statistics
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from fmnist_optuna.ledger.records import Attempt, Claim, Timing, TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, metadata
-from fmnist_optuna.search.cell import Grid, Params, make_points
+from fmnist_optuna.search.cell import TRAINING_SEED, Grid, Params, make_points
 from fmnist_optuna.search.ladder import stand_at
 from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.reading import parse_spec
@@ -214,11 +215,17 @@ LADDER = {"name": "ladder", "first_rung": 2, "kappa": 1.0, "margin": 1.0}
 MAX_EPOCHS = 16
 
 
-def ladder_curve(params: Mapping[str, Any], higher_by: float = 0.0) -> list[float]:
-    """A val_accuracy an epoch, made up from the parameters: it rises at a pace of its own, or stops early."""
+def ladder_curve(params: Mapping[str, Any]) -> list[float]:
+    """A val_accuracy an epoch, made up from the parameters: it rises at a pace of its own, or stops early.
+
+    A training seed moves it by more than many points lie apart, so that a rule which looked at single cells, and not at
+    the means of points, would cut others.
+    """
     draw = random.Random(int(params["hidden_size"]))
     height, pace, n_epochs = draw.uniform(0.5, 0.9), draw.uniform(0.3, 3.0), draw.choice([MAX_EPOCHS] * 4 + [3, 7])
-    return [height + higher_by - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
+    if TRAINING_SEED in params:
+        height += random.Random(f"{params['hidden_size']} {params[TRAINING_SEED]}").uniform(-0.1, 0.1)
+    return [height - 0.4 / (1 + pace * epoch) for epoch in range(n_epochs)]
 
 
 def ladder_objective(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
@@ -250,10 +257,15 @@ def ladder_spec(n_cells: int, name: str = "ladder", repeats: int = 1) -> StudySp
 def expected_cuts(spec: StudySpec) -> dict[str, int]:
     """At which rung each cell is cut, by cell_id, if all cells come to each rung before any goes on.
 
-    Repeats of a point have one curve here, which is their mean.
+    Each cell stands where the mean of its point does, as the curves of its repeats rise alike.
     """
     rule = spec.ladder_rule()
-    curves = {point.cell_id: ladder_curve(point.params) for point in make_points(spec.cell_grid)}
+    cells = {point.cell_id: point.params for point in make_points(spec.cell_grid)}
+    repeats: dict[object, list[list[float]]] = {}
+    for params in cells.values():
+        repeats.setdefault(params["hidden_size"], []).append(ladder_curve(params))
+    means = {size: [statistics.fmean(values) for values in zip(*each, strict=True)] for size, each in repeats.items()}
+    curves = {cell: means[params["hidden_size"]] for cell, params in cells.items()}
     finished: dict[str, float | None] = {}
     cut: dict[str, int] = {}
     for rung in rule.rungs():

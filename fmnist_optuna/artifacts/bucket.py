@@ -149,12 +149,17 @@ class Bucket:
             yield client
 
 
-def check_place(place: Place | None) -> None:
+def check_place(place: Place | None, checked: Place | None = None) -> None:
     """Check that this machine can keep artifacts at a place, and make nothing; None is the folder.
+
+    Args:
+        checked: What was checked before: where it is the same place, reached in the same way, nothing is asked again.
 
     Raises:
         ArtifactsError: It cannot.
         UsageError: boto3 is not installed.
     """
-    if place is not None:
+    here = Here.from_environment()
+    ways = [None if each is None else each.without_mark().seen_from(here) for each in (place, checked)]
+    if place is not None and ways[0] != ways[1]:
         Bucket(place).check()

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import asdict
 from pathlib import Path
 
+import optuna
 from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, DEFAULT_MIME_TYPE
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -63,6 +64,19 @@ def store_soft_labels(storage: Storage, store: Store, study_id: int, artifact: s
     meta = ArtifactMeta(artifact, SOFT_LABELS_FILE, DEFAULT_MIME_TYPE, None)
     open_optuna(storage).set_study_system_attr(study_id, *_note_of(meta))
     store.write(artifact, io.BytesIO(content))
+
+
+def remove_other_soft_labels(storage: Storage, store: Store, study_name: str, kept: str) -> None:
+    """Remove what others left who were to make the same study: they were too late, or died before its row was there.
+
+    Args:
+        kept: The artifact that the row names.
+    """
+    trials = open_optuna(storage)
+    study = optuna.load_study(study_name=study_name, storage=trials)
+    for meta in get_all_artifact_meta(study, storage=trials):
+        if meta.filename == SOFT_LABELS_FILE and meta.artifact_id != kept:
+            remove_artifact(storage, store, meta.artifact_id)
 
 
 @retrying

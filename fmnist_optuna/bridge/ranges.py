@@ -34,6 +34,8 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import TOKEN, studies
 from fmnist_optuna.search.cell import Grid
+from fmnist_optuna.spec.reading import restore_spec
+from fmnist_optuna.spec.stored import upgrade_spec
 
 _studies: Table = StudyModel.__table__
 _trials: Table = TrialModel.__table__
@@ -68,12 +70,16 @@ def _select_ranges(connection: Connection, study_id: int, accepted: Sequence[Acc
     """The range of each parameter: that of the space; or over all grids."""
     space = space_of(accepted)
     if space is not None:
-        spec = json.loads(connection.execute(select(studies.c.spec).where(studies.c.study_id == study_id)).scalar_one())
-        return ranges_of(space, accepted, spec["data"].get("folds", 0))
-    return select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
+        stored = select(studies.c.spec, studies.c.spec_version).where(studies.c.study_id == study_id)
+        row = connection.execute(stored).one()
+        spec = restore_spec(upgrade_spec(json.loads(row.spec), row.spec_version), "its specification")
+        return ranges_of(space, accepted, spec.repeats.n_folds)
+    return _select_ranges_of_grids(connection, study_id, [read_grid(grid) for grid in accepted])
 
 
-def select_ranges_of_grids(connection: Connection, study_id: int, grids: Sequence[Grid]) -> dict[str, BaseDistribution]:
+def _select_ranges_of_grids(
+    connection: Connection, study_id: int, grids: Sequence[Grid]
+) -> dict[str, BaseDistribution]:
     """The range of each parameter over these grids, logarithmic where it is with the first trial that has it."""
     first = (
         select(_params.c.param_name, func.min(_params.c.trial_id).label("trial_id"))

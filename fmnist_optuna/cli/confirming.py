@@ -1,7 +1,7 @@
 """`confirm` and `reproduce`: the best cells over fresh seeds, and a trial that is trained once more."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from fmnist_optuna.cli.options import (
     AcceptCode,
     Common,
     DataDir,
+    Events,
     JsonFlag,
     Mirrors,
     StudyName,
@@ -24,7 +25,12 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.cli.watching import give_stdout
 from fmnist_optuna.errors import FmnistOptunaError, MismatchError
+
+if TYPE_CHECKING:
+    from fmnist_optuna.confirming import ConfirmedStudy
+    from fmnist_optuna.study.session import Session
 
 Top = Annotated[
     int | None, typer.Option("--top", min=1, show_default="study file's, 3", help="How many of the best cells.")
@@ -51,6 +57,7 @@ def confirm(
     mirror: Mirrors = None,
     timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second call goes on.")] = None,
     accept_code: AcceptCode = False,
+    events: Events = None,
     is_wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -61,11 +68,11 @@ def confirm(
 
     Ctrl-C stops cleanly and a second call goes on.
     """
+    give_stdout(events, as_json)
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.live import make_observer
-    from fmnist_optuna.cli.parameter_order import make_parameter_order
-    from fmnist_optuna.cli.winner_tables import print_confirmation
     from fmnist_optuna.confirming import confirm_study
+    from fmnist_optuna.events.relay import event_file
 
     session = open_session(common, study)
     options = replace(
@@ -73,13 +80,22 @@ def confirm(
         n_workers=workers,
         timeout_seconds=parse_limit(timeout, "--timeout"),
     )
-    with make_observer(common) as observer:
+    with event_file(events) as file, make_observer(common) as observer:
+        options = replace(options, events_file=file)
         confirmed = confirm_study(session, options, top, seeds, observer, caught_signals, all_data)
+    _answer(session, confirmed, is_wide, as_json)
+    say(f"\nNext: fmnist-optuna export {session.record.name}{' --all-data' if all_data else ''}")
+
+
+def _answer(session: "Session", confirmed: "ConfirmedStudy", is_wide: bool, as_json: bool) -> None:
     if as_json:
         print_json(confirmation_answer(session.record, confirmed))
-    else:
-        print_confirmation(session.record, confirmed, make_parameter_order(session, is_wide))
-    say(f"\nNext: fmnist-optuna export {session.record.name}{' --all-data' if all_data else ''}")
+        return
+    # These load rich.
+    from fmnist_optuna.cli.parameter_order import make_parameter_order
+    from fmnist_optuna.cli.winner_tables import print_confirmation
+
+    print_confirmation(session.record, confirmed, make_parameter_order(session, is_wide))
 
 
 @command(group, "reproduce")

@@ -130,10 +130,11 @@ def _print_summary(splits: "Splits", summary: "Summary") -> None:
     info, roles = splits.info, summary.n_of_class
     low, high = summary.value_range
     print(f"{info.name} ({splits.source}): {info.kind}, {info.dtype}, in {count(info.n_classes, 'class', 'classes')}")
-    print("images: " + ", ".join(f"{sum(counts):,} {role}" for role, counts in roles.items()))
+    print(f"{info.noun}s: " + ", ".join(f"{sum(counts):,} {role}" for role, counts in roles.items()))
     if splits.folds is not None:
         sizes = _count_folds(splits.folds)
-        print(f"folds: {len(sizes)}, of {min(sizes):,} to {max(sizes):,} images; each validates what the others train")
+        of_each = f"{min(sizes):,} to {max(sizes):,} {info.noun}s"
+        print(f"folds: {len(sizes)}, of {of_each}; each validates what the others train")
     print(f"numbers to train on: {low:g} to {high:g}, mean {summary.mean:.4g}")
     for number, (smallest, largest) in enumerate(summary.columns[:MOST_LINES]):
         print(f"  column {number}: {smallest:g} to {largest:g}")
@@ -145,7 +146,7 @@ def _print_summary(splits: "Splits", summary: "Summary") -> None:
             print(f"  {name:{width}}  " + ", ".join(f"{counts[index]:,} {role}" for role, counts in roles.items()))
     else:
         for role, counts in roles.items():
-            print(f"  images of a class, {role}: {min(counts):,} to {max(counts):,}")
+            print(f"  {info.noun}s of a class, {role}: {min(counts):,} to {max(counts):,}")
     print(f"{summary.on_repeated}.")
     for sentence in filter(None, (summary.on_balance, summary.on_skipped)):
         print(f"Note: {sentence}.")

@@ -52,8 +52,8 @@ def print_export(exported: Export) -> None:
     out.print(f"  accuracy  {val}test {format_percent(facts.evaluation.accuracy)}{flipped}")
     if facts.parity is not None:
         out.print(
-            f"  parity    {facts.parity.n_images:,} test images in a process with TensorFlow alone: every class as "
-            f"recorded, probabilities within {facts.parity.max_difference:.1g}",
+            f"  parity    {facts.parity.n_images:,} test {facts.info.noun}s in a process with TensorFlow alone: every "
+            f"class as recorded, probabilities within {facts.parity.max_difference:.1g}",
             soft_wrap=True,
         )
     files = sorted(path.name for path in exported.folder.iterdir() if path.is_file() and path.name != "manifest.json")

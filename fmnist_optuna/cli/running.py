@@ -34,8 +34,8 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.cli.watching import give_stdout
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.events.schema import STANDARD_OUTPUT
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count, format_some_params
 from fmnist_optuna.work.limits import Limits
@@ -81,8 +81,8 @@ def run(
 
     Ctrl-C stops cleanly and a second run goes on.
     """
-    _check_stdout(events, as_json)
-    start_server_early(common)
+    give_stdout(events, as_json)
+    start_server_early()
     options = replace(
         make_run_options(common, data_dir, mirror, accept_code, artifacts),
         n_workers=workers,
@@ -104,21 +104,6 @@ def _run(spec: "StudySpec", options: "RunOptions", common: Common, events: str |
 
     with event_file(events) as file, make_observer(common) as observer:
         return run_study(spec, replace(options, events_file=file), observer, caught_signals)
-
-
-def _check_stdout(events: str | None, as_json: bool) -> None:
-    """Give stdout to one thing: where events go there, the answer goes to stderr.
-
-    Raises:
-        UsageError: The answer is to be JSON, which nobody could tell from the events.
-    """
-    if events != STANDARD_OUTPUT:
-        return
-    if as_json:
-        raise UsageError("--events must name a file where --json is given, but got -: both would write to stdout.")
-    from fmnist_optuna.cli.console import answer_on_stderr  # loads rich
-
-    answer_on_stderr()
 
 
 def _end_quickly(storage: "Storage") -> None:

@@ -1,4 +1,4 @@
-"""How `worker` is watched by other programs: by a monitor that asks it, and by whoever follows its events."""
+"""How commands are watched by other programs: by a monitor that asks a worker, and by whoever follows the events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from fmnist_optuna.cli.streams import say
+from fmnist_optuna.errors import UsageError
 from fmnist_optuna.events.file import recording
+from fmnist_optuna.events.schema import STANDARD_OUTPUT
 from fmnist_optuna.log import listening
 
 WATCHING = "For a monitor"
@@ -29,6 +31,21 @@ MetricsHost = Annotated[
         rich_help_panel=WATCHING,
     ),
 ]
+
+
+def give_stdout(events: str | None, as_json: bool) -> None:
+    """Give stdout to one thing: where events go there, the answer goes to stderr.
+
+    Raises:
+        UsageError: The answer is to be JSON, which nobody could tell from the events.
+    """
+    if events != STANDARD_OUTPUT:
+        return
+    if as_json:
+        raise UsageError("--events must name a file where --json is given, but got -: both would write to stdout.")
+    from fmnist_optuna.cli.console import answer_on_stderr  # loads rich
+
+    answer_on_stderr()
 
 
 @contextmanager

@@ -39,11 +39,11 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
+    n_tested = count(winner.evaluation.n_images, record.info.noun)
     if not winner.metric.is_accuracy:
         test = winner.metric.format(winner.evaluation.objective)
-        out.print(f"  {_named('test', winner.metric)} {test}   {count(winner.evaluation.n_images, 'image')}")
-    interval = format_interval(winner.evaluation.interval)
-    scored = f"95 % interval {interval}, {count(winner.evaluation.n_images, 'image')}"
+        out.print(f"  {_named('test', winner.metric)} {test}   {n_tested}")
+    scored = f"95 % interval {format_interval(winner.evaluation.interval)}, {n_tested}"
     out.print(f"  test accuracy        {format_percent(winner.evaluation.accuracy)}   {scored}")
     if winner.evaluation.flip_accuracy is not None:
         flipped = "answers averaged with those to mirror images"
@@ -52,7 +52,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
     out.print()
-    print_classes(winner.evaluation)
+    print_classes(winner.evaluation, f"{record.info.noun}s")
 
 
 def _name_trial(winner: Winner) -> str:
@@ -195,11 +195,15 @@ def _print_optimism(confirmed: ConfirmedStudy, record: StudyRecord) -> None:
         out.print(f"                       {mean:+.4f} for the confirmed mean")
 
 
-def print_classes(evaluation: Evaluation) -> None:
-    """Recall and precision of each class on the test images; of many classes, of those that are found least often."""
+def print_classes(evaluation: Evaluation, examples: str) -> None:
+    """Recall and precision of each class on the test images; of many classes, of those that are found least often.
+
+    Args:
+        examples: What the data calls its images.
+    """
     if evaluation.shown_note:
         out.print(evaluation.shown_note)
-    table = make_table("class", "images", "recall", "precision", right=("images", "recall", "precision"))
+    table = make_table("class", examples, "recall", "precision", right=(examples, "recall", "precision"))
     for result in evaluation.shown_classes:
         recall, precision = format_percent(result.recall), format_percent(result.precision)
         table.add_row(result.label, f"{result.n_images:,}", recall, precision)

@@ -86,12 +86,17 @@ class DatasetInfo:
         return is_picture(self.image_shape)
 
     @property
+    def noun(self) -> str:
+        """What one of them is called: `image`, or where they are numbers of another meaning `row` or `array`."""
+        return "image" if self.is_of_pictures else "row" if len(self.image_shape) == 1 else "array"
+
+    @property
     def kind(self) -> str:
         """What the images are, for people: `grey 28 x 28 pictures`, `rows of 13 numbers`."""
         size = " x ".join(map(str, self.image_shape[: 2 if self.is_of_pictures else None]))
         if self.is_of_pictures:
             return f"{'colour' if self.image_shape[2:] == (3,) else 'grey'} {size} pictures"
-        return f"{'rows' if len(self.image_shape) == 1 else 'arrays'} of {size} numbers"
+        return f"{self.noun}s of {size} numbers"
 
     @property
     def warning(self) -> str:

@@ -178,9 +178,16 @@ def with_validation(splits: Splits) -> Splits:
     With folds all images are trained on in their order, and those of the first fold are what is measured meanwhile.
     """
     if splits.folds is not None:
-        seen = splits.fold(1)
-        kept = {name: getattr(splits, name) for name in ("train_images", "train_labels", "train_weights")}
-        return replace(seen, fingerprint=_with_validation(splits), **kept)
+        is_first, train_weights = np.asarray(splits.folds) == 1, splits.train_weights
+        return replace(
+            splits,
+            fingerprint=_with_validation(splits),
+            folder=None,
+            validation_images=_read_only(np.asarray(splits.train_images)[is_first]),
+            validation_labels=_read_only(np.asarray(splits.train_labels)[is_first]),
+            validation_weights=None if train_weights is None else _read_only(np.asarray(train_weights)[is_first]),
+            folds=None,
+        )
     images = [np.asarray(splits.train_images), np.asarray(splits.validation_images)]  # no longer mapped ones
     labels = [np.asarray(splits.train_labels), np.asarray(splits.validation_labels)]
     weights = [np.asarray(each) for each in (splits.train_weights, splits.validation_weights) if each is not None]

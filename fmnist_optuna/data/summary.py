@@ -49,10 +49,8 @@ class Summary:
     @property
     def on_repeated(self) -> str:
         """How many test images are repeated, as a sentence."""
-        return (
-            f"{self.n_repeated:,} of {count(self.n_test, 'test image')} are among those to train or validate on, bit "
-            "for bit"
-        )
+        tested = count(self.n_test, f"test {self.info.noun}")
+        return f"{self.n_repeated:,} of {tested} are among those to train or validate on, bit for bit"
 
     @property
     def on_balance(self) -> str:
@@ -62,7 +60,7 @@ class Summary:
         if most < UNEQUAL * fewest:
             return ""
         return (
-            f"the classes are unequal: {count(most, 'image')} of {names[counts.index(most)]} and {fewest:,} of "
+            f"the classes are unequal: {count(most, self.info.noun)} of {names[counts.index(most)]} and {fewest:,} of "
             f"{names[counts.index(fewest)]} to train on, so an accuracy says little of the rare ones"
         )
 
@@ -123,15 +121,15 @@ def check_content(source: str, summary: Summary) -> None:
         DataError: Most of the test images are among those to train on, so that their score would say nothing; or the
             answers to them could not be kept.
     """
-    n_classes = summary.info.n_classes
+    n_classes, noun = summary.info.n_classes, summary.info.noun
     if summary.n_repeated > MOST_REPEATED * summary.n_test:
         raise DataError(
-            f"The test images of {source} must be others than those to train on, but {summary.on_repeated}; keep "
+            f"The test {noun}s of {source} must be others than those to train on, but {summary.on_repeated}; keep "
             "others out."
         )
     n_bytes = summary.n_test * n_classes * np.dtype(np.float32).itemsize
     if n_bytes > MOST_ANSWERS:
         raise DataError(
-            f"The answers to the test images of {source} must take at most {format_bytes(MOST_ANSWERS)}, but those to "
-            f"{summary.n_test:,} images in {n_classes:,} classes take {format_bytes(n_bytes)}; keep fewer out."
+            f"The answers to the test {noun}s of {source} must take at most {format_bytes(MOST_ANSWERS)}, but those to "
+            f"{summary.n_test:,} {noun}s in {n_classes:,} classes take {format_bytes(n_bytes)}; keep fewer out."
         )

@@ -47,7 +47,7 @@ Field = tuple[str, str]  # of which kind it is, and what it means
 EVENTS: Mapping[str, tuple[str, Mapping[str, Field]]] = MappingProxyType(
     {
         "study_started": (
-            "`run` has made the study, or found it",
+            "`run` has made the study, or found it; `confirm` has found it",
             {"cells": _CELLS, "new_cells": ("integer", "cells that were not there before"),
              "metric": ("text", "what cells are compared by"), "data": ("text", "fingerprint of the data")},
         ),
@@ -117,7 +117,7 @@ EVENTS: Mapping[str, tuple[str, Mapping[str, Field]]] = MappingProxyType(
              "test_accuracy": ("number or null", "0..1")},
         ),
         "study_ended": (
-            "`run` has ended",
+            "`run` or `confirm` has ended",
             {"how": ("text", "finished, stopped or failed"), "cells": _CELLS, "seconds": ("number", "that it took"),
              "error": ("text or null", "what ended it, in one line")},
         ),

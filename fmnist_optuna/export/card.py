@@ -37,7 +37,7 @@ A classifier of {kind} into {n_classes:,} classes, found by a search over a {sea
 ## Data
 
 {name}{description}. {held_out}; its
-{n_test_images:,} test images are for the final score alone. Fingerprint of data and split: `{fingerprint}`.
+{n_test_images:,} test {examples} are for the final score alone. Fingerprint of data and split: `{fingerprint}`.
 
 ## How it was chosen
 
@@ -48,9 +48,9 @@ A classifier of {kind} into {n_classes:,} classes, found by a search over a {sea
 {compared}| | accuracy |
 |---|---|
 | {validation} | {val_accuracy} |
-| {n_test_images:,} test images | {test_accuracy} (95 % interval {test_interval}) |
+| {n_test_images:,} test {examples} | {test_accuracy} (95 % interval {test_interval}) |
 {flipped}{repeated}{confirmed}{all_data}
-No trial saw the test images; they were scored once with these very weights, and the score was recorded.{parity}
+No trial saw the test {examples}; they were scored once with these very weights, and the score was recorded.{parity}
 
 {classes}
 
@@ -61,8 +61,8 @@ No trial saw the test images; they were scored once with these very weights, and
 - It knows the {n_classes:,} classes of this data, in {these}. Of anything else it names one of them all the
   same.
 - Probabilities are those of the softmax; they were not calibrated.
-- {weakest} is found least often: {weakest_recall} of its test images.
-- The intervals are about other test images of the same kind{seeds_note}; what comes from elsewhere does worse.
+- {weakest} is found least often: {weakest_recall} of its test {examples}.
+- The intervals are about other test {examples} of the same kind{seeds_note}; what comes from elsewhere does worse.
 
 ## Licence of the data
 
@@ -109,8 +109,8 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         confirmed=_confirmed(facts.confirmation),
         all_data=_on_all_data(facts.source.all_data),
         parity="" if facts.parity is None else PARITY,
-        classes=_list_classes(evaluation),
-        confusions=f"![Confusion matrix on the test images]({picture})" if picture else _list_confusions(evaluation),
+        classes=_list_classes(evaluation, facts.info),
+        confusions=_show_confusions(facts, picture),
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
         seeds_note=" and about one seed" if facts.confirmation is None else "",
@@ -135,18 +135,19 @@ def _which(source: Source) -> str:
 
 
 def _describe_validation(source: Source) -> dict[str, str]:
+    noun = source.session.record.info.noun
     of_nets = ", mean of the nets" if source.is_ensemble else ""
     is_seen, n_folds = source.is_on_all_data, source.session.record.spec.data.folds
-    held_out = "Some of its training images were held out for validation, stratified by label"
+    held_out = f"Some of its training {noun}s were held out for validation, stratified by label"
     if n_folds:
-        held_out = f"Each of its training images validated once, in {n_folds} folds that are stratified by label"
+        held_out = f"Each of its training {noun}s validated once, in {n_folds} folds that are stratified by label"
     elif is_seen:
         held_out += ", until the choice was made"
     mean = statistics.fmean(each.val_accuracy or 0.0 for each in source.attempts)
     seen = ", which were trained on: no score" if is_seen else ""
     return {
         "held_out": held_out,
-        "validation": f"validation images{of_nets}{seen}",
+        "validation": f"validation {noun}s{of_nets}{seen}",
         "val_accuracy": format_percent(None if is_seen else mean),
     }
 
@@ -168,22 +169,26 @@ def _flipped(evaluation: Evaluation) -> str:
     return f"| {evaluation.n_images:,} test images, answers averaged with those to mirror images | {accuracy} |\n"
 
 
-def _list_classes(evaluation: Evaluation) -> str:
+def _list_classes(evaluation: Evaluation, info: DatasetInfo) -> str:
     """A table of the classes; of many, of those that are found least often."""
     note = [evaluation.shown_note, ""] if evaluation.shown_note else []
     rows = [_class_row(result) for result in evaluation.shown_classes]
-    return "\n".join([*note, "| class | images | recall | precision |", "|---|---:|---:|---:|", *rows])
+    return "\n".join([*note, f"| class | {info.noun}s | recall | precision |", "|---|---:|---:|---:|", *rows])
 
 
-def _list_confusions(evaluation: Evaluation) -> str:
-    """The commonest ones as a table."""
+def _show_confusions(facts: Facts, picture: str | None) -> str:
+    """The picture of all, or the commonest ones as a table."""
+    evaluation, examples = facts.evaluation, f"{facts.info.noun}s"
+    if picture:
+        return f"![Confusion matrix on the test {examples}]({picture})"
     if not evaluation.worst:
         return "No class was taken for another."
     rows = [
         f"| {_in_table(each.label)} | {_in_table(each.answer)} | {each.n_images:,} | {format_percent(each.share)} |"
         for each in evaluation.worst
     ]
-    head = ["The commonest confusions:", "", "| class | taken for | images | of its images |", "|---|---|---:|---:|"]
+    columns = f"| class | taken for | {examples} | of its {examples} |"
+    head = ["The commonest confusions:", "", columns, "|---|---|---:|---:|"]
     return "\n".join([*head, *rows])
 
 
@@ -204,7 +209,8 @@ def _describe_data(info: DatasetInfo) -> dict[str, str | float]:
         "demo_title": f" ({info.warning})" if info.is_demo else "",
         "demo_warning": f"\n**Trained on {info.warning}: of no use on real pictures.**\n" if info.is_demo else "",
         "kind": info.kind,
-        "these": "pictures like these" if info.is_of_pictures else "rows like these",
+        "examples": f"{info.noun}s",
+        "these": "pictures like these" if info.is_of_pictures else f"{info.noun}s like these",
         "n_classes": info.n_classes,
         "form": info.form,
         "meaning": of_pictures if info.is_of_pictures else "",

@@ -17,8 +17,8 @@ def compared_table(facts: Facts) -> str:
     if metric.is_accuracy:
         return ""
     rows = {
-        "validation images": None if facts.value is None else metric.format(facts.value),
-        f"{count(facts.evaluation.n_images, 'test image')}": metric.format(facts.evaluation.objective),
+        f"validation {facts.info.noun}s": None if facts.value is None else metric.format(facts.value),
+        f"{count(facts.evaluation.n_images, f'test {facts.info.noun}')}": metric.format(facts.evaluation.objective),
     }
     if (repeats := facts.source.repeats) is not None:
         rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats, metric)

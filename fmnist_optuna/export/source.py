@@ -83,15 +83,15 @@ def choose_source(session: Session, trial: int | None, all_data: bool, ensemble:
         NotFoundError: No such trial, none is complete, or what is asked for was not trained yet.
         UsageError: The study follows from another; the trial is not COMPLETE; or there are not so many seeds.
     """
-    name, n_folds = session.record.name, session.record.spec.repeats.n_folds
+    name, has_folds = session.record.name, session.record.is_cross_validated
     if not session.record.is_search:
         raise UsageError(
             f"The study must be one of a grid, but {name} is {session.record.described_kind}; export what it is of: "
             f"fmnist-optuna export {searched_study(name)}"
         )
     if not all_data and ensemble is None:
-        return _choose_trial(session, trial) if trial is not None or not n_folds else _choose_trained(session)
-    if n_folds:
+        return _choose_trial(session, trial) if trial is not None or not has_folds else _choose_trained(session)
+    if has_folds:
         raise UsageError(
             f"all_data (--all-data) and ensemble (--ensemble) must be left out for study {name}, as its winner is one "
             "training, on all training images."

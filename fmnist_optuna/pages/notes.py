@@ -80,7 +80,7 @@ def _decorate(session: Session, overview: Overview) -> None:
     for name, figure in drawn.items():
         if figure is not None:
             optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
-    if overview.winner is not None and overview.winner.folds is None:  # else it is a trial of another study
+    if overview.winner is not None and overview.winner.own_trial is not None:
         _decorate_winner(session, overview, overview.winner)
 
 

@@ -118,7 +118,7 @@ def refuse_confirmation(session: Session) -> None:
         UsageError: The study has folds.
     """
     record = session.record
-    if record.spec.repeats.n_folds:
+    if record.is_cross_validated:
         raise UsageError(
             f"study {record.name}: must be one without folds to be confirmed, but has {record.spec.data.folds}, whose "
             "mean every point has already; for more certainty set search.repeats, in a study of another name."

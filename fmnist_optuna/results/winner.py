@@ -58,6 +58,11 @@ class Winner:
         return self.attempt.number
 
     @property
+    def own_trial(self) -> int | None:
+        """The same where it is one of the study itself; None with folds, as what wins is a point, trained elsewhere."""
+        return self.trial if self.folds is None else None
+
+    @property
     def params(self) -> Params:
         """Its point of the grid."""
         is_whole = self.repeats is None and self.folds is None
@@ -90,7 +95,7 @@ def find_winner(session: Session) -> Winner:
     Raises:
         NotFoundError: No trial is complete yet.
     """
-    if session.record.spec.repeats.n_folds:
+    if session.record.is_cross_validated:
         return _cross_validated(session)
     confirmation = find_confirmation(session)
     attempt = winning_attempt(session, confirmation)
@@ -115,7 +120,7 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
         MismatchError: The stored weights are missing or altered.
         DataError: The data is not there.
     """
-    if session.record.spec.repeats.n_folds:
+    if session.record.is_cross_validated:
         folds = find_folds(session)
         training, trained = open_training(session, folds)
         return _of_folds(session, folds, trained, open_weights(training, [trained], data_dir, purpose="winner"))
@@ -161,7 +166,7 @@ def _of_folds(session: Session, folds: CrossValidation, attempt: Attempt, openin
 
 def sample_repeats(session: Session, cell_id: str) -> Sample | None:
     """What the repeats of a cell's point have; None where it has none, or not all are complete, or there are folds."""
-    if session.record.spec.repeats.n_folds:
+    if session.record.is_cross_validated:
         return None
     repeats = session.history.repeats_of(cell_id)
     values = [cell.value for cell in repeats if cell.state is State.COMPLETE and cell.value is not None]

@@ -12,12 +12,12 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import JoinRefusedError, MismatchError
 from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
 from fmnist_optuna.ledger.records import Attempt
-from fmnist_optuna.log import bound_fields
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.running.catching import Catching
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy, prepare_in_child
+from fmnist_optuna.running.telling import telling_of_study
 from fmnist_optuna.running.training import log_folder_of, train_cells
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.spec.code import code_differences
@@ -140,14 +140,14 @@ def train_following(prepared: PreparedStudy, options: RunOptions, observer: Obse
     observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
     if prepared.session.history.counts().is_over:
         return False
-    name = prepared.session.record.name
-    with bound_fields(study=name), catching() as caught:
-        given_up = train_cells(prepared, options, observer, caught)
-    if given_up:
-        raise MismatchError(
-            f"study {name}: every seed must have a result, but the workers of some die: "
-            f"{'; '.join(given_up)}; call it again to try them again."
-        )
+    with telling_of_study(prepared.session, prepared.n_new_cells):
+        with catching() as caught:
+            given_up = train_cells(prepared, options, observer, caught)
+        if given_up:
+            raise MismatchError(
+                f"study {prepared.session.record.name}: every seed must have a result, but the workers of some die: "
+                f"{'; '.join(given_up)}; call it again to try them again."
+            )
     return True
 
 

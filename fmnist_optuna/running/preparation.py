@@ -203,7 +203,7 @@ def join(
     code = _of_the_same_cell(storage, spec, splits.info, code)
     if (there := find_study_or_none(storage, spec.name)) is not None and there.place is not None:
         check_same_place(there, storage.options.artifacts)
-        check_place(there.place)
+        check_place(there.place, checked=storage.options.artifacts)
     record, n_new = create_or_join(storage, spec, splits.fingerprint, code=code, info=splits.info, lesson=lesson)
     warn_of_environment(record.name, list_codes(storage, record.study_id)[-1].environment, code.environment)
     _warn_of_sequence(record)

@@ -103,7 +103,7 @@ def _test(
 ) -> Winner:
     """The winner with its score on the test set; with folds it is trained on all training images first."""
     session, data_dir = prepared.session, prepared.data.data_dir
-    if found.folds is not None:
+    if session.record.is_cross_validated:
         if not session.history.is_over():  # cells that were given up may still change who it is
             return found
         train_best_point(session, replace(options, data_dir=data_dir), observer, catching)

@@ -48,14 +48,14 @@ def _count(session: Session) -> dict[str, int] | None:
 
 
 def tell_winner(winner: Winner) -> None:
-    """Tell which trial has won; with folds no trial of the study has, but a point."""
-    evaluation, is_trial = winner.evaluation, winner.folds is None
+    """Tell which trial has won, or with folds which point."""
+    evaluation, trial = winner.evaluation, winner.own_trial
     log_event(
         logger,
         logging.INFO,
         "winner",
-        cell=winner.attempt.cell_id if is_trial else None,
-        trial=winner.trial if is_trial else None,
+        cell=None if trial is None else winner.attempt.cell_id,
+        trial=trial,
         params=winner.params,
         value=winner.value,
         val_accuracy=winner.val_accuracy,

@@ -10,7 +10,7 @@ from optuna.distributions import check_distribution_compatibility
 from sqlalchemy import Connection, or_, select, update
 
 from fmnist_optuna.artifacts.place import Place
-from fmnist_optuna.bridge.artifacts import remove_artifact, store_soft_labels
+from fmnist_optuna.bridge.artifacts import remove_other_soft_labels, store_soft_labels
 from fmnist_optuna.bridge.ids import study_id_of
 from fmnist_optuna.bridge.ranges import lock_in_optuna, store_ranges
 from fmnist_optuna.bridge.spaces import Accepted, sampler_of
@@ -80,8 +80,8 @@ def create_or_join(
     teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
     data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
     record, n_new = _seed(Ledger(storage, study_id), spec, ordered, data, code, parent)
-    if lesson is not None and record.teacher != teacher:  # another process has made the study meanwhile
-        remove_artifact(storage, open_store(storage.artifacts, place), lesson.teacher.artifact)
+    if lesson is not None and record.teacher is not None:
+        remove_other_soft_labels(storage, open_store(storage.artifacts, place), spec.name, record.teacher.artifact)
     return record, n_new
 
 

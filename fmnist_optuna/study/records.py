@@ -80,6 +80,11 @@ class StudyRecord:
         return self.kind == ALL_DATA
 
     @property
+    def is_cross_validated(self) -> bool:
+        """Whether its points have folds, so that its winner is a point, and no trial of it is tested or exported."""
+        return self.spec.repeats.n_folds > 0
+
+    @property
     def metric(self) -> Metric:
         """What its cells are compared by."""
         return self.spec.metric

@@ -24,9 +24,29 @@ dropout_rate = [0.2]
 learning_rate = [0.01, 0.001]
 [training]
 max_epochs = 4
+callbacks = ["together:make"]
 [pruner]
 name = "ladder"
 first_rung = 1
+"""
+
+
+# No epoch ends before both machines train, so that neither does it all.
+TOGETHER = """\
+import time
+from pathlib import Path
+
+import keras
+
+
+class Together(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        while Path("alone").exists() and self.params["steps"] > 20:  # the rehearsal before a study has a few
+            time.sleep(0.05)
+
+
+def make():
+    return Together()
 """
 
 
@@ -44,13 +64,21 @@ class Machines:
         first: Made it.
         second: Learnt from the database where its artifacts are.
         workers: The answers of their workers.
+        n_epochs: That each of them has trained.
         run: Of the second, which tests the winner.
     """
 
     first: Shell
     second: Shell
     workers: tuple[Answer, Answer]
+    n_epochs: tuple[int, ...]
     run: Answer
+
+
+def count_events(machine: Shell, name: str) -> int:
+    """Of the worker of a machine."""
+    file = machine.folder / "events"
+    return file.read_text().count(f'"event":"{name}"') if file.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +90,26 @@ def machines(server: S3Server, tmp_path_factory: pytest.TempPathFactory, postgre
     url = postgres_server.rsplit("/", 1)[0] + "/bucket_machines"
     variables = {**server.variables, "FMNIST_OPTUNA_STORAGE": url}
     first, second = (Shell(tmp_path_factory.mktemp(name), variables) for name in ("first", "second"))
+    for machine in (first, second):
+        machine.write("together.py", TOGETHER)
     made = first("init", first.write("garments.toml", GARMENTS), "--artifacts", server.url)
     assert made.code == 0, made.stderr
-    with first.start("worker") as one, second.start("worker") as other:
+    alone = [machine.write("alone", "") for machine in (first, second)]
+    with first.start("worker", "--events", "events") as one, second.start("worker", "--events", "events") as other:
+        wait_until(lambda: count_events(first, "trial_began") > 0 and count_events(second, "trial_began") > 0)
+        for file in alone:
+            file.unlink()
         workers = one.wait(), other.wait()
-    yield Machines(first, second, workers, second("run", second.write("garments.toml", GARMENTS)))
+    n_epochs = tuple(count_events(machine, "epoch_ended") for machine in (first, second))
+    yield Machines(first, second, workers, n_epochs, second("run", second.write("garments.toml", GARMENTS)))
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute("DROP DATABASE bucket_machines WITH (FORCE)")
 
 
 def test_two_machines_share_a_study(machines: Machines, server: S3Server) -> None:
-    """Both workers leave when it is done; `run` elsewhere tests the winner; all agree, and no weights lie here."""
+    """Both workers train until it is done; `run` elsewhere tests the winner; all agree, and no weights lie here."""
     assert [answer.code for answer in (*machines.workers, machines.run)] == [0, 0, 0], machines
+    assert min(machines.n_epochs) > 0, machines
     assert machines.first("verify").code == 0
     status = machines.first("status", "--json").json
     assert (status["cells"]["done"], status["artifacts"], status["checkpoint_bytes"]) == (4, "s3://studies/garments", 0)

@@ -66,6 +66,37 @@ def test_a_run_tells_its_events(shell: Shell) -> None:
     assert kept[1]["trial"] == told("winner", "trial")[0][0]
 
 
+@pytest.mark.more
+def test_a_confirmation_tells_its_events(smoke_copy: Shell) -> None:
+    """The study that is confirmed begins and ends around the one that is trained; with --json a file has the lines."""
+    refused = smoke_copy("confirm", "--json", "--events", "-")
+    assert (refused.code, refused.stdout) == (2, "")
+    typed = ("confirm", "--top", "1", "--seeds", "2", "--workers", "2")
+    answer = smoke_copy(*typed, "--events", "-")
+    assert answer.code == 0, answer.stderr
+    assert "for the confirmed mean" in answer.stderr
+    lines = [json.loads(line) for line in answer.stdout.splitlines()]
+    for line in lines:
+        check_line(line)
+    about_studies = [(line["event"], line["study"]) for line in lines if line["event"].startswith("study_")]
+    assert about_studies == [
+        ("study_started", "smoke"), ("study_started", "smoke/confirm"),
+        ("study_ended", "smoke/confirm"), ("study_ended", "smoke"),
+    ]  # fmt: skip
+    assert [lines[1]["new_cells"], lines[-1]["how"]] == [2, "finished"]
+    results = [(line["cell"], line["study"], line["value"]) for line in lines if line["event"] == "trial_ended"]
+    kept = smoke_copy.query(
+        "SELECT cell_id, study_name, value FROM fmnist_cells JOIN fmnist_studies USING (study_id) WHERE parent_id > 0"
+    )
+    assert (len(kept), sorted(results)) == (2, sorted(kept))
+    again = smoke_copy(*typed, "--json", "--events", "events.ndjson")
+    assert again.code == 0, again.stderr
+    winner = next(line for line in lines if line["event"] == "winner")
+    assert (winner["study"], winner["trial"]) == ("smoke", again.json["trial"])
+    events = [json.loads(line)["event"] for line in (smoke_copy.folder / "events.ndjson").read_text().splitlines()]
+    assert events == ["study_started", "winner", "study_ended"]
+
+
 def values_of(text: str, name: str) -> dict[str, float]:
     """The samples of a name, by their state or ""."""
     families = text_string_to_metric_families(text)
@@ -122,7 +153,7 @@ while True:
 
 @pytest.mark.more
 def test_kills_leave_no_half_line(tmp_path: Path) -> None:
-    """Three writers are killed again and again; a reader that follows meets whole lines only, in the order of each."""
+    """Three writers are killed again and again: all lines are whole, in the order of each, and none crosses a page."""
     file = tmp_path / "events.ndjson"
     for turn in range(8):
         writers = [subprocess.Popen([sys.executable, "-c", WRITER, file, f"{turn}-{n}"]) for n in range(3)]
@@ -137,8 +168,11 @@ def test_kills_leave_no_half_line(tmp_path: Path) -> None:
                 writer.kill()
                 writer.wait()
     seen: dict[str, int] = {}
-    for line in file.read_bytes().splitlines():
+    begin = 0
+    for line in file.read_bytes().splitlines(keepends=True):
+        first, begin = begin + len(line) - len(line.lstrip(b" ")), begin + len(line)
         if line.strip():
+            assert first // PAGE_BYTES == (begin - 1) // PAGE_BYTES  # a kill within a write ends it at such a border
             event = json.loads(line)
             assert event["trial"] == seen.get(event["worker"], -1) + 1
             seen[event["worker"]] = event["trial"]

@@ -53,7 +53,7 @@ def test_rows_of_many_classes_go_all_the_way(shell: Shell) -> None:
     write_study(shell, "rows", "npz:rows.npz", 600, n_epochs=8)
     trained = shell("run", "rows.toml", "--workers", "2", "--json")
     assert trained.code == 0, trained.stderr
-    assert "6 of 600 test images are among those to train or validate on, bit for bit" in trained.stderr
+    assert "6 of 600 test rows are among those to train or validate on, bit for bit" in trained.stderr
     accuracy = trained.json["test_accuracy"]
     exported = shell("export", "--json")
     assert exported.code == 0, exported.stderr
@@ -63,10 +63,16 @@ def test_rows_of_many_classes_go_all_the_way(shell: Shell) -> None:
     card = next(shell.folder.rglob("MODEL_CARD.md")).read_text()
     for words in (
         "A classifier of rows of 7 numbers into 300 classes",
+        "| 600 test rows | ",
         "The commonest confusions:",
+        "| class | taken for | rows | of its rows |",
         "The 20 of 300 class",
+        "| class | rows | recall | precision |",
     ):
         assert words in card
+    assert "images" not in card
+    said = shell("best").stdout
+    assert ("600 rows" in said, "images" in said) == (True, False)
     np.savetxt(shell.folder / "new.csv", tests, delimiter=",", header=",".join("abcdefg"), comments="")
     predicted = shell("predict", "models/rows", "new.csv", "--json")
     assert predicted.code == 0, predicted.stderr

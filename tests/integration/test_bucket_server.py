@@ -18,7 +18,7 @@ from s3_server import BUCKET, HalfRelay, Relay, S3Server, files_below, running_s
 from small_study import FINGERPRINT, begin_trial, claim_cell, make_spec
 from sqlalchemy import update
 
-from fmnist_optuna.artifacts.bucket import Bucket
+from fmnist_optuna.artifacts.bucket import Bucket, check_place
 from fmnist_optuna.artifacts.folder import DurableStore
 from fmnist_optuna.artifacts.place import parse_place
 from fmnist_optuna.artifacts.store import BucketStore
@@ -97,6 +97,24 @@ def test_a_check_leaves_nothing(server: S3Server) -> None:
     with pytest.raises(ArtifactsError, match=r"s3://nobody/garments at http://.*NoSuchBucket \(404\); make the bucket"):
         Bucket(parse_place(server.url.replace(BUCKET, "nobody"))).check()
     assert server.list_keys() == []
+
+
+def test_a_place_is_checked_once(server: S3Server, tmp_path: Path) -> None:
+    """That of a study is asked again only where it is another than the one that was named, or reached otherwise."""
+    relay = Relay(server)
+    named = parse_place(relay.url)
+    kept = make_session(make_storage(tmp_path, relay.url)).record.place
+    assert kept is not None
+    assert kept != named  # it has the study's mark
+    check_place(named)
+    n_asked = relay.n_asked
+    assert n_asked > 0
+    check_place(kept, checked=named)
+    assert relay.n_asked == n_asked
+    for other in (None, parse_place(server.url), parse_place(f"{relay.url}&region=eu-central-1")):
+        before = relay.n_asked
+        check_place(kept, checked=other)
+        assert relay.n_asked == before + n_asked
 
 
 def test_a_killed_upload_leaves_nothing(server: S3Server) -> None:

@@ -5,7 +5,8 @@ from functools import partial
 
 import psycopg
 import pytest
-from pgbouncer_server import running_pgbouncer
+from needed import do_without
+from pgbouncer_server import PROGRAM, running_pgbouncer
 from postgres_server import NoServerError
 from small_study import STUDY, create_study, finish_everything, in_threads, make_spec, open_session
 from sqlalchemy import make_url
@@ -27,7 +28,7 @@ def pooled_url(empty_postgres_url: str) -> Iterator[str]:
         with running_pgbouncer(empty_postgres_url, N_SERVER_CONNECTIONS) as url:
             yield url
     except NoServerError as error:
-        pytest.skip(str(error))
+        do_without(f"pgbouncer must be there for this test, but {error}. {PROGRAM} may name one.")
 
 
 def test_a_study_is_made_and_finished_behind_a_pooler(pooled_url: str, empty_postgres_url: str) -> None:
@@ -42,8 +43,7 @@ def test_a_study_is_made_and_finished_behind_a_pooler(pooled_url: str, empty_pos
     with psycopg.connect(make_url(empty_postgres_url).set(drivername="postgresql").render_as_string(False)) as direct:
         counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         row = direct.execute(counted).fetchone()
-    assert row is not None
-    assert row[0] <= N_SERVER_CONNECTIONS
+    assert row == (N_SERVER_CONNECTIONS,)  # the pooler keeps its own; those of a worker have ended with it
     storage.close()
 
 

@@ -1,6 +1,5 @@
 """Rungs of points that are trained over several seeds: compared by their means, and cut as a whole."""
 
-import random
 from collections.abc import Callable
 
 import pytest
@@ -10,18 +9,18 @@ from small_study import (
     MAX_EPOCHS,
     ON_SQLITE,
     POSTGRES_MORE,
+    cut_cells,
+    expected_cuts,
     ladder_curve,
+    ladder_objective,
     make_spec,
     open_session,
     set_cell,
-    train_on,
 )
 
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_points
-from fmnist_optuna.search.ladder import stand_at
-from fmnist_optuna.search.point_standings import with_means
+from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.cuts import explain_cut, verify_study
@@ -32,17 +31,6 @@ from fmnist_optuna.work.running_trial import RunningTrial
 Sessions = Callable[..., Session]
 N_REPEATS = 2
 N_POINTS = 12
-
-
-def make_curve(params: Params) -> list[float]:
-    """As that of other tests, but the seed moves it by more than the points lie apart."""
-    noise = random.Random(f"{params['hidden_size']} {params[TRAINING_SEED]}").uniform(-0.1, 0.1)
-    return ladder_curve(params, higher_by=noise)
-
-
-def train(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
-    """To the next rung, or to the end."""
-    return train_on(make_curve(params), running)
 
 
 def repeated_ladder(n_points: int = N_POINTS, name: str = "small") -> StudySpec:
@@ -57,31 +45,15 @@ def repeated_ladder(n_points: int = N_POINTS, name: str = "small") -> StudySpec:
     )
 
 
-def expect_cuts(spec: StudySpec) -> dict[str, int]:
-    """At which rung each cell is cut, by cell_id, by the rule and the means alone."""
-    rule = spec.ladder_rule()
-    cells = {point.cell_id: point.params for point in make_points(spec.cell_grid)}
-    curves = {cell: make_curve(params) for cell, params in cells.items()}
-    points = {cell: int(params["hidden_size"]) for cell, params in cells.items()}
-    finished: dict[str, float | None] = {}
-    cut: dict[str, int] = {}
-    for rung in rule.rungs():
-        finished |= {cell: max(curve) for cell, curve in curves.items() if len(curve) < rung and cell not in cut}
-        racing = [cell for cell in curves if cell not in finished and cell not in cut]
-        standings = {cell: stand_at(rung, curves[cell]) for cell in racing}
-        cut |= dict.fromkeys(rule.decide(*with_means(standings, finished, cut, points)).cut, rung)
-    return cut
-
-
 @POSTGRES_MORE
 def test_all_repeats_of_a_point_are_cut_or_none(new_session: Sessions) -> None:
     """As the rule says of the means; whoever wins has all its repeats, and `verify` derives every decision."""
     session = new_session("worker", repeated_ladder())
-    run_all(session, train)
+    run_all(session, ladder_objective)
     found = verify_study(session)
     assert (found.ok, found.n_results, found.problems) == (True, N_POINTS * N_REPEATS, ())
-    cut = {cell.cell_id: cell.n_epochs for cell in session.history.cells() if cell.state is State.PRUNED}
-    assert cut == expect_cuts(session.record.spec)
+    cut = cut_cells(session)
+    assert cut == expected_cuts(session.record.spec)
     assert 0 < len(cut) < N_POINTS * N_REPEATS
     for cells in session.history.group(session.history.cells()):
         assert len({cell.state for cell in cells}) == 1
@@ -92,10 +64,10 @@ def test_all_repeats_of_a_point_are_cut_or_none(new_session: Sessions) -> None:
 def test_a_cut_is_told_by_the_means(new_session: Sessions) -> None:
     """Of the point, and of the best one."""
     session = new_session("worker", repeated_ladder())
-    run_all(session, train)
+    run_all(session, ladder_objective)
     cell = next(cell for cell in session.history.cells() if cell.state is State.PRUNED)
     sentence = explain_cut(session, cell.trial_id or 0) or ""
-    cells = [make_curve({**point_of(cell.params), TRAINING_SEED: seed}) for seed in (1, 2)]
+    cells = [ladder_curve({**point_of(cell.params), TRAINING_SEED: seed}) for seed in (1, 2)]
     mean = sum(max(curve[: cell.cut_at]) for curve in cells) / N_REPEATS
     assert sentence.startswith(f"cut at epoch {cell.cut_at}: {100 * mean:.1f} % and gaining ")
     assert sentence.endswith(", means of 2 repeats")
@@ -106,7 +78,7 @@ def test_nobody_goes_ahead_of_the_mean_of_its_point(new_session: Sessions) -> No
     """What a point has is known when all its cells have come."""
     session = new_session("worker", repeated_ladder(2))
     for _ in range(3):
-        run_next(session, train)
+        run_next(session, ladder_objective)
     assert not let_on_ahead(session)
 
 
@@ -114,7 +86,7 @@ def test_nobody_goes_ahead_of_the_mean_of_its_point(new_session: Sessions) -> No
 def test_verify_finds_a_repeat_that_was_cut_alone(new_session: Sessions) -> None:
     """Whoever takes one of the cells out of a decision is found by the number that it was about."""
     session = new_session("worker", repeated_ladder())
-    run_all(session, train)
+    run_all(session, ladder_objective)
     cut = next(cell for cell in session.history.cells() if cell.state is State.PRUNED)
     set_cell(session.storage, cut.cell_id, cut_at=None, decision_id=None)
     assert not verify_study(session).ok
@@ -129,14 +101,14 @@ def test_a_repeat_that_failed_cuts_nobody_alone(new_session: Sessions, storage_u
     def fail(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
         if params == unlucky:
             raise ValueError("no luck")
-        return train(params, seed, running)
+        return ladder_objective(params, seed, running)
 
     run_all(session, fail)
     assert [cell.params for cell in session.history.failed()] == [unlucky]
     assert verify_study(session).problems == ()
     assert session.ledger.retry_failed() == 1
     later = open_session(storage_url, "later")
-    run_all(later, train)
+    run_all(later, ladder_objective)
     found = verify_study(later)
     assert (found.ok, found.problems) == (True, ())
     later.storage.close()
@@ -148,8 +120,8 @@ def test_a_larger_grid_meets_the_same_means(new_session: Sessions) -> None:
     from small_study import create_study
 
     session = new_session("worker", repeated_ladder(6))
-    run_all(session, train)
+    run_all(session, ladder_objective)
     later = Session(session.storage, create_study(session.storage, repeated_ladder(9)), "later")
-    run_all(later, train)
+    run_all(later, ladder_objective)
     found = verify_study(later)
     assert (found.ok, found.n_results, found.problems) == (True, 18, ())

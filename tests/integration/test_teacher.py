@@ -1,6 +1,8 @@
 """A study that learns from another: who may teach, whose the answers are then, and what becomes of them."""
 
 import json
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study import joining
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.records import StudyRecord
@@ -95,6 +98,22 @@ def test_of_two_that_make_a_study_the_first_ones_answers_stay(storage: Storage) 
     assert create_student(storage, first).teacher == first.teacher
     assert create_student(storage, second).teacher == first.teacher
     assert files(storage) == ["one"]
+
+
+@POSTGRES_MORE
+def test_answers_of_a_dead_maker_are_swept(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died when its file lay there and its row did not: whoever makes the study next removes them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(joining, "_seed", lambda *_: os._exit(9))
+        maker = multiprocessing.get_context("fork").Process(
+            target=lambda: create_student(create_storage(storage.options), made_up_lesson("one"))
+        )
+        maker.start()
+        maker.join()
+    assert (maker.exitcode, files(storage)) == (9, ["one"])
+    second = made_up_lesson("two")
+    assert create_student(storage, second).teacher == second.teacher
+    assert files(storage) == ["two"]
 
 
 @ON_SQLITE

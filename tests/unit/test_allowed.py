@@ -1,5 +1,7 @@
 """What a worker may import of the user's: nothing that a specification names can come past the list."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import fmnist_optuna
 from fmnist_optuna.cli.options import parse_modules
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.allowed import check_modules
 from fmnist_optuna.study.records import StudyRecord
 
@@ -61,6 +64,28 @@ def test_every_place_that_imports_is_behind_the_list() -> None:
     loading = {str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py") if "load_function(" in file.read_text()}
     known = {"training/architecture.py", "training/user_code.py", "work/own_data.py"}
     assert loading == known | {"user_modules/functions.py"}
+
+
+def find_patterns(schema: dict[str, Any], parts: dict[str, Any], key: str = "") -> Iterator[tuple[str, str]]:
+    """The keys of a JSON schema whose texts have a form, each with that."""
+    if "$ref" in schema:
+        schema = parts[schema["$ref"].rpartition("/")[2]]
+    if "pattern" in schema:
+        yield key, schema["pattern"]
+    for name, each in schema.get("properties", {}).items():
+        yield from find_patterns(each, parts, f"{key}.{name}".strip("."))
+    within = [schema.get(name) for name in ("items", "additionalProperties")]
+    for each in [*within, *schema.get("prefixItems", ()), *schema.get("anyOf", ())]:
+        if isinstance(each, dict):
+            yield from find_patterns(each, parts, key)
+
+
+def test_every_key_that_may_name_a_function_is_behind_the_list() -> None:
+    """Whatever key of a study file takes the form of one; the tests above refuse each of them."""
+    schema = StudySpec.model_json_schema()
+    found = dict(find_patterns(schema, schema["$defs"]))
+    assert {key for key, pattern in found.items() if re.search(pattern, "mine.nets:build")} == set(TABLES)
+    assert {"name", "objective.metric", "training.teacher"} <= found.keys()
 
 
 def test_names_of_modules_are_read() -> None:

@@ -82,13 +82,15 @@ def test_every_image_validates_once() -> None:
 
 
 def test_on_all_images_none_is_left_out() -> None:
-    """What is measured meanwhile are images that are trained on."""
-    splits = split_into_folds(make_dataset(), "npz:a", 2, 0)
+    """What is measured meanwhile are images that are trained on, whose arrays are not copied."""
+    splits = split_into_folds(make_dataset(weights=[float(row) for row in range(16)]), "npz:a", 2, 0)
     whole = with_validation(splits)
     assert np.array_equal(whole.train_images, splits.train_images)
     assert np.array_equal(whole.train_labels, splits.train_labels)
-    assert np.array_equal(whole.validation_images, splits.fold(1).validation_images)
-    assert whole.folds is None
+    for name in ("validation_images", "validation_labels", "validation_weights"):
+        assert np.array_equal(getattr(whole, name), getattr(splits.fold(1), name))
+    assert whole.train_images is splits.train_images
+    assert (whole.folder, whole.folds) == (None, None)
     assert whole.fingerprint != splits.fingerprint
 
 

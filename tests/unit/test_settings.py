@@ -100,22 +100,31 @@ def test_a_lease_within_its_range_is_taken(text: str, seconds: float) -> None:
     assert Settings.from_environment({"FMNIST_OPTUNA_LEASE_SECONDS": text}).lease_seconds == seconds
 
 
-def test_training_is_quiet_and_grows_on_the_gpu() -> None:
-    """All that TensorFlow reads at import is set."""
+@pytest.mark.parametrize(
+    ("machine", "onednn"),
+    [("x86_64", {"TF_ENABLE_ONEDNN_OPTS": "1"}), ("AMD64", {"TF_ENABLE_ONEDNN_OPTS": "1"}), ("aarch64", {})],
+)
+def test_all_that_tensorflow_reads_at_import_is_set(
+    machine: str, onednn: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quiet log, a GPU whose memory grows on demand, and oneDNN's kernels where they were found to be faster."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
     environ: dict[str, str] = {}
     prepare_training_environment(environ)
     assert environ == {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "KERAS_BACKEND": "tensorflow",
+        **onednn,
     }
 
 
 def test_what_the_user_set_for_tensorflow_stays() -> None:
-    """A person who wants the C++ log gets it."""
-    environ = {"TF_CPP_MIN_LOG_LEVEL": "0"}
+    """A person who wants the C++ log, and TensorFlow's own kernels, gets them."""
+    environ = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_ENABLE_ONEDNN_OPTS": "0"}
     prepare_training_environment(environ)
     assert environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
 @pytest.mark.parametrize(("given", "seed"), [({}, "0"), ({"PYTHONHASHSEED": ""}, "0"), ({"PYTHONHASHSEED": "7"}, "7")])

@@ -1,5 +1,6 @@
 """The table of exit statuses: whole, without doubles, and used by every error."""
 
+import ast
 import re
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from fmnist_optuna.errors import FmnistOptunaError, InterruptedBySignalError
 from fmnist_optuna.statuses import OF_A_SIGNAL, Status, status_of_signal
 
 PACKAGE = Path(fmnist_optuna.__file__).parent
+ENDINGS = {"exit", "_exit", "SystemExit", "Exit"}  # what ends a process: of sys, os, Python and typer
 # What is promised to whoever starts workers: this does not change.
 PROMISED = {
     "DONE": (0, False),
@@ -61,10 +63,43 @@ def test_every_error_has_a_status_of_the_table() -> None:
     assert [name for name, status in statuses.items() if not isinstance(status, Status) or not status] == []
 
 
+def has_number_as_status(node: ast.AST) -> bool:
+    """Whether it ends a process with a number, or sets an `exit_status` to one."""
+    if isinstance(node, ast.Call):
+        name, given = node.func, [*node.args, *(each.value for each in node.keywords)]
+        called = name.attr if isinstance(name, ast.Attribute) else name.id if isinstance(name, ast.Name) else ""
+        return called in ENDINGS and any(map(is_number, given))
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and is_number(node.value):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(getattr(each, "attr", getattr(each, "id", "")) == "exit_status" for each in targets)
+    return False
+
+
+def is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sys.exit(3)",
+        "os._exit(status=3)",
+        "raise SystemExit(3)",
+        "raise typer.Exit(code=3)",
+        "class E:\n exit_status: int = 3",
+    ],
+)
+def test_a_status_of_its_own_is_found(source: str) -> None:
+    """However it is written; a name of the table is none."""
+    assert any(map(has_number_as_status, ast.walk(ast.parse(source))))
+    named = source.replace("3", "Status.DATA")
+    assert not any(map(has_number_as_status, ast.walk(ast.parse(named))))
+
+
 def test_no_other_module_has_a_status_of_its_own() -> None:
     """Whatever ends a command takes its number from the table; children without a parent end for nobody."""
-    literal = re.compile(r"(?:sys\.exit|os\._exit|exit_status =)\W*\d+")
-    found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if literal.search(path.read_text())}
+    sources = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    found = {name for name, tree in sources.items() if any(map(has_number_as_status, ast.walk(tree)))}
     assert found == {"processes/parent.py", "processes/serving.py", "pages/dashboard_process.py"}
 
 

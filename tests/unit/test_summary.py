@@ -38,6 +38,15 @@ def test_repeated_test_images_are_counted() -> None:
     check_content("npz:a.npz", summarise(make(5)))
 
 
+@pytest.mark.parametrize(("shape", "noun"), [((7,), "row"), ((6, 5, 4), "array"), ((6, 5, 3), "image")])
+def test_what_is_no_picture_is_called_otherwise(shape: tuple[int, ...], noun: str) -> None:
+    """Rows of numbers, and arrays of them."""
+    found = summarise(make(6, info=replace(INFO, image_shape=shape)))
+    assert found.on_repeated == f"6 of 10 test {noun}s are among those to train or validate on, bit for bit"
+    with pytest.raises(DataError, match=rf"^The test {noun}s of npz:a.npz must be others .* but 6 of 10 test {noun}s"):
+        check_content("npz:a.npz", found)
+
+
 def test_a_test_that_is_trained_on_is_refused() -> None:
     """More than half of it."""
     with pytest.raises(

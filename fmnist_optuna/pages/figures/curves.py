@@ -49,7 +49,7 @@ def draw_curves(overview: Overview) -> tuple[go.Figure, str]:
     shown = _choose(drawn, overview.record.metric)
     panels = _Panels.of(overview.record)
     figure = make_subplots(rows=1, cols=2, subplot_titles=panels.titles, shared_yaxes=panels.metric.is_accuracy)
-    winner = None if overview.winner is None or overview.winner.folds is not None else overview.winner.trial
+    winner = None if overview.winner is None else overview.winner.own_trial
     for attempt in sorted(shown, key=lambda attempt: attempt.number == winner):  # the winner's line lies above all
         _draw_trial(figure, attempt, panels, is_winner=attempt.number == winner)
     _draw_marks(figure, shown, panels, overview.record.spec.training.max_epochs)
