@@ -5,9 +5,11 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import make_url
+
+CHUNK_BYTES = 65_536
 
 
 @contextlib.contextmanager
@@ -36,58 +38,25 @@ def _serve(host: str, port: int, seconds: float, sender: Any) -> None:
 
 
 async def _listen(host: str, port: int, seconds: float, sender: Any) -> None:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Near(host, port, seconds), "127.0.0.1", 0, backlog=1024)
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * seconds)  # of the handshake
+        try:
+            to_reader, to_writer = await asyncio.open_connection(host, port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_carry(reader, to_writer, seconds), _carry(to_reader, writer, seconds))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0, backlog=1024)
     sender.send(server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
 
 
-class _Side(asyncio.Protocol):
-    """One end of a connection: passes on what comes, each piece so many seconds after it came.
-
-    A protocol, and not a pair of streams, which take more of the processor that workers and server share.
-    """
-
-    transport: asyncio.Transport
-    other: "_Side"
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        asyncio.get_running_loop().call_later(self._seconds, self.other.transport.write, data)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        if hasattr(self, "other"):
-            asyncio.get_running_loop().call_later(self._seconds, self.other.transport.close)
-
-
-class _Near(_Side):
-    """The end that the client sees; what it sends waits until the server is connected."""
-
-    def __init__(self, host: str, port: int, seconds: float) -> None:
-        super().__init__(seconds)
-        self._target = host, port
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.transport.pause_reading()
-        self._connecting = asyncio.get_running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
-        await asyncio.sleep(2 * self._seconds)  # of the handshake
-        far = _Side(self._seconds)
-        try:
-            await asyncio.get_running_loop().create_connection(lambda: far, *self._target)
-        except OSError:
-            self.transport.close()
-            return
-        self.other, far.other = far, self
-        if self.transport.is_closing():
-            far.transport.close()
-        else:
-            self.transport.resume_reading()
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Pass on what comes, each piece so many seconds after it came."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(CHUNK_BYTES):
+            loop.call_later(seconds, writer.write, data)
+    loop.call_later(seconds, writer.close)

@@ -31,7 +31,6 @@ from databases import DURABLE, ask_postgres, fresh_database
 from delay import delayed
 from stub_workers import Quota, StubObjective, StubStudy, run_workers
 
-import fmnist_optuna.work.preloaded_statements  # noqa: F401  workers are forked from here, as from the server of `run`
 from fmnist_optuna.bridge.storage import PatientStorage, create_storage
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.connecting import open_storage

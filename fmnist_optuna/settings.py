@@ -81,11 +81,6 @@ def _read_storage(environ: Mapping[str, str]) -> str:
     return DEFAULT_STORAGE
 
 
-def names_a_server(storage: str) -> bool:
-    """Whether the URL of a storage names a database server, and not a file."""
-    return storage.startswith("postgresql")
-
-
 def read_artifacts(environ: Mapping[str, str] = os.environ) -> str | None:
     """URL of the bucket in which the environment wants artifacts; None for none."""
     return environ.get(ARTIFACTS) or None

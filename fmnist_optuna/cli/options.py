@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fmnist_optuna.errors import FmnistOptunaError, UsageError
+from fmnist_optuna.errors import UsageError
 from fmnist_optuna.log import LogFormat, silent_stderr
-from fmnist_optuna.settings import ARTIFACTS, DATA, WORKERS, Settings, names_a_server
+from fmnist_optuna.settings import ARTIFACTS, DATA, WORKERS
 from fmnist_optuna.user_modules.search_path import search_in
 
 if TYPE_CHECKING:
@@ -103,15 +103,6 @@ class Common:
         """Whether nobody looks at a terminal: errors only, or JSON lines."""
         return self.log_level >= logging.ERROR or self.log_format == "json"
 
-    @property
-    def is_on_server(self) -> bool:
-        """Whether the studies are in a database server; False too where that cannot be read, which is said later."""
-        try:
-            url = self.storage_option or Settings.from_environment().storage
-        except FmnistOptunaError:
-            return False
-        return names_a_server(url)
-
     @cached_property
     def storage(self) -> "StorageOptions":
         """Where the studies are: what the option says, else the environment, else the default."""
@@ -138,15 +129,11 @@ def make_run_options(
     )
 
 
-def start_server_early(common: Common | None = None) -> None:
-    """Let TensorFlow be imported in the server of all children while this process imports the rest of a command.
-
-    Args:
-        common: Of a command whose children work on a study.
-    """
+def start_server_early() -> None:
+    """Let TensorFlow be imported in the server of all children while this process imports the rest of a command."""
     from fmnist_optuna.processes.children import warm_up_early  # loads multiprocessing
 
-    warm_up_early(is_on_server=common is not None and common.is_on_server)
+    warm_up_early()
 
 
 def loading_tensorflow(common: Common) -> AbstractContextManager[None]:

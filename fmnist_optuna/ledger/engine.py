@@ -5,12 +5,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 
-from sqlalchemy import Dialect, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects import registry
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchModuleError
 
 from fmnist_optuna.errors import StorageError, UsageError
-from fmnist_optuna.ledger.dialect import postgres_dialect, share_compiled
 from fmnist_optuna.ledger.resting import RestingPool
 
 BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
@@ -75,19 +75,16 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     if engine.dialect.name == "sqlite":
         _configure_sqlite(engine, min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3), create)
     else:
-        configure_postgres(engine, lease_seconds)
+        _configure_postgres(engine, lease_seconds)
     return engine
 
 
 def _make_postgres_engine(url: URL) -> Engine:
     """One whose connections are in autocommit mode, so that the driver sends no BEGIN by itself."""
-    told = postgres_dialect()
-    dialect: Dialect = told
-    names, given = dialect.create_connect_args(url)
-    arguments = {**given, **_postgres_options(), "autocommit": True}
-    pool = RestingPool(lambda: dialect.connect(*names, **arguments), pool_size=1, max_overflow=9, dialect=dialect)
-    event.listen(pool, "connect", told.hear)
-    return share_compiled(Engine(pool, dialect, url))
+    arguments = {**_postgres_options(), "autocommit": True}
+    registry.register("postgresql.told", "fmnist_optuna.ledger.dialect", "ToldDialect")  # imported with its driver
+    told, sizes = url.set(drivername="postgresql+told"), {"pool_size": 1, "max_overflow": 9}
+    return create_engine(told, poolclass=RestingPool, **sizes, connect_args=arguments, use_native_hstore=False)
 
 
 def _postgres_options() -> dict[str, object]:
@@ -106,7 +103,7 @@ def _postgres_options() -> dict[str, object]:
     }
 
 
-def configure_postgres(engine: Engine, rest_seconds: float) -> None:
+def _configure_postgres(engine: Engine, rest_seconds: float) -> None:
     """Begin transactions by ourselves, and let the server end one whose process was stopped in it, or whose host died.
 
     By itself it would wait for such a client for hours, and everybody else for the client's locks. A reader holds no

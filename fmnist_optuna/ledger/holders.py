@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna import __version__
@@ -149,12 +149,15 @@ class Presence(StudyPart):
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
 
     @retrying
-    def count(self) -> int:
-        """How many workers were seen within a lease."""
+    def place_in_crowd(self, worker_id: str) -> int:
+        """How many workers without a cell come before this one by their ids, of those that were seen within a lease."""
         is_fresh = workers.c.last_seen > self.storage.now - self.storage.timing.lease_seconds
+        is_busy = exists().where(
+            cells.c.study_id == self.study_id, cells.c.worker == workers.c.worker_id, cells.c.state == State.RUNNING
+        )
+        idle = select(func.count()).where(workers.c.study_id == self.study_id, is_fresh, ~is_busy)
         with self.storage.look() as connection:
-            counted = select(func.count()).where(workers.c.study_id == self.study_id, is_fresh)
-            return int(connection.execute(counted).scalar_one())
+            return int(connection.execute(idle.where(workers.c.worker_id < worker_id)).scalar_one())
 
     @retrying
     def processes(self) -> dict[str, Process]:

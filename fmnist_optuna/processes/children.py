@@ -29,7 +29,6 @@ from fmnist_optuna.wording import describe_exit
 
 # Named, not imported: they load TensorFlow, in the children alone.
 PRELOADED = ["fmnist_optuna.work.preloaded"]
-STATEMENTS = "fmnist_optuna.work.preloaded_statements"  # for workers on Postgres: it loads the driver
 PREPARATION = "fmnist_optuna.work.training_process:become_training_process"
 LIGHT_PREPARATION = "fmnist_optuna.processes.parent:become_child"
 SERVER, TRACKER = "server", "tracker"  # name the files with what the server of all children says, and its helper
@@ -41,28 +40,20 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
-def worker_context(*also: str) -> ForkServerContext | SpawnContext:
-    """The start method of all our children: forkserver with everything heavy imported; spawn where there is none.
-
-    Args:
-        also: Modules that the server imports besides, if it is not running yet.
-    """
+def worker_context() -> ForkServerContext | SpawnContext:
+    """The start method of all our children: forkserver with everything heavy imported; spawn where there is none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     with STARTING:
         use_short_sockets()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, *also])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
-def warm_up(*, is_on_server: bool = False) -> None:
-    """Let the server start and import TensorFlow while the caller goes on; the first child waits for it.
-
-    Args:
-        is_on_server: Whether the workers' database is one, whose statements are compiled before they are forked.
-    """
-    worker_context(*([STATEMENTS] if is_on_server else []))
+def warm_up() -> None:
+    """Let the server start and import TensorFlow while the caller goes on; the first child waits for it."""
+    worker_context()
     if "forkserver" in multiprocessing.get_all_start_methods():
         _end_server_at_exit()
         with STARTING:
@@ -73,10 +64,10 @@ def warm_up(*, is_on_server: bool = False) -> None:
                     forkserver.ensure_running()
 
 
-def warm_up_early(*, is_on_server: bool = False) -> None:
+def warm_up_early() -> None:
     """The same as the first thing that a command does; what is in its way is an error when the server is needed."""
     with contextlib.suppress(FmnistOptunaError, OSError):
-        warm_up(is_on_server=is_on_server)
+        warm_up()
 
 
 @functools.cache

@@ -26,7 +26,6 @@ from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.sampling import sequence_version
-from fmnist_optuna.settings import names_a_server
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.study_spec import StudySpec, searched_study
 from fmnist_optuna.study.joining import create_or_join
@@ -84,7 +83,7 @@ def prepare_study(
     Log records warn of what `Summary` says, of equal weights whatever the seed, slow modules, a pruner and a schedule.
     """
     _check_names(spec.name, options.storage)
-    warm_up(is_on_server=names_a_server(options.storage.url))  # TensorFlow is imported there while we go on
+    warm_up()  # TensorFlow is imported in the workers' server while we go on
     data = resolve_source(spec.data.source, options.data_dir, options.mirrors)
     splits, again = load_twice(decide_data(spec, data).data, data.data_dir)
     shared = share_arrays(splits, temporary_folder()) if has_workers else None

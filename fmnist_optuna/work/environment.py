@@ -49,7 +49,7 @@ def read_environment() -> Mapping[str, Json]:
     settings = _read_settings()
     return {
         "fmnist_optuna": __version__,
-        **read_versions(),
+        **{package: version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "system": f"{sys.platform} {platform.machine()}",
         "cpu": cpu,
@@ -58,12 +58,6 @@ def read_environment() -> Mapping[str, Json]:
         "git": _read_revision(),
         **settings,
     }
-
-
-@functools.cache
-def read_versions() -> Mapping[str, str]:
-    """The versions of the packages that a training depends on; read before a fork, they are known after it."""
-    return {package: version(package) for package in PACKAGES}
 
 
 def _read_settings() -> dict[str, str]:

@@ -6,7 +6,6 @@ Knows no Keras: the objective does.
 import enum
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Collection
 
@@ -27,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 WAIT_SLICE_SECONDS = 0.1
 LEAVE_SLICE_SECONDS = 0.02  # between looks whether this worker was asked to leave: the others wait for it
-CALM = 8  # so many workers without work look as often as they would alone
-LONGEST_CROWD = 10.0  # times as long as a worker alone waits one of a crowd, at most
+N_WATCHERS = 8  # so many workers without work look as often as one alone, and they alone look for the dead
+LONGEST_CROWD = 10.0  # times as long as a watcher waits one behind them, at most: 20 s, and 2 s for a rung
 RUNG_POLL_SECONDS = 0.2  # who waits for the last cell of a rung; a decision frees work for all at once
 
 
@@ -158,21 +157,24 @@ def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) ->
         leave.wait(WAIT_SLICE_SECONDS)
         return
     is_found = counts.parked > 0 and (decide_rung(session) or let_on_ahead(session))
-    times = 1.0 if is_found else crowd(session.presence.count() - counts.running)
-    looks_for_dead = times == 1.0 or random.random() * times < 1.0  # which reads every running cell and every worker
-    if not is_found and not (looks_for_dead and session.recovery.requeue_dead()):
+    place = 0 if is_found else session.presence.place_in_crowd(session.name)
+    if not is_found and not (place < N_WATCHERS and session.recovery.requeue_dead()):
         session.presence.touch(session.name)
-        _wait(session, counts, leave, times)
+        _wait(session, counts, leave, crowd(place))
 
 
-def crowd(n_idle: int) -> float:
-    """How many times as long as alone a worker waits where so many have no work, itself among them.
+def crowd(place: int) -> float:
+    """How many times as long as alone a worker waits where so many others without work come before it.
 
-    Each look takes some seven statements and mostly a new connection, and all of them see the same. Of two hundred that
-    wait for the last trial, each 2 s, the looks took ten times as much of the processors as the trials (2026-11). Of
-    the looks of a crowd only one in so many is for the dead.
+    All of them see the same. Of two hundred that waited 2 s each for the last trial the looks, some seven statements
+    each and mostly on a new connection, took ten times as much of the processors as the trials (2026-11).
+
+    The first eight wait no longer, and they alone look for the dead, which reads every running cell and every worker.
+    So that a lease expired is seen as soon as by one worker alone, a third of a lease after it did: a watcher must look
+    often for that, and see it unchanged over two renewals. Of eight one is left when some die or find work themselves;
+    were all killed at once, others would be the first when their lease is over.
     """
-    return min(max(1.0, n_idle / CALM), LONGEST_CROWD)
+    return min(max(1.0, (place + 1) / N_WATCHERS), LONGEST_CROWD)
 
 
 def _wait(session: Session, counts: CellCounts, leave: LeaveRequest, times: float) -> None:

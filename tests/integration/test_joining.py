@@ -1,25 +1,18 @@
-"""What joining a study in Postgres costs: few statements, and nothing is compiled that was before the fork."""
+"""What joining a study in Postgres costs: few statements; what is not asked is as Optuna and SQLAlchemy have it."""
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import subprocess
-import sys
 from typing import Any
 
 import optuna
 import psycopg
 import pytest
-from small_study import STUDY, create_study, finish_everything, open_session, open_small
-from sqlalchemy import text
+from small_study import STUDY, create_study, open_session, open_small
+from sqlalchemy import create_engine, text
 
+from fmnist_optuna.bridge.fitting import newest_tables
 from fmnist_optuna.bridge.storage import SharedPostgres, create_storage
 from fmnist_optuna.errors import StorageError
-from fmnist_optuna.ledger.dialect import n_compiled
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.ledger.unconnected import NotSentError, unconnected_storage
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.work.first_statements import compile_first_statements
 
 # The version of our tables, the study, four to register, the version of Optuna's tables, and two for Optuna's study.
 N_STATEMENTS = 9
@@ -54,10 +47,6 @@ def test_joining_takes_nine_statements(postgres_url: str, sent: list[str]) -> No
     sent.clear()
     session = join(postgres_url)
     assert len(sent) == N_STATEMENTS, sent
-    assert session.storage.engine.dialect.server_version_info is not None
-    with session.storage.look() as connection:
-        server = int(connection.execute(text("SELECT current_setting('server_version_num')")).scalar_one())
-    assert session.storage.engine.dialect.server_version_info[0] == server // 10_000
     session.storage.close()
     storage.close()
 
@@ -73,6 +62,7 @@ def test_joined_storage_has_all_that_optunas_has(postgres_url: str) -> None:
     assert {name: type(value) for name, value in vars(joined).items() if name != "scoped_session"} == {
         name: type(value) for name, value in vars(stock).items() if name != "scoped_session"
     }
+    assert newest_tables() == stock.get_head_version()
     assert joined.get_current_version() == joined.get_head_version() == stock.get_current_version()
     assert joined.get_all_versions() == stock.get_all_versions()
     study_id = session.record.study_id
@@ -103,62 +93,19 @@ def test_joining_tables_of_another_optuna_is_refused(empty_postgres_url: str, ch
     storage.close()
 
 
-def test_nothing_is_sent_where_there_is_no_server() -> None:
-    """Every statement is compiled and raises; the transaction around it begins and ends."""
-    storage, before = unconnected_storage(), n_compiled()
-    statement = text("SELECT 'never asked before'")
-    for begin in (storage.write, storage.read, storage.single, storage.look):
-        with pytest.raises(NotSentError), begin() as connection:
-            connection.execute(statement)
-    assert n_compiled() == before + 1
-
-
-def work_forked(url: str, sender: multiprocessing.connection.Connection) -> None:
-    """Fork a worker from this process, which has compiled what workers ask, and send what it compiled anew."""
-    assert compile_first_statements() == n_compiled() > 0
-    worker = multiprocessing.get_context("fork").Process(target=work_once, args=(url, sender))
-    worker.start()
-    worker.join()
-
-
-def work_once(url: str, sender: multiprocessing.connection.Connection) -> None:
-    """Join a study and finish its cells."""
-    session = join(url)
-    joined = n_compiled()
-    finish_everything(session)
-    sender.send(n_compiled() - joined)
-    session.storage.close()
-
-
-def test_a_forked_worker_compiles_nothing_anew(postgres_url: str) -> None:
-    """Of what its trials ask, in a process that was forked from one without a connection."""
+def test_a_dialect_knows_what_it_did_not_ask(postgres_url: str) -> None:
+    """All that SQLAlchemy's own learns by asking, but for what nothing here uses."""
     storage = open_small(postgres_url)
     create_study(storage)
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=work_forked, args=(postgres_url, sender))
-    process.start()
-    sender.close()
-    assert receiver.recv() == 0
-    process.join()
+    own = create_engine(storage.url)
+    with own.connect():
+        asked = vars(own.dialect)
+    told = vars(storage.engine.dialect)
+    names = {name for name, value in asked.items() if isinstance(value, bool | int | str | tuple)}
+    assert {name for name in names if asked[name] != told.get(name)} == {
+        "default_schema_name",
+        "default_isolation_level",
+        "use_native_hstore",
+    }
+    own.dispose()
     storage.close()
-
-
-SCRIPT = """
-from fmnist_optuna.ledger.dialect import n_compiled
-from fmnist_optuna.processes.children import Call, warm_up
-
-if __name__ == "__main__":
-    warm_up(is_on_server={is_on_server})
-    print("compiled", Call(n_compiled, doing="looking").result())
-"""
-
-
-@pytest.mark.more
-@pytest.mark.parametrize("is_on_server", [True, False])
-def test_the_server_of_children_compiles_for_postgres(is_on_server: bool) -> None:
-    """And for it alone: a study in a file needs no driver."""
-    script = SCRIPT.format(is_on_server=is_on_server)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 0, done.stderr
-    n_statements = int(done.stdout.split("compiled ")[1])
-    assert (n_statements > 20) == is_on_server, done.stdout

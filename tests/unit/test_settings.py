@@ -4,16 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_optuna.cli.options import Common
 from fmnist_optuna.errors import StorageError, UsageError
-from fmnist_optuna.settings import (
-    DEFAULT_STORAGE,
-    Settings,
-    choose_gpu,
-    names_a_server,
-    prepare_training_environment,
-    set_hash_seed,
-)
+from fmnist_optuna.settings import DEFAULT_STORAGE, Settings, choose_gpu, prepare_training_environment, set_hash_seed
 
 
 @pytest.mark.parametrize("text", ["soon", "0.9", "86401", "nan", "inf", "-60"])
@@ -24,35 +16,6 @@ def test_a_lease_outside_its_range_is_refused(text: str) -> None:
     assert str(error.value) == (
         f"FMNIST_OPTUNA_LEASE_SECONDS must be a number of seconds from 1 to 86400, but got {text!r}."
     )
-
-
-@pytest.mark.parametrize(
-    ("url", "is_server"),
-    [(DEFAULT_STORAGE, False), ("postgresql://u@h/d", True), ("postgresql+psycopg://u@h/d", True), ("", False)],
-)
-def test_a_server_is_told_from_a_file(url: str, is_server: bool) -> None:
-    """By the URL alone, before anything is loaded that reads one."""
-    assert names_a_server(url) == is_server
-
-
-@pytest.mark.parametrize(
-    ("option", "variables", "is_on_server"),
-    [
-        ("postgresql://u@h/d", {}, True),
-        (None, {"FMNIST_OPTUNA_STORAGE": "postgresql://u@h/d"}, True),
-        ("sqlite:///a.db", {"FMNIST_OPTUNA_STORAGE": "postgresql://u@h/d"}, False),
-        (None, {"FMNIST_OPTUNA_STORAGE_FILE": "/nowhere/at/all"}, False),
-    ],
-)
-def test_a_command_knows_where_its_studies_are(
-    monkeypatch: pytest.MonkeyPatch, option: str | None, variables: dict[str, str], is_on_server: bool
-) -> None:
-    """The option wins; what cannot be read is an error later, in its own words."""
-    for name in ("FMNIST_OPTUNA_STORAGE", "FMNIST_OPTUNA_STORAGE_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert Common(option, 1.0, "text", 20).is_on_server == is_on_server
 
 
 def test_a_storage_file_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
