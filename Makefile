@@ -38,7 +38,7 @@ test-matrix: $(READY)    ## what people bring, trained here and by stock fit, an
 test-image: $(READY)     ## the image built and the compose file's services run by podman, as root; ten to twenty minutes
 	FMNIST_TEST_IMAGE_NEEDED=1 $(BIN)/python -m pytest -m slow tests/containers --durations=5
 
-test-cluster: $(READY)   ## workers as engines start and end them: a stand-in for Slurm, roles of a database, a bucket; a minute
+test-cluster: $(READY)   ## a stand-in for Slurm, roles of a database, a bucket; hosts whose network fails, as root; four minutes
 	$(BIN)/python -m pytest -m "cluster and not slow" -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 test-wheel: $(READY)     ## the built wheel, installed into an environment of its own where the source is not; two minutes

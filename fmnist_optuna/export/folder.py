@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -34,6 +35,7 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_weights, summarize
+from fmnist_optuna.settings import prepare_training_environment
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import reason_of
@@ -174,7 +176,9 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
     try:
         np.savez(arrays, images=splits.test_images, probabilities=recorded, labels=opening.labels)
         command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays), str(batch)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        environment = dict(os.environ)
+        prepare_training_environment(environment)  # the kernels that the recorded answers were computed with
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
     finally:
         arrays.unlink(missing_ok=True)
     if done.returncode != 0:

@@ -14,7 +14,8 @@ from fmnist_optuna.errors import StorageError, UsageError
 from fmnist_optuna.ledger.resting import RestingPool
 
 BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the lease
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 10  # a connection takes five round trips, seven with TLS: enough where each takes a second
+SHORTEST_SILENCE_SECONDS = 3.0  # TCP sends once more after 1 s, and again after 3 s
 
 WRITING, READING, SINGLE, LOOKING = "writing", "reading", "single", "looking"
 
@@ -59,6 +60,7 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
 
     Args:
         lease_seconds: SQLite's busy timeout stays below half of it, and Postgres ends a transaction that rests so long.
+            A connection on which the network is silent is given up after a third of it.
         create: Whether a database file may be made or changed in its settings.
 
     Raises:
@@ -67,7 +69,7 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     """
     is_sqlite = url.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(url) if is_sqlite else _make_postgres_engine(url)
+        engine = create_engine(url) if is_sqlite else _make_postgres_engine(url, lease_seconds)
     except NoSuchModuleError as error:
         raise UsageError(f"storage (--storage) must name a known driver, but {error}.") from error
     except ImportError as error:
@@ -79,28 +81,38 @@ def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
     return engine
 
 
-def _make_postgres_engine(url: URL) -> Engine:
-    """One whose connections are in autocommit mode, so that the driver sends no BEGIN by itself."""
-    arguments = {**_postgres_options(), "autocommit": True}
+def _make_postgres_engine(url: URL, lease_seconds: float) -> Engine:
+    """One whose connections are in autocommit mode, so that the driver sends no BEGIN by itself.
+
+    No statement is prepared: a pooler in transaction mode, as pgbouncer, gives every transaction another session.
+    """
+    arguments = {**_connection_options(url, lease_seconds), "autocommit": True, "prepare_threshold": None}
     registry.register("postgresql.told", "fmnist_optuna.ledger.dialect", "ToldDialect")  # imported with its driver
     told, sizes = url.set(drivername="postgresql+told"), {"pool_size": 1, "max_overflow": 9}
     return create_engine(told, poolclass=RestingPool, **sizes, connect_args=arguments, use_native_hstore=False)
 
 
-def _postgres_options() -> dict[str, object]:
-    """Options of a connection to Postgres: keepalives notice a dead server within about a minute, inside the patience.
+def _connection_options(url: URL, lease_seconds: float) -> dict[str, object]:
+    """How soon a connection is given up that the network has forgotten, or whose server is gone; as the URL has it.
 
-    No statement is prepared: a pooler in transaction mode, as pgbouncer, gives every transaction another session.
+    By themselves both ends would wait for minutes and hours, and nobody would renew the lease. Who renews each sixth of
+    it, and gives up after a third, still has a third in which to connect again and renew. While an answer is awaited
+    the keepalives find out, and while something that was sent is not acknowledged, the connection's attempt included,
+    `tcp_user_timeout`.
+
+    Source: tcp(7); https://www.postgresql.org/docs/current/libpq-connect.html.
     """
-    return {
+    silence_seconds = max(lease_seconds / 3, SHORTEST_SILENCE_SECONDS)
+    options = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "keepalives": 1,
-        "keepalives_idle": 20,
-        "keepalives_interval": 10,
+        "keepalives_idle": round(silence_seconds / 2),
+        "keepalives_interval": max(1, int(silence_seconds / 6)),
         "keepalives_count": 3,
+        "tcp_user_timeout": round(silence_seconds * 1000),  # milliseconds
         "application_name": "fmnist-optuna",
-        "prepare_threshold": None,
     }
+    return {name: value for name, value in options.items() if name not in url.query}
 
 
 def _configure_postgres(engine: Engine, rest_seconds: float) -> None:

@@ -179,9 +179,16 @@ def _act(
     sender.send(steps.names)
 
 
-def work_until_done(url: str, study: str, name: str, timing: Timing, epoch_seconds: float) -> None:
+def work_until_done(
+    url: str,
+    study: str,
+    name: str,
+    timing: Timing,
+    epoch_seconds: float,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> None:
     """A whole worker, as the loop has it, on a study with rungs or without."""
-    storage = open_storage(StorageOptions(url, patience_seconds=PATIENCE_SECONDS, timing=timing))
+    storage = open_storage(StorageOptions(url, patience_seconds=patience_seconds, timing=timing))
     session = Session(storage, find_study(storage, study), name)
     session.presence.register(name, fresh_seconds=timing.lease_seconds)
     objective = StubObjective(seconds=epoch_seconds) if session.ladder is None else ClimbingObjective(epoch_seconds)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,10 +14,11 @@ import optuna
 import pytest
 from small_study import open_small
 
-from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.bridge.storage import create_storage, open_optuna
 from fmnist_optuna.errors import FmnistOptunaError, NotFoundError, StorageError, UsageError
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
+from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.urls import parse_url
 
 NOBODY = 65534
@@ -226,3 +228,16 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     opened = open_small(url)
     assert path.exists()
     opened.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such option")
+def test_connections_ask_the_kernel_to_give_up_in_time(postgres_url: str) -> None:
+    """A third of the lease without an acknowledgement, for the ledger and for Optuna's storage over the same engine."""
+    storage = open_storage(StorageOptions(postgres_url, timing=Timing.for_lease(30.0)))
+    assert open_optuna(storage)._backend.engine is storage.engine
+    with storage.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        with socket.socket(fileno=os.dup(driver.fileno())) as asked:
+            assert asked.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000  # milliseconds
+            assert asked.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5  # seconds
+    storage.close()
