@@ -170,9 +170,9 @@ def crowd(place: int) -> float:
     each and mostly on a new connection, took ten times as much of the processors as the trials (2026-11).
 
     The first eight wait no longer, and they alone look for the dead, which reads every running cell and every worker.
-    So that a lease expired is seen as soon as by one worker alone, a third of a lease after it did: a watcher must look
-    often for that, and see it unchanged over two renewals. Of eight one is left when some die or find work themselves;
-    were all killed at once, others would be the first when their lease is over.
+    Who sees that a lease has expired must have looked often, over two renewals at least: so it is seen at the next look
+    of a watcher, 2 s, or two renewals after it became one, a third of a lease, whatever the size of the crowd. Eight,
+    as some die or find work; were all of them killed at once, others would be first a lease later.
     """
     return min(max(1.0, (place + 1) / N_WATCHERS), LONGEST_CROWD)
 

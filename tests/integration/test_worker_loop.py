@@ -220,7 +220,7 @@ def test_a_worker_has_its_place_among_the_idle(new_session: Sessions) -> None:
     for name, session in sessions.items():
         session.presence.register(name, fresh_seconds=60.0)
     assert [third.place_in_crowd(name) for name in sessions] == [0, 1, 2]
-    assert sessions["first"].ledger.claim("first", 0) is not None
+    assert sessions["first"].ledger.claim("first", sessions["first"].record.generation) is not None
     assert [third.place_in_crowd(name) for name in sessions] == [0, 0, 1]
     with sessions["first"].storage.write() as connection:
         connection.execute(update(workers).where(workers.c.worker_id == "second").values(last_seen=0.0))
@@ -228,12 +228,12 @@ def test_a_worker_has_its_place_among_the_idle(new_session: Sessions) -> None:
 
 
 def test_watchers_alone_take_cells_from_the_dead(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One behind them does not look, and the first does, who sees the expired lease as one worker alone would."""
+    """One behind them does not look for them, and the first does."""
     dead, watcher, other = new_session("dead"), new_session("a"), new_session("b")
     monkeypatch.setattr("fmnist_optuna.work.loop.N_WATCHERS", 1)
     for session in (dead, watcher, other):
         session.presence.register(session.name, fresh_seconds=60.0)
-    while dead.ledger.claim("dead", 0) is not None:
+    while dead.ledger.claim("dead", dead.record.generation) is not None:
         pass
     looks: list[str] = []
 
