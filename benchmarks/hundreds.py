@@ -6,6 +6,8 @@
     python benchmarks/hundreds.py short [--workers 16] [--seconds 0.1]      # many short ones, as its other row
     python benchmarks/hundreds.py growth                                    # 1,000 to 100,000 cells
 
+Workers are light processes, forked from one that is as the product's own server of workers but for TensorFlow.
+
 Each line of output is one measurement in a fresh database, in JSON. A claim is all that comes before the first epoch:
 the claim, its trial, and the bind. `--stock` makes trials by Optuna's own `create_new_trial`. Postgres is started in a
 temporary folder, as durable as a default installation, with at most `--connections` connections.
@@ -39,6 +41,7 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work import attempt
+from fmnist_optuna.work.environment import read_environment
 from fmnist_optuna.work.loop import LeaveRequest, work
 from fmnist_optuna.work.running_trial import RunningTrial
 
@@ -95,12 +98,15 @@ def measure_workers(server: Any, options: argparse.Namespace) -> Iterator[dict[s
             record, _ = create_or_join(storage, study.spec, FINGERPRINT)
             storage.close()
             pause = options.workers / options.rate if options.what == "paced" else 0.0
-            began, cpu = time.monotonic(), server_seconds(server)
+            began, cpu, network = time.monotonic(), server_seconds(server), network_seconds(server)
             with counted_connections(server.url) as counts:
                 reports = run_workers(PacedWorker(pause), study, options.workers)
             line = summarise(reports, options) | {
                 "connections": max(counts, default=0),
                 "server_cpu_ms_a_trial": round(1000 * (server_seconds(server) - cpu) / max(1, n_trials(reports)), 2),
+                "network_cpu_ms_a_trial": round(
+                    1000 * (network_seconds(server) - network) / max(1, n_trials(reports)), 2
+                ),
                 "seconds_with_start": round(time.monotonic() - began, 1),
             }
             yield line | check(url, record)
@@ -113,7 +119,13 @@ def check(url: str, record: Any) -> dict[str, Any]:
     found = verify(storage, session.optuna_storage, record.study_id)
     storage.close()
     size = ask_postgres(url, "SELECT pg_database_size(current_database())")
-    lost = {"duplicates": found.n_duplicates, "surplus": found.n_surplus, "problems": found.problems[:3]}
+    trials = "SELECT max(finished_at) - min(claimed_at) FROM fmnist_cells"
+    lost = {
+        "seconds_to_last_result": round(ask_postgres(url, trials) or 0.0, 2),
+        "duplicates": found.n_duplicates,
+        "surplus": found.n_surplus,
+        "problems": found.problems[:3],
+    }
     return {"results": found.n_results, **lost, "database_kb": size // 1024}
 
 
@@ -132,6 +144,7 @@ class PacedWorker:
         session = Session(storage, find_study(storage, study.name), name)
         session.presence.register(name, fresh_seconds=60)
         _ = session.optuna_study
+        read_environment()  # as a worker does when it reads the study's code
         leave = LeaveRequest()
         objective = ClockedObjective(study, report, leave, quota)
         claim = session.ledger.claim
@@ -205,6 +218,12 @@ def server_seconds(server: Any) -> float:
         with contextlib.suppress(psutil.NoSuchProcess):
             seconds += sum(child.cpu_times()[:2])
     return float(seconds)
+
+
+def network_seconds(server: Any) -> float:
+    """CPU seconds so far of what stands between workers and server: the delaying proxy, and a pgbouncer."""
+    children = (child for child in psutil.Process().children() if child.pid != vars(server)["_process"].pid)
+    return float(sum(sum(child.cpu_times()[:2]) for child in children))
 
 
 @contextlib.contextmanager

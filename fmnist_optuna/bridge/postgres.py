@@ -1,4 +1,4 @@
-"""What a worker asks of Optuna's trials most, each in one statement on Postgres: read one, report a value, finish one.
+"""What a worker asks of Optuna most, each in one statement on Postgres: find a study; read, report, finish a trial.
 
 Optuna's own storage sends five to nine for each, and a worker far from the database waits for every one of them. All
 else is Optuna's own, and so is what it says where a trial is not there or is finished.
@@ -12,12 +12,19 @@ from optuna.distributions import json_to_distribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from fmnist_optuna.ledger.engine import single
 from fmnist_optuna.ledger.tables import StoredRow
+
+_FIND = text("SELECT study_id FROM studies WHERE study_name = :name")
+
+_DIRECTIONS = text("""
+SELECT array_agg(direction::text ORDER BY objective) AS names FROM study_directions WHERE study_id = :study_id
+""")
 
 _READ = text("""
 SELECT number, state::text AS state, datetime_start, datetime_complete,
@@ -59,6 +66,17 @@ SELECT trial_id FROM finished
 
 class PostgresStorage(RDBStorage):
     """Optuna's storage on Postgres, with fewer round trips."""
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """As Optuna's."""
+        row = self._execute(_FIND, name=study_name)
+        return super().get_study_id_from_name(study_name) if row is None else int(row.study_id)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """As Optuna's."""
+        row = self._execute(_DIRECTIONS, study_id=study_id)
+        names: list[str] | None = None if row is None else row.names
+        return super().get_study_directions(study_id) if not names else [StudyDirection[name] for name in names]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As Optuna's."""

@@ -221,7 +221,7 @@ class Ledger(Claims):
         ).where(cells.c.study_id == self.study_id, cells.c.state == State.RUNNING)
         if worker is not None:
             query = query.where(cells.c.worker == worker)
-        with self.storage.write() if as_writer else self.storage.read() as connection:
+        with self.storage.single() if as_writer else self.storage.look() as connection:
             return [_held(row) for row in connection.execute(query)]
 
     @retrying
@@ -246,7 +246,7 @@ class Ledger(Claims):
     def generation(self) -> int | None:
         """The stop generation; None when the study was deleted."""
         query = select(studies.c.generation).where(studies.c.study_id == self.study_id)
-        with self.storage.read() as connection:
+        with self.storage.look() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     @retrying

@@ -1,4 +1,4 @@
-"""Engines with the settings that each database needs, and the three kinds of transactions on them."""
+"""Engines with the settings that each database needs, and the four kinds of transactions on them."""
 
 import contextlib
 import sqlite3
@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects import registry
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchModuleError
 
@@ -16,7 +17,7 @@ BUSY_TIMEOUT_SECONDS = 20.0  # at the default lease; always less than half the l
 CONNECT_TIMEOUT_SECONDS = 10  # a connection takes five round trips, seven with TLS: enough where each takes a second
 SHORTEST_SILENCE_SECONDS = 3.0  # TCP sends once more after 1 s, and again after 3 s
 
-WRITING, READING, SINGLE = "writing", "reading", "single"
+WRITING, READING, SINGLE, LOOKING = "writing", "reading", "single", "looking"
 
 _kind = threading.local()
 
@@ -49,8 +50,13 @@ def single() -> contextlib.AbstractContextManager[None]:
     return _beginning_as(SINGLE)
 
 
+def looking() -> contextlib.AbstractContextManager[None]:
+    """Within this block, each transaction of this thread is one statement that only reads."""
+    return _beginning_as(LOOKING)
+
+
 def make_engine(url: URL, lease_seconds: float, create: bool) -> Engine:
-    """An engine whose transactions begin at once as writers, except within `reading` and `single`.
+    """An engine whose transactions begin at once as writers, except within `reading`, `single` and `looking`.
 
     Args:
         lease_seconds: SQLite's busy timeout stays below half of it, and Postgres ends a transaction that rests so long.
@@ -81,7 +87,9 @@ def _make_postgres_engine(url: URL, lease_seconds: float) -> Engine:
     No statement is prepared: a pooler in transaction mode, as pgbouncer, gives every transaction another session.
     """
     arguments = {**_connection_options(url, lease_seconds), "autocommit": True, "prepare_threshold": None}
-    return create_engine(url, poolclass=RestingPool, pool_size=1, max_overflow=9, connect_args=arguments)
+    registry.register("postgresql.told", "fmnist_optuna.ledger.dialect", "ToldDialect")  # imported with its driver
+    told, sizes = url.set(drivername="postgresql+told"), {"pool_size": 1, "max_overflow": 9}
+    return create_engine(told, poolclass=RestingPool, **sizes, connect_args=arguments, use_native_hstore=False)
 
 
 def _connection_options(url: URL, lease_seconds: float) -> dict[str, object]:
@@ -143,7 +151,7 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if _find_kind() == READING else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if _find_kind() in (READING, LOOKING) else "BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)

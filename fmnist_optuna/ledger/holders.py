@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna import __version__
@@ -149,12 +149,23 @@ class Presence(StudyPart):
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
 
     @retrying
+    def place_in_crowd(self, worker_id: str) -> int:
+        """How many workers without a cell come before this one by their ids, of those that were seen within a lease."""
+        is_fresh = workers.c.last_seen > self.storage.now - self.storage.timing.lease_seconds
+        is_busy = exists().where(
+            cells.c.study_id == self.study_id, cells.c.worker == workers.c.worker_id, cells.c.state == State.RUNNING
+        )
+        idle = select(func.count()).where(workers.c.study_id == self.study_id, is_fresh, ~is_busy)
+        with self.storage.look() as connection:
+            return int(connection.execute(idle.where(workers.c.worker_id < worker_id)).scalar_one())
+
+    @retrying
     def processes(self) -> dict[str, Process]:
         """Process of every worker on the list, by worker id."""
         query = select(workers.c.worker_id, workers.c.host_id, workers.c.pid, workers.c.pid_started).where(
             workers.c.study_id == self.study_id
         )
-        with self.storage.read() as connection:
+        with self.storage.look() as connection:
             return {name: Process(host, pid, started) for name, host, pid, started in connection.execute(query)}
 
 

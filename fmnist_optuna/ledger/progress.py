@@ -39,7 +39,7 @@ class History(Leaders):
         )
         query = query.where(cells.c.cell_id.not_in(sorted(without))) if without else query
         n_cells, n_cut = dict.fromkeys(State, 0), dict.fromkeys(State, 0)
-        with self.storage.read() as connection:
+        with self.storage.look() as connection:
             for state, result, n, n_marked in connection.execute(query):
                 n_cells[State.of_cell(state, result)] += n
                 n_cut[State.of_cell(state, result)] += n_marked
@@ -59,7 +59,7 @@ class History(Leaders):
     def is_over(self) -> bool:
         """Whether nothing is left to do, or the study was deleted: `counts` without counting."""
         unfinished = exists().where(cells.c.study_id == self.study_id, cells.c.state.in_(UNFINISHED))
-        with self.storage.read() as connection:
+        with self.storage.look() as connection:
             return not connection.execute(select(unfinished)).scalar_one()
 
     def running(self) -> list[Cell]:
@@ -128,7 +128,7 @@ class History(Leaders):
     def curve(self, trial_id: int) -> list[Epoch]:
         """The epochs of a trial; a value that was not finite is NaN."""
         query = select(epochs.c.trial_id, *EPOCH).where(epochs.c.trial_id == trial_id).order_by(epochs.c.epoch)
-        with self.storage.read() as connection:
+        with self.storage.look() as connection:
             return [_epoch(row) for row in connection.execute(query)]
 
     @retrying

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Table, column, func, insert, inspect, select, table, text, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
 
 from fmnist_optuna import __version__
 from fmnist_optuna.errors import LaterVersionError, NotFoundError, StorageError
@@ -120,6 +120,9 @@ def _check_version(storage: Storage, version: int) -> None:
 
 
 def _read_version(storage: Storage) -> int:
+    if not storage.is_sqlite:
+        with contextlib.suppress(ProgrammingError), storage.look() as connection:  # one statement where all is well
+            return int(connection.execute(select(tables.schema_version.c.version)).scalar_one())
     try:
         found = _find_version_table(storage)
         if found is None:

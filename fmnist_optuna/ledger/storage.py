@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.sql import ColumnElement
 
 from fmnist_optuna.ledger import tables as schema
-from fmnist_optuna.ledger.engine import reading, single
+from fmnist_optuna.ledger.engine import looking, reading, single
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.records import Timing
@@ -67,6 +67,12 @@ class Storage:
     def single(self) -> Iterator[Connection]:
         """A transaction of one statement, which on Postgres is one round trip; on SQLite as `write`."""
         with single(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[Connection]:
+        """A transaction of one statement that only reads: on Postgres one round trip in place of three."""
+        with looking(), self.engine.begin() as connection:
             yield connection
 
     @property

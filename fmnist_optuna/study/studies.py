@@ -19,7 +19,7 @@ from fmnist_optuna.study.session import Session
 @retrying
 def find_study_or_none(storage: Storage, name: str) -> StudyRecord | None:
     """The study of this name, or None."""
-    with storage.read() as connection:
+    with storage.look() as connection:
         row = connection.execute(select(studies).where(studies.c.study_name == name)).one_or_none()
     return None if row is None else read_record(row)
 

@@ -60,12 +60,13 @@ def test_the_clock_is_the_databases(storage: Storage) -> None:
     assert abs(after - time.time()) < 5.0
 
 
-def test_a_reader_waits_for_no_writer(storage_url: str) -> None:
+@pytest.mark.parametrize("kind", ["read", "look"])
+def test_a_reader_waits_for_no_writer(storage_url: str, kind: str) -> None:
     """`status` answers while a worker writes."""
     writer, reader = open_small(storage_url), open_small(storage_url)
     with writer.write() as connection:
         connection.execute(text("UPDATE fmnist_schema_version SET version = version"))
-        with reader.read() as other:
+        with getattr(reader, kind)() as other:
             assert other.execute(text("SELECT version FROM fmnist_schema_version")).scalar_one() == SCHEMA_VERSION
     writer.close()
     reader.close()

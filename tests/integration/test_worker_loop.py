@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import optuna
 import pytest
@@ -23,13 +24,26 @@ from small_study import (
     stub_objective,
     value_of,
 )
+from sqlalchemy import update
 
+from fmnist_optuna.ledger.records import Timing
+from fmnist_optuna.ledger.tables import workers
 from fmnist_optuna.search.cell import Grid, make_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import raise_generation
 from fmnist_optuna.study.verification import verify
 from fmnist_optuna.work.limits import WorkerLimits
-from fmnist_optuna.work.loop import WAIT_SLICE_SECONDS, LeaveRequest, WorkerEnd, work
+from fmnist_optuna.work.loop import (
+    LONGEST_CROWD,
+    N_WATCHERS,
+    RUNG_POLL_SECONDS,
+    WAIT_SLICE_SECONDS,
+    LeaveRequest,
+    WorkerEnd,
+    _look_for_work,
+    crowd,
+    work,
+)
 
 Sessions = Callable[..., Session]
 
@@ -180,3 +194,56 @@ def test_stock_optuna_adds_nothing_to_a_finished_study(session: Session, storage
     study.optimize(lambda trial: 0.0, n_trials=1)
     found = verify(session.storage, session.optuna_storage, session.record.study_id)
     assert (found.ok, found.n_results, found.n_surplus, found.n_foreign) == (True, N_CELLS, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "times"),
+    [(0, 1.0), (N_WATCHERS - 1, 1.0), (2 * N_WATCHERS - 1, 2.0), (1000, LONGEST_CROWD)],
+)
+def test_a_crowd_without_work_looks_more_rarely(place: int, times: float) -> None:
+    """So that all together ask no more than a few would, and a few ask as often as one."""
+    assert crowd(place) == times
+
+
+def test_nobody_waits_long_for_a_rung_or_the_end() -> None:
+    """However many wait: 2 s once a rung is decided, and a third of a lease, in which it is still seen, once all is."""
+    timing = Timing()
+    assert crowd(1_000_000) * RUNG_POLL_SECONDS <= 2.0
+    assert crowd(1_000_000) * timing.poll_seconds <= timing.lease_seconds / 3
+
+
+def test_a_worker_has_its_place_among_the_idle(new_session: Sessions) -> None:
+    """Of its own study: those that hold a cell or were not seen within a lease do not count."""
+    sessions = {name: new_session(name) for name in ("first", "second", "third")}
+    third = sessions["third"].presence
+    assert third.place_in_crowd("third") == 0
+    for name, session in sessions.items():
+        session.presence.register(name, fresh_seconds=60.0)
+    assert [third.place_in_crowd(name) for name in sessions] == [0, 1, 2]
+    assert sessions["first"].ledger.claim("first", sessions["first"].record.generation) is not None
+    assert [third.place_in_crowd(name) for name in sessions] == [0, 0, 1]
+    with sessions["first"].storage.write() as connection:
+        connection.execute(update(workers).where(workers.c.worker_id == "second").values(last_seen=0.0))
+    assert third.place_in_crowd("third") == 0
+
+
+def test_watchers_alone_take_cells_from_the_dead(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One behind them does not look for them, and the first does."""
+    dead, watcher, other = new_session("dead"), new_session("a"), new_session("b")
+    monkeypatch.setattr("fmnist_optuna.work.loop.N_WATCHERS", 1)
+    for session in (dead, watcher, other):
+        session.presence.register(session.name, fresh_seconds=60.0)
+    while dead.ledger.claim("dead", dead.record.generation) is not None:
+        pass
+    looks: list[str] = []
+
+    def note_look(name: str) -> list[str]:
+        looks.append(name)
+        return ["dead"]
+
+    for session in (watcher, other):
+        monkeypatch.setattr(session.recovery, "requeue_dead", partial(note_look, session.name))
+        leave = LeaveRequest()
+        leave.set()
+        _look_for_work(session, session.history.counts(), leave)
+    assert looks == ["a"]

@@ -1,0 +1,36 @@
+"""How SQLAlchemy speaks to Postgres without asking it anything first.
+
+SQLAlchemy asks five questions on the first connection of an engine, of which each is a round trip. What we need of the
+answers stands in the server's greeting; the schema and the level of isolation by default nothing here uses.
+"""
+
+from typing import Any, NoReturn
+
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+
+class ToldDialect(PGDialect_psycopg):
+    """SQLAlchemy's dialect for psycopg, which sends nothing by itself."""
+
+    supports_statement_cache = True
+
+    def _get_server_version_info(self, connection: Connection) -> tuple[int, int]:
+        major, minor = divmod(_greeting(connection).server_version, 10_000)
+        return major, minor
+
+    def _get_default_schema_name(self, _connection: Connection) -> NoReturn:
+        raise NotImplementedError
+
+    def get_default_isolation_level(self, _driver: DBAPIConnection) -> NoReturn:
+        """Unknown: every transaction names its own."""
+        raise NotImplementedError
+
+    def _set_backslash_escapes(self, connection: Connection) -> None:
+        self._backslash_escapes = _greeting(connection).parameter_status("standard_conforming_strings") == "off"
+
+
+def _greeting(connection: Connection) -> Any:
+    driver: Any = connection.connection.driver_connection
+    return driver.info
