@@ -6,6 +6,7 @@ Optuna itself asks eleven, opens an engine of its own, and loads its migrations:
 import re
 from pathlib import Path
 
+import optuna
 import optuna.storages._rdb
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.storage import _VersionManager
@@ -15,7 +16,13 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from fmnist_optuna.ledger.storage import Storage
 
+KNOWN = (5, 0)  # the version of Optuna whose `RDBStorage.__init__` sets what `adopt` does, and nothing more
 _PRESENT = text("SELECT version_num FROM alembic_version WHERE EXISTS (SELECT FROM version_info)")
+
+
+def is_known_optuna() -> bool:
+    """Whether the installed Optuna is the one that `adopt` was written for; another one joins by its own questions."""
+    return tuple(int(number) for number in optuna.__version__.split(".")[:2]) == KNOWN
 
 
 def newest_tables() -> str:

@@ -8,7 +8,7 @@ from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from fmnist_optuna.bridge.fitting import adopt, tables_fit
+from fmnist_optuna.bridge.fitting import adopt, is_known_optuna, tables_fit
 from fmnist_optuna.bridge.new_trials import insert_trial
 from fmnist_optuna.bridge.postgres import PostgresStorage
 from fmnist_optuna.errors import StorageError
@@ -56,7 +56,7 @@ class SharedPostgres(PostgresStorage, _SharedEngine):
     """The same on Postgres, with fewer round trips, of which joining takes one."""
 
     def __init__(self, storage: Storage, *, create: bool) -> None:
-        if create or not tables_fit(storage):
+        if create or not is_known_optuna() or not tables_fit(storage):
             super().__init__(storage, create=create)
         else:
             adopt(self, storage)

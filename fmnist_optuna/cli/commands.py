@@ -4,7 +4,6 @@ import contextlib
 import functools
 import inspect
 import logging
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fmnist_optuna.cli.options import Common, parse_duration
+from fmnist_optuna.cli.options import PASSWORD_IN_URL, Common, parse_duration
 from fmnist_optuna.cli.signals import EndedBySignal, end_in_order
 from fmnist_optuna.cli.streams import OutputError, discard_answers, say
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
@@ -24,7 +23,6 @@ from fmnist_optuna.wording import reason_of
 Command = Callable[..., None]
 
 STORAGE_HELP = f"sqlite:///FILE or postgresql://...; else {STORAGE}, else sqlite:///studies/studies.db."
-PASSWORD_IN_URL = re.compile(r"://[^@]*:[^@]+@|[?&](ssl)?password=")
 
 
 def make_group(help_text: str | None = None) -> typer.Typer:

@@ -13,7 +13,7 @@ import typer
 
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.log import LogFormat, silent_stderr
-from fmnist_optuna.settings import ARTIFACTS, DATA, WORKERS
+from fmnist_optuna.settings import ARTIFACTS, DATA, STORAGE, STORAGE_FILE, WORKERS
 from fmnist_optuna.user_modules.search_path import search_in
 from fmnist_optuna.work.launchers.ray_options import RayOptions
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+PASSWORD_IN_URL = re.compile(r"://[^@]*:[^@]+@|[?&](ssl)?password=")
 ON_RAY = "On a Ray cluster"
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -142,16 +143,21 @@ def make_run_options(
     )
 
 
-def parse_ray(address: str | None, cpus: float | None, gpus: float | None) -> RayOptions | None:
+def parse_ray(address: str | None, cpus: float | None, gpus: float | None, common: Common) -> RayOptions | None:
     """Which cluster runs the workers; None for this machine.
 
     Raises:
-        UsageError: What a worker asks for is none, or there is no cluster to ask.
+        UsageError: What a worker asks for is none, there is no cluster to ask, or Ray would show a password.
     """
     if address is None:
         if cpus is not None or gpus is not None:
             raise UsageError("--cpus and --gpus are of a Ray cluster, but no --ray ADDRESS is given.")
         return None
+    if common.storage_option is not None and PASSWORD_IN_URL.search(common.storage_option):
+        raise UsageError(
+            f"--storage must have no password with --ray, as Ray's dashboard shows command lines; set {STORAGE} or "
+            f"{STORAGE_FILE} instead."
+        )
     return RayOptions(address, 1.0 if cpus is None else cpus, gpus or 0.0)
 
 

@@ -97,7 +97,7 @@ def run(
         limits=Limits(parse_limit(trial_timeout, "--trial-timeout"), parse_size(memory_limit, "--memory-limit")),
         dashboard_port=dashboard_port if is_shown else None,
         events_file=None if events is None else Path(events),
-        ray=parse_ray(ray, cpus, gpus),
+        ray=parse_ray(ray, cpus, gpus, common),
     )
     result = _run(choose_spec(study_file, name, data, pruner), options, common, events)
     _answer(result, as_json)

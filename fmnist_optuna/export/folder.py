@@ -35,10 +35,11 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_weights, summarize
-from fmnist_optuna.settings import prepare_training_environment
+from fmnist_optuna.settings import ONEDNN, prepare_training_environment
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import reason_of
+from fmnist_optuna.work.environment import SETTING
 from fmnist_optuna.work.splits import load_splits_of
 
 FORMATS = ("savedmodel", "keras")
@@ -176,8 +177,7 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
     try:
         np.savez(arrays, images=splits.test_images, probabilities=recorded, labels=opening.labels)
         command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays), str(batch)]
-        environment = dict(os.environ)
-        prepare_training_environment(environment)  # the kernels that the recorded answers were computed with
+        environment = _environment_of(source)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
     finally:
         arrays.unlink(missing_ok=True)
@@ -196,6 +196,18 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
             f"{accuracy:.4f}, and {measured.n_odd_batches} of 2 small batches get other answers."
         )
     return measured
+
+
+def _environment_of(source: Source) -> dict[str, str]:
+    """Of a process that computes with the kernels that the recorded answers were computed with."""
+    environment = dict(os.environ)
+    prepare_training_environment(environment)
+    recorded = source.attempts[0].attributes.environment
+    if recorded is not None and SETTING in recorded:
+        environment.pop(ONEDNN, None)
+        if isinstance(then := recorded.get(ONEDNN), str):
+            environment[ONEDNN] = then
+    return environment
 
 
 def _recorded_answers(session: Session, opening: Opening) -> tuple[NDArray[np.float32], float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import case, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna import __version__
@@ -149,15 +149,23 @@ class Presence(StudyPart):
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
 
     @retrying
-    def place_in_crowd(self, worker_id: str) -> int:
-        """How many workers without a cell come before this one by their ids, of those that were seen within a lease."""
+    def place_in_crowd(self, worker_id: str) -> tuple[int, int]:
+        """How many workers without a cell come before this one by their ids, of those that were seen within a lease.
+
+        Returns:
+            Of all, and of those on this host.
+        """
         is_fresh = workers.c.last_seen > self.storage.now - self.storage.timing.lease_seconds
         is_busy = exists().where(
             cells.c.study_id == self.study_id, cells.c.worker == workers.c.worker_id, cells.c.state == State.RUNNING
         )
-        idle = select(func.count()).where(workers.c.study_id == self.study_id, is_fresh, ~is_busy)
+        is_here = case((workers.c.host_id == Process.current().host_id, 1), else_=0)
+        before = select(func.count(), func.coalesce(func.sum(is_here), 0)).where(
+            workers.c.study_id == self.study_id, workers.c.worker_id < worker_id, is_fresh, ~is_busy
+        )
         with self.storage.look() as connection:
-            return int(connection.execute(idle.where(workers.c.worker_id < worker_id)).scalar_one())
+            n_all, n_here = connection.execute(before).one()
+        return int(n_all), int(n_here)
 
     @retrying
     def processes(self) -> dict[str, Process]:

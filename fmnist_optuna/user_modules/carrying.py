@@ -4,6 +4,7 @@ What is installed is not carried: a machine that works on a study has the same p
 the code that it finds with that of the study. Nothing is imported here.
 """
 
+import fnmatch
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from fmnist_optuna.origins import is_users
 from fmnist_optuna.user_modules.sources import find_files
 
 MOST_BYTES = 100 * 2**20  # of all files; more is data, or a folder of other things with a package in it
-NOT_CARRIED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
+NOT_CARRIED = ("__pycache__", ".*", "*.pyc")
 
 
 def carry_modules(names: Iterable[str], folder: Path) -> list[Path]:
@@ -39,7 +40,8 @@ def carry_modules(names: Iterable[str], folder: Path) -> list[Path]:
     copied = []
     for name, place in whole.items():
         copied.append(folder.joinpath(*name.split(".")))
-        shutil.copytree(place, copied[-1], ignore=NOT_CARRIED)
+        ignored = shutil.ignore_patterns(*NOT_CARRIED)
+        shutil.copytree(place, copied[-1], ignore=ignored, ignore_dangling_symlinks=True)
     for name, file in single.items():
         copied.append(folder.joinpath(*name.split(".")).with_name(file.name))
         copied[-1].parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +53,14 @@ def _check_size(places: Iterable[Path]) -> None:
     n_bytes = 0
     for place in places:
         files = place.rglob("*") if place.is_dir() else (place,)
-        n_bytes += sum(file.stat().st_size for file in files if file.is_file())
+        n_bytes += sum(file.stat().st_size for file in files if file.is_file() and _is_carried(file, place))
         if n_bytes > MOST_BYTES:
             raise UsageError(
                 f"The user's modules must have at most {MOST_BYTES // 2**20} MiB to be carried to other machines, but "
                 f"{place} has more; keep data elsewhere, or install the package on each of them."
             )
+
+
+def _is_carried(file: Path, place: Path) -> bool:
+    parts = file.relative_to(place).parts
+    return not any(fnmatch.fnmatch(part, pattern) for part in parts for pattern in NOT_CARRIED)

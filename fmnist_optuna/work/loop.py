@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 WAIT_SLICE_SECONDS = 0.1
 LEAVE_SLICE_SECONDS = 0.02  # between looks whether this worker was asked to leave: the others wait for it
-N_WATCHERS = 8  # so many workers without work look as often as one alone, and they alone look for the dead
-LONGEST_CROWD = 10.0  # times as long as a watcher waits one behind them, at most: 20 s, and 2 s for a rung
+N_WATCHERS = 8  # so many workers without work look as often as one alone
+LONGEST_CROWD = 4.0  # times as long as these waits one behind them, at most: 8 s, and 0.8 s for a rung
 RUNG_POLL_SECONDS = 0.2  # who waits for the last cell of a rung; a decision frees work for all at once
 
 
@@ -157,8 +157,9 @@ def _look_for_work(session: Session, counts: CellCounts, leave: LeaveRequest) ->
         leave.wait(WAIT_SLICE_SECONDS)
         return
     is_found = counts.parked > 0 and (decide_rung(session) or let_on_ahead(session))
-    place = 0 if is_found else session.presence.place_in_crowd(session.name)
-    if not is_found and not (place < N_WATCHERS and session.recovery.requeue_dead()):
+    place, place_here = (0, 0) if is_found else session.presence.place_in_crowd(session.name)
+    looks_for_dead = place < N_WATCHERS or place_here == 0
+    if not is_found and not (looks_for_dead and session.recovery.requeue_dead()):
         session.presence.touch(session.name)
         _wait(session, counts, leave, crowd(place))
 
@@ -169,10 +170,11 @@ def crowd(place: int) -> float:
     All of them see the same. Of two hundred that waited 2 s each for the last trial the looks, some seven statements
     each and mostly on a new connection, took ten times as much of the processors as the trials (2026-11).
 
-    The first eight wait no longer, and they alone look for the dead, which reads every running cell and every worker.
-    Who sees that a lease has expired must have looked often, over two renewals at least: so it is seen at the next look
-    of a watcher, 2 s, or two renewals after it became one, a third of a lease, whatever the size of the crowd. Eight,
-    as some die or find work; were all of them killed at once, others would be first a lease later.
+    The first eight wait no longer. They look for the dead, which reads every running cell and every worker, and so does
+    the first one of each host, as a process that has ended is known on its own host alone. Who sees that a lease has
+    expired must have looked often, over two renewals at least: it is seen at the next look of one of the eight, 2 s, or
+    two renewals after it became one. Eight, as some die or find work; were all of them killed at once, others would be
+    first a lease later.
     """
     return min(max(1.0, (place + 1) / N_WATCHERS), LONGEST_CROWD)
 

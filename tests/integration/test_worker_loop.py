@@ -216,19 +216,19 @@ def test_a_worker_has_its_place_among_the_idle(new_session: Sessions) -> None:
     """Of its own study: those that hold a cell or were not seen within a lease do not count."""
     sessions = {name: new_session(name) for name in ("first", "second", "third")}
     third = sessions["third"].presence
-    assert third.place_in_crowd("third") == 0
+    assert third.place_in_crowd("third") == (0, 0)
     for name, session in sessions.items():
         session.presence.register(name, fresh_seconds=60.0)
-    assert [third.place_in_crowd(name) for name in sessions] == [0, 1, 2]
+    assert [third.place_in_crowd(name) for name in sessions] == [(0, 0), (1, 1), (2, 2)]
     assert sessions["first"].ledger.claim("first", sessions["first"].record.generation) is not None
-    assert [third.place_in_crowd(name) for name in sessions] == [0, 0, 1]
+    assert [third.place_in_crowd(name) for name in sessions] == [(0, 0), (0, 0), (1, 1)]
     with sessions["first"].storage.write() as connection:
         connection.execute(update(workers).where(workers.c.worker_id == "second").values(last_seen=0.0))
-    assert third.place_in_crowd("third") == 0
+    assert third.place_in_crowd("third") == (0, 0)
 
 
 def test_watchers_alone_take_cells_from_the_dead(new_session: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One behind them does not look for them, and the first does."""
+    """One behind them does not look for them, and the first does; so does who is the first on its host."""
     dead, watcher, other = new_session("dead"), new_session("a"), new_session("b")
     monkeypatch.setattr("fmnist_optuna.work.loop.N_WATCHERS", 1)
     for session in (dead, watcher, other):
@@ -241,9 +241,13 @@ def test_watchers_alone_take_cells_from_the_dead(new_session: Sessions, monkeypa
         looks.append(name)
         return ["dead"]
 
+    leave = LeaveRequest()
+    leave.set()
     for session in (watcher, other):
         monkeypatch.setattr(session.recovery, "requeue_dead", partial(note_look, session.name))
-        leave = LeaveRequest()
-        leave.set()
         _look_for_work(session, session.history.counts(), leave)
     assert looks == ["a"]
+    with other.storage.write() as connection:
+        connection.execute(update(workers).where(workers.c.worker_id == "a").values(host_id="elsewhere"))
+    _look_for_work(other, other.history.counts(), leave)
+    assert looks == ["a", "b"]

@@ -43,6 +43,7 @@ def carry(folder: Path, *names: str) -> set[str]:
 
 def test_what_a_module_reaches_is_carried(source: Path, tmp_path: Path) -> None:
     """Modules wherever they are imported, a package whole; neither what is installed nor what nobody imports."""
+    (source / "mine_package" / "gone.csv").symlink_to(source / "nowhere")
     found = carry(tmp_path / "target", "mine_a")
     assert found == {
         "mine_a.py", "mine_b.py", "mine_c.py",
@@ -64,6 +65,9 @@ def test_a_package_with_data_of_its_own_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The text names the folder and what to do."""
+    (source / "mine_package" / ".secret").write_text("not carried, and so not counted")
+    monkeypatch.setattr(carrying, "MOST_BYTES", 100)
+    assert carry(tmp_path / "small", "mine_package.part") >= {"mine_package/part.py"}
     monkeypatch.setattr(carrying, "MOST_BYTES", 3)
     with pytest.raises(UsageError, match=r"mine_package has more; keep data elsewhere, or install"):
         carry(tmp_path / "target", "mine_package.part")

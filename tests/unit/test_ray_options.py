@@ -1,10 +1,13 @@
 """`run --ray`: what is refused before anything is asked of a cluster."""
 
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fmnist_optuna.cli.options import Common, parse_ray
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.running.options import RunOptions
@@ -59,3 +62,23 @@ def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"^--ray needs Ray, but .*; pip install 'fmnist-optuna\[ray\]'\.$"):
         RunOptions(POSTGRES, ray=RayOptions("auto"))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus"), [(0.001, 0.0), (math.inf, 0.0), (1.0, math.nan), (1.0, math.inf), (1.0, -0.5)]
+)
+def test_no_worker_asks_for_next_to_nothing_or_all(cpus: float, gpus: float) -> None:
+    """Thousands of places on a node, or none that could ever be."""
+    with pytest.raises(UsageError, match="must be a"):
+        RayOptions("auto", cpus, gpus)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@h/db", "postgresql://u@h/db?password=secret"])
+def test_a_password_that_ray_would_show_is_refused(url: str) -> None:
+    """Ray's dashboard shows the command line of whoever asks for actors; the text does not repeat it."""
+    common = Common(storage_option=url, patience_seconds=1.0, log_format="text", log_level=20)
+    with pytest.raises(UsageError, match=r"^--storage must have no password with --ray") as error:
+        parse_ray("auto", None, None, common)
+    assert "secret" not in str(error.value)
+    assert parse_ray("auto", None, None, replace(common, storage_option="postgresql://u@h/db")) == RayOptions("auto")
+    assert parse_ray(None, None, None, common) is None

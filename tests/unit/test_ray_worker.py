@@ -2,15 +2,16 @@
 
 import signal
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from fmnist_optuna import __version__
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.statuses import Status
-from fmnist_optuna.work.launchers import ray_worker
+from fmnist_optuna.work.launchers import ray_host, ray_worker
 from fmnist_optuna.work.launchers.ray_host import Glimpse, Task
 from fmnist_optuna.work.launchers.ray_worker import Place, RayWorker
 from fmnist_optuna.work.order import WorkerOrder
@@ -155,3 +156,45 @@ def test_a_node_that_answers_no_kill_is_given_up(node: Node, monkeypatch: pytest
     assert (node.worker.is_alive, node.killed) == (False, [node.actor])
     node.worker.reap()
     assert node.worker.exit_code is None
+
+
+def test_a_worker_that_was_told_to_leave_is_not_begun(node: Node) -> None:
+    """Although its actor has its place only now."""
+    node.worker.signal(signal.SIGTERM)
+    node.begin()
+    assert node.actor.run.calls == []
+    assert not node.worker.is_alive
+    node.worker.reap()
+    assert node.worker.exit_code == Status.HANDED_BACK
+
+
+def test_a_place_has_one_worker_at_a_time(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose supervisor had no answer, and so has another started, is killed first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_host, "warm_up_early", lambda: None)
+    monkeypatch.setattr(ray_host, "search_in", lambda *_folders: None)
+    monkeypatch.setattr(ray_host, "launch_process", Launched)
+    host, version = ray_host.WorkerHost(str(tmp_path)), __version__
+    first, second = (replace(node.worker.order, worker_id=name, log_file=None) for name in ("first", "second"))
+    host.run(Task(first, version, needs_folder=False))
+    host.run(Task(second, version, needs_folder=False))
+    assert Launched.signals == [("first", signal.SIGKILL)]
+
+
+class Launched:
+    """What stands in for a process that has ended by the first look."""
+
+    signals: ClassVar[list[tuple[str, int]]] = []
+    is_alive, exit_code = False, 0
+
+    def __init__(self, order: WorkerOrder) -> None:
+        self.name = order.worker_id
+
+    def signal(self, signum: int) -> None:
+        self.signals.append((self.name, signum))
+
+    def reap(self) -> None:
+        """As of a process."""
+
+    def resident_bytes(self) -> None:
+        """Unknown."""

@@ -104,8 +104,9 @@ class RayCluster:
         if order.log_file is not None:  # by which a node knows that it shares the folder
             order.log_file.parent.mkdir(parents=True, exist_ok=True)
             order.log_file.touch(mode=0o644)
-        # Of the GPUs that Ray shows to an actor, its worker takes the first: it is in slot 0 there.
-        elsewhere = replace(order, shared_data=None, code=None, slot=0, data_dir=data_dir)
+        # Of GPUs that an actor asked for Ray shows it its own, of which its worker takes the first; else it shows all.
+        slot = 0 if self._options.gpus else order.slot
+        elsewhere = replace(order, shared_data=None, code=None, slot=slot, data_dir=data_dir)
         task = Task(elsewhere, __version__, self.needs_folder)
         return RayWorker(order, task, self._places[order.slot], self._tell_waiting)
 

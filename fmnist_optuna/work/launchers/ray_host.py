@@ -6,6 +6,7 @@ neither Ray nor TensorFlow.
 """
 
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -88,6 +89,8 @@ class WorkerHost:
         with self._lock:
             if order.worker_id in self._unwanted:
                 return Glimpse(exit_code=Status.HANDED_BACK)
+            for other in self._workers.values():  # of which the supervisor had no answer, and takes it for lost
+                other.signal(signal.SIGKILL)
             worker = launch_process(replace(order, log_file=_log_of(order.worker_id)))
             self._workers[order.worker_id] = worker
         while worker.is_alive:

@@ -1,12 +1,14 @@
 """Which Ray cluster runs a study's workers, and what each of them asks for. Imports no Ray."""
 
 import importlib.util
+import math
 import re
 from dataclasses import dataclass
 
 from fmnist_optuna.arguments import check_limit
 from fmnist_optuna.errors import UsageError
 
+LEAST_CPUS = 0.01  # of a node; less would be thousands of workers
 LOCAL = "local"  # as `ray.init` has it: a cluster that it starts on this machine, and ends
 
 
@@ -31,7 +33,9 @@ class RayOptions:
         if not self.address.strip():
             raise UsageError("ray (--ray) must be auto, local, HOST:PORT or ray://HOST:PORT, but is empty.")
         check_limit("cpus (--cpus)", self.cpus)
-        if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+        if not LEAST_CPUS <= self.cpus < math.inf:
+            raise UsageError(f"cpus (--cpus) must be a number from {LEAST_CPUS:g} on, but is {self.cpus:g}.")
+        if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus != int(self.gpus)):
             raise UsageError(
                 f"gpus (--gpus) must be a share of a GPU from 0 to 1, or a whole number, but is {self.gpus:g}."
             )

@@ -124,6 +124,8 @@ class RayWorker:
     def look(self) -> None:
         """Tell the actor what to do once it has its place; then bring over what the worker has written."""
         if self._ended is None:
+            if self._given_up_at is not None:
+                return
             if not self._began.done():
                 if time.monotonic() - self._asked_at > ROOM_SECONDS:
                     self.tell_waiting()
