@@ -44,9 +44,9 @@ def tables_fit(storage: Storage) -> bool:
 def adopt(made: RDBStorage, storage: Storage) -> None:
     """Give Optuna's storage what its `__init__` would, over an engine that is there; its tables fit."""
     url = storage.url.render_as_string(hide_password=False)
-    manager = _version_manager(url)
     session = scoped_session(sessionmaker(bind=storage.engine))
-    vars(manager).update(engine=storage.engine, scoped_session=session)
+    manager: _VersionManager = object.__new__(_VersionManager)  # one that has asked nothing yet
+    vars(manager).update(url=url, engine=storage.engine, scoped_session=session)
     nothing = ("heartbeat_interval", "grace_period", "heartbeat_stale_trial_callback", "failed_trial_callback")
     vars(made).update(
         dict.fromkeys(nothing),
@@ -57,10 +57,3 @@ def adopt(made: RDBStorage, storage: Storage) -> None:
         skip_compatibility_check=False,
         _version_manager=manager,
     )
-
-
-def _version_manager(url: str) -> _VersionManager:
-    """One that has asked nothing yet."""
-    manager: _VersionManager = object.__new__(_VersionManager)
-    manager.url = url
-    return manager
