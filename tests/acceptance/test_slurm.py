@@ -170,21 +170,21 @@ def test_a_study_comes_through_warnings_and_crashes(tmp_path: Path) -> None:
     shell.write("pace", "1.0")
     assert shell("init", shell.write("study.toml", STUDY)).code == 0
 
-    def is_training(since: int) -> bool:
-        """Whether both cells are held by workers that have done an epoch since then."""
-        (held,) = shell.query("SELECT count(*) FROM fmnist_cells WHERE state = 'running'")[0]
-        return held == 2 and n_epochs() > since + 1
-
-    def n_epochs() -> int:
-        return int(shell.query("SELECT count(*) FROM fmnist_epochs")[0][0])
+    def trained() -> set[int]:
+        """The attempts that are at work and have done two epochs, of which the first is in a checkpoint."""
+        found = shell.query(
+            "SELECT trial_id FROM fmnist_cells JOIN fmnist_epochs USING (trial_id) WHERE state = 'running' "
+            "GROUP BY trial_id HAVING count(*) >= 2"
+        )
+        return {trial_id for (trial_id,) in found}
 
     with running(slurm, "--array=1-2", str(SCRIPT), "small") as array:
-        slurm.wait_for(lambda: is_training(0), "both workers train")
+        slurm.wait_for(lambda: len(trained()) == 2, "both workers train")
+        before = trained()
         slurm.happen("warn", 1)
         slurm.happen("warn", 2)
         slurm.wait_for(lambda: len(ends_of(slurm)) == 2, "both tasks are warned")
-        before = n_epochs()
-        slurm.wait_for(lambda: is_training(before), "both workers train again")
+        slurm.wait_for(lambda: len(trained() - before) == 2, "both workers train again")
         slurm.happen("preempt", 1)
         slurm.happen("crash", 2)
         slurm.wait_for(lambda: len(ends_of(slurm)) == 4, "one task is preempted, one is gone")
