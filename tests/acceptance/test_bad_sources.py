@@ -114,7 +114,7 @@ CASES = {
         "npz:a.npz", "x_train must hold finite numbers, as float32, but the row 3", arrays(x_train=spoiled())
     ),
     "labels from 1": Case("npz:a.npz", "must go from 0 on, but go from 1 to 2; take 1 off", arrays(y_train=LABELS + 1)),
-    "a test that is trained on": Case("npz:a.npz", "10 of 10 test images are among those", arrays(x_test=ROWS[:10])),
+    "a test that is trained on": Case("npz:a.npz", "10 of 10 test rows are among those", arrays(x_test=ROWS[:10])),
     "a label of the test alone": Case("npz:a.npz", "0 to 1, but 2 is not", arrays(y_test=np.arange(10) % 3)),
     "shapes that differ": Case(
         "npz:a.npz", "x_test must have the shape (n, 3) of x_train", arrays(x_test=np.ones((10, 2)))
