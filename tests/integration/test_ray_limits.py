@@ -7,12 +7,12 @@ import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import ON_SQLITE, begin_trial, make_spec, read_cell
+from small_study import FAST, ON_SQLITE, begin_trial, make_spec, read_cell
 
 from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.records import Attempt, Claim
@@ -34,6 +34,7 @@ from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 pytestmark = ON_SQLITE
 SPEC = make_spec({"hidden_size": [8]})
 PATIENCE_SECONDS = 120.0  # for what takes two, on a busy machine
+TIMING = replace(FAST, lease_seconds=2 * PATIENCE_SECONDS)  # which nobody renews
 
 
 def begin_and_hang(order: WorkerOrder) -> None:
@@ -150,7 +151,7 @@ def test_a_worker_on_a_node_is_held_to_its_limits(
     new_session: Callable[..., Session], launches: Launches, limits: Limits, error: str, tmp_path: Path
 ) -> None:
     """It is killed, the limit is to blame and no loss, and the worker itself has been told what memory it has."""
-    session = new_session("supervisor", spec=SPEC)
+    session = new_session("supervisor", spec=SPEC, timing=TIMING)
     attempt, log = break_limit(session, limits, launches, tmp_path / "logs")
     assert attempt.attributes.reason == "limit"
     assert str(attempt.attributes.error).startswith(error)

@@ -32,7 +32,7 @@ def environment_of_gate(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Jso
         measured = Parity(max_difference=0.0, n_other_classes=0, accuracy=0.5, n_images=2, n_odd_batches=0)
         return subprocess.CompletedProcess(command, 0, json.dumps(asdict(measured)), "")
 
-    monkeypatch.setattr(gate.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     monkeypatch.setattr(gate, "load_splits_of", lambda *_: SimpleNamespace(test_images=np.zeros((2, 28, 28), np.uint8)))
     monkeypatch.setattr(gate, "_recorded_answers", lambda *_: (PROBABILITIES, 0.5))
     attributes = TrialAttributes(environment=recorded)
