@@ -199,14 +199,17 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
 
 
 def _environment_of(source: Source) -> dict[str, str]:
-    """Of a process that computes with the kernels that the recorded answers were computed with."""
+    """Of a process that computes with the kernels that the recorded answers were computed with.
+
+    A version that recorded no settings set none for oneDNN: what the shell said held, else TensorFlow decided.
+    """
     environment = dict(os.environ)
     prepare_training_environment(environment)
-    recorded = source.attempts[0].attributes.environment
-    if recorded is not None and SETTING in recorded:
-        environment.pop(ONEDNN, None)
-        if isinstance(then := recorded.get(ONEDNN), str):
-            environment[ONEDNN] = then
+    recorded = source.attempts[0].attributes.environment or {}
+    then = (recorded if SETTING in recorded else os.environ).get(ONEDNN)
+    environment.pop(ONEDNN, None)
+    if isinstance(then, str):
+        environment[ONEDNN] = then
     return environment
 
 

@@ -37,6 +37,18 @@ name = "none"
 """
 HELPER = 'NAME = "pace"\n'
 MODULE = PACE.replace("import keras", "import keras\nfrom told.helper import NAME").replace('"pace"', "NAME")
+ENDLESS = """\
+name = "endless"
+[data]
+source = "synthetic"
+[grid]
+hidden_size = [16]
+dropout_rate = [0.2]
+learning_rate = [0.01]
+[training]
+max_epochs = 30000
+patience = 30000
+"""
 PACE_SECONDS = "4"  # of an epoch; two of them in each of four cells outlast what is waited for
 SECONDS = 240.0  # for what takes a few, on a busy machine
 API = ("/api/jobs/", "/api/v0/actors?detail=1", "/api/v0/tasks?detail=1", "/api/v0/runtime_envs?detail=1")
@@ -192,6 +204,20 @@ def test_a_run_that_ends_leaves_nothing_on_the_cluster(
     if signum == signal.SIGTERM:
         assert rows(url, "SELECT * FROM fmnist_cells WHERE state = 'running'") == []
         assert rows(url, "SELECT * FROM fmnist_workers") == []
+
+
+def test_overlong_attempts_fail_as_in_a_local_run(cluster: Cluster, empty_postgres_url: str, tmp_path: Path) -> None:
+    """Three times the worker on the node is killed, then the cell has failed: each attempt names the limit."""
+    shell = Shell(tmp_path, {**VARIABLES, VARIABLE: empty_postgres_url})
+    study = shell.write("endless.toml", ENDLESS)
+    answer = shell("run", study, "--ray", cluster.address, "--workers", "1", "--trial-timeout", "3s")
+    assert answer.code == 6, answer.stderr
+    limit = "trial time limit of 3 s exceeded"
+    assert f"failed: hidden_size 16, dropout_rate 0.2, learning_rate 0.01: {limit}" in answer.stderr
+    attempts = shell("trials", "--json").json["trials"]
+    assert [(attempt["state"], attempt["reason"], attempt["error"]) for attempt in attempts] == [
+        ("FAIL", "limit", limit)
+    ] * 3
 
 
 def living_actors(cluster: Cluster) -> int:

@@ -1,12 +1,17 @@
 """`--gpu-memory` and the choice of a GPU, as far as a machine without one can tell; the rest was not measured."""
 
+import os
 from typing import Any
 
 import pytest
 import tensorflow as tf
 
-from fmnist_optuna.errors import UsageError
+from fmnist_optuna.errors import NotFoundError, UsageError
+from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.training.gpu_memory import limit_gpu_memory
+from fmnist_optuna.work.loop import LeaveRequest
+from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.worker import run_worker
 
 
 def test_a_limit_without_a_gpu_is_refused() -> None:
@@ -37,3 +42,13 @@ def test_a_limit_of_less_than_tensorflow_counts_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [device])
     with pytest.raises(UsageError, match="must be at least 1m, but got 1023 bytes"):
         limit_gpu_memory(1023)
+
+
+@pytest.mark.parametrize(("slot", "taken"), [(0, "3"), (1, "5")])
+def test_a_worker_shows_tensorflow_the_gpu_of_its_slot(monkeypatch: pytest.MonkeyPatch, slot: int, taken: str) -> None:
+    """Of those that it is shown; before anything else, so that there need not be a study."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    order = WorkerOrder(StorageOptions("sqlite:///nowhere.db"), "small", "worker", 0, None, slot=slot)
+    with pytest.raises(NotFoundError, match="There is no storage file"):
+        run_worker(order, LeaveRequest())
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == taken

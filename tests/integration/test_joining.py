@@ -1,18 +1,21 @@
 """What joining a study in Postgres costs: few statements; what is not asked is as Optuna and SQLAlchemy have it."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import optuna
 import psycopg
 import pytest
-from small_study import STUDY, create_study, open_session, open_small
+from small_study import STUDY, create_study, open_session, open_small, stub_objective, work_off
 from sqlalchemy import create_engine, text
 
-from fmnist_optuna.bridge.fitting import newest_tables
+from fmnist_optuna.bridge.fitting import is_known_optuna, newest_tables
 from fmnist_optuna.bridge.storage import SharedPostgres, create_storage
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.verification import verify
+from fmnist_optuna.work.limits import WorkerLimits
+from fmnist_optuna.work.loop import LeaveRequest, work
 
 # The version of our tables, the study, four to register, the version of Optuna's tables, and two for Optuna's study.
 N_STATEMENTS = 9
@@ -49,6 +52,63 @@ def test_joining_takes_nine_statements(postgres_url: str, sent: list[str]) -> No
     assert len(sent) == N_STATEMENTS, sent
     session.storage.close()
     storage.close()
+
+
+def told_of_study(session: Session) -> dict[str, Any]:
+    """What a joined session says of its study, and of what kinds the parts of its storage are."""
+    trials, study_id = session.optuna_storage, session.record.study_id
+    backend: Any = trials._backend
+    ours = session.storage.engine
+    return {
+        "record": session.record,
+        "id": trials.get_study_id_from_name(STUDY),
+        "directions": trials.get_study_directions(study_id),
+        "attributes": (trials.get_study_user_attrs(study_id), trials.get_study_system_attrs(study_id)),
+        "trials": trials.get_all_trials(study_id),
+        "versions": (backend.get_current_version(), backend.get_head_version(), backend.get_all_versions()),
+        "url": backend.url,
+        "engines": {backend.engine is ours, backend.scoped_session.session_factory.kw["bind"] is ours},
+        "parts": {name: type(part) for name, part in vars(backend).items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "is_known"),
+    [("5.0.0", True), ("5.0.7", True), ("4.9.1", False), ("5.1.0.dev0", False), ("6.0.0", False)],
+)
+def test_the_short_way_is_for_one_version_of_optuna(
+    monkeypatch: pytest.MonkeyPatch, version: str, is_known: bool
+) -> None:
+    """That whose private parts were read; a bug fix of it changes none."""
+    monkeypatch.setattr(optuna, "__version__", version)
+    assert is_known_optuna() is is_known
+
+
+def test_another_optuna_joins_by_its_own_questions(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    """The study, its trials and the storage are those of the short way, and it is worked off as any other."""
+    storage = open_small(storage_url)
+    create_study(storage)
+    short = join(storage_url)
+    work(short, stub_objective, LeaveRequest(), short.record.generation, WorkerLimits(max_trials=2))
+    told = told_of_study(short)
+    assert (len(told["trials"]), told["engines"]) == (2, {True})
+    monkeypatch.setattr(optuna, "__version__", "6.0.0")
+    monkeypatch.setattr("fmnist_optuna.bridge.storage.adopt", refuse)
+    sent.clear()
+    long = join(storage_url, "another")
+    assert storage.is_sqlite or len(sent) > N_STATEMENTS, sent
+    assert told_of_study(long) == told
+    work_off(long)
+    found = verify(long.storage, long.optuna_storage, long.record.study_id)
+    assert (found.ok, found.n_results) == (True, 4)
+    for each in (storage, short.storage, long.storage):
+        each.close()
+
+
+def refuse(*_: object) -> NoReturn:
+    pytest.fail("the short way was taken")
 
 
 def test_joined_storage_has_all_that_optunas_has(postgres_url: str) -> None:

@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import optuna
@@ -251,3 +252,36 @@ def test_watchers_alone_take_cells_from_the_dead(new_session: Sessions, monkeypa
         connection.execute(update(workers).where(workers.c.worker_id == "a").values(host_id="elsewhere"))
     _look_for_work(other, other.history.counts(), leave)
     assert looks == ["a", "b"]
+
+
+class Waits(LeaveRequest):
+    """Notes for how long it is to wait, and is a clock that stands still but for these waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def monotonic(self) -> float:
+        return sum(self.seconds)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(("place", "times"), [(0, 1.0), (2 * N_WATCHERS - 1, 2.0), (1000, LONGEST_CROWD)])
+@pytest.mark.parametrize("n_parked", [0, 1])
+def test_who_waits_behind_others_waits_as_long_as_it_should(
+    new_session: Sessions, monkeypatch: pytest.MonkeyPatch, place: int, times: float, n_parked: int
+) -> None:
+    """So many times as long as alone: at once for the end of a cell, in eight looks where a rung may be decided."""
+    waits, other, session = Waits(), new_session("other"), new_session("worker", timing=Timing(poll_seconds=2.0))
+    while other.ledger.claim("other", other.record.generation) is not None:
+        pass
+    monkeypatch.setattr("fmnist_optuna.work.loop.time", waits)
+    monkeypatch.setattr("fmnist_optuna.work.loop.RUNG_POLL_SECONDS", 0.25)
+    monkeypatch.setattr("fmnist_optuna.work.loop.decide_rung", lambda _: False)
+    monkeypatch.setattr("fmnist_optuna.work.loop.let_on_ahead", lambda _: False)
+    monkeypatch.setattr(session.presence, "place_in_crowd", lambda _: (place, place))
+    _look_for_work(session, replace(session.history.counts(), parked=n_parked), waits)
+    assert waits.seconds == ([0.25 * times] * 8 if n_parked else [2.0 * times])

@@ -1,0 +1,82 @@
+"""The gate of `export`: its process computes with the kernels that the trial was trained with, whatever holds here."""
+
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fmnist_optuna.export import folder as gate
+from fmnist_optuna.export.facts import Parity
+from fmnist_optuna.export.source import Source
+from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.records import Attempt, TrialAttributes
+from fmnist_optuna.ledger.states import State
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+VERSIONS: dict[str, Json] = {"tensorflow": "2.21.0", "keras": "3.15.1"}
+SETTINGS: dict[str, Json] = {**VERSIONS, "floatx": "float32"}
+PROBABILITIES = np.full((2, 10), 0.1, np.float32)
+
+
+def environment_of_gate(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Json] | None) -> dict[str, str]:
+    """What the process of the gate is started with, for a trial that recorded such an environment."""
+    started: list[dict[str, str]] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append(env)
+        measured = Parity(max_difference=0.0, n_other_classes=0, accuracy=0.5, n_images=2, n_odd_batches=0)
+        return subprocess.CompletedProcess(command, 0, json.dumps(asdict(measured)), "")
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr(gate, "load_splits_of", lambda *_: SimpleNamespace(test_images=np.zeros((2, 28, 28), np.uint8)))
+    monkeypatch.setattr(gate, "_recorded_answers", lambda *_: (PROBABILITIES, 0.5))
+    attributes = TrialAttributes(environment=recorded)
+    attempt = Attempt(1, 0, "cell", {"hidden_size": 8}, State.COMPLETE, 0.5, attributes)
+    session: Any = SimpleNamespace(record=None)
+    opening: Any = SimpleNamespace(labels=np.zeros(2, np.uint8))
+    gate._check_parity(Source(session, (attempt,), None), opening, Path("model"), None, 2)
+    (environment,) = started
+    return environment
+
+
+@pytest.mark.parametrize("here", [None, "0", "1"])
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [({**SETTINGS, ONEDNN: "0"}, "0"), ({**SETTINGS, ONEDNN: "1"}, "1"), (SETTINGS, None)]
+)
+def test_the_gate_computes_as_the_trial_did(
+    monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Json], expected: str | None, here: str | None
+) -> None:
+    """Whatever the shell of now says; before there was a setting of ours TensorFlow decided, and it does so again."""
+    set_here(monkeypatch, here)
+    assert environment_of_gate(monkeypatch, recorded).get(ONEDNN) == expected
+
+
+@pytest.mark.parametrize("here", [None, "0", "1"])
+@pytest.mark.parametrize("recorded", [VERSIONS, None])
+def test_of_a_trial_without_settings_nothing_is_assumed(
+    monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Json] | None, here: str | None
+) -> None:
+    """Of the first versions: the shell decides, or else TensorFlow, as it was then, and not what is set today."""
+    set_here(monkeypatch, here)
+    assert environment_of_gate(monkeypatch, recorded).get(ONEDNN) == here
+
+
+def set_here(monkeypatch: pytest.MonkeyPatch, here: str | None) -> None:
+    """A machine on which training takes oneDNN's kernels, unless the shell says otherwise."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.delenv(ONEDNN, raising=False)
+    if here is not None:
+        monkeypatch.setenv(ONEDNN, here)
+
+
+def test_the_gate_keeps_the_rest_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person has set, and what is set for every process that trains."""
+    monkeypatch.setenv("MINE", "kept")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    environment = environment_of_gate(monkeypatch, SETTINGS)
+    assert (environment["MINE"], environment["TF_CPP_MIN_LOG_LEVEL"]) == ("kept", "3")
