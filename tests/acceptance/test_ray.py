@@ -206,6 +206,7 @@ def test_a_run_that_ends_leaves_nothing_on_the_cluster(
         assert rows(url, "SELECT * FROM fmnist_workers") == []
 
 
+@pytest.mark.slow
 def test_overlong_attempts_fail_as_in_a_local_run(cluster: Cluster, empty_postgres_url: str, tmp_path: Path) -> None:
     """Three times the worker on the node is killed, then the cell has failed: each attempt names the limit."""
     shell = Shell(tmp_path, {**VARIABLES, VARIABLE: empty_postgres_url})
