@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
-from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_interval, format_percent
 
 if TYPE_CHECKING:
@@ -33,9 +32,9 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if counts.cut:
         among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
     _print_validation(winner, among)
-    _print_sample("mean of repeats", winner.repeats, winner.metric)
+    _print_sample("mean of repeats", winner.repeats)
     if winner.folds is not None:
-        _print_folds(winner.folds, winner.metric)
+        _print_folds(winner.folds)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
@@ -63,9 +62,10 @@ def _name_trial(winner: Winner) -> str:
     return "not trained on all images yet" if folds.trained is None else f"trial {winner.trial} of {folds.study}"
 
 
-def _print_folds(folds: CrossValidation, metric: Metric) -> None:
+def _print_folds(folds: CrossValidation) -> None:
     """Over what the mean is, and what was trained for it."""
-    out.print(f"  {'  a mean of':<20} {folds.described}, sd {metric.format_distance(folds.values.sd)}", soft_wrap=True)
+    sd = folds.values.metric.format_distance(folds.values.sd)
+    out.print(f"  {'  a mean of':<20} {folds.described}, sd {sd}", soft_wrap=True)
     if folds.trained is not None:
         epochs = count(folds.trained.n_epochs, "epoch")
         out.print(f"  {'then trained':<20} on all training images for {epochs}, and tested once")
@@ -90,17 +90,17 @@ def print_confirmed(confirmation: Confirmation) -> None:
     """The chosen cell's means over fresh seeds; of another metric than the accuracy in lines of their own."""
     metric = confirmation.metric
     if not metric.is_accuracy:
-        _print_sample(f"confirmed val {metric.name_in_logs}", confirmation.chosen.val, metric)
-        _print_sample(f"confirmed test {metric.name_in_logs}", confirmation.test_objective, metric)
+        _print_sample(f"confirmed val {metric.name_in_logs}", confirmation.chosen.val)
+        _print_sample(f"confirmed test {metric.name_in_logs}", confirmation.test_objective)
     _print_sample("confirmed validation", confirmation.chosen.val_accuracy)
     _print_sample("confirmed test", confirmation.test)
     _print_sample("confirmed with flips", confirmation.flipped)
 
 
-def _print_sample(name: str, sample: Sample | None, metric: Metric = VAL_ACCURACY) -> None:
+def _print_sample(name: str, sample: Sample | None) -> None:
     if sample is not None:
-        scored = f"95 % interval {metric.format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
-        out.print(f"  {name:<20} {metric.format(sample.mean)}   {scored}", soft_wrap=True)
+        scored = f"95 % interval {sample.metric.format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
+        out.print(f"  {name:<20} {sample.metric.format(sample.mean)}   {scored}", soft_wrap=True)
 
 
 def print_what_follows(record: StudyRecord, winner: Winner) -> None:
@@ -121,7 +121,7 @@ def _print_all_data(all_data: AllData, again: str) -> None:
         out.print(f"  all data, test       not opened yet: {again} does", soft_wrap=True)
         return
     if not all_data.metric.is_accuracy:
-        _print_sample(f"all data, {all_data.metric.name_in_logs}", all_data.test_objective, all_data.metric)
+        _print_sample(f"all data, {all_data.metric.name_in_logs}", all_data.test_objective)
     _print_sample("all data, test", all_data.test)
     _print_sample("all data, with flips", all_data.flipped)
     epochs = count(all_data.n_epochs, "epoch")

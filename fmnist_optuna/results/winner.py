@@ -170,7 +170,7 @@ def sample_repeats(session: Session, cell_id: str) -> Sample | None:
         return None
     repeats = session.history.repeats_of(cell_id)
     values = [cell.value for cell in repeats if cell.state is State.COMPLETE and cell.value is not None]
-    return Sample(tuple(values)) if repeats and len(values) == len(repeats) else None
+    return Sample(tuple(values), session.record.metric) if repeats and len(values) == len(repeats) else None
 
 
 def winning_attempt(session: Session, confirmation: Confirmation | None) -> Attempt:
