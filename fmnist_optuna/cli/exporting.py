@@ -55,7 +55,8 @@ def export(
         print_json({"folder": str(exported.folder), **exported.manifest})
     else:
         print_export(exported)
-    say(f"\nNext: fmnist-optuna predict {exported.folder} IMAGE...")
+    what = "IMAGE" if session.record.info.is_of_pictures else "FILE"
+    say(f"\nNext: fmnist-optuna predict {exported.folder} {what}...")
 
 
 @command(group, "predict")

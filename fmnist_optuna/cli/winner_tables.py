@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> None:
     """The winner, its scores and its classes."""
-    out.print(f"Winner of {describe_study(record)}: {_name_trial(winner)}", soft_wrap=True)
+    noun = record.info.noun
+    out.print(f"Winner of {describe_study(record)}: {_name_trial(winner, noun)}", soft_wrap=True)
     print_params(winner.params)
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
@@ -34,11 +35,11 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     _print_validation(winner, among)
     _print_sample("mean of repeats", winner.repeats)
     if winner.folds is not None:
-        _print_folds(winner.folds)
+        _print_folds(winner.folds, noun)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
-    n_tested = count(winner.evaluation.n_images, record.info.noun)
+    n_tested = count(winner.evaluation.n_images, noun)
     if not winner.metric.is_accuracy:
         test = winner.metric.format(winner.evaluation.objective)
         out.print(f"  {_named('test', winner.metric)} {test}   {n_tested}")
@@ -51,24 +52,24 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
     out.print()
-    print_classes(winner.evaluation, f"{record.info.noun}s")
+    print_classes(winner.evaluation, f"{noun}s")
 
 
-def _name_trial(winner: Winner) -> str:
+def _name_trial(winner: Winner, noun: str) -> str:
     """Whose weights are tested and exported."""
     folds = winner.folds
     if folds is None:
         return f"trial {winner.trial}"
-    return "not trained on all images yet" if folds.trained is None else f"trial {winner.trial} of {folds.study}"
+    return f"not trained on all {noun}s yet" if folds.trained is None else f"trial {winner.trial} of {folds.study}"
 
 
-def _print_folds(folds: CrossValidation) -> None:
+def _print_folds(folds: CrossValidation, noun: str) -> None:
     """Over what the mean is, and what was trained for it."""
     sd = folds.values.metric.format_distance(folds.values.sd)
     out.print(f"  {'  a mean of':<20} {folds.described}, sd {sd}", soft_wrap=True)
     if folds.trained is not None:
         epochs = count(folds.trained.n_epochs, "epoch")
-        out.print(f"  {'then trained':<20} on all training images for {epochs}, and tested once")
+        out.print(f"  {'then trained':<20} on all training {noun}s for {epochs}, and tested once")
 
 
 def _print_validation(winner: Winner, among: str) -> None:
@@ -107,7 +108,7 @@ def print_what_follows(record: StudyRecord, winner: Winner) -> None:
     """What was trained on all data after the confirmation, and what seeds score together."""
     again = f"`fmnist-optuna confirm {record.name} --all-data`"
     if winner.all_data is not None:
-        _print_all_data(winner.all_data, again)
+        _print_all_data(winner.all_data, again, record.info.noun)
     elif winner.confirmation is not None and winner.n_on_all_data is not None:
         trained = f"{winner.n_on_all_data} of {len(winner.confirmation.chosen.runs)} seeds trained"
         out.print(f"  all data             {trained}; {again} goes on", soft_wrap=True)
@@ -115,7 +116,7 @@ def print_what_follows(record: StudyRecord, winner: Winner) -> None:
         _print_ensemble(ensemble)
 
 
-def _print_all_data(all_data: AllData, again: str) -> None:
+def _print_all_data(all_data: AllData, again: str, noun: str) -> None:
     """Its scores, or the command that scores it."""
     if all_data.test is None:
         out.print(f"  all data, test       not opened yet: {again} does", soft_wrap=True)
@@ -125,7 +126,7 @@ def _print_all_data(all_data: AllData, again: str) -> None:
     _print_sample("all data, test", all_data.test)
     _print_sample("all data, with flips", all_data.flipped)
     epochs = count(all_data.n_epochs, "epoch")
-    out.print(f"{'':22} each seed anew, on validation images too, {epochs}")
+    out.print(f"{'':22} each seed anew, on validation {noun}s too, {epochs}")
 
 
 def _print_ensemble(ensemble: Ensemble) -> None:

@@ -104,9 +104,9 @@ def open_training(session: Session, folds: CrossValidation) -> tuple[Session, At
     """
     training = open_following(session, ALL_DATA)
     if training is None or folds.trained is None:
-        name = session.record.name
+        name, noun = session.record.name, session.record.info.noun
         raise NotFoundError(
-            f"study {name}: its best point must be trained on all training images first, but is not: "
+            f"study {name}: its best point must be trained on all training {noun}s first, but is not: "
             f"fmnist-optuna run, which goes on with the study, does that once all cells are done."
         )
     return training, folds.trained
