@@ -63,7 +63,7 @@ def export(
 def predict(
     common: Common,
     model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What `export` wrote.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, .npy; of features .csv, .npy.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, .npy; of features .csv, .npy.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes of each.")] = 3,
     as_json: JsonFlag = False,
 ) -> None:

@@ -29,6 +29,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.repeats import repeat_first
 from fmnist_optuna.wording import count, format_duration, format_some_params
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def status(
     print_foreign(count_foreign(session.storage, session.record.study_id))
     if history.counts().failed:
         for cell in history.failed():
-            out.print(f"failed: {format_some_params(cell.params)}: {cell.error or ''}", soft_wrap=True)
+            out.print(f"failed: {format_some_params(repeat_first(cell.params))}: {cell.error or ''}", soft_wrap=True)
 
 
 def _watch(session: "Session") -> None:

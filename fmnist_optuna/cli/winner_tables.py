@@ -28,11 +28,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     print_params(winner.params)
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
-    how = "best of" if winner.confirmation is None else "confirmed;"
-    among = f"{how} {count(counts.complete, 'complete cell')}, {counts.pruned} pruned"
-    if counts.cut:
-        among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
-    _print_validation(winner, among)
+    _print_validation(winner, _describe_rivals(record, winner, counts))
     _print_sample("mean of repeats", winner.repeats)
     if winner.folds is not None:
         _print_folds(winner.folds, noun)
@@ -53,6 +49,18 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_what_follows(record, winner)
     out.print()
     print_classes(winner.evaluation, f"{noun}s")
+
+
+def _describe_rivals(record: StudyRecord, winner: Winner, counts: CellCounts) -> str:
+    """Among how many it was chosen; where points have several cells, among how many points, and by their means."""
+    n_each, n_cut = record.spec.repeats.n_cells, counts.cut
+    how = "best of" if winner.repeats is None else "first repeat of the best of"
+    among = count(counts.total, "cell") if n_cut else count(counts.complete, "complete cell")
+    if winner.confirmation is not None:
+        how = "confirmed;"
+    if n_each > 1:
+        among = count(counts.total // n_each, "point")
+    return f"{how} {among}, {f'{n_cut} cut at rungs' if n_cut else f'{counts.pruned} pruned'}"
 
 
 def _name_trial(winner: Winner, noun: str) -> str:
@@ -146,7 +154,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     confirmation, winner = confirmed.confirmation, confirmed.winner
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
-    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
+    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each", soft_wrap=True)
     print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
     out.print()
     is_only = len(confirmation.candidates) == 1

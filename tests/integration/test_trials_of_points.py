@@ -1,6 +1,7 @@
 """What `trials` prints where points have several cells: those of a point together, beside their mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from small_study import (
@@ -8,14 +9,19 @@ from small_study import (
     FINGERPRINT,
     GRID,
     ON_SQLITE,
+    STUDY,
     finish_everything,
     make_spec,
+    value_of,
     value_within,
 )
 
 from fmnist_optuna.cli.answers import trials_answer
+from fmnist_optuna.cli.live import describe_finished
 from fmnist_optuna.cli.trial_tables import print_trials
+from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD
 from fmnist_optuna.search.repeats import point_of
@@ -75,6 +81,44 @@ def test_seeds_of_a_confirmation_stand_together(new_session: Sessions) -> None:
     finish_everything(confirming, lambda params: value_within(params, TRAINING_SEED))
     found = [(point_of(each.params), each.params[TRAINING_SEED], each.point_mean) for each in grouped(confirming)]
     assert found == [(BEST_POINT, 1, 0.6875), (BEST_POINT, 2, 0.6875), (LAST, 1, 0.25), (LAST, 2, 0.25)]
+
+
+@ON_SQLITE
+def test_lines_of_one_point_are_told_apart(new_session: Sessions) -> None:
+    """Seed and fold come first where a line of `run` has no room for all parameters."""
+    grid = {**GRID, **{f"a_parameter_with_a_long_name_{n}": [1] for n in range(4)}}
+    session = new_session("worker", make_spec(grid, data={"source": "synthetic", "folds": 3}))
+    finish_everything(session, lambda params: value_within(params, VALIDATION_FOLD))
+    lines = [
+        describe_finished(cell, session.record)
+        for cell in session.history.repeats_of(session.history.cells()[0].cell_id)
+    ]
+    assert [line.partition(" (")[2].partition(",")[0] for line in lines] == [f"validation_fold {n}" for n in (1, 2, 3)]
+    assert all(line.endswith(" more)") for line in lines)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("tables", "parameter", "expected"),
+    [
+        ({}, None, "best of 4 complete cells, 0 pruned"),
+        ({"search": {"repeats": 3}}, TRAINING_SEED, "first repeat of the best of 4 points, 0 pruned"),
+        ({"data": {"source": "synthetic", "folds": 3}}, VALIDATION_FOLD, "best of 4 points, 0 pruned"),
+    ],
+)
+def test_a_winner_is_one_of_so_many_points(
+    new_session: Sessions,
+    capsys: pytest.CaptureFixture[str],
+    tables: Mapping[str, Mapping[str, Any]],
+    parameter: str | None,
+    expected: str,
+) -> None:
+    """The first repeat of the best mean need not be the best of all cells, and a mean is of no cell."""
+    session = new_session("worker", make_spec(GRID, STUDY, **tables))
+    finish_everything(session, value_of if parameter is None else lambda params: value_within(params, parameter))
+    print_winner(session.record, find_winner(session), session.history.counts())
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "validation accuracy" in line]
+    assert line.endswith(f"   {expected}")
 
 
 @ON_SQLITE
