@@ -192,7 +192,7 @@ def confirmation_answer(record: StudyRecord, confirmed: ConfirmedStudy) -> Answe
 
 def trials_answer(record: StudyRecord, attempts: list[Attempt]) -> Answer:
     """`trials --json`."""
-    trials = [trial_answer(attempt) for attempt in attempts]
+    trials = [{**trial_answer(attempt), "point_mean": attempt.point_mean} for attempt in attempts]
     return {"trained_on_validation": record.is_on_all_data, "trials": trials}
 
 

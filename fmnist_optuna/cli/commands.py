@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fmnist_optuna.cli.options import PASSWORD_IN_URL, Common, parse_duration
+from fmnist_optuna.cli.options import DURATION, PASSWORD_IN_URL, Common, parse_duration
 from fmnist_optuna.cli.signals import EndedBySignal, end_in_order
 from fmnist_optuna.cli.streams import OutputError, discard_answers, say
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
@@ -57,10 +57,15 @@ def command(group: typer.Typer, name: str, level: int = logging.WARNING) -> Call
         del run.__wrapped__
         vars(run)["__signature__"] = inspect.Signature(parameters)
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        group.command(name)(run)
+        group.command(name, help=_unwrap(inspect.getdoc(function) or ""))(run)
         return function
 
     return register
+
+
+def _unwrap(text: str) -> str:
+    """Each paragraph in one line: typer breaks it where the terminal ends, and else where the source does as well."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 @contextlib.contextmanager
@@ -110,14 +115,16 @@ def _translate(error: Exception) -> FmnistOptunaError:
     return FmnistOptunaError(f"Unexpected {type(error).__name__}: {error}; --debug shows where.")
 
 
-def _option(help_text: str, *flags: str) -> object:
-    return typer.Option(*flags, help=help_text, rich_help_panel="Common")
+def _option(help_text: str, *flags: str, metavar: str | None = None) -> object:
+    return typer.Option(*flags, help=help_text, metavar=metavar, rich_help_panel="Common")
 
 
 def _read_common(
     level: int,
     storage: Annotated[str | None, _option(STORAGE_HELP, "--storage")] = None,
-    storage_patience: Annotated[str, _option("How long an outage is waited for.", "--storage-patience")] = "5m",
+    storage_patience: Annotated[
+        str, _option("How long an outage is waited for.", "--storage-patience", metavar=DURATION)
+    ] = "5m",
     log_format: Annotated[LogFormat, _option("Form of all that goes to stderr.", "--log-format")] = "text",
     debug: Annotated[bool, _option("Show tracebacks and all records.", "--debug")] = False,
     verbose: Annotated[bool, _option("Say more on stderr.", "--verbose", "-v")] = False,

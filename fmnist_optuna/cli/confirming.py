@@ -9,6 +9,7 @@ from fmnist_optuna.cli.answers import confirmation_answer, print_json
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.model_answers import reproduction_answer
 from fmnist_optuna.cli.options import (
+    DURATION,
     AcceptCode,
     Common,
     DataDir,
@@ -55,7 +56,10 @@ def confirm(
     workers: Workers = None,
     data_dir: DataDir = None,
     mirror: Mirrors = None,
-    timeout: Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second call goes on.")] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar=DURATION, help="Stop after this, e.g. 10m; a second call goes on."),
+    ] = None,
     accept_code: AcceptCode = False,
     events: Events = None,
     is_wide: WideFlag = False,

@@ -38,7 +38,7 @@ def answer_on_stderr() -> None:
 
 def describe_study(record: "StudyRecord") -> str:
     """The study's name, with what must be known of its numbers: that they are of drawn images, or of images seen."""
-    seen = "validation images trained on" if record.is_on_all_data else ""
+    seen = f"validation {record.info.noun}s trained on" if record.is_on_all_data else ""
     notes = [note for note in (record.info.warning if record.info.is_demo else "", seen) if note]
     return f"{record.name} ({'; '.join(notes)})" if notes else record.name
 

@@ -55,14 +55,15 @@ def export(
         print_json({"folder": str(exported.folder), **exported.manifest})
     else:
         print_export(exported)
-    say(f"\nNext: fmnist-optuna predict {exported.folder} IMAGE...")
+    what = "IMAGE" if session.record.info.is_of_pictures else "FILE"
+    say(f"\nNext: fmnist-optuna predict {exported.folder} {what}...")
 
 
 @command(group, "predict")
 def predict(
     common: Common,
     model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What `export` wrote.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, .npy; of features .csv, .npy.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, .npy; of features .csv, .npy.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes of each.")] = 3,
     as_json: JsonFlag = False,
 ) -> None:

@@ -51,9 +51,11 @@ def print_export(exported: Export) -> None:
     flipped = f", with flips {format_percent(facts.evaluation.flip_accuracy)}" if facts.flip else ""
     out.print(f"  accuracy  {val}test {format_percent(facts.evaluation.accuracy)}{flipped}")
     if facts.parity is not None:
+        difference = facts.parity.max_difference
+        probabilities = f"probabilities within {difference:.1g}" if difference else "the same probabilities"
         out.print(
             f"  parity    {facts.parity.n_images:,} test {facts.info.noun}s in a process with TensorFlow alone: every "
-            f"class as recorded, probabilities within {facts.parity.max_difference:.1g}",
+            f"class as recorded, {probabilities}",
             soft_wrap=True,
         )
     files = sorted(path.name for path in exported.folder.iterdir() if path.is_file() and path.name != "manifest.json")

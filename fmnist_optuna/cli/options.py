@@ -56,7 +56,10 @@ Artifacts = Annotated[
         help=f"s3://BUCKET/PREFIX for weights and checkpoints; else {ARTIFACTS}, else a folder beside the storage.",
     ),
 ]
-MemoryLimit = Annotated[str | None, typer.Option("--memory-limit", help="Replace a worker that grows larger, e.g. 4g.")]
+DURATION, SIZE = "DURATION", "SIZE"  # what stands for `10m` and `4g` in the help
+MemoryLimit = Annotated[
+    str | None, typer.Option("--memory-limit", metavar=SIZE, help="Replace a worker that grows larger, e.g. 4g.")
+]
 Events = Annotated[
     str | None,
     typer.Option(

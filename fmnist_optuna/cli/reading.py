@@ -29,6 +29,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.search.metric import VAL_ACCURACY
+from fmnist_optuna.search.repeats import repeat_first
 from fmnist_optuna.wording import count, format_duration, format_some_params
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def status(
     print_foreign(count_foreign(session.storage, session.record.study_id))
     if history.counts().failed:
         for cell in history.failed():
-            out.print(f"failed: {format_some_params(cell.params)}: {cell.error or ''}", soft_wrap=True)
+            out.print(f"failed: {format_some_params(repeat_first(cell.params))}: {cell.error or ''}", soft_wrap=True)
 
 
 def _watch(session: "Session") -> None:
@@ -107,7 +108,7 @@ def trials(
     as_csv: Annotated[bool, typer.Option("--csv", help="Answer as CSV on stdout.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List all attempts, the best first.
+    """List all attempts, the best first; those of one point together.
 
     Parameters that do not fit the terminal are named above the table.
     """
@@ -116,12 +117,12 @@ def trials(
     from fmnist_optuna.cli.parameter_order import make_parameter_order
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
-    from fmnist_optuna.study.attempts import list_attempts
+    from fmnist_optuna.study.attempts import group_by_point, list_attempts, with_point_means
 
     if as_csv and as_json:
         raise UsageError("--csv must be without --json, but both were given.")
     session = open_session(common, study)
-    attempts = list_attempts(session)
+    attempts = with_point_means(session, list_attempts(session))
     if as_json:
         print_json(trials_answer(session.record, attempts))
     elif as_csv:
@@ -130,7 +131,7 @@ def trials(
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(attempts, session.record, make_parameter_order(session, is_wide))
+        print_trials(group_by_point(session, attempts), session.record, make_parameter_order(session, is_wide))
 
 
 def _write_csv(attempts: Sequence["Attempt"], record: "StudyRecord") -> None:

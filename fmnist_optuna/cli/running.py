@@ -13,6 +13,7 @@ import typer
 from fmnist_optuna.cli.answers import print_json, status_answer, winner_answer
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import (
+    DURATION,
     AcceptCode,
     Artifacts,
     Common,
@@ -40,6 +41,7 @@ from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.watching import give_stdout
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.search.repeats import repeat_first
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count, format_some_params
 from fmnist_optuna.work.limits import Limits
@@ -55,8 +57,12 @@ SpecFile = Annotated[
     typer.Argument(metavar="STUDY.toml", help="Study file; without one, the 27-cell default grid."),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Another name for the study.")]
-Timeout = Annotated[str | None, typer.Option("--timeout", help="Stop after this; a second run goes on.")]
-TrialTimeout = Annotated[str | None, typer.Option("--trial-timeout", help="Kill an attempt that trains longer.")]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", metavar=DURATION, help="Stop after this, e.g. 10m; a second run goes on.")
+]
+TrialTimeout = Annotated[
+    str | None, typer.Option("--trial-timeout", metavar=DURATION, help="Kill an attempt that trains longer, e.g. 2h.")
+]
 
 group = make_group()
 
@@ -145,7 +151,7 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
 def _say_what_failed(result: "StudyResult") -> None:
     name = result.session.record.name
     for cell in result.session.history.failed():
-        say(f"failed: {format_some_params(cell.params)}: {cell.error or ''}", logging.ERROR)
+        say(f"failed: {format_some_params(repeat_first(cell.params))}: {cell.error or ''}", logging.ERROR)
     for line in result.given_up:
         say(f"given up: {line}", logging.ERROR)
     say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)

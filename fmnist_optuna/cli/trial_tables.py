@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 def print_trials(attempts: Sequence[Attempt], record: StudyRecord, order: ParameterOrder | None = None) -> None:
     """The leaderboard: one row for each attempt, one column for each parameter; notes take the place of the bars.
 
+    Where points have several cells, each row says the mean of its point, beside its own value.
+
     Args:
         record: Of the study.
         order: Of the parameters; that of the study file where it is left out.
@@ -41,6 +43,8 @@ def print_trials(attempts: Sequence[Attempt], record: StudyRecord, order: Parame
         Column("state", [attempt.state.optuna_name for attempt in attempts], is_right=False),
     ]
     after = [Column(record.value_name, [metric.format(attempt.value) for attempt in attempts])]
+    if any(attempt.point_mean is not None for attempt in attempts):
+        after.append(Column("mean", [metric.format(attempt.point_mean) for attempt in attempts]))
     if not any(notes):
         after.append(Column("", [bar(score, low, high, 6) for score in scores], is_right=False, is_picture=True))
     if not metric.is_accuracy:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
-from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.wording import count, format_interval, format_percent
 
 if TYPE_CHECKING:
@@ -24,22 +23,19 @@ if TYPE_CHECKING:
 
 def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> None:
     """The winner, its scores and its classes."""
-    out.print(f"Winner of {describe_study(record)}: {_name_trial(winner)}", soft_wrap=True)
+    noun = record.info.noun
+    out.print(f"Winner of {describe_study(record)}: {_name_trial(winner, noun)}", soft_wrap=True)
     print_params(winner.params)
     for line in describe_teacher(record):
         out.print(line, soft_wrap=True)
-    how = "best of" if winner.confirmation is None else "confirmed;"
-    among = f"{how} {count(counts.complete, 'complete cell')}, {counts.pruned} pruned"
-    if counts.cut:
-        among = f"{how} {count(counts.total, 'cell')}, {counts.cut} cut at rungs"
-    _print_validation(winner, among)
-    _print_sample("mean of repeats", winner.repeats, winner.metric)
+    _print_validation(winner, _describe_rivals(record, winner, counts))
+    _print_sample("mean of repeats", winner.repeats)
     if winner.folds is not None:
-        _print_folds(winner.folds, winner.metric)
+        _print_folds(winner.folds, noun)
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
-    n_tested = count(winner.evaluation.n_images, record.info.noun)
+    n_tested = count(winner.evaluation.n_images, noun)
     if not winner.metric.is_accuracy:
         test = winner.metric.format(winner.evaluation.objective)
         out.print(f"  {_named('test', winner.metric)} {test}   {n_tested}")
@@ -52,23 +48,36 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
     out.print()
-    print_classes(winner.evaluation, f"{record.info.noun}s")
+    print_classes(winner.evaluation, f"{noun}s")
 
 
-def _name_trial(winner: Winner) -> str:
+def _describe_rivals(record: StudyRecord, winner: Winner, counts: CellCounts) -> str:
+    """Among how many it was chosen; where points have several cells, among how many points, and by their means."""
+    n_each, n_cut = record.spec.repeats.n_cells, counts.cut
+    how = "best of" if winner.repeats is None else "first repeat of the best of"
+    among = count(counts.total, "cell") if n_cut else count(counts.complete, "complete cell")
+    if winner.confirmation is not None:
+        how = "confirmed;"
+    if n_each > 1:
+        among = count(counts.total // n_each, "point")
+    return f"{how} {among}, {f'{n_cut} cut at rungs' if n_cut else f'{counts.pruned} pruned'}"
+
+
+def _name_trial(winner: Winner, noun: str) -> str:
     """Whose weights are tested and exported."""
     folds = winner.folds
     if folds is None:
         return f"trial {winner.trial}"
-    return "not trained on all images yet" if folds.trained is None else f"trial {winner.trial} of {folds.study}"
+    return f"not trained on all {noun}s yet" if folds.trained is None else f"trial {winner.trial} of {folds.study}"
 
 
-def _print_folds(folds: CrossValidation, metric: Metric) -> None:
+def _print_folds(folds: CrossValidation, noun: str) -> None:
     """Over what the mean is, and what was trained for it."""
-    out.print(f"  {'  a mean of':<20} {folds.described}, sd {metric.format_distance(folds.values.sd)}", soft_wrap=True)
+    sd = folds.values.metric.format_distance(folds.values.sd)
+    out.print(f"  {'  a mean of':<20} {folds.described}, sd {sd}", soft_wrap=True)
     if folds.trained is not None:
         epochs = count(folds.trained.n_epochs, "epoch")
-        out.print(f"  {'then trained':<20} on all training images for {epochs}, and tested once")
+        out.print(f"  {'then trained':<20} on all training {noun}s for {epochs}, and tested once")
 
 
 def _print_validation(winner: Winner, among: str) -> None:
@@ -90,24 +99,24 @@ def print_confirmed(confirmation: Confirmation) -> None:
     """The chosen cell's means over fresh seeds; of another metric than the accuracy in lines of their own."""
     metric = confirmation.metric
     if not metric.is_accuracy:
-        _print_sample(f"confirmed val {metric.name_in_logs}", confirmation.chosen.val, metric)
-        _print_sample(f"confirmed test {metric.name_in_logs}", confirmation.test_objective, metric)
+        _print_sample(f"confirmed val {metric.name_in_logs}", confirmation.chosen.val)
+        _print_sample(f"confirmed test {metric.name_in_logs}", confirmation.test_objective)
     _print_sample("confirmed validation", confirmation.chosen.val_accuracy)
     _print_sample("confirmed test", confirmation.test)
     _print_sample("confirmed with flips", confirmation.flipped)
 
 
-def _print_sample(name: str, sample: Sample | None, metric: Metric = VAL_ACCURACY) -> None:
+def _print_sample(name: str, sample: Sample | None) -> None:
     if sample is not None:
-        scored = f"95 % interval {metric.format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
-        out.print(f"  {name:<20} {metric.format(sample.mean)}   {scored}", soft_wrap=True)
+        scored = f"95 % interval {sample.metric.format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
+        out.print(f"  {name:<20} {sample.metric.format(sample.mean)}   {scored}", soft_wrap=True)
 
 
 def print_what_follows(record: StudyRecord, winner: Winner) -> None:
     """What was trained on all data after the confirmation, and what seeds score together."""
     again = f"`fmnist-optuna confirm {record.name} --all-data`"
     if winner.all_data is not None:
-        _print_all_data(winner.all_data, again)
+        _print_all_data(winner.all_data, again, record.info.noun)
     elif winner.confirmation is not None and winner.n_on_all_data is not None:
         trained = f"{winner.n_on_all_data} of {len(winner.confirmation.chosen.runs)} seeds trained"
         out.print(f"  all data             {trained}; {again} goes on", soft_wrap=True)
@@ -115,17 +124,17 @@ def print_what_follows(record: StudyRecord, winner: Winner) -> None:
         _print_ensemble(ensemble)
 
 
-def _print_all_data(all_data: AllData, again: str) -> None:
+def _print_all_data(all_data: AllData, again: str, noun: str) -> None:
     """Its scores, or the command that scores it."""
     if all_data.test is None:
         out.print(f"  all data, test       not opened yet: {again} does", soft_wrap=True)
         return
     if not all_data.metric.is_accuracy:
-        _print_sample(f"all data, {all_data.metric.name_in_logs}", all_data.test_objective, all_data.metric)
+        _print_sample(f"all data, {all_data.metric.name_in_logs}", all_data.test_objective)
     _print_sample("all data, test", all_data.test)
     _print_sample("all data, with flips", all_data.flipped)
     epochs = count(all_data.n_epochs, "epoch")
-    out.print(f"{'':22} each seed anew, on validation images too, {epochs}")
+    out.print(f"{'':22} each seed anew, on validation {noun}s too, {epochs}")
 
 
 def _print_ensemble(ensemble: Ensemble) -> None:
@@ -145,7 +154,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     confirmation, winner = confirmed.confirmation, confirmed.winner
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
-    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
+    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each", soft_wrap=True)
     print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
     out.print()
     is_only = len(confirmation.candidates) == 1

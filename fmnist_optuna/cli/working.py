@@ -13,6 +13,8 @@ import typer
 from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.departure import Departure
 from fmnist_optuna.cli.options import (
+    DURATION,
+    SIZE,
     Common,
     DataDir,
     Events,
@@ -45,19 +47,31 @@ MaxTrials = Annotated[
 ]
 MaxTime = Annotated[
     str | None,
-    typer.Option("--max-time", help="Leave after this; its trial goes on elsewhere.", rich_help_panel=LEAVING),
+    typer.Option(
+        "--max-time",
+        metavar=DURATION,
+        help="Leave after this, e.g. 2h; its trial goes on elsewhere.",
+        rich_help_panel=LEAVING,
+    ),
 ]
 IdleTimeout = Annotated[
     str | None,
-    typer.Option("--idle-timeout", help="Leave after this without work.", rich_help_panel=LEAVING),
+    typer.Option("--idle-timeout", metavar=DURATION, help="Leave after this without work.", rich_help_panel=LEAVING),
 ]
 Grace = Annotated[
     str,
-    typer.Option("--grace", help="How long it may take to leave when it is asked to.", rich_help_panel=LEAVING),
+    typer.Option(
+        "--grace",
+        metavar=DURATION,
+        help="How long it may take to leave when it is asked to.",
+        rich_help_panel=LEAVING,
+    ),
 ]
 GpuMemory = Annotated[
     str | None,
-    typer.Option("--gpu-memory", help="Take no more of the GPU's memory, e.g. 4g, where workers share it."),
+    typer.Option(
+        "--gpu-memory", metavar=SIZE, help="Take no more of the GPU's memory, e.g. 4g, where workers share it."
+    ),
 ]
 AllowModule = Annotated[
     list[str] | None,

@@ -130,7 +130,7 @@ def _which(source: Source) -> str:
     if source.is_ensemble:
         return f"an ensemble of {len(source.attempts)} seeds{trained}"
     if source.folds is not None:
-        return "trained on all training images"
+        return f"trained on all training {source.session.record.info.noun}s"
     return f"a seed{trained}" if source.is_on_all_data else f"trial {source.attempts[0].number}"
 
 
@@ -154,10 +154,10 @@ def _describe_validation(source: Source) -> dict[str, str]:
 
 def _how_it_answers(facts: Facts) -> str:
     if facts.source.is_ensemble:
-        images = "the image and to its mirror image" if facts.flip else "the image"
-        return f"the mean of those of {len(facts.source.attempts)} nets to {images}"
+        asked = "the image and to its mirror image" if facts.flip else f"the {facts.info.noun}"
+        return f"the mean of those of {len(facts.source.attempts)} nets to {asked}"
     if not facts.flip:
-        return "those of the net to the image"
+        return f"those of the net to the {facts.info.noun}"
     keras_file = "; `model.keras` is the net alone" if "keras" in facts.formats else ""
     return f"the mean of the net's answers to the image and to its mirror image{keras_file}"
 

@@ -29,7 +29,7 @@ def describe_choice(facts: Facts) -> str:
     parts = [f"{chosen}."]
     if source.all_data is not None:
         parts.append(
-            "Its confirmed seeds were then trained once more, on training and validation images, for "
+            f"Its confirmed seeds were then trained once more, on training and validation {facts.info.noun}s, for "
             f"{count(source.all_data.n_epochs, 'epoch')}, a number that the confirmation had fixed; the weights are "
             "those of the last epoch."
         )
@@ -49,7 +49,7 @@ def _how_chosen_by_folds(facts: Facts, folds: CrossValidation, metric: str) -> s
     n_points = facts.n_cells // len(folds.values.values)
     return (
         f"The best of {count(n_points, 'point')} of the {facts.record.spec.searched}, by the mean {metric} of "
-        f"{folds.described}. It was then trained once more, on all training images, for "
+        f"{folds.described}. It was then trained once more, on all training {facts.info.noun}s, for "
         f"{count(facts.attempt.n_epochs, 'epoch')}, a number that the folds had fixed; the weights are those of the "
         "last epoch."
     )

@@ -2,7 +2,7 @@
 
 from fmnist_optuna.export.facts import Facts
 from fmnist_optuna.results.confirmation import Sample
-from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.wording import count
 
 
@@ -21,25 +21,25 @@ def compared_table(facts: Facts) -> str:
         f"{count(facts.evaluation.n_images, f'test {facts.info.noun}')}": metric.format(facts.evaluation.objective),
     }
     if (repeats := facts.source.repeats) is not None:
-        rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats, metric)
+        rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats)
     if (folds := facts.source.folds) is not None:
-        rows[f"validation, mean of {folds.described}"] = describe_folds(folds.values, metric)
+        rows[f"validation, mean of {folds.described}"] = describe_folds(folds.values)
     if facts.confirmation is not None:
         chosen, test = facts.confirmation.chosen.val, facts.confirmation.test_objective
-        rows[f"validation, mean of {len(chosen.values)} fresh seeds"] = describe_mean(chosen, metric)
-        rows[f"test, mean of {len(chosen.values)} fresh seeds"] = None if test is None else describe_mean(test, metric)
+        rows[f"validation, mean of {len(chosen.values)} fresh seeds"] = describe_mean(chosen)
+        rows[f"test, mean of {len(chosen.values)} fresh seeds"] = None if test is None else describe_mean(test)
     way = "larger" if metric.direction == "maximize" else "smaller"
     lines = [f"| | {metric.name_in_logs}, the {way} the better |", "|---|---|"]
     lines += [f"| {images} | {value} |" for images, value in rows.items() if value not in (None, metric.format(None))]
     return "\n".join([*lines, "", ""]) if len(lines) > 2 else ""
 
 
-def describe_mean(sample: Sample, metric: Metric = VAL_ACCURACY) -> str:
+def describe_mean(sample: Sample) -> str:
     """A mean over seeds with its interval and deviation."""
-    interval = metric.format_interval(sample.interval)
+    metric, interval = sample.metric, sample.metric.format_interval(sample.interval)
     return f"{metric.format(sample.mean)} (95 % interval {interval}, sd {metric.format_distance(sample.sd)})"
 
 
-def describe_folds(sample: Sample, metric: Metric = VAL_ACCURACY) -> str:
+def describe_folds(sample: Sample) -> str:
     """A mean over folds with its deviation; they share images, so that no interval follows from it."""
-    return f"{metric.format(sample.mean)} (sd {metric.format_distance(sample.sd)})"
+    return f"{sample.metric.format(sample.mean)} (sd {sample.metric.format_distance(sample.sd)})"

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.wording import count
 
 TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
 LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
@@ -23,7 +24,7 @@ def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, info: 
     font = ImageFont.load_default(min(FONT_SIZE, max(1, tile - 4)))
     left = max(LEFT, math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN)
     side, bottom = len(names) * tile, left - LEFT + BOTTOM
-    note = info.warning or f"{evaluation.n_images:,} test images"
+    note = info.warning or count(evaluation.n_images, f"test {info.noun}")
     title = f"{note}: what each true class (row) was taken for, in percent"
     title_font = ImageFont.load_default(FONT_SIZE)
     title_width = math.ceil(title_font.getlength(title))

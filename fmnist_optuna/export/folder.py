@@ -38,7 +38,7 @@ from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_w
 from fmnist_optuna.settings import ONEDNN, prepare_training_environment
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import reason_of
+from fmnist_optuna.wording import count, reason_of
 from fmnist_optuna.work.environment import SETTING
 from fmnist_optuna.work.splits import load_splits_of
 
@@ -192,8 +192,8 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
         raise MismatchError(
             "The exported model must give the recorded answers, but probabilities differ by up to "
             f"{measured.max_difference:.2g} (allowed {TOLERANCE:g}), {measured.n_other_classes} of "
-            f"{measured.n_images:,} images get another class, accuracy is {measured.accuracy:.4f} instead of "
-            f"{accuracy:.4f}, and {measured.n_odd_batches} of 2 small batches get other answers."
+            f"{count(measured.n_images, splits.info.noun)} get another class, accuracy is {measured.accuracy:.4f} "
+            f"instead of {accuracy:.4f}, and {measured.n_odd_batches} of 2 small batches get other answers."
         )
     return measured
 

@@ -94,7 +94,7 @@ def choose_source(session: Session, trial: int | None, all_data: bool, ensemble:
     if has_folds:
         raise UsageError(
             f"all_data (--all-data) and ensemble (--ensemble) must be left out for study {name}, as its winner is one "
-            "training, on all training images."
+            f"training, on all training {session.record.info.noun}s."
         )
     if trial is not None:
         raise UsageError(

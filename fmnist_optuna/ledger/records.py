@@ -192,6 +192,7 @@ class Attempt:
         began: Seconds since 1970 UTC; 0.0 for one that has not begun.
         ended: The same; None while it runs.
         metric: That its value is of.
+        point_mean: Mean value of the cells of its point, where that was asked for, once all are complete; else None.
     """
 
     trial_id: int
@@ -208,6 +209,7 @@ class Attempt:
     began: float = 0.0
     ended: float | None = None
     metric: Metric = VAL_ACCURACY
+    point_mean: float | None = None
 
     @property
     def val_accuracy(self) -> float | None:

@@ -25,7 +25,7 @@ from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
 from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.timeline import draw_timeline
-from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
+from fmnist_optuna.pages.overview import Overview, describe_seen, read_overview
 from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import describe_dimension
@@ -90,7 +90,7 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     if record.info.is_demo:
         lines += [f"**{record.info.warning}.**", ""]
     if record.is_on_all_data:
-        lines += [f"**{SEEN}**", ""]
+        lines += [f"**{describe_seen(record)}**", ""]
     lines += [f"{counts.done} of {counts.total} cells done: {counts.complete} complete, {counts.pruned} pruned.", ""]
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {values} |" for name, values in _describe_values(record).items()]

@@ -18,9 +18,6 @@ from fmnist_optuna.study.records import KINDS, StudyRecord
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following
 
-# Of a study on all data.
-SEEN = "The validation images are trained on here: no val_accuracy of this study says what a model can do."
-
 
 @dataclass(frozen=True)
 class Overview:
@@ -57,6 +54,12 @@ class Overview:
     def n_complete(self) -> int:
         """How many complete cells there are; points where each has several."""
         return sum(cell.state is State.COMPLETE for cell in self.cells)
+
+
+def describe_seen(record: StudyRecord) -> str:
+    """What every page of a study on all data says first."""
+    examples = f"{record.info.noun}s"
+    return f"The validation {examples} are trained on here: no val_accuracy of this study says what a model can do."
 
 
 def read_overview(session: Session) -> Overview:

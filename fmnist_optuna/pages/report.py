@@ -30,7 +30,7 @@ from fmnist_optuna.pages.figures.importance import draw_importance
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.timeline import draw_timeline
-from fmnist_optuna.pages.overview import SEEN, Overview, read_overview
+from fmnist_optuna.pages.overview import Overview, describe_seen, read_overview
 from fmnist_optuna.pages.tested import list_tested
 from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.study.attempts import describe_reason, sort_attempts
@@ -115,7 +115,8 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         counts=overview.counts,
         winner=winner,
         confirmation=overview.confirmation,
-        seen=SEEN,
+        seen=describe_seen(overview.record),
+        examples=f"{overview.record.info.noun}s",
         tested=[] if winner is None else list_tested(winner),
         figures=drawn,
         plotly=get_plotlyjs() if drawn else "",

@@ -33,10 +33,12 @@ class Sample:
     """Values of one cell over seeds.
 
     Args:
-        values: Accuracies, 0..1, or those of another metric; one a seed, at least two.
+        values: One a seed, at least two.
+        metric: What they are of; accuracies are 0..1.
     """
 
     values: tuple[float, ...]
+    metric: Metric
 
     @property
     def mean(self) -> float:
@@ -55,11 +57,16 @@ class Sample:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean, by Student's t with n - 1 degrees of freedom."""
+        """95 % interval of the mean, by Student's t with n - 1 degrees of freedom, within what the metric can be.
+
+        Of two seeds it is 12.7 standard errors to either side, which may go beyond 100 %. No mean of accuracies lies
+        there: what is cut off at `Metric.bounds` holds none, and the interval covers the mean as often as before.
+        """
         from scipy.special import stdtrit  # heavy
 
         half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
-        return self.mean - half, self.mean + half
+        low, high = self.metric.bounds
+        return max(low, self.mean - half), min(high, self.mean + half)
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Candidate:
     @property
     def val_accuracy(self) -> Sample:
         """Accuracy on the validation images over the seeds, which is `val` where the study compares by it."""
-        return Sample(tuple(run.val_accuracy or 0.0 for run in self.runs))
+        return Sample(tuple(run.val_accuracy or 0.0 for run in self.runs), VAL_ACCURACY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +118,9 @@ class OpenedSeeds:
         """The same with what the test images say, from one opening for each seed, None where there is none yet."""
         return replace(
             self,
-            test=_sample([None if each is None else each.accuracy for each in openings]),
-            flipped=_sample([None if each is None else each.scores.flip_accuracy for each in openings]),
-            test_objective=_sample([None if each is None else each.scores.objective for each in openings]),
+            test=_sample([None if each is None else each.accuracy for each in openings], VAL_ACCURACY),
+            flipped=_sample([None if each is None else each.scores.flip_accuracy for each in openings], VAL_ACCURACY),
+            test_objective=_sample([None if each is None else each.scores.objective for each in openings], self.metric),
         )
 
     def figures_of_test(self) -> dict[str, Json]:
@@ -134,10 +141,10 @@ class OpenedSeeds:
         }
 
 
-def _sample(values: Sequence[float | None]) -> Sample | None:
+def _sample(values: Sequence[float | None], metric: Metric) -> Sample | None:
     """The values over seeds; None where any has none."""
     found = [value for value in values if value is not None]
-    return Sample(tuple(found)) if len(found) == len(values) else None
+    return Sample(tuple(found), metric) if len(found) == len(values) else None
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
 
 
 def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
-    runs: dict[str, list[Cell]] = {}
+    metric, runs = session.record.metric, dict[str, list[Cell]]()
     for run in confirming.history.finished():
         runs.setdefault(_point(run.params), []).append(run)
     n_failed: dict[str, int] = {}
@@ -231,17 +238,16 @@ def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
         if point in originals and len(complete) >= MIN_SEEDS:
             n_missing = n_failed.get(point, 0) + len(group) - len(complete)
             attempts = [result_of(confirming, cell) for cell in complete]
-            candidates.append(_make_candidate(result_of(session, originals[point]), attempts, n_missing))
-    metric = session.record.metric
+            candidates.append(_make_candidate(result_of(session, originals[point]), attempts, n_missing, metric))
     return sorted(candidates, key=lambda candidate: (metric.rank(candidate.val.mean), candidate.original.number))
 
 
-def _make_candidate(original: Attempt, runs: Sequence[Attempt], n_missing: int) -> Candidate:
+def _make_candidate(original: Attempt, runs: Sequence[Attempt], n_missing: int, metric: Metric) -> Candidate:
     runs = sorted(runs, key=lambda run: run.params[TRAINING_SEED])
     n_parameters = runs[0].attributes.n_parameters
     if n_parameters is None:
         raise MismatchError(f"Trial {runs[0].number} must have recorded the size of its model, but has not.")
-    val = Sample(tuple(run.value or 0.0 for run in runs))
+    val = Sample(tuple(run.value or 0.0 for run in runs), metric)
     return Candidate(original, val, n_parameters, n_missing, tuple(runs))
 
 

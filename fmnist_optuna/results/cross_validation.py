@@ -13,6 +13,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import check_epochs
 from fmnist_optuna.results.confirmation import Sample
 from fmnist_optuna.search.cell import canonical_json
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX
 from fmnist_optuna.study.attempts import result_of
@@ -75,8 +76,8 @@ def read_cross_validation(session: Session, first: Cell) -> CrossValidation:
     return CrossValidation(
         n_folds=record.spec.repeats.n_folds,
         n_seeds=record.spec.repeats.n_seeds,
-        values=Sample(tuple(cell.value or 0.0 for cell in cells)),
-        val_accuracies=Sample(tuple(cell.val_accuracy or 0.0 for cell in cells)),
+        values=Sample(tuple(cell.value or 0.0 for cell in cells), record.metric),
+        val_accuracies=Sample(tuple(cell.val_accuracy or 0.0 for cell in cells), VAL_ACCURACY),
         study=record.name + ALL_DATA_SUFFIX,
         trained=_find_trained(session, cells),
     )
@@ -103,9 +104,9 @@ def open_training(session: Session, folds: CrossValidation) -> tuple[Session, At
     """
     training = open_following(session, ALL_DATA)
     if training is None or folds.trained is None:
-        name = session.record.name
+        name, noun = session.record.name, session.record.info.noun
         raise NotFoundError(
-            f"study {name}: its best point must be trained on all training images first, but is not: "
+            f"study {name}: its best point must be trained on all training {noun}s first, but is not: "
             f"fmnist-optuna run, which goes on with the study, does that once all cells are done."
         )
     return training, folds.trained

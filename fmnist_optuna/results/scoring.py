@@ -116,7 +116,7 @@ def _check_val_accuracy(model: keras.Model, splits: Splits, stored: StoredWeight
         causes += f", or the environment is another ({'; '.join(changes)})"
     raise MismatchError(
         f"The stored weights of trial {stored.trial} must score their recorded val_accuracy, "
-        f"{stored.val_accuracy:.2%} ({n_recorded:,} of {n_images:,} validation images), but score {found:.2%} "
-        f"({n_hits:,}), so the test set stays closed; perhaps {causes}: bring back what the trial was trained with, "
-        "or train the study again under another name."
+        f"{stored.val_accuracy:.2%} ({n_recorded:,} of {n_images:,} validation {splits.info.noun}s), but score "
+        f"{found:.2%} ({n_hits:,}), so the test set stays closed; perhaps {causes}: bring back what the trial was "
+        "trained with, or train the study again under another name."
     )

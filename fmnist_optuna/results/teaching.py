@@ -41,9 +41,9 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
     if record.data_fingerprint != fingerprint:
         ours, theirs = spec.data, record.spec.data
         raise UsageError(
-            f"{KEY} must be a study of the same images and the same split, {ours.source} with n_validation "
-            f"{ours.n_validation} and split_seed {ours.split_seed} (fingerprint {fingerprint[:12]}), but {record.name} "
-            f"has {theirs.source} with {theirs.n_validation} and {theirs.split_seed} (fingerprint "
+            f"{KEY} must be a study of the same {record.info.noun}s and the same split, {ours.source} with "
+            f"n_validation {ours.n_validation} and split_seed {ours.split_seed} (fingerprint {fingerprint[:12]}), but "
+            f"{record.name} has {theirs.source} with {theirs.n_validation} and {theirs.split_seed} (fingerprint "
             f"{record.data_fingerprint[:12]}); give both studies one [data] table."
         )
     if not counts.is_over:

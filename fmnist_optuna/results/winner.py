@@ -170,7 +170,7 @@ def sample_repeats(session: Session, cell_id: str) -> Sample | None:
         return None
     repeats = session.history.repeats_of(cell_id)
     values = [cell.value for cell in repeats if cell.state is State.COMPLETE and cell.value is not None]
-    return Sample(tuple(values)) if repeats and len(values) == len(repeats) else None
+    return Sample(tuple(values), session.record.metric) if repeats and len(values) == len(repeats) else None
 
 
 def winning_attempt(session: Session, confirmation: Confirmation | None) -> Attempt:
@@ -184,9 +184,9 @@ def winning_attempt(session: Session, confirmation: Confirmation | None) -> Atte
         UsageError: The study trains on its validation images, so that nothing may be chosen by them.
     """
     if session.record.is_on_all_data:
-        name = session.record.name
+        name, noun = session.record.name, session.record.info.noun
         raise UsageError(
-            f"study {name}: has no winner, as its validation images are trained on; "
+            f"study {name}: has no winner, as its validation {noun}s are trained on; "
             f"`fmnist-optuna best {searched_study(name)}` shows what the test set says of it."
         )
     if confirmation is not None:

@@ -127,7 +127,7 @@ def train_best_point(session: Session, options: RunOptions, observer: Observer, 
     train_following(prepared, options, observer, catching)
     write_note(prepared.session)
     if read_cross_validation(session, first).trained is None:
-        rule = "the best point must have a result on all training images, but has none"
+        rule = f"the best point must have a result on all training {session.record.info.noun}s, but has none"
         raise seeds_missing(session, options, prepared.session.record.name, rule)
 
 

@@ -55,6 +55,15 @@ class Metric:
         return self.direction == "maximize" and find_direction(self.name) == "maximize"
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest value that is possible; infinite where they are not known.
+
+        An accuracy is a share, 0..1. A loss may be negative with terms of a model's own, and what a model brings may be
+        anything whatever its name says, such as an accuracy in percent.
+        """
+        return (0.0, 1.0) if self.is_accuracy else (-math.inf, math.inf)
+
+    @property
     def short_name(self) -> str:
         """At the head of a column: `acc`, `loss`, `f1`."""
         return "acc" if self.is_accuracy else self.name_in_logs

@@ -56,6 +56,12 @@ def point_of(params: Params) -> Params:
     return {name: value for name, value in params.items() if name not in (TRAINING_SEED, VALIDATION_FOLD)}
 
 
+def repeat_first(params: Params) -> Params:
+    """The same, seed and fold before all else: a line that has no room for all must tell the cells of a point apart."""
+    repeat = {name: params[name] for name in (TRAINING_SEED, VALIDATION_FOLD) if name in params}
+    return {**repeat, **params}
+
+
 def place_of(params: Params) -> tuple[int, int]:
     """By what the cells of a point are in order: seed and fold, 0 without."""
     return int(params.get(TRAINING_SEED, 0)), int(params.get(VALIDATION_FOLD, 0))

@@ -1,5 +1,6 @@
 """The attempts of a study: Optuna's trials with what our tables know of their epochs."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -7,10 +8,13 @@ from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.errors import NotFoundError
 from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.leaders import as_point
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.search.metric import Metric
-from fmnist_optuna.study.records import StudyRecord
+from fmnist_optuna.search.repeats import place_of, point_of
+from fmnist_optuna.study.records import CONFIRMATION, StudyRecord
 from fmnist_optuna.study.session import Session
 
 COLUMNS: Mapping[str, Callable[[Attempt], Json]] = {
@@ -78,6 +82,44 @@ def sort_attempts(attempts: Iterable[Attempt], metric: Metric) -> list[Attempt]:
         return attempt.is_foreign, ORDER.index(attempt.standing), metric.rank(attempt.value), attempt.number
 
     return sorted(attempts, key=rank)
+
+
+def with_point_means(session: Session, attempts: Iterable[Attempt]) -> list[Attempt]:
+    """The same attempts in their order, each with the mean of its point where that has several cells, all complete."""
+    means = {cell.cell_id: as_point(group).value for group in _list_points(session) for cell in group}
+    return [replace(attempt, point_mean=means.get(attempt.cell_id)) for attempt in attempts]
+
+
+def group_by_point(session: Session, attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Attempts of one study with those at one point together, by their seeds, folds and numbers.
+
+    The point with the best mean comes first. Those without one follow as their best attempt stood, then foreign ones.
+    Where each point has one cell, all is left as it is.
+
+    Args:
+        attempts: The best one first, with the means of their points.
+    """
+    metric = session.record.metric
+    points = {cell.cell_id: place for place, group in enumerate(_list_points(session)) for cell in group}
+    groups: dict[int, list[Attempt]] = {}
+    others: list[Attempt] = []
+    for attempt in attempts:
+        place = points.get(attempt.cell_id)
+        (others if place is None else groups.setdefault(place, [])).append(attempt)
+    ranked = sorted(groups.values(), key=lambda group: metric.rank(group[0].point_mean))
+    together = [sorted(group, key=lambda each: (place_of(each.params), each.number)) for group in ranked]
+    return [*itertools.chain.from_iterable(together), *others]
+
+
+def _list_points(session: Session) -> list[list[Cell]]:
+    """The cells of each point that has several; of a confirmation, which knows no repeats, those with other seeds."""
+    record, history = session.record, session.history
+    if record.spec.repeats.n_cells > 1:
+        return history.group(history.cells())
+    groups: dict[str, list[Cell]] = {}
+    for cell in history.cells() if record.kind == CONFIRMATION else ():
+        groups.setdefault(canonical_json(point_of(cell.params)), []).append(cell)
+    return list(groups.values())
 
 
 def find_attempt(session: Session, number: int) -> Attempt:

@@ -60,6 +60,7 @@ def test_every_command_has_a_help_text(helps: dict[str, Answer], name: str) -> N
     lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
     assert lines[0].startswith(f"Usage: fmnist-optuna {name}".rstrip())
     assert purpose.endswith(".")
+    assert not any("\n" in paragraph for paragraph in purpose.split("\n\n")), "it would be broken in two places"
     assert " ".join(purpose.split()[:5]) in " ".join(lines[1:])
     assert max(map(len, answer.stdout.splitlines())) <= 80
 

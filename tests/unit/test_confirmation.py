@@ -4,19 +4,25 @@ import math
 
 import pytest
 
+from fmnist_optuna.export.compared import describe_mean
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.results.confirmation import Candidate, Sample, choose
+from fmnist_optuna.pages.figures.confirmation import draw_confirmation
+from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample, choose, figures_of_repeats
+from fmnist_optuna.search.metric import VAL_ACCURACY, VAL_LOSS, Metric
+from fmnist_optuna.wording import format_interval
+
+WIDTH = 12.706205 * 0.01  # Student's t with 1 degree of freedom, times the standard error of two values 0.02 apart
 
 
 def candidate(trial: int, n_parameters: int, *values: float, n_missing: int = 0) -> Candidate:
     original = Attempt(trial, trial, "cell", {"hidden_size": n_parameters}, State.COMPLETE, values[0])
-    return Candidate(original, Sample(values), n_parameters, n_missing, ())
+    return Candidate(original, Sample(values, VAL_ACCURACY), n_parameters, n_missing, ())
 
 
 def test_a_sample_has_the_moments_of_a_textbook() -> None:
     """Student's t with 4 degrees of freedom: 2.776445 (Abramowitz and Stegun, table 26.10)."""
-    sample = Sample((0.88, 0.89, 0.90, 0.91, 0.92))
+    sample = Sample((0.88, 0.89, 0.90, 0.91, 0.92), VAL_ACCURACY)
     assert sample.mean == pytest.approx(0.90)
     assert sample.sd == pytest.approx(0.0158113883)
     assert sample.standard_error == pytest.approx(0.0158113883 / math.sqrt(5))
@@ -26,7 +32,30 @@ def test_a_sample_has_the_moments_of_a_textbook() -> None:
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
     """Their standard deviation is zero, which is no error."""
-    assert Sample((0.5, 0.5)).interval == (0.5, 0.5)
+    assert Sample((0.5, 0.5), VAL_ACCURACY).interval == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [((0.98, 1.0), (0.99 - WIDTH, 1.0)), ((0.0, 0.02), (0.0, 0.01 + WIDTH)), ((0.2, 0.9), (0.0, 1.0))],
+)
+def test_an_interval_ends_where_accuracies_do(values: tuple[float, ...], interval: tuple[float, float]) -> None:
+    """No mean of accuracies is below 0 or beyond 100 %: the card, the figure and the JSON end there alike."""
+    sample = Sample(values, VAL_ACCURACY)
+    assert sample.interval == pytest.approx(interval, abs=1e-6)
+    assert f"95 % interval {format_interval(interval)}, " in describe_mean(sample)
+    assert (figures_of_repeats(sample) or {})["interval"] == list(sample.interval)
+    chosen = candidate(0, 1, *values)
+    error = draw_confirmation(Confirmation((chosen,), chosen)).data[1].error_x
+    shown = [100 * sample.mean - error.arrayminus[0], 100 * sample.mean + error.array[0]]
+    assert shown == pytest.approx([100 * end for end in interval], abs=1e-4)
+
+
+@pytest.mark.parametrize("metric", [VAL_LOSS, Metric("val_accuracy_in_percent", "maximize")])
+def test_an_interval_of_unknown_bounds_is_whole(metric: Metric) -> None:
+    """A loss may be negative, and what a model brings may be anything whatever its name says."""
+    assert Sample((0.98, 1.0), metric).interval == pytest.approx((0.99 - WIDTH, 0.99 + WIDTH), abs=1e-6)
+    assert Sample((0.0, 0.02), metric).interval == pytest.approx((0.01 - WIDTH, 0.01 + WIDTH), abs=1e-6)
 
 
 @pytest.mark.parametrize(

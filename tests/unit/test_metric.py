@@ -167,7 +167,7 @@ def test_the_choice_follows_the_direction() -> None:
 
     def candidate(number: int, n_parameters: int, *values: float) -> Candidate:
         attempt = Attempt(number, number, "cell", {}, State.COMPLETE, values[0])
-        return Candidate(attempt, Sample(values), n_parameters, 0, (attempt,))
+        return Candidate(attempt, Sample(values, VAL_LOSS), n_parameters, 0, (attempt,))
 
     best, close, far = candidate(0, 100, 0.30, 0.32), candidate(1, 50, 0.319, 0.319), candidate(2, 10, 0.33, 0.33)
     assert choose([best, close, far], VAL_LOSS) is close

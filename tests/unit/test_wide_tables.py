@@ -20,7 +20,7 @@ from fmnist_optuna.ledger.records import Attempt, Cell, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
 from fmnist_optuna.search.cell import Params
-from fmnist_optuna.search.metric import Epoch
+from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.wording import format_params, format_some_params, format_value
@@ -132,7 +132,7 @@ def test_a_confirmation_of_twenty_parameters_fits(
     is_wide: bool, record: StudyRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its numbers are whole and its chosen cell has the star; `--wide` has all parameters here too."""
-    candidates = tuple(Candidate(each, Sample((0.91, 0.92)), 123_456, 0, ()) for each in attempts()[:3])
+    candidates = tuple(Candidate(each, Sample((0.91, 0.92), VAL_ACCURACY), 123_456, 0, ()) for each in attempts()[:3])
     order = ParameterOrder(NAMES, importances, is_wide)
     print_candidates(Confirmation(candidates, candidates[1]), record, order)
     lines = printed(capsys)
