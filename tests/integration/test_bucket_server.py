@@ -166,7 +166,7 @@ def test_an_outage_is_waited_for(
 def test_an_outage_is_not_waited_for_beyond_the_patience(server: S3Server, tmp_path: Path) -> None:
     """Then it is an error of the storage, which ends a worker and counts against no cell; healing goes on without."""
     relay = Relay(server)
-    session = make_session(make_storage(tmp_path, relay.url, patience=0.3))
+    session = make_session(make_storage(tmp_path, relay.url, patience=1.0))
     trial = begin(session)
     relay.refuse()
     with pytest.raises(StorageError, match=r"store_weights failed for .*no connection comes about") as error:
