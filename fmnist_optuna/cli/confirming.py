@@ -42,6 +42,9 @@ Seeds = Annotated[
 AllData = Annotated[
     bool, typer.Option("--all-data", help="Then train the chosen cell's seeds on all training images, and test them.")
 ]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", metavar=DURATION, help="Stop after this, e.g. 10m; a second call goes on.")
+]
 
 group = make_group()
 
@@ -56,10 +59,7 @@ def confirm(
     workers: Workers = None,
     data_dir: DataDir = None,
     mirror: Mirrors = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar=DURATION, help="Stop after this, e.g. 10m; a second call goes on."),
-    ] = None,
+    timeout: Timeout = None,
     accept_code: AcceptCode = False,
     events: Events = None,
     is_wide: WideFlag = False,
