@@ -5,7 +5,6 @@ Owns the names of our environment variables. Knows nothing of studies, models or
 
 import itertools
 import os
-import platform
 import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ LEASE_SECONDS = "FMNIST_OPTUNA_LEASE_SECONDS"
 KERAS_BACKEND = "KERAS_BACKEND"  # read by Keras when it is imported; wins over its own configuration file
 TENSORFLOW = "tensorflow"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # read by TensorFlow when it is imported: whether it may take oneDNN's kernels
-X86_64 = ("x86_64", "AMD64")  # as Python names the machine on Linux and macOS, and on Windows
 DASHBOARD_TOKEN_FILE = "FMNIST_OPTUNA_DASHBOARD_TOKEN_FILE"
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{24,200}", re.ASCII)  # what a URL, a header and a cookie take as it is
 MIN_TOKEN_CHARACTERS = 8  # different ones: a key that was held down is no token, random hexadecimal digits are
@@ -160,10 +158,12 @@ def read_dashboard_token(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def prepare_training_environment(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Set what TensorFlow reads at import, unless the user has set it: quiet C++ log, GPU memory on demand, oneDNN.
+    """Set what TensorFlow reads at import, unless the user has set it: quiet C++ log, GPU memory on demand.
 
-    By itself TensorFlow takes oneDNN's kernels only where a processor has AVX-512 VNNI or later; with AVX2 alone they
-    are faster than its own, too, by a quarter for wide dense nets and by two fifths for convolutional ones.
+    Whether oneDNN's kernels are taken is left to TensorFlow, which does so where a processor has AVX-512 VNNI or later.
+    With AVX2 alone they are faster than its own, too, but those for convolutions of one pixel with a stride, over fewer
+    than eight channels, write beyond their memory in TensorFlow 2.21: crashes, and wrong gradients
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
 
     Called before the server that workers are forked from starts, so that all of them inherit it.
 
@@ -176,8 +176,6 @@ def prepare_training_environment(environ: MutableMapping[str, str] = os.environ)
     environ[KERAS_BACKEND] = backend
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if platform.machine() in X86_64:
-        environ.setdefault(ONEDNN, "1")
 
 
 def set_hash_seed(environ: MutableMapping[str, str] = os.environ) -> None:

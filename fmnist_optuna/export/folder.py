@@ -201,15 +201,15 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
 def _environment_of(source: Source) -> dict[str, str]:
     """Of a process that computes with the kernels that the recorded answers were computed with.
 
-    A version that recorded no settings set none for oneDNN: what the shell said held, else TensorFlow decided.
+    Of a trial that recorded no settings, as those of the first versions, they are not known: the shell decides.
     """
     environment = dict(os.environ)
     prepare_training_environment(environment)
     recorded = source.attempts[0].attributes.environment or {}
-    then = (recorded if SETTING in recorded else os.environ).get(ONEDNN)
-    environment.pop(ONEDNN, None)
-    if isinstance(then, str):
-        environment[ONEDNN] = then
+    if SETTING in recorded:
+        environment.pop(ONEDNN, None)
+        if isinstance(then := recorded.get(ONEDNN), str):
+            environment[ONEDNN] = then
     return environment
 
 
