@@ -154,7 +154,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     confirmation, winner = confirmed.confirmation, confirmed.winner
     n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
     cells = count(len(confirmation.candidates), "cell")
-    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each", soft_wrap=True)
+    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
     print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
     out.print()
     is_only = len(confirmation.candidates) == 1
