@@ -29,11 +29,11 @@ from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.time_left import make_remaining_time
 from fmnist_optuna.running.observer import Observer
-from fmnist_optuna.search.repeats import repeat_first
+from fmnist_optuna.search.repeats import format_cell
 from fmnist_optuna.study.climb import read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import count, format_duration, format_params, format_percent, format_some_params
+from fmnist_optuna.wording import count, format_duration, format_params, format_percent
 
 REFRESH_SECONDS = 0.5
 
@@ -140,10 +140,9 @@ def describe_finished(cell: Cell, record: StudyRecord) -> str:
     value = f"{record.value_in_full} {record.metric.format(cell.value)}"
     beside = "" if record.metric.is_accuracy else f", {record.accuracy_in_full} {format_percent(cell.val_accuracy)}"
     state = "cut" if cell.cut_at is not None and cell.state is State.PRUNED else cell.state
-    params = format_some_params(repeat_first(cell.params))
     return (
         f"trial {cell.trial_number} {state}: {value}{beside} "
-        f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({params})"
+        f"after {count(cell.n_epochs, 'epoch')} in {cell.seconds:.1f} s ({format_cell(cell.params)})"
     )
 
 

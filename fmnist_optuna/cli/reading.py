@@ -29,8 +29,8 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.search.metric import VAL_ACCURACY
-from fmnist_optuna.search.repeats import repeat_first
-from fmnist_optuna.wording import count, format_duration, format_some_params
+from fmnist_optuna.search.repeats import format_cell
+from fmnist_optuna.wording import count, format_duration
 
 if TYPE_CHECKING:
     from fmnist_optuna.ledger.records import Attempt
@@ -79,7 +79,7 @@ def status(
     print_foreign(count_foreign(session.storage, session.record.study_id))
     if history.counts().failed:
         for cell in history.failed():
-            out.print(f"failed: {format_some_params(repeat_first(cell.params))}: {cell.error or ''}", soft_wrap=True)
+            out.print(f"failed: {format_cell(cell.params)}: {cell.error or ''}", soft_wrap=True)
 
 
 def _watch(session: "Session") -> None:
@@ -117,12 +117,13 @@ def trials(
     from fmnist_optuna.cli.parameter_order import make_parameter_order
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
-    from fmnist_optuna.study.attempts import group_by_point, list_attempts, with_point_means
+    from fmnist_optuna.study.attempts import group_by_point, list_attempts, list_points, with_point_means
 
     if as_csv and as_json:
         raise UsageError("--csv must be without --json, but both were given.")
     session = open_session(common, study)
-    attempts = with_point_means(session, list_attempts(session))
+    points = list_points(session)
+    attempts = with_point_means(list_attempts(session), points)
     if as_json:
         print_json(trials_answer(session.record, attempts))
     elif as_csv:
@@ -131,7 +132,8 @@ def trials(
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        print_trials(group_by_point(session, attempts), session.record, make_parameter_order(session, is_wide))
+        grouped = group_by_point(attempts, points, session.record.metric)
+        print_trials(grouped, session.record, make_parameter_order(session, is_wide))
 
 
 def _write_csv(attempts: Sequence["Attempt"], record: "StudyRecord") -> None:

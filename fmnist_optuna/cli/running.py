@@ -41,9 +41,9 @@ from fmnist_optuna.cli.signals import caught_signals
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.watching import give_stdout
 from fmnist_optuna.errors import UsageError
-from fmnist_optuna.search.repeats import repeat_first
+from fmnist_optuna.search.repeats import format_cell
 from fmnist_optuna.statuses import Status
-from fmnist_optuna.wording import count, format_some_params
+from fmnist_optuna.wording import count
 from fmnist_optuna.work.limits import Limits
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _answer(result: "StudyResult", as_json: bool) -> None:
 def _say_what_failed(result: "StudyResult") -> None:
     name = result.session.record.name
     for cell in result.session.history.failed():
-        say(f"failed: {format_some_params(repeat_first(cell.params))}: {cell.error or ''}", logging.ERROR)
+        say(f"failed: {format_cell(cell.params)}: {cell.error or ''}", logging.ERROR)
     for line in result.given_up:
         say(f"given up: {line}", logging.ERROR)
     say(f"The workers' logs are in {result.log_folder}.", logging.ERROR)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD, Params, ParamValue
 from fmnist_optuna.search.known import KnownCell, Standing
+from fmnist_optuna.wording import format_some_params
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ def point_of(params: Params) -> Params:
     return {name: value for name, value in params.items() if name not in (TRAINING_SEED, VALIDATION_FOLD)}
 
 
-def repeat_first(params: Params) -> Params:
-    """The same, seed and fold before all else: a line that has no room for all must tell the cells of a point apart."""
+def format_cell(params: Params) -> str:
+    """A cell in one line: seed and fold first, as one that has no room for all must tell the cells of a point apart."""
     repeat = {name: params[name] for name in (TRAINING_SEED, VALIDATION_FOLD) if name in params}
-    return {**repeat, **params}
+    return format_some_params({**repeat, **params})
 
 
 def place_of(params: Params) -> tuple[int, int]:

@@ -84,34 +84,7 @@ def sort_attempts(attempts: Iterable[Attempt], metric: Metric) -> list[Attempt]:
     return sorted(attempts, key=rank)
 
 
-def with_point_means(session: Session, attempts: Iterable[Attempt]) -> list[Attempt]:
-    """The same attempts in their order, each with the mean of its point where that has several cells, all complete."""
-    means = {cell.cell_id: as_point(group).value for group in _list_points(session) for cell in group}
-    return [replace(attempt, point_mean=means.get(attempt.cell_id)) for attempt in attempts]
-
-
-def group_by_point(session: Session, attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Attempts of one study with those at one point together, by their seeds, folds and numbers.
-
-    The point with the best mean comes first. Those without one follow as their best attempt stood, then foreign ones.
-    Where each point has one cell, all is left as it is.
-
-    Args:
-        attempts: The best one first, with the means of their points.
-    """
-    metric = session.record.metric
-    points = {cell.cell_id: place for place, group in enumerate(_list_points(session)) for cell in group}
-    groups: dict[int, list[Attempt]] = {}
-    others: list[Attempt] = []
-    for attempt in attempts:
-        place = points.get(attempt.cell_id)
-        (others if place is None else groups.setdefault(place, [])).append(attempt)
-    ranked = sorted(groups.values(), key=lambda group: metric.rank(group[0].point_mean))
-    together = [sorted(group, key=lambda each: (place_of(each.params), each.number)) for group in ranked]
-    return [*itertools.chain.from_iterable(together), *others]
-
-
-def _list_points(session: Session) -> list[list[Cell]]:
+def list_points(session: Session) -> list[list[Cell]]:
     """The cells of each point that has several; of a confirmation, which knows no repeats, those with other seeds."""
     record, history = session.record, session.history
     if record.spec.repeats.n_cells > 1:
@@ -120,6 +93,34 @@ def _list_points(session: Session) -> list[list[Cell]]:
     for cell in history.cells() if record.kind == CONFIRMATION else ():
         groups.setdefault(canonical_json(point_of(cell.params)), []).append(cell)
     return list(groups.values())
+
+
+def with_point_means(attempts: Iterable[Attempt], points: Iterable[Sequence[Cell]]) -> list[Attempt]:
+    """The same attempts in their order, each with the mean of its point where that has several cells, all complete."""
+    means = {cell.cell_id: as_point(group).value for group in points for cell in group}
+    return [replace(attempt, point_mean=means.get(attempt.cell_id)) for attempt in attempts]
+
+
+def group_by_point(attempts: Iterable[Attempt], points: Iterable[Sequence[Cell]], metric: Metric) -> list[Attempt]:
+    """Attempts of one study with those at one point together, by their seeds, folds and numbers.
+
+    The point with the best mean comes first. Those without one follow as their best attempt stood, then foreign ones.
+    Where each point has one cell, all is left as it is.
+
+    Args:
+        attempts: The best one first, with the means of their points.
+        points: As `list_points` has them.
+        metric: By which the cells are compared.
+    """
+    places = {cell.cell_id: place for place, group in enumerate(points) for cell in group}
+    groups: dict[int, list[Attempt]] = {}
+    others: list[Attempt] = []
+    for attempt in attempts:
+        place = places.get(attempt.cell_id)
+        (others if place is None else groups.setdefault(place, [])).append(attempt)
+    ranked = sorted(groups.values(), key=lambda group: metric.rank(group[0].point_mean))
+    together = [sorted(group, key=lambda each: (place_of(each.params), each.number)) for group in ranked]
+    return [*itertools.chain.from_iterable(together), *others]
 
 
 def find_attempt(session: Session, number: int) -> Attempt:

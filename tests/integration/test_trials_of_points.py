@@ -26,7 +26,7 @@ from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
-from fmnist_optuna.study.attempts import group_by_point, list_attempts, with_point_means
+from fmnist_optuna.study.attempts import group_by_point, list_attempts, list_points, with_point_means
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
@@ -36,7 +36,8 @@ SECOND, THIRD, LAST = ({"hidden_size": h, "dropout_rate": d} for h, d in ((128, 
 
 def grouped(session: Session) -> list[Attempt]:
     """As the table has them."""
-    return group_by_point(session, with_point_means(session, list_attempts(session)))
+    points = list_points(session)
+    return group_by_point(with_point_means(list_attempts(session), points), points, session.record.metric)
 
 
 @ON_SQLITE
@@ -62,7 +63,7 @@ def test_the_table_says_the_mean_of_each_row(new_session: Sessions, capsys: pyte
     assert [(value.split()[-1], mean.strip()) for value, mean in shown[:4]] == [
         ("62.50", "75.00"), ("75.00", "75.00"), ("87.50", "75.00"), ("50.00", "66.67")
     ]  # fmt: skip
-    trials = trials_answer(session.record, with_point_means(session, list_attempts(session)))["trials"]
+    trials = trials_answer(session.record, with_point_means(list_attempts(session), list_points(session)))["trials"]
     assert isinstance(trials, list)
     values = [(trial["value"], trial["point_mean"]) for trial in trials if isinstance(trial, dict)]
     assert values[:3] == [(1.0, 2 / 3), (0.875, 0.75), (0.75, 0.75)]
