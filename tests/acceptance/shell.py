@@ -68,6 +68,20 @@ batch_size = 500
 max_epochs = 2
 """
 
+# An attempt at its only cell never ends by itself.
+ENDLESS = """\
+name = "endless"
+[data]
+source = "synthetic"
+[grid]
+hidden_size = [16]
+dropout_rate = [0.2]
+learning_rate = [0.01]
+[training]
+max_epochs = 30000
+patience = 30000
+"""
+
 # Every epoch takes the seconds that the file `pace` holds; without the file it takes what it takes.
 PACED = SMALL.replace("max_epochs = 2", 'max_epochs = 2\ncallbacks = ["pace:make"]')
 PACE = """\

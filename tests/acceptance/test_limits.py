@@ -1,20 +1,7 @@
 """`--trial-timeout` and `--memory-limit`: an attempt that breaks a limit is to blame itself."""
 
 import pytest
-from shell import Shell
-
-ENDLESS = """
-name = "endless"
-[data]
-source = "synthetic"
-[grid]
-hidden_size = [16]
-dropout_rate = [0.2]
-learning_rate = [0.01]
-[training]
-max_epochs = 30000
-patience = 30000
-"""
+from shell import ENDLESS, Shell
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from awkward_password import HALVES, VARIABLE, has_password, show
 from ray_cluster import VARIABLES, Cluster, running_cluster
-from shell import PACE, Answer, Shell, Started, is_alive
+from shell import ENDLESS, PACE, Answer, Shell, Started, is_alive
 from sqlalchemy import URL
 
 pytestmark = pytest.mark.cluster
@@ -37,18 +37,6 @@ name = "none"
 """
 HELPER = 'NAME = "pace"\n'
 MODULE = PACE.replace("import keras", "import keras\nfrom told.helper import NAME").replace('"pace"', "NAME")
-ENDLESS = """\
-name = "endless"
-[data]
-source = "synthetic"
-[grid]
-hidden_size = [16]
-dropout_rate = [0.2]
-learning_rate = [0.01]
-[training]
-max_epochs = 30000
-patience = 30000
-"""
 PACE_SECONDS = "4"  # of an epoch; two of them in each of four cells outlast what is waited for
 SECONDS = 240.0  # for what takes a few, on a busy machine
 API = ("/api/jobs/", "/api/v0/actors?detail=1", "/api/v0/tasks?detail=1", "/api/v0/runtime_envs?detail=1")
