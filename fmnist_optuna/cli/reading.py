@@ -117,13 +117,12 @@ def trials(
     from fmnist_optuna.cli.parameter_order import make_parameter_order
     from fmnist_optuna.cli.study_tables import print_foreign
     from fmnist_optuna.cli.trial_tables import print_trials
-    from fmnist_optuna.study.attempts import group_by_point, list_attempts, list_points, with_point_means
+    from fmnist_optuna.study.attempts import arrange_attempts, list_attempts, list_points, with_point_means
 
     if as_csv and as_json:
         raise UsageError("--csv must be without --json, but both were given.")
     session = open_session(common, study)
-    points = list_points(session)
-    attempts = with_point_means(list_attempts(session), points)
+    attempts = with_point_means(list_attempts(session), list_points(session))
     if as_json:
         print_json(trials_answer(session.record, attempts))
     elif as_csv:
@@ -132,8 +131,7 @@ def trials(
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")
         print_foreign(n_foreign)
-        grouped = group_by_point(attempts, points, session.record.metric)
-        print_trials(grouped, session.record, make_parameter_order(session, is_wide))
+        print_trials(arrange_attempts(session, attempts), session.record, make_parameter_order(session, is_wide))
 
 
 def _write_csv(attempts: Sequence["Attempt"], record: "StudyRecord") -> None:

@@ -56,11 +56,13 @@ def _describe_rivals(record: StudyRecord, winner: Winner, counts: CellCounts) ->
     n_each, n_cut = record.spec.repeats.n_cells, counts.cut
     how = "best of" if winner.repeats is None else "first repeat of the best of"
     among = count(counts.total, "cell") if n_cut else count(counts.complete, "complete cell")
+    fallen = f"{n_cut // n_each} cut at rungs" if n_cut else f"{counts.pruned} pruned"  # all cells of a point are cut
     if winner.confirmation is not None:
         how = "confirmed;"
     if n_each > 1:
         among = count(counts.total // n_each, "point")
-    return f"{how} {among}, {f'{n_cut} cut at rungs' if n_cut else f'{counts.pruned} pruned'}"
+        fallen = f"{count(counts.pruned, 'cell')} pruned" if counts.pruned and not n_cut else fallen
+    return f"{how} {among}, {fallen}"
 
 
 def _name_trial(winner: Winner, noun: str) -> str:

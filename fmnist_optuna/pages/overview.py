@@ -12,7 +12,7 @@ from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.winner import Winner, find_winner_or_none
-from fmnist_optuna.study.attempts import with_rungs
+from fmnist_optuna.study.attempts import arrange_attempts, with_rungs
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import KINDS, StudyRecord
 from fmnist_optuna.study.session import Session
@@ -25,7 +25,7 @@ class Overview:
 
     Args:
         cells: Every cell of the grid; of repeats one for each point, with their mean once all are complete.
-        attempts: Every trial of ours with its epochs, by number.
+        attempts: Every trial of ours with its epochs, in the order of the table of `trials`.
         n_foreign: Trials that other programs added to the study.
         climb: What came to the rungs; None where the pruner has none.
         winner: None before the first COMPLETE trial.
@@ -74,7 +74,7 @@ def read_overview(session: Session) -> Overview:
         counts=counts,
         elapsed_seconds=session.history.elapsed_seconds(),
         cells=tuple(points),
-        attempts=tuple(_read_attempts(session)),
+        attempts=tuple(arrange_attempts(session, _read_attempts(session))),
         winner=winner,
         confirmation=None if winner is None else winner.confirmation,
         openings=tuple(sorted(openings, key=lambda opening: opening.opened_at)),

@@ -33,7 +33,7 @@ from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.overview import Overview, describe_seen, read_overview
 from fmnist_optuna.pages.tested import list_tested
 from fmnist_optuna.results.evaluation import Evaluation
-from fmnist_optuna.study.attempts import describe_reason, sort_attempts
+from fmnist_optuna.study.attempts import describe_reason
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import (
     format_duration,
@@ -123,7 +123,8 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         evaluation=evaluation,
         mistakes=[] if opening is None else find_mistakes(opening, test_images, overview.record.info),
         savings=describe_savings(overview) if overview.climb is None else "",  # the table of rungs says it
-        attempts=sort_attempts(overview.attempts, overview.record.metric)[:N_ROWS],
+        attempts=overview.attempts[:N_ROWS],
+        has_means=any(attempt.point_mean is not None for attempt in overview.attempts),
         n_attempts=len(overview.attempts),
         openings=overview.openings,
         environments=_environments(overview.attempts),

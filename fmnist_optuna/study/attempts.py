@@ -123,6 +123,12 @@ def group_by_point(attempts: Iterable[Attempt], points: Iterable[Sequence[Cell]]
     return [*itertools.chain.from_iterable(together), *others]
 
 
+def arrange_attempts(session: Session, attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Attempts of a study as its tables have them: the best first, those at one point together, with its mean."""
+    points, metric = list_points(session), session.record.metric
+    return group_by_point(with_point_means(sort_attempts(attempts, metric), points), points, metric)
+
+
 def find_attempt(session: Session, number: int) -> Attempt:
     """One attempt by the number of its trial.
 

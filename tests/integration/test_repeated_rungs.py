@@ -19,7 +19,9 @@ from small_study import (
 )
 
 from fmnist_optuna.bridge.trials import Outcome
+from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -71,6 +73,20 @@ def test_a_cut_is_told_by_the_means(new_session: Sessions) -> None:
     mean = sum(max(curve[: cell.cut_at]) for curve in cells) / N_REPEATS
     assert sentence.startswith(f"cut at epoch {cell.cut_at}: {100 * mean:.1f} % and gaining ")
     assert sentence.endswith(", means of 2 repeats")
+
+
+@ON_SQLITE
+def test_the_winner_names_how_many_points_were_cut(new_session: Sessions, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not how many cells: it stands among points."""
+    session = new_session("worker", repeated_ladder())
+    run_all(session, ladder_objective)
+    print_winner(session.record, find_winner(session), session.history.counts())
+    n_cut = len(
+        {point_of(cell.params)["hidden_size"] for cell in session.history.cells() if cell.state is State.PRUNED}
+    )
+    assert 0 < n_cut < N_POINTS
+    line = " ".join(capsys.readouterr().out.split())
+    assert f"first repeat of the best of {N_POINTS} points, {n_cut} cut at rungs" in line
 
 
 @ON_SQLITE

@@ -1,5 +1,6 @@
 """What `trials` prints where points have several cells: those of a point together, beside their mean."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,12 +22,14 @@ from fmnist_optuna.cli.live import describe_finished
 from fmnist_optuna.cli.trial_tables import print_trials
 from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
-from fmnist_optuna.study.attempts import group_by_point, list_attempts, list_points, with_point_means
+from fmnist_optuna.study.attempts import arrange_attempts, list_attempts, list_points, with_point_means
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
@@ -36,8 +39,7 @@ SECOND, THIRD, LAST = ({"hidden_size": h, "dropout_rate": d} for h, d in ((128, 
 
 def grouped(session: Session) -> list[Attempt]:
     """As the table has them."""
-    points = list_points(session)
-    return group_by_point(with_point_means(list_attempts(session), points), points, session.record.metric)
+    return arrange_attempts(session, list_attempts(session))
 
 
 @ON_SQLITE
@@ -67,6 +69,33 @@ def test_the_table_says_the_mean_of_each_row(new_session: Sessions, capsys: pyte
     assert isinstance(trials, list)
     values = [(trial["value"], trial["point_mean"]) for trial in trials if isinstance(trial, dict)]
     assert values[:3] == [(1.0, 2 / 3), (0.875, 0.75), (0.75, 0.75)]
+
+
+@ON_SQLITE
+def test_the_report_has_the_rows_of_the_table(new_session: Sessions) -> None:
+    """In the same order, each with the mean of its point; without repeats there is no such column."""
+    session = new_session("worker", make_spec(GRID, search={"repeats": 3}))
+    finish_everything(session, lambda params: value_within(params, TRAINING_SEED))
+    page = render_report(read_overview(session), None)
+    ((header, *rows),) = [table for table in _tables(page) if "epochs" in table[0]]
+    assert header[-4:] == ["val acc", "mean val acc", "epochs", "note"]
+    expected = grouped(session)
+    assert [row[0] for row in rows] == [str(attempt.number) for attempt in expected]
+    assert [row[-3] for row in rows] == [session.record.metric.format(attempt.point_mean) for attempt in expected]
+    single = new_session("worker", make_spec(GRID, name="single"))
+    finish_everything(single)
+    assert "mean val acc" not in render_report(read_overview(single), None)
+
+
+def _tables(page: str) -> list[list[list[str]]]:
+    """The cells' text of each row of each table."""
+    return [
+        [
+            [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        ]
+        for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL)
+    ]
 
 
 @ON_SQLITE
