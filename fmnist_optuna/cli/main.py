@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import itertools
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -70,9 +72,27 @@ def main() -> None:
     sys.exit(status)
 
 
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty text where a value is to be: it is that of a variable that is unset, and would pass for no value.
+
+    Raises:
+        BadParameter: One is empty.
+    """
+    for before, argument in itertools.pairwise(["", *arguments]):
+        option, equals, value = argument.partition("=")
+        if not argument:
+            where = before if before.startswith("-") else "an argument"
+        elif option.startswith("--") and equals and not value:
+            where = option
+        else:
+            continue
+        raise typer.BadParameter(f"{where} must have a value, but got an empty one; look for a variable that is unset")
+
+
 def _run() -> int:
     """Run the command; returns its exit status."""
     try:
+        refuse_empty(sys.argv[1:])
         return int(app(standalone_mode=False) or 0)
     except SystemExit as error:
         return int(error.code or 0)

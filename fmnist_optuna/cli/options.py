@@ -1,6 +1,7 @@
 """Options and arguments that several commands have in common, and how their values are read."""
 
 import logging
+import os
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +14,7 @@ import typer
 
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.log import LogFormat, silent_stderr
-from fmnist_optuna.settings import ARTIFACTS, DATA, STORAGE, STORAGE_FILE, WORKERS
+from fmnist_optuna.settings import ALLOW_MODULE, ARTIFACTS, DATA, STORAGE, STORAGE_FILE, WORKERS
 from fmnist_optuna.user_modules.search_path import search_in
 from fmnist_optuna.work.launchers.ray_options import RayOptions
 
@@ -247,8 +248,10 @@ def parse_modules(names: list[str] | None) -> frozenset[str] | None:
     """Modules by name; None where none is named, which allows all.
 
     Raises:
-        UsageError: A name is none of a module.
+        UsageError: A name is none of a module; or the variable is there and names none, which is no leave for all.
     """
+    if not names and ALLOW_MODULE in os.environ:
+        raise UsageError(f"{ALLOW_MODULE} must name modules, but is empty; unset it to allow all that the study names.")
     for name in names or ():
         if not MODULE.fullmatch(name):
             raise UsageError(f"--allow-module must be a module such as mine or package.module, but got {name!r}.")

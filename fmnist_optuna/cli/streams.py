@@ -9,10 +9,10 @@ import io
 import logging
 import os
 import sys
-from typing import TextIO
 
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import PERSON
+from fmnist_optuna.processes.output import Remarks, rewrap
 from fmnist_optuna.wording import reason_of
 
 person = logging.getLogger(PERSON)
@@ -47,22 +47,6 @@ class _Answers(io.TextIOWrapper):
             raise _refused(error) from error
 
 
-class _Remarks(io.TextIOWrapper):
-    """Standard error, whose failure is nobody's business."""
-
-    def write(self, text: str, /) -> int:
-        try:
-            return super().write(text)
-        except OSError:  # a full disk, or a terminal or pipe that is gone
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except OSError:
-            return
-
-
 def _refused(error: OSError) -> OutputError:
     return OutputError(f"Standard output must take the answer, but {reason_of(error)}.")
 
@@ -72,8 +56,8 @@ def prepare_streams() -> None:
     _occupy_descriptors()
     codecs.register_error(__name__, _show_otherwise)
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115 - until the end
-    sys.stdout = _wrap(sys.stdout, _Answers)
-    sys.stderr = _wrap(sys.stderr, _Remarks)
+    sys.stdout = rewrap(sys.stdout, _Answers, __name__)
+    sys.stderr = rewrap(sys.stderr, Remarks, __name__)
     for name in WIDTHS:
         text = os.environ.get(name, "")
         if text and not (text.isascii() and text.isdecimal() and int(text[:9]) >= NARROWEST):
@@ -90,20 +74,6 @@ def _occupy_descriptors() -> None:
             os.dup2(null, descriptor)  # which children inherit
             if null != descriptor:
                 os.close(null)
-
-
-def _wrap(stream: TextIO | None, kind: type[io.TextIOWrapper]) -> TextIO:
-    if stream is None:  # closed
-        return kind(open(os.devnull, "wb"), encoding="utf-8", errors=__name__)  # noqa: PTH123 - until the end
-    if not isinstance(stream, io.TextIOWrapper):  # replaced by somebody who knows why
-        return stream
-    return kind(
-        stream.buffer,
-        encoding=stream.encoding,
-        errors=__name__,
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
-    )
 
 
 def _show_otherwise(error: UnicodeError) -> tuple[str | bytes, int]:

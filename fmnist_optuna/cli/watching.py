@@ -12,6 +12,7 @@ from fmnist_optuna.events.file import recording
 from fmnist_optuna.events.schema import STANDARD_OUTPUT
 from fmnist_optuna.log import listening
 
+LOOPBACK = "127.0.0.1"
 WATCHING = "For a monitor"
 MetricsPort = Annotated[
     int | None,
@@ -31,6 +32,16 @@ MetricsHost = Annotated[
         rich_help_panel=WATCHING,
     ),
 ]
+
+
+def check_metrics_host(host: str, port: int | None) -> None:
+    """Refuse an address at which nothing would answer.
+
+    Raises:
+        UsageError: There is no port with it.
+    """
+    if port is None and host != LOOPBACK:
+        raise UsageError(f"--metrics-host must come with --metrics-port, but {host} is given without a port.")
 
 
 def give_stdout(events: str | None, as_json: bool) -> None:

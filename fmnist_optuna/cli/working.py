@@ -28,7 +28,7 @@ from fmnist_optuna.cli.options import (
     parse_size,
 )
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.cli.watching import MetricsHost, MetricsPort, watched
+from fmnist_optuna.cli.watching import LOOPBACK, MetricsHost, MetricsPort, check_metrics_host, watched
 from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count
@@ -116,7 +116,7 @@ def worker(
     grace: Grace = "10s",
     is_restarted: IsRestarted = False,
     metrics_port: MetricsPort = None,
-    metrics_host: MetricsHost = "127.0.0.1",
+    metrics_host: MetricsHost = LOOPBACK,
     events: Events = None,
 ) -> None:
     """Be one worker of a study until nothing is left; for clusters and other launchers.
@@ -127,6 +127,7 @@ def worker(
 
     Exit status 0: every cell of the study has its result. 75: start another worker.
     """
+    check_metrics_host(metrics_host, metrics_port)
     size, gpu_size = parse_size(memory_limit, "--memory-limit"), parse_size(gpu_memory, "--gpu-memory")
     idle_seconds = parse_limit(idle_timeout, "--idle-timeout")
     limits, allowed = WorkerLimits(size, max_trials, idle_seconds), parse_modules(allow_module)
@@ -137,12 +138,17 @@ def worker(
         with storage.giving_up_when(departure.is_overdue), watching:
             end = _work(common, order, departure)
             status, text = _describe_end(storage, order, departure, end)
+    sys.exit(_tell_end(status, text, is_restarted))
+
+
+def _tell_end(status: Status, text: str, is_restarted: bool) -> Status:
+    """Say how the worker ended; returns the status for whoever starts it again, or does not."""
     is_in_vain = is_restarted and not status.is_healed_by_restart
     if is_in_vain or status in (Status.DONE, Status.HANDED_BACK):
         say(text, logging.WARNING if is_in_vain and status else logging.INFO)
     else:
         say(f"Error: {text}", logging.ERROR)
-    sys.exit(Status.DONE if is_in_vain else status)
+    return Status.DONE if is_in_vain else status
 
 
 def _prepare(
@@ -154,11 +160,13 @@ def _prepare(
     import uuid
 
     from fmnist_optuna.artifacts.bucket import check_place
+    from fmnist_optuna.processes.output import take_prints_for_remarks
     from fmnist_optuna.processes.temporary import use_for_all_temporary_files
     from fmnist_optuna.study.studies import find_study
     from fmnist_optuna.work.order import WorkerOrder
 
     prepare_training_environment()
+    take_prints_for_remarks()  # the user's code runs in this process
     departure.temporary = use_for_all_temporary_files()
     storage = open_storage_of(common)
     record = find_study(storage, study)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from fmnist_optuna.artifacts.place import Place, parse_place
+from fmnist_optuna.errors import UsageError
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.settings import DEFAULT_STORAGE, Settings, read_artifacts, read_lease_seconds
 
@@ -45,6 +46,9 @@ class StorageOptions:
             StorageError: The environment names a file with the URL, and it cannot be read.
             UsageError: A variable holds a value of the wrong kind, or the bucket is none.
         """
+        for name, given in (("url (--storage)", url), ("artifacts (--artifacts)", artifacts)):
+            if given == "":  # of a variable that is unset, say: no reason to go on in another place
+                raise UsageError(f"{name} must be a URL, but is empty.")
         found = url or Settings.from_environment().storage
         bucket = artifacts or read_artifacts()
         place = None if bucket is None else parse_place(bucket)

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar, TypeVarTuple
 
 from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import FmnistOptunaError, WorkerFailedError
-from fmnist_optuna.processes.output import redirect_output
+from fmnist_optuna.processes.output import redirect_output, take_prints_for_remarks
 from fmnist_optuna.processes.temporary import temporary_folder, use_short_sockets
 from fmnist_optuna.processes.tracker import start_tracker
 from fmnist_optuna.settings import SAFE_PATH, SERVER_OUTPUT, SET_BY_US, prepare_training_environment, set_hash_seed
@@ -131,6 +131,7 @@ def start(
 def _run(output: Path, target: Callable[[*Arguments], None], arguments: tuple[*Arguments]) -> None:
     """Body of every child; a crash leaves the line of Python in which it happened."""
     redirect_output(output)
+    take_prints_for_remarks()
     faulthandler.enable(2)  # wherever that goes by then
     target(*arguments)
 

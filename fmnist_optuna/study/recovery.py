@@ -153,9 +153,10 @@ class Recovery:
         except KeyError:  # somebody deleted the trial in the database
             return self._ledger.give_back(cell.cell_id, token, count_lost=True)
         attempt = read_attempt(trial)
+        is_finished = self._ledger.finish_cell(cell.cell_id, token, attempt)  # first: a bucket may take its time
         if attempt.state is State.FAILED:  # it may have stored its weights and died before it told
             discard_artifacts(self._store, self._trials, trial)
-        return self._ledger.finish_cell(cell.cell_id, token, attempt)
+        return is_finished
 
     def _judge(self, cell: HeldCell, trial_id: int, loss: TrialAttributes) -> TrialAttributes:
         """Say whether the cell is to blame for this kill and those before it on this machine."""

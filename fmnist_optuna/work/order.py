@@ -33,6 +33,7 @@ class WorkerOrder:
         given_up: cell_ids that the worker leaves alone.
         allowed_modules: The only modules of the user's that the worker imports; None lets it import all that the
             study names.
+        checks_bucket: Whether the worker first tries the study's bucket, which nobody has tried from its machine.
         events_file: Gets the events of the process; None for nowhere.
     """
 
@@ -51,4 +52,5 @@ class WorkerOrder:
     log_level: int = logging.INFO
     given_up: frozenset[str] = frozenset()
     allowed_modules: frozenset[str] | None = None
+    checks_bucket: bool = False
     events_file: Path | None = None

@@ -2,17 +2,21 @@
 
 import gc
 import logging
-import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
+from fmnist_optuna.artifacts.bucket import check_place
+from fmnist_optuna.artifacts.place import Place
 from fmnist_optuna.data.sharing import FOLDS, arrays_of, map_arrays
 from fmnist_optuna.described_errors import describe_error
-from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.errors import ArtifactsAwayError, ArtifactsError, FmnistOptunaError, UsageError
 from fmnist_optuna.events.file import recording
+from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.log import bound_fields, configure_logging, log_event
+from fmnist_optuna.processes.output import redirect_output
 from fmnist_optuna.processes.parent import watch_parent
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.statuses import Status
@@ -37,7 +41,8 @@ def run_worker_process(order: WorkerOrder) -> None:
     leave = LeaveRequest()
     signal.signal(signal.SIGTERM, lambda *_: leave.set())
     if order.log_file is not None:
-        _redirect_output(order.log_file)
+        order.log_file.parent.mkdir(parents=True, exist_ok=True)
+        redirect_output(order.log_file, mode=0o644)
     configure_logging(order.log_format, order.log_level)
     watch_parent(leave.set)
     with recording(order.events_file):
@@ -56,14 +61,6 @@ def _exit_status(order: WorkerOrder, leave: LeaveRequest) -> int:
         log_event(logger, logging.ERROR, WORKER_FAILED, error, **ids, error=describe_error(error))
         return Status.FAILED
     return Status.HANDED_BACK if end is WorkerEnd.RECYCLED else Status.DONE
-
-
-def _redirect_output(log_file: Path) -> None:
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
 
 
 def run_worker(
@@ -85,6 +82,8 @@ def run_worker(
         if order.gpu_memory_bytes is not None:
             limit_gpu_memory(order.gpu_memory_bytes)
         session = open_session(order, describe_device())
+        if order.checks_bucket:
+            _try_bucket(session.storage, session.record.place)
         on_list(session)
         use_threads(session.record.spec.training.threads)
         gc.freeze()  # a collection after each trial need not walk what outlives it: 0.3 s a trial (measured 2026-11)
@@ -96,6 +95,22 @@ def run_worker(
         end = work(session, objective, leave, order.generation, order.limits, objective.in_memory)
         objective.let_go()
         return end
+
+
+@retrying
+def _try_bucket(_storage: Storage, place: Place | None) -> None:
+    """Try the bucket from this machine, before anything is trained whose weights it would not take.
+
+    Raises:
+        ArtifactsError: It cannot be used from here, or does not answer within the storage's patience.
+    """
+    try:
+        check_place(place)
+    except ArtifactsAwayError:
+        raise
+    except (ArtifactsError, UsageError) as error:
+        rule = f"Every node must be able to use the study's bucket, but {socket.gethostname()} is not"
+        raise ArtifactsError(f"{rule}: {error}") from error
 
 
 def load_resident(order: WorkerOrder, record: StudyRecord) -> ResidentData | FoldedData:

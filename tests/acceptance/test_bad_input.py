@@ -91,6 +91,12 @@ OPTIONS = {
     "negative trial": Case(("show", "--", "-1"), 2, ("TRIAL", "0")),
     "another backend": Case(("run",), 2, ("KERAS_BACKEND must be tensorflow", "'jax'"), variables={
         "KERAS_BACKEND": "jax"}),
+    "place that is empty": Case(("init", "--artifacts", ""), 2, ("--artifacts", "must have a value", "empty")),
+    "option that is empty": Case(("run", "--ray="), 2, ("--ray", "must have a value", "empty")),
+    "name that is empty": Case(("status", ""), 2, ("an argument", "must have a value", "empty")),
+    "no module by environment": Case(("worker",), 2, ("FMNIST_OPTUNA_ALLOW_MODULE must name", "empty"), variables={
+        "FMNIST_OPTUNA_ALLOW_MODULE": " "}),
+    "metrics at no port": Case(("worker", "--metrics-host", "::"), 2, ("--metrics-host", "--metrics-port", "::")),
     "lease of no time": Case(("status",), 2, ("FMNIST_OPTUNA_LEASE_SECONDS", "0"), variables={
         "FMNIST_OPTUNA_LEASE_SECONDS": "0"}),
 }  # fmt: skip

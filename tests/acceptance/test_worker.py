@@ -1,14 +1,16 @@
 """`worker`: with which status it ends, and that it builds what the workers of `run` build."""
 
 import json
+import os
 import signal
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from shell import SMALL, Shell, make_paced
+from shell import COMMAND, SMALL, TIMEOUT_SECONDS, Shell, make_paced
 
 OWN = SMALL.replace("dropout_rate = [0.2]\n", "").replace("[grid]", '[model]\narchitecture = "mine:build"\n[grid]')
 MODEL = """
@@ -51,6 +53,21 @@ class Stuck(keras.callbacks.Callback):
 
 def make():
     return Stuck()
+"""
+TALK = """
+import sys
+
+import keras
+
+
+class Talk(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        print("loss \u2713" * 1000, flush=True)
+        print("the callback spoke", file=sys.stderr)
+
+
+def make():
+    return Talk()
 """
 RESTARTED = "--restarted-on-failure"
 
@@ -200,6 +217,28 @@ def test_a_worker_imports_only_what_is_allowed(shell: Shell) -> None:
     shell.write("mine.py", MODEL)
     answer = shell("worker", "--allow-module", "other", "--allow-module", "mine")
     assert answer.code == 0, answer.stderr
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("way", ["full", "broken"])
+def test_prints_that_nobody_takes_fail_no_cell(shell: Shell, way: str) -> None:
+    """The user's callback writes to a full disk, or into a pipe that nobody reads: every cell has its result."""
+    shell.write("talk.py", TALK)
+    study = SMALL.replace("max_epochs = 2", 'max_epochs = 2\ncallbacks = ["talk:make"]')
+    assert shell("init", shell.write("small.toml", study)).code == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - for its descriptor
+        done = subprocess.run(
+            [COMMAND, "worker"], cwd=shell.folder, env={**shell.environment, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL, stdout=full if way == "full" else writer, stderr=subprocess.PIPE, text=True,
+            timeout=TIMEOUT_SECONDS, check=False,
+        )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the callback spoke") >= 4
+    assert [state for (state,) in shell.query("SELECT state FROM fmnist_cells")] == ["done", "done"]
+    assert shell.query("SELECT failures FROM fmnist_cells WHERE failures > 0") == []
 
 
 @pytest.mark.more

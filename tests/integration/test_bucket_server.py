@@ -15,7 +15,7 @@ import pytest
 from optuna.artifacts import upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from s3_server import BUCKET, HalfRelay, Relay, S3Server, files_below, running_s3
-from small_study import FINGERPRINT, begin_trial, claim_cell, make_spec
+from small_study import FINGERPRINT, begin_trial, claim_cell, make_spec, read_cell
 from sqlalchemy import update
 
 from fmnist_optuna.artifacts.bucket import Bucket, check_place
@@ -34,6 +34,7 @@ from fmnist_optuna.errors import (
     UnreadableStudyError,
 )
 from fmnist_optuna.ledger.options import StorageOptions
+from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import studies
 from fmnist_optuna.study.deletion import delete_study
@@ -41,6 +42,9 @@ from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.records import UnreadableStudy, read_record_or_reason
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study
+from fmnist_optuna.work.loop import LeaveRequest
+from fmnist_optuna.work.order import WorkerOrder
+from fmnist_optuna.work.worker import run_worker
 
 pytestmark = pytest.mark.more
 
@@ -161,6 +165,40 @@ def test_an_outage_is_waited_for(
     events = [vars(record)["event"] for record in caplog.records if record.levelname == "WARNING"]
     assert (events, session.storage.n_outages) == (["storage_outage"], 1)
     relay.refuse()
+
+
+def test_a_cell_waits_before_the_bucket_is_asked(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker that leaves has stored is removed behind its cell: a bucket that hangs keeps no cell."""
+    session = make_session(make_storage(tmp_path, server.url))
+    store_weights(session.storage, session.store, begin(session), weights_in(tmp_path))
+    (cell,) = session.ledger.held_cells()
+    states: list[object] = []
+    remove = BucketStore.remove
+
+    def slow_remove(store: BucketStore, artifact_id: str) -> None:
+        states.append(read_cell(session.storage, cell.cell_id).state)
+        remove(store, artifact_id)
+
+    monkeypatch.setattr(BucketStore, "remove", slow_remove)
+    assert session.recovery.let_go("worker-1", TrialAttributes(reason="stopped")) == [cell.cell_id]
+    assert (states, server.list_keys()) == (["waiting"], [])
+
+
+def test_a_worker_on_a_node_tries_the_bucket_first(server: S3Server, tmp_path: Path) -> None:
+    """One that an actor of Ray starts, as nobody has tried it from there: nothing is claimed where it refuses."""
+    storage = make_storage(tmp_path, server.url)
+    session = make_session(storage)
+    with storage.write() as connection:
+        connection.execute(
+            update(studies).values(artifacts=server.url.replace("studies", "nobody") + "#0123456789abcdef")
+        )
+    options = StorageOptions(f"sqlite:///{tmp_path}/studies.db", PATIENCE_SECONDS)
+    order = WorkerOrder(options, "small", "elsewhere", session.record.generation, None, checks_bucket=True)
+    with pytest.raises(ArtifactsError, match=r"Every node must be able to use .* NoSuchBucket") as error:
+        run_worker(order, LeaveRequest())
+    assert (error.value.exit_status, session.ledger.held_cells()) == (5, [])
 
 
 def test_an_outage_is_not_waited_for_beyond_the_patience(server: S3Server, tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def test_a_worker_counts_its_events() -> None:
         (["storage_outage", "storage_back"], None),
         (["training_stalled"], STALLED),
         (["training_stalled", "epoch_ended"], None),
+        (["training_stalled", "storage_back"], STALLED),
+        (["training_stalled", "trial_dropped", "worker_done"], None),
+        (["training_stalled", "trial_failed"], None),
     ],
 )
 def test_a_worker_knows_its_trouble(events: Sequence[str], trouble: str | None) -> None:

@@ -57,6 +57,12 @@ def test_a_worker_takes_the_gpu_that_ray_gave_it(
     assert [environ["CUDA_VISIBLE_DEVICES"] for environ in environments] == taken
 
 
+def test_a_worker_on_a_node_is_told_to_try_the_bucket(tmp_path: Path) -> None:
+    """The supervisor has tried it from its own machine alone."""
+    workers = launch_all(make_cluster(0.0), tmp_path)
+    assert [(worker.order.checks_bucket, worker.task.order.checks_bucket) for worker in workers] == [(False, True)] * 3
+
+
 @pytest.mark.parametrize("gpus", [0.0, 0.25])
 def test_the_supervisor_keeps_the_slot_of_a_worker(tmp_path: Path, gpus: float) -> None:
     """By it that knows which of its slots are busy; each has a place of its own."""

@@ -20,7 +20,12 @@ CLAIM_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 leave_out_created: Callable[[], None] = disable_created_metrics  # a second series for each counter; it has no types
 AWAY, STALLED = "the storage does not answer", "the training makes no progress"
 TROUBLE = {"storage_outage": AWAY, "training_stalled": STALLED}
-WELL = ("storage_back", "cell_claimed", "epoch_ended")  # after one of these there is none
+AT_WORK = frozenset({"cell_claimed", "epoch_ended"})
+# After one of these it is over. A training that is stuck may end without an epoch more: it raised, or was another's.
+OVER = {
+    AWAY: AT_WORK | {"storage_back"},
+    STALLED: AT_WORK | {"trial_ended", "trial_parked", "trial_dropped", "trial_failed"},
+}
 
 
 class WorkerMetrics:
@@ -67,8 +72,10 @@ class WorkerMetrics:
             self._training_seconds.inc(seconds)
         elif event == "trial_ended":
             self._trials[str(fields["state"])].inc()
-        if event in TROUBLE or event in WELL:
-            self._trouble = TROUBLE.get(event)
+        if event in TROUBLE:
+            self._trouble = TROUBLE[event]
+        elif self._trouble is not None and event in OVER[self._trouble]:
+            self._trouble = None
 
     def find_trouble(self) -> str | None:
         """What is wrong, in one line; None when all is well."""

@@ -106,7 +106,7 @@ class RayCluster:
             order.log_file.touch(mode=0o644)
         # Of GPUs that an actor asked for Ray shows it its own, of which its worker takes the first; else it shows all.
         slot = 0 if self._options.gpus else order.slot
-        elsewhere = replace(order, shared_data=None, code=None, slot=slot, data_dir=data_dir)
+        elsewhere = replace(order, shared_data=None, code=None, slot=slot, data_dir=data_dir, checks_bucket=True)
         task = Task(elsewhere, __version__, self.needs_folder)
         return RayWorker(order, task, self._places[order.slot], self._tell_waiting)
 
