@@ -76,6 +76,11 @@ def format_some_params(params: Mapping[str, object], length: int = LONGEST_PARAM
     return shown
 
 
+def end_sentence(text: str) -> str:
+    """A text with one full stop at its end, where what it ends with may have one of its own."""
+    return text if text.endswith(".") else f"{text}."
+
+
 def shorten(text: str, length: int) -> str:
     """A text of at most so many characters, the last three of them dots where it is longer."""
     return text if len(text) <= length else text[: length - 3] + "..."

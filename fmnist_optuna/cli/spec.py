@@ -125,7 +125,9 @@ def check(
     spec = read_study_file(study_file)
     start_server_early()
 
-    from fmnist_optuna.running.preparation import check_study  # loads Optuna and SQLAlchemy
+    # These load Optuna, SQLAlchemy and pydantic.
+    from fmnist_optuna.running.preparation import check_study
+    from fmnist_optuna.spec.idle_options import describe_idle
 
     bound = check_study(spec, data_dir)
     if as_json:
@@ -136,7 +138,7 @@ def check(
     how += f", {bound.data.folds} folds of each" if bound.data.folds else ""
     cells = count(bound.n_cells, "cell")
     print(f"{study_file}: ok, study {bound.name}, {cells} of {bound.model.architecture}{how}")
-    for note in (bound.objective_note, bound.pruner_note):
+    for note in (bound.objective_note, bound.pruner_note, describe_idle(bound)):
         if note is not None:
             say(f"Note: {note}.")
     say(f"Next: fmnist-optuna run {study_file}")

@@ -27,6 +27,7 @@ from fmnist_optuna.running.teaching import prepare_lesson
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.sampling import sequence_version
 from fmnist_optuna.spec.data_spec import DataSpec
+from fmnist_optuna.spec.idle_options import describe_idle
 from fmnist_optuna.spec.study_spec import StudySpec, searched_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.places import check_same_place
@@ -80,7 +81,7 @@ def prepare_study(
         MismatchError, JoinRefusedError: The study exists with other data, another specification or other code.
         StorageError: The storage is unreachable or not writable, or so is the bucket of the artifacts.
 
-    Log records warn of what `Summary` says, of equal weights whatever the seed, slow modules, a pruner and a schedule.
+    Log records warn of what `Summary` says, equal weights whatever the seed, slow modules, a pruner, idle options.
     """
     _check_names(spec.name, options.storage)
     warm_up()  # TensorFlow is imported in the workers' server while we go on
@@ -98,7 +99,7 @@ def prepare_study(
     lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
     joined = replace(join(storage, bound, code, splits, data, lesson), shared_data=shared)
-    _warn(bound, of_data | ({} if warnings is None else warnings.result()))
+    _warn(bound, of_data | _find_idle(bound) | ({} if warnings is None else warnings.result()))
     return joined
 
 
@@ -111,6 +112,11 @@ def _check_names(name: str, storage: StorageOptions) -> None:
         )
     check_url(storage.url, create=True)
     check_place(storage.artifacts)
+
+
+def _find_idle(spec: StudySpec) -> dict[str, str]:
+    note = describe_idle(spec)
+    return {} if note is None else {"idle_options": note}
 
 
 def _warn(spec: StudySpec, reasons: Mapping[str, str]) -> None:

@@ -1,10 +1,11 @@
 """A specification against what its architecture accepts, which is told as plain types: names and values."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, Params, canonical_json
 from fmnist_optuna.search.space import point_with
+from fmnist_optuna.spec.idle_options import check_partners
 from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
 from fmnist_optuna.spec.reading import check_option
 from fmnist_optuna.spec.space import SpaceKey, check_enqueued, to_space
@@ -46,8 +47,34 @@ def bind_parameters(
         for value in bound.axes[name]:
             check_option(f"study {spec.name}: {spec.searched}.", name, value)
     _check_schedules(bound, parameters)
+    check_partners(bound, parameters)
     model = ModelSpec.model_validate({"architecture": spec.model.architecture, **fixed})
     return bound.model_copy(update={"model": model})
+
+
+def check_sides(spec: StudySpec, height: int, width: int, parameters: Container[str]) -> None:
+    """Check that pictures are large enough for what is to be done to them in any cell.
+
+    Args:
+        spec: Bound.
+        height: Of the pictures, in pixels.
+        width: The same.
+        parameters: Names that the architecture's function accepts.
+
+    Raises:
+        SpecError: They are not.
+    """
+    for name, most in (("shift", min(height, width) - 1), ("erase", min(height, width))):
+        given: list[tuple[str, Value]] = [("augment", getattr(spec.augment, name))]
+        if name in spec.axes and name not in parameters:
+            given = given if name in spec.space and spec.space[name].when else []
+            given += [(spec.searched, value) for value in spec.axes[name]]
+        for place, value in given:
+            if not isinstance(value, str) and value > most:
+                raise SpecError(
+                    f"study {spec.name}: {place}.{name} must be at most {most} for images of {height} x {width} "
+                    f"pixels, but got {value}."
+                )
 
 
 def _check_required(spec: StudySpec, required: frozenset[str]) -> None:

@@ -25,6 +25,7 @@ class Table(BaseModel):
 class TrainingOptions(Table):
     """The keys of [training] that a grid may have too."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
     optimizer: Literal["compiled", "adam", "sgd"] = "compiled"
     momentum: StrictFloat = Field(default=0.9, ge=0, le=1)
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
@@ -41,6 +42,7 @@ class TrainingOptions(Table):
 class AugmentSpec(Table):
     """What is done to images in training, and to no others; a grid may have these keys too."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
     horizontal_flip: Literal["none", "random", "alternating"] = "none"
     shift: StrictInt = Field(default=0, ge=0, le=1000)
     erase: StrictInt = Field(default=0, ge=0, le=1000)

@@ -47,7 +47,8 @@ class Augmentation:
         ):
             if value > most:
                 raise SpecError(
-                    f"{name} must be at most {most} for images of {self.height} x {self.width} pixels, but is {value}."
+                    f"augment.{name} must be at most {most} for images of {self.height} x {self.width} pixels, but "
+                    f"got {value}."
                 )
 
     def draw(self, n_images: int, n_steps: int, seed: int, epoch: int) -> Drawn:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.binding import bind_parameters, check_sides
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.architecture import Architecture, load_architecture
 from fmnist_optuna.training.random_states import RandomStates, set_seeds
@@ -88,10 +88,13 @@ class UserCode:
         """Check the specification against what its architecture accepts; from here on its values have their types.
 
         Raises:
-            SpecError: An unknown parameter, a missing one, or a value of the wrong type.
+            SpecError: An unknown parameter, a missing one, a value of the wrong type, or pictures that are too small.
         """
         architecture = self.architecture
         self.spec = bind_parameters(self.spec, architecture.parameters, architecture.required, architecture.variable)
+        if self.info.is_of_pictures:
+            height, width = self.info.image_shape[:2]
+            check_sides(self.spec, height, width, architecture.parameters)
         return self.spec
 
     def begin(self, seed: int) -> None:

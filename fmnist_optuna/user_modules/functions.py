@@ -8,6 +8,7 @@ from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError, is_ctrl_c
 from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.search_path import check_name, describe_places
+from fmnist_optuna.wording import end_sentence
 
 
 def load_function(name: str, key: str) -> Callable[..., object]:
@@ -60,4 +61,4 @@ def as_spec_error(claim: str, when: str = "") -> Iterator[None]:
         advice = ""
         if isinstance(error, SystemExit) and when:
             advice = f' {when}; put that under `if __name__ == "__main__":`'
-        raise SpecError(f"{claim} {describe_error(error)}{advice}.") from error
+        raise SpecError(end_sentence(f"{claim} {describe_error(error)}{advice}")) from error

@@ -26,7 +26,7 @@ from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.user_modules.functions import load_function
 from fmnist_optuna.user_modules.search_path import users_folders
-from fmnist_optuna.wording import reason_of
+from fmnist_optuna.wording import end_sentence, reason_of
 
 KEY = "data.source"
 SEED = 0  # of random numbers that the function draws
@@ -210,11 +210,12 @@ def _call_function(data: DataSpec) -> Dataset:
         if isinstance(found, Dataset):
             found = replace(found)  # with its arrays as they are by now
     except DataError as error:  # of one of the two classes
-        raise DataError(f"{rule} gave another: {describe_error(error).removeprefix('DataError: ')}.") from error
+        reason = describe_error(error).removeprefix("DataError: ")
+        raise DataError(end_sentence(f"{rule} gave another: {reason}")) from error
     except BaseException as error:
         if is_ctrl_c(error):
             raise
-        raise DataError(f"{rule} raised {describe_error(error)}.") from error
+        raise DataError(end_sentence(f"{rule} raised {describe_error(error)}")) from error
     if isinstance(found, Dataset):
         refuse_share(data, f"the Dataset of {data.source}")
         return found

@@ -43,13 +43,15 @@ def test_check_tells_how_many_images_are_held_out(shell: Shell) -> None:
 
 
 def test_check_says_what_a_pruner_costs_a_schedule(shell: Shell) -> None:
-    """On stderr, beside the next command; `run` has it as a warning."""
-    study = SMALL.replace("[training]\n", '[training]\nschedule = "cosine"\n').replace('"none"', '"ladder"')
+    """On stderr, beside the next command and what else is to be known; `run` has it as a warning."""
+    options = '[training]\nschedule = "cosine"\nmomentum = 0.8\n'
+    study = SMALL.replace("[training]\n", options).replace('"none"', '"ladder"')
     answer = shell("spec", "check", shell.write("falling.toml", study))
     assert answer.code == 0, answer.stderr
     assert any(
         line.startswith('Note: the pruner "ladder" may cut the best cell') for line in answer.stderr.splitlines()
     )
+    assert 'Note: training.momentum does nothing, as no cell has optimizer = "sgd".' in answer.stderr.splitlines()
 
 
 def test_check_refuses_what_run_refuses(shell: Shell) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.binding import bind_parameters
+from fmnist_optuna.spec.binding import bind_parameters, check_sides
 from fmnist_optuna.spec.differences import differences
+from fmnist_optuna.spec.idle_options import describe_idle
 from fmnist_optuna.spec.options import OPTION_TYPES, PLAIN
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -92,6 +93,8 @@ def test_a_study_without_a_teacher_is_what_it_was() -> None:
         ("[training]\nschedule = 'linear'", "training.schedule must be 'constant', 'cosine' or 'one-cycle'"),
         ("[training]\nweight_decay = -0.1", "training.weight_decay must be at least 0, but got -0.1"),
         ("[training]\nlabel_smoothing = 1", "training.label_smoothing must be at most 0.9, but got 1"),
+        ("[training]\nlabel_smoothing = nan", "training.label_smoothing must be a finite number, but got nan"),
+        ("[augment]\nmixup = nan", "augment.mixup must be a finite number, but got nan"),
         ("[training]\nema = 1.0", "training.ema must be at most 0.999999, but got 1.0"),
         ("[training]\noptimizer = 'lion'", "training.optimizer must be 'compiled', 'adam' or 'sgd'"),
         ("[training]\nteacher = 'a/confirm'", "training.teacher must be the name of a study, or empty, but got 'a/con"),
@@ -137,6 +140,14 @@ def test_a_grid_may_name_every_option() -> None:
             "teacher_weight = [0.5]",
             "study mine: grid.teacher_weight must go with a training.teacher, but the study has",
         ),
+        (
+            "momentum = [0.8, 0.9]",
+            'study mine: grid.momentum must go with optimizer = "sgd", but no cell has that, and all its values would '
+            "train the same net; give optimizer, or remove the key.",
+        ),
+        ("optimizer = ['adam', 'compiled']\nmomentum = [0.8, 0.9]", 'grid.momentum must go with optimizer = "sgd"'),
+        ("learning_rate_floor = [0.0, 0.1]", "grid.learning_rate_floor must go with a schedule other than"),
+        ("ema_after = ['step', 'epoch']", "grid.ema_after must go with an ema above 0, but no cell has that"),
         ("weight_decays = [0.5]", "a grid may have batch_size and the options of [training] and [augment] as well"),
     ],
 )
@@ -145,6 +156,64 @@ def test_a_grid_obeys_the_same_rules(grid: str, rule: str) -> None:
     with pytest.raises(SpecError) as error:
         bind(grid)
     assert rule in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("grid", "training", "note"),
+    [
+        ("", "momentum = 0.9\nlearning_rate_floor = 0.0", None),
+        ("", "momentum = 0.8", 'training.momentum does nothing, as no cell has optimizer = "sgd"'),
+        ("", "momentum = 0.8\noptimizer = 'sgd'", None),
+        ("optimizer = ['sgd', 'adam']", "momentum = 0.8", None),
+        ("momentum = [0.8]", "", 'grid.momentum does nothing, as no cell has optimizer = "sgd"'),
+        (
+            "optimizer = ['sgd', 'adam']\nmomentum = [0.8, 0.9]",
+            "",
+            'cells without optimizer = "sgd" are the same for all values of grid.momentum',
+        ),
+        (
+            "",
+            "learning_rate_floor = 0.1\nema_after = 'epoch'",
+            'training.learning_rate_floor does nothing, as no cell has a schedule other than "constant"; '
+            "training.ema_after does nothing, as no cell has an ema above 0",
+        ),
+        ("schedule = ['constant', 'cosine']", "learning_rate_floor = 0.1", None),
+        ("ema = [0.0, 0.9]", "ema_after = 'epoch'", None),
+    ],
+)
+def test_options_that_do_nothing_are_told(grid: str, training: str, note: str | None) -> None:
+    """What was meant to go with them was forgotten, or they are left from another study."""
+    assert describe_idle(bind(grid, training=f"[training]\n{training}")) == note
+
+
+def test_an_option_beside_a_choice_of_its_partner_does_something() -> None:
+    """As in the examples: the momentum of SGD alone; without SGD it is refused."""
+    text = "[search]\nsampler = 'random'\nn_trials = 3\n[space]\nlearning_rate = [0.1]\noptimizer = ['adam', 'sgd']\n"
+    text += "momentum = {low = 0.5, high = 0.9, when = {optimizer = 'sgd'}}"
+    assert describe_idle(bind_parameters(read(text), DENSE, frozenset())) is None
+    with pytest.raises(SpecError, match=r"space\.momentum must go with optimizer = \"sgd\""):
+        bind_parameters(read(text.replace("sgd", "compiled")), DENSE, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[augment]\nerase = 13", "augment.erase must be at most 12 for images of 14 x 12 pixels, but got 13"),
+        ("[augment]\nshift = 12", "augment.shift must be at most 11 for images of 14 x 12 pixels, but got 12"),
+        ("[grid]\nerase = [0, 28]", "grid.erase must be at most 12 for images of 14 x 12 pixels, but got 28"),
+        ("[augment]\nerase = 12\nshift = 11", None),
+        ("[augment]\nerase = 13\n[grid]\nerase = [1]", None),
+    ],
+)
+def test_pictures_are_large_enough_for_what_is_done_to_them(text: str, expected: str | None) -> None:
+    """Study, table and key are named; what no cell has is not looked at."""
+    spec = read(f"name = 'mine'\n{text}")
+    if expected is None:
+        check_sides(spec, 14, 12, DENSE)
+        return
+    with pytest.raises(SpecError) as error:
+        check_sides(spec, 14, 12, DENSE)
+    assert str(error.value) == f"study mine: {expected}."
 
 
 def test_a_name_of_the_architecture_means_that() -> None:

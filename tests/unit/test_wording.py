@@ -9,7 +9,8 @@ from sqlalchemy.exc import OperationalError, StatementError
 
 from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.wording import describe_exit, reason_of
+from fmnist_optuna.user_modules.functions import as_spec_error
+from fmnist_optuna.wording import describe_exit, end_sentence, reason_of
 
 HERE = "test_wording.py"
 
@@ -159,3 +160,13 @@ def test_last_words_of_a_crash_name_the_users_line() -> None:
         "\nExtension modules: numpy\n"
     )
     assert find_last_words(output) == "Fatal Python error: Segmentation fault (m.py, line 5)"
+
+
+def test_what_a_library_says_keeps_its_own_full_stop() -> None:
+    """Whether Keras ends its sentences or not, ours has one stop; dots that stand for more text stay."""
+    with pytest.raises(SpecError) as error, as_spec_error("m:net must return a model, but raised"):
+        raise ValueError("Received filters=0.")
+    assert "Received filters=0." in str(error.value)
+    assert str(error.value).endswith(".")
+    assert ".." not in str(error.value)
+    assert [end_sentence(text) for text in ("a", "a.", "a...")] == ["a.", "a.", "a..."]
