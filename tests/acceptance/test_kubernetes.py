@@ -19,6 +19,7 @@ import pytest
 import yaml
 from documents import parse_command, read_blocks, simple_commands
 
+from fmnist_optuna.cli.options import parse_duration, parse_size
 from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, STORAGE
 from fmnist_optuna.spec.reading import read_spec
 from fmnist_optuna.statuses import Status
@@ -152,6 +153,28 @@ def test_a_worker_on_a_gpu_has_one_of_its_own(overlay: str) -> None:
     assert (parse_command(worker["args"])["gpu_memory"] is not None) == (overlay == "gpu-shared")
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_worker_that_has_grown_leaves_before_its_limit(overlay: str) -> None:
+    """At nine tenths of the pod's memory at most, and not long before, whatever the overlay gives it."""
+    pods = pod_specs([each for each in kustomize(overlay) if "spec" in each])
+    (worker,) = pods["Job/worker"]["containers"]
+    own = parse_size(parse_command(worker["args"])["memory_limit"], "--memory-limit")
+    limit = parse_size(worker["resources"]["limits"]["memory"], "resources.limits.memory")
+    assert own is not None
+    assert limit is not None
+    assert 0.8 * limit <= own <= 0.9 * limit
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[1:])
+def test_an_overlay_changes_no_other_option(overlay: str) -> None:
+    """An overlay names the arguments of the base anew: what a worker is told beside its memory is the same."""
+    pods = pod_specs([each for each in kustomize(overlay) if "spec" in each])
+    (worker,) = pods["Job/worker"]["containers"]
+    (base,) = PODS["Job/worker"]["containers"]
+    told, usual = parse_command(worker["args"]), parse_command(base["args"])
+    assert {name for name in usual if told[name] != usual[name]} <= {"memory_limit", "gpu_memory"}
+
+
 def actions(job: Manifest) -> dict[str, set[int]]:
     """The exit statuses that each action of a policy is for."""
     found: dict[str, set[int]] = {}
@@ -172,6 +195,41 @@ def test_a_worker_is_started_again_where_that_helps() -> None:
     }
     assert found["FailJob"] | found["FailIndex"] == NEVER
     assert JOBS["Job/worker"]["backoffLimitPerIndex"] > 0
+
+
+@pytest.mark.parametrize("name", ["Job/worker", "Job/winner"])
+def test_an_outage_is_waited_for_within_a_pod(name: str) -> None:
+    """For an hour, by the pod that works: one that ended would count for the whole life of the Job."""
+    (container,) = PODS[name]["containers"]
+    assert parse_duration(parse_command(container["args"])["storage_patience"], "--storage-patience") == 3600.0
+
+
+@pytest.mark.parametrize("name", [name for name, container in CONTAINERS.items() if "command" in container])
+@pytest.mark.parametrize(
+    ("statuses", "ended", "seconds"),
+    [
+        ([0], 0, 0),
+        ([3, 3, 0], 0, 10),
+        ([3] * 1000, Status.NOT_FOUND, 600),
+        ([5] * 1000, Status.STORAGE, 3600),
+        ([5] * 500 + [3] * 100 + [0], 0, 3000),  # an outage takes no time from the study that is made after it
+        ([5, 4], Status.DATA, 5),
+    ],
+)
+def test_a_pod_waits_for_its_study(name: str, statuses: list[int], ended: int, seconds: int) -> None:
+    """Ten minutes for one that is not there, an hour for the database; whatever no waiting heals ends it at once."""
+    stand_ins = """
+        asked=0 slept=0 statuses=($STATUSES)
+        fmnist-optuna() { asked=$((asked + 1)); return "${statuses[asked - 1]}"; }
+        sleep() { slept=$((slept + $1)); }
+        trap 'echo "$slept"' EXIT
+    """
+    done = subprocess.run(
+        ["bash", "-c", stand_ins + CONTAINERS[name]["args"][0]],
+        env={"STATUSES": " ".join(map(str, statuses)), "STUDY": "my-study"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, int(done.stdout), done.stderr) == (ended, seconds, "")
 
 
 @pytest.mark.parametrize("name", ["Job/init", "Job/winner"])
