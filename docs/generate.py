@@ -75,8 +75,9 @@ MEANINGS = {
     "training.schedule": "Of the learning rate over the steps of all `max_epochs`: it stays, falls as a cosine, or "
     "rises and falls in straight lines (`one-cycle`). Late epochs then gain the most: take a `patience` of "
     "`max_epochs`; without a table `[pruner]` no cell is cut ([why](concepts.md#the-ladder)).",
-    "training.warmup_epochs": "Epochs, or a part of one, in which the learning rate first rises in a straight line; "
-    "with 0 `one-cycle` rises for a quarter of `max_epochs`.",
+    "training.warmup_epochs": "Epochs, or a part of one, in which the learning rate first rises in a straight line, "
+    "fewer than `max_epochs` unless the schedule is `constant`; with 0 `one-cycle` rises for a quarter of "
+    "`max_epochs`.",
     "training.learning_rate_floor": "Share of the highest rate that a schedule ends with.",
     "training.weight_decay": "Decoupled, as in AdamW: for a learning rate of 1, the share of each entry of a matrix or "
     "kernel that a step takes away. Biases and normalisations are left alone.",

@@ -78,7 +78,14 @@ Ray = Annotated[
         rich_help_panel=ON_RAY,
     ),
 ]
-Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs of a node for each worker.", rich_help_panel=ON_RAY)]
+Cpus = Annotated[
+    float | None,
+    typer.Option(
+        "--cpus",
+        help="CPUs of a node for each worker; by default one for each of its threads.",
+        rich_help_panel=ON_RAY,
+    ),
+]
 Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs likewise, e.g. 0.25.", rich_help_panel=ON_RAY)]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
 Source = Annotated[
@@ -162,7 +169,7 @@ def parse_ray(address: str | None, cpus: float | None, gpus: float | None, commo
             f"--storage must have no password with --ray, as Ray's dashboard shows command lines; set {STORAGE} or "
             f"{STORAGE_FILE} instead."
         )
-    return RayOptions(address, 1.0 if cpus is None else cpus, gpus or 0.0)
+    return RayOptions(address, cpus, gpus or 0.0)
 
 
 def start_server_early() -> None:

@@ -151,13 +151,19 @@ def points_of_each_choice(space: Space) -> list[Params]:
 
     What is there with some choice only is there beside it.
     """
-    smallest = {name: _smallest(dimension.ends) for name, dimension in space.items()}
     points = [smallest_point(space)]
     for name, dimension in space.items():
         for value in dimension.choices:
-            if isinstance(value, bool | str) and value != smallest[name]:
-                points.append(drop_idle(space, {**smallest, **_needed_for(space, name), name: value}))
+            if isinstance(value, bool | str) and value != _smallest(dimension.ends):
+                points.append(point_with(space, {name: value}))
     return points
+
+
+def point_with(space: Space, given: Params) -> Params:
+    """The smallest point with some values, and with what these depend on, as far as they can be together."""
+    smallest = {name: _smallest(dimension.ends) for name, dimension in space.items()}
+    needed = {name: value for each in given for name, value in _needed_for(space, each).items()}
+    return drop_idle(space, {**smallest, **needed, **given})
 
 
 def _needed_for(space: Space, name: str) -> Params:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, canonical_json
+from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, Params, canonical_json
+from fmnist_optuna.search.space import point_with
 from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
 from fmnist_optuna.spec.reading import check_option
 from fmnist_optuna.spec.space import SpaceKey, check_enqueued, to_space
@@ -44,6 +45,7 @@ def bind_parameters(
     for name in bound.axes.keys() & OPTION_TYPES.keys() - parameters.keys():
         for value in bound.axes[name]:
             check_option(f"study {spec.name}: {spec.searched}.", name, value)
+    _check_schedules(bound, parameters)
     model = ModelSpec.model_validate({"architecture": spec.model.architecture, **fixed})
     return bound.model_copy(update={"model": model})
 
@@ -60,6 +62,22 @@ def _check_required(spec: StudySpec, required: frozenset[str]) -> None:
             f"study {spec.name}: space.{idle[0]} must be there whatever else is, without a `when`, "
             f"as {spec.model.architecture} has no default for it."
         )
+
+
+def _check_schedules(spec: StudySpec, parameters: Mapping[str, Declared]) -> None:
+    """Whether every schedule has epochs left to fall in after the longest warm-up that may come with it."""
+    axes = {name: values for name, values in spec.axes.items() if name not in parameters}
+    warmups = [float(value) for value in axes.get("warmup_epochs", ()) if not isinstance(value, str)]
+    longest: Params = {"warmup_epochs": max(warmups)} if warmups else {}
+    for given in (longest, *({**longest, "schedule": value} for value in axes.get("schedule", ()))):
+        params = point_with(spec.dimensions, given) if spec.space else given
+        options, n_epochs = spec.options_of(params, parameters), spec.training.max_epochs
+        if options.schedule != "constant" and options.warmup_epochs >= n_epochs:
+            place = spec.searched if params.get("warmup_epochs") == options.warmup_epochs else "training"
+            raise SpecError(
+                f"study {spec.name}: {place}.warmup_epochs must be less than training.max_epochs, {n_epochs}, with "
+                f'schedule = "{options.schedule}", whose rate would never fall, but got {options.warmup_epochs:g}.'
+            )
 
 
 def _bind_grid(spec: StudySpec, known: Mapping[str, Declared]) -> dict[str, object]:

@@ -34,7 +34,7 @@ from fmnist_optuna.spec.options import AugmentSpec, Options, Table, read_options
 from fmnist_optuna.spec.pruning import PrunerSpec, check_repeats, default_pruner, describe_pruner
 from fmnist_optuna.spec.space import Enqueued, SearchSpec, SpaceSpec, check_search, check_space, to_space
 from fmnist_optuna.spec.training import CALLBACK_PATTERN, TEACHER_PATTERN, TrainingSpec
-from fmnist_optuna.spec.values import Value, check_values
+from fmnist_optuna.spec.values import Value, check_arguments, check_values
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
 # Of the names of studies that follow from another, whose name comes before; names that users give have no slash.
@@ -144,13 +144,9 @@ class StudySpec(Table):
 
     @model_validator(mode="after")
     def _check_arguments(self) -> "StudySpec":
-        for name, value in self.model.arguments.items():
-            if name in self.axes:
-                raise ValueError(f"{name} must be in [{self.searched}] or in [model], but is in both")
-            try:
-                check_values(name, (value,))
-            except ValueError as error:
-                raise ValueError(f"model.{error}") from error
+        if both := next((name for name in self.model.arguments if name in self.axes), None):
+            raise ValueError(f"{both} must be in [{self.searched}] or in [model], but is in both")
+        check_arguments(self.model.architecture, self.model.arguments, self.searched, self.axes)
         return self
 
     @model_validator(mode="after")

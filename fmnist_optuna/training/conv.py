@@ -33,7 +33,7 @@ def create_conv(
 
     Args:
         learning_rate: Of Adam, > 0.
-        width_1, width_2, width_3: Filters of the groups.
+        width_1, width_2, width_3: Filters of the groups, each >= 1.
         dropout_rate: Share of the last features dropped in training, 0 <= rate < 1.
         activation: After each batch normalisation.
         logit_scale: Factor of what the softmax is put on, > 0.

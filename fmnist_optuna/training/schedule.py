@@ -21,10 +21,13 @@ def learning_rates(options: Options, epoch: int, n_steps: int, max_epochs: int) 
     Args:
         epoch: 0-based.
         n_steps: Of each epoch.
-        max_epochs: Cap on epochs: the schedule ends with it, whether the training does or not.
+        max_epochs: Cap on epochs: the schedule ends with it, whether the training does or not. A constant rate and its
+            warm-up do not depend on it.
     """
     warmup_epochs = options.warmup_epochs or (RISE * max_epochs if options.schedule == "one-cycle" else 0.0)
-    n_total, n_warm = n_steps * max_epochs, min(warmup_epochs, max_epochs) * n_steps
+    if options.schedule != "constant":  # whose warm-up ends where it does, however short a training on all data is
+        warmup_epochs = min(warmup_epochs, max_epochs)
+    n_total, n_warm = n_steps * max_epochs, warmup_epochs * n_steps
     step = np.arange(epoch * n_steps, (epoch + 1) * n_steps, dtype=np.float64)
     progress = np.clip((step - n_warm) / max(n_total - n_warm, 1.0), 0.0, 1.0)
     fallen = {

@@ -19,14 +19,20 @@ from fmnist_optuna.training.loss import bind_loss
 from fmnist_optuna.training.optimizer import innermost, rate_variable, set_optimizer
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.schedule import is_scheduled, learning_rates
+from fmnist_optuna.user_modules.functions import as_spec_error
 
 RATES = "rates"
 
 
 def adapt(model: keras.Model, images: tf.Tensor) -> None:
-    """Tell a model the training images, where it has a function `adapt_to` for that."""
+    """Tell a model the training images, where it has a function `adapt_to` for that.
+
+    Raises:
+        SpecError: It raised.
+    """
     if (adapt_to := getattr(model, "adapt_to", None)) is not None:
-        adapt_to(images)
+        with as_spec_error("adapt_to of the model must take the training images, but raised", "when it is called"):
+            adapt_to(images)
 
 
 class TrainingStep:

@@ -56,6 +56,12 @@ SPECS = {
     ),
     "rate of 1": spec("[0.2]", "[1.0]", "small.toml", "dropout_rate", "less than 1", "1.0"),
     "negative learning rate": spec("[0.01, 0.001]", "[-0.01]", "learning_rate", "-0.01"),
+    "no dense net": spec("[0.2]", "[0.2]\nn_hidden_layers = [-1]", "grid.n_hidden_layers", "at least 0", "got -1"),
+    "rate that never falls": spec(
+        "max_epochs = 2",
+        'max_epochs = 2\nschedule = "cosine"\nwarmup_epochs = 2.0',
+        *("study small", "training.warmup_epochs must be less than training.max_epochs, 2", "got 2"),
+    ),
     "value twice": spec("[0.01, 0.001]", "[0.01, 1e-2]", "learning_rate", "distinct", "0.01"),
     "unknown pruner in the file": spec('name = "none"', 'name = "best"', "pruner.name", "'median' or 'none'", "best"),
     "slash in the name": spec('"small"', '"a/b"', "name must be", "a/b"),

@@ -11,7 +11,8 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
-from fmnist_optuna.training.architecture import build_model, load_architecture
+from fmnist_optuna.spec.values import RULES, RULES_OF_BUILT_IN
+from fmnist_optuna.training.architecture import BUILT_IN, build_model, load_architecture
 from fmnist_optuna.training.cell_training import build_cell
 from fmnist_optuna.training.rehearsal import smallest_cell
 from fmnist_optuna.training.user_code import UserCode
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def make_spec(**tables: Any) -> StudySpec:
     return parse_spec({"name": "mine", **tables}, "mine.toml")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_number_of_ours_has_its_range(name: str) -> None:
+    """A number without a rule would be trained as whatever Keras makes of it."""
+    declared = load_architecture(name).parameters
+    numbers = {parameter for parameter, kind in declared.items() if kind in (int, float)}
+    assert numbers - RULES.keys() == RULES_OF_BUILT_IN[name].keys()
 
 
 COLOURS = DatasetInfo("colours", (12, 10, 3), "float32", (0, 1), ("red", "green", "blue"))

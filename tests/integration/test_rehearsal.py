@@ -98,13 +98,31 @@ def by_environment(units): return net(units, head=os.environ.get("HEAD_OF_THE_NE
 def crashes_later(): return CrashesLater()
 def crashes_at_the_end(): return CrashesAtTheEnd()
 
+def adapted(units):
+    model = net(units)
+    def adapt_to(images):
+        assert images.shape[1:] == (28, 28), images.shape
+        model.layers[-1].bias.assign(tf.fill([10], tf.reduce_mean(tf.cast(images, tf.float32)) / 255))
+    model.adapt_to = adapt_to
+    return model
+
+def unadapted(units):
+    model = net(units)
+    model.adapt_to = lambda images: images.no_such_thing
+    return model
+
+def unadaptable(units):
+    model = net(units)
+    model.adapt_to = lambda: None
+    return model
+
 def own_loss(y_true, y_pred):
     return keras.losses.categorical_crossentropy(keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 10), y_pred)
 
 def with_own_loss(units): return net(units, loss=own_loss)
 """
 
-OTHERS = ("logits", "with_own_loss", "lambdas")
+OTHERS = ("logits", "with_own_loss", "lambdas", "adapted")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,6 +165,8 @@ def spec_of(module: str, function: str, callback: str | None = None, **training:
         ("backwards", None, "with units 4, but its loss or its weights are not finite after its first steps"),
         ("unsaved", None, "stored weights give other answers when they are loaded again"),
         ("noise", None, "must give the same answers to the same images"),
+        ("unadapted", None, "adapt_to of the model must take the training images, but raised AttributeError: "),
+        ("unadaptable", None, "adapt_to of the model must take the training images, but raised TypeError: "),
         ("good", "crashes_later", "a second time in one process, as it did a first time"),
         ("good", "crashes_at_the_end", "no such folder"),
     ],
@@ -164,7 +184,7 @@ def test_what_would_fail_every_trial_fails_here(
 
 @pytest.mark.parametrize("function", ["good", *(pytest.param(function, marks=pytest.mark.more) for function in OTHERS)])
 def test_what_trains_is_let_through(module: str, function: str) -> None:
-    """Heads of both kinds, a loss of the user's own, and layers that cannot be serialised."""
+    """Heads of both kinds, a loss of the user's own, layers that cannot be serialised, and a look at the images."""
     assert prepare_spec(spec_of(module, function, batch_size=1_000, max_epochs=1)).name == "rehearsed"
 
 

@@ -25,6 +25,50 @@ def bind(grid: str, parameters: dict[str, Any] = DENSE, training: str = "") -> S
     return bind_parameters(read(study), parameters, frozenset())
 
 
+@pytest.mark.parametrize(
+    ("grid", "training", "place", "schedule"),
+    [
+        ("", "schedule = 'cosine'\nwarmup_epochs = 30.0", "training", "cosine"),
+        ("warmup_epochs = [1, 30]", "schedule = 'one-cycle'", "grid", "one-cycle"),
+        ("schedule = ['constant', 'cosine']", "warmup_epochs = 30.5", "training", "cosine"),
+        ("schedule = ['constant', 'cosine']\nwarmup_epochs = [0, 31]", "", "grid", "cosine"),
+    ],
+)
+def test_a_warm_up_leaves_a_schedule_epochs_to_fall_in(grid: str, training: str, place: str, schedule: str) -> None:
+    """Wherever both stand; a constant rate may warm up as long as it likes."""
+    with pytest.raises(SpecError) as error:
+        bind(grid, training=f"[training]\n{training}")
+    assert str(error.value).startswith(f"study mine: {place}.warmup_epochs must be less than training.max_epochs, 30, ")
+    assert f'with schedule = "{schedule}", whose rate would never fall, but got 3' in str(error.value)
+    free = [text.replace("cosine", "constant").replace("one-cycle", "constant") for text in (grid, training)]
+    bind(free[0].replace("['constant', 'constant']", "['constant']"), training=f"[training]\n{free[1]}")
+    bind(grid, training=f"[training]\nmax_epochs = 32\n{training}")
+
+
+@pytest.mark.parametrize(
+    ("space", "is_refused"),
+    [
+        ("schedule = ['constant', 'cosine']\nwarmup_epochs = {low = 0, high = 40}", True),
+        ("schedule = ['constant', 'cosine']\nwarmup_epochs = {low = 0, high = 40, when = {schedule = 'cosine'}}", True),
+        (
+            "schedule = ['constant', 'cosine']\nwarmup_epochs = {low = 0, high = 40, when = {schedule = 'constant'}}",
+            False,
+        ),
+        ("schedule = ['constant', 'cosine']\nwarmup_epochs = {low = 0, high = 29.5}", False),
+        ("schedule = ['constant', 'cosine']\nx = ['a', 'b']\nwarmup_epochs = {choices = [40], when = {x = 'b'}}", True),
+    ],
+)
+def test_a_warm_up_of_a_space_is_looked_at_beside_its_schedules(space: str, is_refused: bool) -> None:
+    """The longest with each schedule that it may come with, and with no other."""
+    text = f"name = 'mine'\n[search]\nsampler = 'random'\nn_trials = 3\n[space]\nlearning_rate = [0.1]\n{space}"
+    parameters = {"learning_rate": float, "x": str}
+    if not is_refused:
+        bind_parameters(read(text), parameters, frozenset())
+        return
+    with pytest.raises(SpecError, match=r"^study mine: space\.warmup_epochs must be less .*, but got 40\.$"):
+        bind_parameters(read(text), parameters, frozenset())
+
+
 def test_a_study_without_options_has_none() -> None:
     """The default study trains as it did before there were any."""
     assert StudySpec().options_of({}, ()) == PLAIN

@@ -10,7 +10,7 @@ from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.settings import choose_gpu
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.work.launchers.ray import RayCluster, _count_places
-from fmnist_optuna.work.launchers.ray_options import RayOptions
+from fmnist_optuna.work.launchers.ray_options import RayOptions, WorkerNeeds
 from fmnist_optuna.work.launchers.ray_worker import Place, RayWorker
 from fmnist_optuna.work.order import WorkerOrder
 
@@ -80,9 +80,18 @@ def test_ray_is_asked_for_the_share_of_each_worker() -> None:
     assert (asked["num_cpus"], asked["num_gpus"]) == (2, 0.25)
 
 
+def test_ray_is_asked_for_the_threads_of_a_study() -> None:
+    """Without --cpus: a worker with three threads keeps three cores busy."""
+    spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"threads": 3})})
+    cluster = RayCluster(RayOptions("auto"), spec, N_WORKERS)
+    cluster._ray = MagicMock()
+    cluster._make_actor()
+    assert cluster._ray.remote.return_value.options.call_args.kwargs["num_cpus"] == 3
+
+
 @pytest.mark.parametrize(
     ("gpus", "n_gpus", "n_places"), [(0.0, 0.0, 8), (0.25, 1.0, 4), (0.25, 4.0, 8), (2.0, 5.0, 2), (1.0, 0.0, 1)]
 )
 def test_what_is_scarce_says_how_many_workers_have_room(gpus: float, n_gpus: float, n_places: int) -> None:
     """Of 16 processors, two a worker, and so many GPUs; one waits even where there is none."""
-    assert _count_places({"CPU": 16.0, "GPU": n_gpus}, RayOptions("auto", cpus=2, gpus=gpus)) == n_places
+    assert _count_places({"CPU": 16.0, "GPU": n_gpus}, WorkerNeeds(2, gpus)) == n_places

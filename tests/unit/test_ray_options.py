@@ -29,7 +29,16 @@ def test_what_no_node_can_give_is_refused(cpus: float, gpus: float) -> None:
 @pytest.mark.parametrize(("gpus", "text"), [(0.0, "1 CPU"), (0.25, "1 CPU and 0.25 GPU"), (2.0, "1 CPU and 2 GPU")])
 def test_what_a_worker_needs_is_said(gpus: float, text: str) -> None:
     """A share of a GPU, or whole ones."""
-    assert RayOptions("auto", gpus=gpus).needs == text
+    assert str(RayOptions("auto", gpus=gpus).for_study(1)) == text
+
+
+@pytest.mark.parametrize(("cpus", "threads", "asked"), [(None, 1, 1.0), (None, 4, 4.0), (1.5, 4, 1.5), (8.0, 1, 8.0)])
+def test_a_worker_asks_for_a_cpu_for_each_thread(cpus: float | None, threads: int, asked: float) -> None:
+    """Unless the option says otherwise: with fewer, workers on a node would take each other's cores."""
+    common = Common(storage_option=None, patience_seconds=1.0, log_format="text", log_level=20)
+    options = parse_ray("auto", cpus, None, common)
+    assert options is not None
+    assert options.for_study(threads).cpus == asked
 
 
 def test_an_empty_address_is_refused() -> None:

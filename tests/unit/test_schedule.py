@@ -57,3 +57,12 @@ def test_a_warm_up_longer_than_the_training_only_rises() -> None:
     """It is cut at the cap on epochs."""
     rates = all_rates(schedule="cosine", warmup_epochs=100)
     np.testing.assert_allclose(rates, [(step + 1) / 21 for step in range(20)], rtol=1e-6)
+
+
+def test_a_constant_rate_warms_up_whatever_the_cap() -> None:
+    """Fewer epochs, as those on all data may be, have the same rates as far as they go."""
+    options = Options(warmup_epochs=8.0)
+    rates = all_rates(warmup_epochs=8.0)
+    np.testing.assert_allclose(rates, [(step + 1) / 41 for step in range(20)], rtol=1e-6)
+    for cap in (1, 3, 8, 30):
+        assert learning_rates(options, 0, N_STEPS, cap).tolist() == rates[:N_STEPS]

@@ -113,6 +113,12 @@ def refusal(text: str) -> str:
             "[model]\ndropout_rate = 2.0\n[grid]\nhidden_size = [1]",
             "model.dropout_rate must be at least 0 and less than 1, but got 2.0",
         ),
+        ("[model]\nn_hidden_layers = -1", "model.n_hidden_layers must be an integer of at least 0, but got -1"),
+        ("[grid]\nn_hidden_layers = [0, -1]", "grid.n_hidden_layers must be an integer of at least 0, but got -1"),
+        ("[grid]\nn_hidden_layers = [1.5]", "grid.n_hidden_layers must be an integer of at least 0, but got 1.5"),
+        ("[grid]\nn_hidden_layers = [true]", "grid.n_hidden_layers must be an integer of at least 0, but got True"),
+        ("[model]\ninput_dropout = 1.0", "model.input_dropout must be at least 0 and less than 1, but got 1.0"),
+        ("[grid]\ninput_dropout = [-0.1]", "grid.input_dropout must be at least 0 and less than 1, but got -0.1"),
         ("[model]\nhidden_size = 64", "hidden_size must be in [grid] or in [model], but is in both"),
         ("[pruner]\nname = 'hyperband'", "pruner.name must be 'ladder', 'median' or 'none', but got 'hyperband'"),
         (
@@ -138,6 +144,34 @@ def refusal(text: str) -> str:
 def test_a_broken_rule_is_told_in_one_line(text: str, expected: str) -> None:
     """The person sees at once what to change in which file."""
     assert refusal(text) == f"study.toml: {expected}."
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "value", "rule"),
+    [
+        ("conv", "width_1", 0, "be an integer of at least 1"),
+        ("conv", "width_2", -8, "be an integer of at least 1"),
+        ("conv", "width_3", 2.5, "be an integer of at least 1"),
+        ("conv", "logit_scale", 0.0, "be above 0"),
+        ("conv", "logit_scale", -1.0, "be above 0"),
+        ("resnet", "width", 0, "be an integer of at least 1"),
+        ("resnet", "n_blocks", 0, "be an integer of at least 1"),
+    ],
+)
+def test_built_in_architectures_keep_their_ranges(architecture: str, name: str, value: float, rule: str) -> None:
+    """What they document is held in [model], in a grid, and at both ends of a range; own architectures are free."""
+    said = f"{name} must {rule}, but got {value!r}."
+    low, high = sorted((value, 4 if isinstance(value, int) else 4.5))
+    search = "[search]\nsampler = 'random'\nn_trials = 2\n[space]\nlearning_rate = [0.1]\n"
+    for table, tables in (
+        ("model", f"{name} = {value}\n[grid]\nlearning_rate = [0.1]"),
+        ("grid", f"[grid]\n{name} = [{value}]"),
+        ("space", f"{search}{name} = [{value}]"),
+        ("space", f"{search}{name} = {{low = {low}, high = {high}}}"),
+    ):
+        text = f"[model]\narchitecture = '{architecture}'\n{tables}"
+        assert refusal(text) == f"study.toml: {table}.{said}"
+        parse_spec(tomllib.loads(text.replace(f"'{architecture}'", "'mine:build'")), "study.toml")
 
 
 def test_a_grid_beyond_a_million_cells_is_refused() -> None:

@@ -25,7 +25,7 @@ from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.user_modules.carrying import carry_modules
 from fmnist_optuna.wording import count, reason_of
 from fmnist_optuna.work.launchers.ray_host import CARRIED, Task, WorkerHost
-from fmnist_optuna.work.launchers.ray_options import RayOptions
+from fmnist_optuna.work.launchers.ray_options import RayOptions, WorkerNeeds
 from fmnist_optuna.work.launchers.ray_worker import Place, RayWorker
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.own_data import find_files
@@ -57,7 +57,7 @@ class RayCluster:
         self.n_workers = n_workers or 0
         self.dashboard: str | None = None
         self.needs_folder = True
-        self._options, self._spec = options, spec
+        self._address, self._needs, self._spec = options.address, options.for_study(spec.training.threads), spec
         self._ray: Any = None  # the module, once the cluster is reached
         self._places: list[Place] = []
         self._has_told = False
@@ -70,7 +70,7 @@ class RayCluster:
         """
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        address = self._options.address
+        address = self._address
         _check_reached(address)
         import ray  # seconds
 
@@ -84,7 +84,7 @@ class RayCluster:
                 context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         self._ray, self.dashboard = ray, _read_dashboard(context)
         _silence(ray)
-        self.n_workers = self.n_workers or _count_places(self._ray.cluster_resources(), self._options)
+        self.n_workers = self.n_workers or _count_places(self._ray.cluster_resources(), self._needs)
         self._places = [Place(self._make_actor, ray.kill) for _ in range(self.n_workers)]
 
     def describe(self) -> str:
@@ -92,7 +92,7 @@ class RayCluster:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         resources = self._ray.cluster_resources()
         gpus = f", {resources['GPU']:g} GPU" if resources.get("GPU") else ""
-        places = f"{count(self.n_workers, 'worker')} of {self._options.needs}"
+        places = f"{count(self.n_workers, 'worker')} of {self._needs}"
         where = f"; its dashboard: {self.dashboard}" if self.dashboard else "; it has no dashboard"
         return f"Ray: {count(len(nodes), 'node')}, {resources.get('CPU', 0):g} CPU{gpus}; {places}{where}"
 
@@ -105,7 +105,7 @@ class RayCluster:
             order.log_file.parent.mkdir(parents=True, exist_ok=True)
             order.log_file.touch(mode=0o644)
         # Of GPUs that an actor asked for Ray shows it its own, of which its worker takes the first; else it shows all.
-        slot = 0 if self._options.gpus else order.slot
+        slot = 0 if self._needs.gpus else order.slot
         elsewhere = replace(order, shared_data=None, code=None, slot=slot, data_dir=data_dir, checks_bucket=True)
         task = Task(elsewhere, __version__, self.needs_folder)
         return RayWorker(order, task, self._places[order.slot], self._tell_waiting)
@@ -119,8 +119,8 @@ class RayCluster:
 
     def _make_actor(self) -> Any:
         options = {
-            "num_cpus": self._options.cpus,
-            "num_gpus": self._options.gpus,
+            "num_cpus": self._needs.cpus,
+            "num_gpus": self._needs.gpus,
             "max_restarts": -1,  # when its node is lost, or its process, Ray starts it again where there is room
             "max_task_retries": -1,
             "max_concurrency": ANSWERS_AT_ONCE,
@@ -134,7 +134,7 @@ class RayCluster:
             self._has_told = True
             n_waiting = sum(not place.is_there for place in self._places)
             waiting = f"{n_waiting} of {self.n_workers}"
-            log_event(logger, logging.WARNING, "no_room_on_nodes", workers=waiting, each_needs=self._options.needs)
+            log_event(logger, logging.WARNING, "no_room_on_nodes", workers=waiting, each_needs=str(self._needs))
 
 
 def _check_reached(address: str) -> None:
@@ -194,9 +194,9 @@ def _read_dashboard(context: Any) -> str | None:
     return f"http://{url}" if url else None
 
 
-def _count_places(resources: Mapping[str, float], options: RayOptions) -> int:
+def _count_places(resources: Mapping[str, float], needs: WorkerNeeds) -> int:
     """How many workers have room at once, at least 1."""
-    n_places = resources.get("CPU", 0.0) // options.cpus
-    if options.gpus:
-        n_places = min(n_places, resources.get("GPU", 0.0) // options.gpus)
+    n_places = resources.get("CPU", 0.0) // needs.cpus
+    if needs.gpus:
+        n_places = min(n_places, resources.get("GPU", 0.0) // needs.gpus)
     return max(1, int(n_places))

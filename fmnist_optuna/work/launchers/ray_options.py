@@ -13,12 +13,24 @@ LOCAL = "local"  # as `ray.init` has it: a cluster that it starts on this machin
 
 
 @dataclass(frozen=True)
+class WorkerNeeds:
+    """What a worker asks for of its node: CPUs, and GPUs or a share of one."""
+
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        """For people: `1 CPU and 0.25 GPU`."""
+        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+
+
+@dataclass(frozen=True)
 class RayOptions:
     """Which Ray cluster runs the workers of a study.
 
     Args:
         address: As `ray.init` takes it: auto, HOST:PORT, ray://HOST:PORT, or local.
-        cpus: Of a node, for each worker; > 0.
+        cpus: Of a node, for each worker; > 0; None for as many as the study has threads for one (training.threads).
         gpus: Likewise, >= 0; a share of one below 1, whole ones from there on.
 
     Raises:
@@ -26,24 +38,27 @@ class RayOptions:
     """
 
     address: str
-    cpus: float = 1.0
+    cpus: float | None = None
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.address.strip():
             raise UsageError("ray (--ray) must be auto, local, HOST:PORT or ray://HOST:PORT, but is empty.")
         check_limit("cpus (--cpus)", self.cpus)
-        if not LEAST_CPUS <= self.cpus < math.inf:
+        if self.cpus is not None and not LEAST_CPUS <= self.cpus < math.inf:
             raise UsageError(f"cpus (--cpus) must be a number from {LEAST_CPUS:g} on, but is {self.cpus:g}.")
         if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus != int(self.gpus)):
             raise UsageError(
                 f"gpus (--gpus) must be a share of a GPU from 0 to 1, or a whole number, but is {self.gpus:g}."
             )
 
-    @property
-    def needs(self) -> str:
-        """What a worker asks for, for people: `1 CPU and 0.25 GPU`."""
-        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+    def for_study(self, n_threads: int) -> "WorkerNeeds":
+        """What each worker asks for.
+
+        Args:
+            n_threads: Of each worker of the study.
+        """
+        return WorkerNeeds(float(n_threads) if self.cpus is None else self.cpus, self.gpus)
 
     def check(self, storage_url: str, *, has_events: bool) -> None:
         """Check that a run can be spread over the cluster.
