@@ -45,7 +45,7 @@ def draw(measured: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str,
     figure.update_yaxes(title="test accuracy, %, mean over seeds with its 95 % interval")
     figure.update_layout(
         width=WIDTH, height=HEIGHT, template="simple_white", margin={"l": 10, "r": 20, "t": 20, "b": 10},
-        legend={"x": 0.99, "xanchor": "right", "y": 0.02, "yanchor": "bottom"},
+        legend={"x": 0.99, "xanchor": "right", "y": 0.45, "yanchor": "middle"},
     )  # fmt: skip
     return figure
 

@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read at TensorFlow's import
 
 import keras
+import numpy as np
 from databases import describe_machine
 from floor import CLOCKS, load_data
 from tables import print_machine, print_table
@@ -37,6 +38,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "flip, shift, erase": {"horizontal_flip": "alternating", "shift": 1, "erase": 8},
     "mixup": {"mixup": 0.2},
     "sgd": {"optimizer": "sgd"},
+}
+N_CLASSES = 10
+# Variants by what the data have besides images and labels: weights of all classes, and a teacher's probabilities.
+DATA: dict[str, Callable[[ResidentData], ResidentData]] = {
+    "class_weight": lambda data: data.weighted("balanced"),
+    "teacher": lambda data: data.with_soft_labels(
+        np.full((data.train_images.shape[0], N_CLASSES), 1 / N_CLASSES, np.float32)
+    ),
 }
 LAYERS: dict[str, Callable[[], list[keras.layers.Layer]]] = {
     "RandomFlip": lambda: [keras.layers.RandomFlip("horizontal")],
@@ -71,6 +80,9 @@ def make_passes(data: ResidentData) -> dict[str, TrainingPass]:
     passes = {
         name: TrainingPass(make_model([]), data, BATCH_SIZE, Options.model_validate(given), MAX_EPOCHS)
         for name, given in VARIANTS.items()
+    }
+    passes |= {
+        name: TrainingPass(make_model([]), make(data), BATCH_SIZE, PLAIN, MAX_EPOCHS) for name, make in DATA.items()
     }
     naive = {
         name: TrainingPass(make_model(make()), data, BATCH_SIZE, PLAIN, MAX_EPOCHS) for name, make in LAYERS.items()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 LEAVING = "When to leave"
 MaxTrials = Annotated[
     int | None,
-    typer.Option("--max-trials", min=1, help="Leave after so many trials.", rich_help_panel=LEAVING),
+    typer.Option("--max-trials", min=1, help="Leave after so many attempts.", rich_help_panel=LEAVING),
 ]
 MaxTime = Annotated[
     str | None,

@@ -31,7 +31,7 @@ class WorkerLimits:
 
     Args:
         memory_bytes: Resident size past which a fresh process shall take its place.
-        max_trials: Cells that it has trained, each to its end or to its next rung; >= 1.
+        max_trials: Attempts at cells: trained to the end or to the next rung, failed, or lost with their lease; >= 1.
         idle_seconds: Time in which it could claim none, as others have them all; > 0.
 
     Raises:

@@ -58,7 +58,7 @@ class WorkerEnd(enum.Enum):
     DONE = "done"  # no cell waits or runs
     STOPPED = "stopped"  # the study was stopped or this process was asked to leave
     RECYCLED = "recycled"  # past the memory limit
-    MAX_TRIALS = "max-trials"  # it has trained as many cells as it should
+    MAX_TRIALS = "max-trials"  # it has made as many attempts at cells as it should
     IDLE = "idle"  # for too long there was nothing to claim
 
 
@@ -117,7 +117,7 @@ def work(
 
 
 def _find_reached(limits: WorkerLimits, n_trials: int) -> WorkerEnd | None:
-    """Which limit a worker has come to that has just trained a cell; None if it goes on."""
+    """Which limit a worker has come to whose attempt at a cell has just ended; None if it goes on."""
     if limits.memory_bytes is not None and psutil.Process().memory_info().rss > limits.memory_bytes:
         return WorkerEnd.RECYCLED
     return WorkerEnd.MAX_TRIALS if n_trials == limits.max_trials else None

@@ -4,72 +4,25 @@ kubernetes-validate brings the JSON schemas that are made of Kubernetes' own API
 here; what no schema knows, such as fields that belong together, is said by the tests below.
 """
 
-import functools
 import re
-import shutil
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from documents import parse_command, read_blocks, simple_commands
+from documents import ROOT, parse_command, read_blocks, simple_commands
+from manifests import BASE, CONTAINERS, FOLDER, PAGE, PODS, VERSIONS, Manifest, read, resources
 
+from fmnist_optuna.cli.options import parse_duration
 from fmnist_optuna.settings import DASHBOARD_TOKEN_FILE, STORAGE
 from fmnist_optuna.spec.reading import read_spec
 from fmnist_optuna.statuses import Status
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy" / "kubernetes"
-BASE = FOLDER / "base"
-OVERLAYS = ("base", "gpu", "gpu-shared")
-VERSIONS = ("1.30", "1.33", "1.37")  # the first that has all fields, and the last that is known here
 NEVER = {int(status) for status in Status if not status.is_healed_by_restart} - {Status.DONE}
 HANDS_BACK = {int(Status.HANDED_BACK)}
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
-Manifest = dict[str, Any]
-
-
-def read(path: Path) -> list[Manifest]:
-    """The resources of a file."""
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
-
-
-@functools.cache
-def kustomize(overlay: str) -> list[Manifest]:
-    """The resources that an overlay makes, by kustomize itself."""
-    for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
-        if shutil.which(command[0]):
-            done = subprocess.run([*command, FOLDER / overlay], capture_output=True, text=True, check=True)
-            return [document for document in yaml.safe_load_all(done.stdout) if document]
-    pytest.skip("kustomize must be there to make the resources, but there is neither kubectl nor kustomize")
-
-
-def resources() -> dict[str, Manifest]:
-    """Those of the base as they are written, by kind and name."""
-    listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
-    return {f"{each['kind']}/{each['metadata']['name']}": each for name in listed for each in read(BASE / name)}
-
-
-def pod_specs(manifests: Iterator[Manifest] | list[Manifest]) -> dict[str, Manifest]:
-    """The pods that they start, by kind and name."""
-    return {
-        f"{each['kind']}/{each['metadata']['name']}": each["spec"]["template"]["spec"]
-        for each in manifests
-        if "template" in each["spec"]
-    }
-
-
-PODS = pod_specs([each for each in resources().values() if "spec" in each])
-CONTAINERS = {
-    f"{name}/{container['name']}": container
-    for name, pod in PODS.items()
-    for container in [*pod.get("initContainers", []), *pod["containers"]]
-}
 JOBS = {name: resources()[name]["spec"] for name in PODS if name.startswith("Job/")}
 
 
@@ -80,41 +33,14 @@ def test_every_resource_fits_the_schemas(version: str) -> None:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kustomize_makes_the_resources(overlay: str) -> None:
-    """All in one namespace, which is among them, with names that lead to what is there; they fit the schemas."""
-    made = kustomize(overlay)
-    for each in made:
-        kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
-    names = {f"{each['kind']}/{each['metadata']['name']}" for each in made}
-    assert {each["metadata"].get("namespace", "fmnist-optuna") for each in made} == {"fmnist-optuna"}
-    assert {name for name in names if not name.startswith("ConfigMap/")} == set(resources())
-    for pod in pod_specs([each for each in made if "spec" in each]).values():
-        maps = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
-        assert {f"ConfigMap/{name}" for name in maps} <= names
-        assert {container["image"] for container in pod["containers"]} == {
-            "fmnist-optuna:latest" if overlay == "base" else "fmnist-optuna-gpu:latest"
-        }
-
-
-def test_a_study_of_your_own_takes_the_place_of_ours(tmp_path: Path) -> None:
-    """The kustomization that docs/clusters.md shows: its image, study, modules and name are those of every pod."""
-    shutil.copytree(FOLDER, tmp_path / "kubernetes")
-    mine = tmp_path / "kubernetes" / "mine"
-    mine.mkdir()
-    blocks = [block.text for block in read_blocks(ROOT / "docs" / "clusters.md") if "behavior: replace" in block.text]
-    (mine / "kustomization.yaml").write_text(textwrap.dedent(blocks[0]))
-    for name in ("study.toml", "mine.py"):
-        (mine / name).write_text(f"# {name}\n")
-    made = kustomize(str(mine))
-    data = [each["data"] for each in made if each["kind"] == "ConfigMap"]
-    assert sorted(data, key=len) == [
-        {"STUDY": "my-study"},
-        {"study.toml": "# study.toml\n", "mine.py": "# mine.py\n"},
-    ]
-    for pod in pod_specs([each for each in made if "spec" in each]).values():
-        images = {container["image"] for container in [*pod.get("initContainers", []), *pod["containers"]]}
-        assert images == {"registry.example.org/fmnist-optuna:1"}
+def test_logs_are_asked_for_once_there_are_some() -> None:
+    """While an init container waits kubectl has no logs: the page waits for the pod to be ready first."""
+    (block,) = [block for block in read_blocks(PAGE) if "logs --follow" in block.text]
+    commands = list(block.commands())
+    (index,) = [index for index, words in enumerate(commands) if words[:2] == ["kubectl", "logs"]]
+    job = commands[index][-1]
+    assert commands[index - 1][:4] == ["kubectl", "wait", job, "--for=jsonpath={.status.ready}=1"]
+    assert PODS[f"Job/{job.removeprefix('job/')}"]["initContainers"]
 
 
 def test_a_wrong_field_is_noticed() -> None:
@@ -143,15 +69,6 @@ def test_every_command_is_one_of_ours(name: str) -> None:
         assert parse_command(arguments)["storage"] is None
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS[1:])
-def test_a_worker_on_a_gpu_has_one_of_its_own(overlay: str) -> None:
-    """One GPU a pod; where several share it, each has a limit of its memory."""
-    pods = pod_specs([each for each in kustomize(overlay) if "spec" in each])
-    (worker,) = pods["Job/worker"]["containers"]
-    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert (parse_command(worker["args"])["gpu_memory"] is not None) == (overlay == "gpu-shared")
-
-
 def actions(job: Manifest) -> dict[str, set[int]]:
     """The exit statuses that each action of a policy is for."""
     found: dict[str, set[int]] = {}
@@ -172,6 +89,41 @@ def test_a_worker_is_started_again_where_that_helps() -> None:
     }
     assert found["FailJob"] | found["FailIndex"] == NEVER
     assert JOBS["Job/worker"]["backoffLimitPerIndex"] > 0
+
+
+@pytest.mark.parametrize("name", ["Job/worker", "Job/winner"])
+def test_an_outage_is_waited_for_within_a_pod(name: str) -> None:
+    """For an hour, by the pod that works: one that ended would count for the whole life of the Job."""
+    (container,) = PODS[name]["containers"]
+    assert parse_duration(parse_command(container["args"])["storage_patience"], "--storage-patience") == 3600.0
+
+
+@pytest.mark.parametrize("name", [name for name, container in CONTAINERS.items() if "command" in container])
+@pytest.mark.parametrize(
+    ("statuses", "ended", "seconds"),
+    [
+        ([0], 0, 0),
+        ([3, 3, 0], 0, 10),
+        ([3] * 1000, Status.NOT_FOUND, 600),
+        ([5] * 1000, Status.STORAGE, 3600),
+        ([5] * 500 + [3] * 100 + [0], 0, 3000),  # an outage takes no time from the study that is made after it
+        ([5, 4], Status.DATA, 5),
+    ],
+)
+def test_a_pod_waits_for_its_study(name: str, statuses: list[int], ended: int, seconds: int) -> None:
+    """Ten minutes for one that is not there, an hour for the database; whatever no waiting heals ends it at once."""
+    stand_ins = """
+        asked=0 slept=0 statuses=($STATUSES)
+        fmnist-optuna() { asked=$((asked + 1)); return "${statuses[asked - 1]}"; }
+        sleep() { slept=$((slept + $1)); }
+        trap 'echo "$slept"' EXIT
+    """
+    done = subprocess.run(
+        ["bash", "-c", stand_ins + CONTAINERS[name]["args"][0]],
+        env={"STATUSES": " ".join(map(str, statuses)), "STUDY": "my-study"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, int(done.stdout), done.stderr) == (ended, seconds, "")
 
 
 @pytest.mark.parametrize("name", ["Job/init", "Job/winner"])
@@ -291,7 +243,7 @@ def test_no_file_has_a_credential() -> None:
     assert {name for name, _ in secrets} == {"secrets.example.yaml"}
     kept = [value for _, each in secrets for value in {**each.get("stringData", {}), **each.get("data", {})}.values()]
     assert {re.sub(r"//fmnist_\w+:", "//ROLE:", value) for value in kept} == {
-        "postgresql://ROLE:PASSWORD@HOST/DATABASE", "TOKEN",
+        "postgresql://ROLE:PASSWORD@HOST/DATABASE", "TOKEN", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY",
     }  # fmt: skip
     texts = [path.read_text() for path in FOLDER.rglob("*") if path.is_file()]
     assert {found for text in texts for found in re.findall(r"://[^\s/:@]+:([^\s@]+)@", text)} == {"PASSWORD"}

@@ -1,16 +1,21 @@
 """deploy/skypilot/worker.yaml: its command by our own parser, its restarts by the one table of exit statuses."""
 
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from documents import own_arguments, parse_command, simple_commands
+from documents import ROOT, own_arguments, parse_command, simple_commands
+from packaging.specifiers import SpecifierSet
 
 from fmnist_optuna.settings import STORAGE
 from fmnist_optuna.statuses import Status
 
-FILE = Path(__file__).parents[2] / "deploy" / "skypilot" / "worker.yaml"
+FILE = ROOT / "deploy" / "skypilot" / "worker.yaml"
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 
 @pytest.fixture
@@ -38,3 +43,24 @@ def test_the_command_is_one_of_ours_and_has_no_url(task: dict[str, Any]) -> None
     assert parse_command(["data", "fetch"])["storage"] is None
     assert "fmnist-optuna data fetch" in task["setup"]
     assert words[-1][0] == "exec"
+
+
+def test_the_environment_has_a_python_that_we_support(task: dict[str, Any]) -> None:
+    """Asked of uv by its version, as the machine's own may be too old; all that follows is of that environment."""
+    commands = [words for line in task["setup"].splitlines() if line[0] != "#" for words in simple_commands(line)]
+    (made,) = [words for words in commands if words[1:2] == ["venv"]]
+    assert made[0] == "~/.local/bin/uv"  # where SkyPilot itself looks for it
+    supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert made[made.index("--python") + 1] in SpecifierSet(supported)
+    assert {"--seed", "--allow-existing"} <= set(made)  # pip, and a second setup of the same machine
+    others = [words[0] for words in commands if words is not made]
+    assert others == [f"{made[-1]}/bin/{name}" for name in ("pip", "fmnist-optuna")]
+
+
+@pytest.mark.parametrize("part", ["setup", "run"])
+def test_its_scripts_are_well_written(task: dict[str, Any], part: str) -> None:
+    """By shellcheck, as what SkyPilot's bash runs."""
+    done = subprocess.run(
+        [SHELLCHECK, "--shell=bash", "-"], input=task[part], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

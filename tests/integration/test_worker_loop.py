@@ -27,9 +27,10 @@ from small_study import (
 )
 from sqlalchemy import update
 
+from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.tables import workers
-from fmnist_optuna.search.cell import Grid, make_points
+from fmnist_optuna.search.cell import Grid, Params, make_points
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import raise_generation
 from fmnist_optuna.study.verification import verify
@@ -45,6 +46,7 @@ from fmnist_optuna.work.loop import (
     crowd,
     work,
 )
+from fmnist_optuna.work.running_trial import RunningTrial
 
 Sessions = Callable[..., Session]
 
@@ -141,6 +143,25 @@ def test_a_worker_leaves_after_so_many_trials(session: Session) -> None:
     counts = session.history.counts()
     assert (counts.waiting, counts.done) == (N_CELLS - 3, 3)
     assert session.presence.processes() == {}
+
+
+@ON_SQLITE
+def test_attempts_without_a_result_count_as_trials(session: Session, new_session: Sessions) -> None:
+    """One that was lost with its lease, and one that failed: no cell is done, and the worker leaves all the same."""
+    healer, ends = new_session("healer"), iter(["lost", "failed"])
+
+    def objective(params: Params, seed: int, running: RunningTrial) -> Outcome | None:
+        if next(ends) == "failed":
+            return boom(params, seed, running)
+        requeue_all(healer)
+        return stub_objective(params, seed, running)
+
+    end = work(session, objective, LeaveRequest(), session.record.generation, WorkerLimits(max_trials=2))
+    assert end is WorkerEnd.MAX_TRIALS
+    counts = session.history.counts()
+    assert (counts.waiting, counts.done, counts.failed) == (N_CELLS, 0, 0)
+    reasons = [trial.user_attrs["reason"] for trial in session.optuna_study.get_trials(deepcopy=False)]
+    assert reasons == ["lost", "exception"]
 
 
 @ON_SQLITE

@@ -170,15 +170,39 @@ def test_a_worker_that_was_told_to_leave_is_not_begun(node: Node) -> None:
 
 def test_a_place_has_one_worker_at_a_time(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose supervisor had no answer, and so has another started, is killed first."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray_host, "warm_up_early", lambda: None)
-    monkeypatch.setattr(ray_host, "search_in", lambda *_folders: None)
-    monkeypatch.setattr(ray_host, "launch_process", Launched)
-    host, version = ray_host.WorkerHost(str(tmp_path)), __version__
+    host, version = make_host(tmp_path, monkeypatch), __version__
     first, second = (replace(node.worker.order, worker_id=name, log_file=None) for name in ("first", "second"))
     host.run(Task(first, version, needs_folder=False))
     host.run(Task(second, version, needs_folder=False))
     assert Launched.signals == [("first", signal.SIGKILL)]
+
+
+def test_the_end_of_a_long_log_is_brought_over(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than may travel at once: it says what broke the worker. What is left out is said, and how much."""
+    host, log = make_host(tmp_path, monkeypatch), tmp_path / "first.log"
+    monkeypatch.setattr(ray_host, "_log_of", lambda _worker_id: log)
+    monkeypatch.setattr(ray_host, "MOST_LOG_BYTES", 10)
+    order = replace(node.worker.order, worker_id="first", log_file=None)
+    for content, sent in (
+        (b"short", b"short"),
+        (b"a long one that broke", b"\n... 11 bytes are left out ...\nthat broke"),
+    ):
+        log.write_bytes(content)
+        host._n_sent.clear()
+        assert host.run(Task(order, __version__, needs_folder=False)) == Glimpse(sent, exit_code=0)
+    log.write_bytes(b"0123456789 and 11 more")
+    host._n_sent.clear()
+    assert host.glimpse("first").log == b"0123456789"
+    assert host.run(Task(order, __version__, needs_folder=False)).log == b"\n... 2 bytes are left out ...\nnd 11 more"
+
+
+def make_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ray_host.WorkerHost:
+    """An actor without Ray, whose workers have ended by the first look."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(ray_host, "warm_up_early", lambda: None)
+    monkeypatch.setattr(ray_host, "search_in", lambda *_folders: None)
+    monkeypatch.setattr(ray_host, "launch_process", Launched)
+    return ray_host.WorkerHost(str(folder))
 
 
 class Launched:

@@ -96,7 +96,8 @@ class WorkerHost:
         while worker.is_alive:
             time.sleep(POLL_SECONDS)
         worker.reap()
-        return replace(self.glimpse(order.worker_id), exit_code=worker.exit_code)
+        with self._lock:
+            return Glimpse(self._read_on(order.worker_id, is_last=True), exit_code=worker.exit_code)
 
     def glimpse(self, worker_id: str) -> Glimpse:
         """What a worker has written since the last glimpse, and its size."""
@@ -106,15 +107,24 @@ class WorkerHost:
             log = self._read_on(worker_id)
             return Glimpse(log, self._workers[worker_id].resident_bytes())
 
-    def _read_on(self, worker_id: str) -> bytes:
+    def _read_on(self, worker_id: str, *, is_last: bool = False) -> bytes:
+        """What was not sent yet, as much as may travel at once.
+
+        Args:
+            is_last: Whether nothing is sent afterwards: of more than that the end counts, which says what broke.
+        """
+        n_sent, note = self._n_sent.get(worker_id, 0), b""
         try:
             with _log_of(worker_id).open("rb") as file:
-                file.seek(self._n_sent.get(worker_id, 0))
+                n_left_out = max(0, file.seek(0, os.SEEK_END) - n_sent - MOST_LOG_BYTES) if is_last else 0
+                if n_left_out:
+                    note = f"\n... {n_left_out} bytes are left out ...\n".encode()
+                file.seek(n_sent + n_left_out)
                 log = file.read(MOST_LOG_BYTES)
         except FileNotFoundError:  # it has only begun
             return b""
-        self._n_sent[worker_id] = self._n_sent.get(worker_id, 0) + len(log)
-        return log
+        self._n_sent[worker_id] = n_sent + n_left_out + len(log)
+        return note + log
 
     def signal(self, worker_id: str, signum: int) -> None:
         """Send a worker a signal; one that has not begun will not."""
