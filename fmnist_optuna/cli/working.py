@@ -29,6 +29,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.watching import LOOPBACK, MetricsHost, MetricsPort, check_metrics_host, watched
+from fmnist_optuna.processes.output import take_prints_for_remarks
 from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count
@@ -160,7 +161,6 @@ def _prepare(
     import uuid
 
     from fmnist_optuna.artifacts.bucket import check_place
-    from fmnist_optuna.processes.output import take_prints_for_remarks
     from fmnist_optuna.processes.temporary import use_for_all_temporary_files
     from fmnist_optuna.study.studies import find_study
     from fmnist_optuna.work.order import WorkerOrder

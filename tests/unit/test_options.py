@@ -186,7 +186,7 @@ def test_options_that_do_nothing_are_told(grid: str, training: str, note: str | 
     assert describe_idle(bind(grid, training=f"[training]\n{training}")) == note
 
 
-def test_an_option_beside_a_choice_of_its_partner_does_something() -> None:
+def test_an_option_beside_a_choice_of_its_partner_counts() -> None:
     """As in the examples: the momentum of SGD alone; without SGD it is refused."""
     text = "[search]\nsampler = 'random'\nn_trials = 3\n[space]\nlearning_rate = [0.1]\noptimizer = ['adam', 'sgd']\n"
     text += "momentum = {low = 0.5, high = 0.9, when = {optimizer = 'sgd'}}"
