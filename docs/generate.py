@@ -115,7 +115,7 @@ MEANINGS = {
     "confirm.top": "How many of the best cells `confirm` trains again; the newest `run` or `init` decides.",
     "confirm.seeds": "With how many fresh seeds each.",
     "confirm.flip": "Whether an exported model averages its probabilities over an image and its mirror image. The test "
-    "set is then scored both ways, and both accuracies are shown.",
+    "set is then scored both ways, and both scores are shown.",
 }
 
 

@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterable, Mapping
 
 ABSENT = "-"  # stands for a number that is not there
+# What is said of numbers where a study asks for the answers to mirror images too.
+WITHOUT_FLIPS, WITH_FLIPS = "without mirror images", "answers averaged with those to mirror images"
 LONGEST_PARAMS = 88  # characters of a cell's parameters in a line that has more to say, which then takes two of 80
 LONGEST_REASON = 300  # characters of what another library says; a database begins with the name of its host
 

@@ -129,6 +129,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "repeats": figures_of_repeats(winner.repeats),
         "folds": None if winner.folds is None else winner.folds.figures(),
         "test_objective": None if evaluation is None else evaluation.value_of(winner.metric),
+        "test_objective_with_flip": None if evaluation is None else evaluation.flip_value_of(winner.metric),
         **score_answer(evaluation),
         "epochs": winner.n_epochs,
         "data": data_answer(record),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, out, print_params
-from fmnist_optuna.wording import count, format_percent
+from fmnist_optuna.wording import WITHOUT_FLIPS, count, format_percent
 
 if TYPE_CHECKING:
+    from fmnist_optuna.export.facts import Facts
     from fmnist_optuna.export.folder import Export
     from fmnist_optuna.export.prediction import Prediction
     from fmnist_optuna.results.reproduction import Reproduction
@@ -45,7 +46,7 @@ def print_export(exported: Export) -> None:
     metric, is_scored = facts.record.metric, facts.val_accuracy is not None
     if not metric.is_accuracy:
         values = [f"val {metric.format(facts.value)}"] if is_scored else []
-        values += [] if facts.evaluation.objective is None else [f"test {metric.format(facts.evaluation.objective)}"]
+        values += _describe_objective(facts)
         out.print(f"  {metric.name_in_logs:<9} {', '.join(values) or 'not measured of several nets together'}")
     val = f"val {format_percent(facts.val_accuracy)}, " if is_scored else ""
     flipped = f", with flips {format_percent(facts.evaluation.flip_accuracy)}" if facts.flip else ""
@@ -60,6 +61,17 @@ def print_export(exported: Export) -> None:
         )
     files = sorted(path.name for path in exported.folder.iterdir() if path.is_file() and path.name != "manifest.json")
     out.print(f"  files     {', '.join(files)}", soft_wrap=True)
+
+
+def _describe_objective(facts: Facts) -> list[str]:
+    """The study's metric on the test images, if there is one: of the exported model where it averages answers."""
+    metric, value, flipped = facts.record.metric, facts.evaluation.objective, facts.evaluation.flip_objective
+    if value is None:
+        return []
+    if not facts.flip:
+        return [f"test {metric.format(value)}"]
+    alone = f"test {metric.format(value)} of the net alone, {WITHOUT_FLIPS}"
+    return [alone] if flipped is None else [f"test {metric.format(value)}", f"with flips {metric.format(flipped)}"]
 
 
 def print_prediction(prediction: Prediction, n_classes: int) -> None:

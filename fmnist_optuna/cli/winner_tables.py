@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
-from fmnist_optuna.wording import count, format_interval, format_percent
+from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count, format_interval, format_percent
 
 if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.ledger.records import CellCounts
     from fmnist_optuna.results.all_data import AllData
-    from fmnist_optuna.results.confirmation import Confirmation, Sample
+    from fmnist_optuna.results.confirmation import Confirmation, OpenedSeeds, Sample
     from fmnist_optuna.results.cross_validation import CrossValidation
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
@@ -35,20 +35,42 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if winner.evaluation is None:
         out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
         return
-    n_tested = count(winner.evaluation.n_images, noun)
-    if not winner.metric.is_accuracy:
-        test = winner.metric.format(winner.evaluation.objective)
-        out.print(f"  {_named('test', winner.metric)} {test}   {n_tested}")
-    scored = f"95 % interval {format_interval(winner.evaluation.interval)}, {n_tested}"
-    out.print(f"  test accuracy        {format_percent(winner.evaluation.accuracy)}   {scored}")
-    if winner.evaluation.flip_accuracy is not None:
-        flipped = "answers averaged with those to mirror images"
-        out.print(f"  test, with flips     {format_percent(winner.evaluation.flip_accuracy)}   {flipped}")
+    _print_tested(winner.evaluation, winner.metric, count(winner.evaluation.n_images, noun))
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
+    print_unmeasured(record, winner)
     out.print()
     print_classes(winner.evaluation, f"{noun}s")
+
+
+def _print_tested(evaluation: Evaluation, metric: Metric, n_tested: str) -> None:
+    """What the test images say of the stored weights, and of their answers averaged with those to mirror images."""
+    has_flips = evaluation.flip_accuracy is not None
+    if not metric.is_accuracy:
+        alone = f", the net alone, {WITHOUT_FLIPS}" if has_flips else ""
+        out.print(
+            f"  {_named('test', metric)} {metric.format(evaluation.objective)}   {n_tested}{alone}", soft_wrap=True
+        )
+        if evaluation.flip_objective is not None:
+            out.print(f"  {'  with flips':<20} {metric.format(evaluation.flip_objective)}   {WITH_FLIPS}")
+    scored = f"95 % interval {format_interval(evaluation.interval)}, {n_tested}"
+    out.print(f"  test accuracy        {format_percent(evaluation.accuracy)}   {scored}")
+    if has_flips:
+        out.print(f"  test, with flips     {format_percent(evaluation.flip_accuracy)}   {WITH_FLIPS}")
+
+
+def print_unmeasured(record: StudyRecord, winner: Winner) -> None:
+    """Which weights had been opened before the study asked for mirror images: a later opening does not measure them."""
+    if not record.spec.confirm.flip:
+        return
+    seeds = {"confirmed seeds": winner.confirmation, "seeds on all data": winner.all_data}
+    names = [] if winner.evaluation is None or winner.evaluation.flip_accuracy is not None else ["stored weights"]
+    names += [name for name, each in seeds.items() if each and each.test is not None and each.flipped is None]
+    names += ["an ensemble"] if any(each.evaluation.flip_accuracy is None for each in winner.ensembles) else []
+    if names:
+        why = "not measured with flips, as these weights were opened before"
+        out.print(f"  {', '.join(names)}: {why}", soft_wrap=True)
 
 
 def _describe_rivals(record: StudyRecord, winner: Winner, counts: CellCounts) -> str:
@@ -102,15 +124,22 @@ def print_confirmed(confirmation: Confirmation) -> None:
     metric = confirmation.metric
     if not metric.is_accuracy:
         _print_sample(f"confirmed val {metric.name_in_logs}", confirmation.chosen.val)
-        _print_sample(f"confirmed test {metric.name_in_logs}", confirmation.test_objective)
+        _print_objective(f"confirmed test {metric.name_in_logs}", confirmation)
     _print_sample("confirmed validation", confirmation.chosen.val_accuracy)
     _print_sample("confirmed test", confirmation.test)
     _print_sample("confirmed with flips", confirmation.flipped)
 
 
-def _print_sample(name: str, sample: Sample | None) -> None:
+def _print_objective(name: str, opened: OpenedSeeds) -> None:
+    """Another metric than the accuracy on the test images, over seeds."""
+    _print_sample(name, opened.test_objective, "" if opened.flipped is None else f", {WITHOUT_FLIPS}")
+    _print_sample("  with flips", opened.flipped_objective)
+
+
+def _print_sample(name: str, sample: Sample | None, note: str = "") -> None:
     if sample is not None:
-        scored = f"95 % interval {sample.metric.format_interval(sample.interval)}, mean of {len(sample.values)} seeds"
+        interval, n_seeds = sample.metric.format_interval(sample.interval), len(sample.values)
+        scored = f"95 % interval {interval}, mean of {n_seeds} seeds{note}"
         out.print(f"  {name:<20} {sample.metric.format(sample.mean)}   {scored}", soft_wrap=True)
 
 
@@ -132,7 +161,7 @@ def _print_all_data(all_data: AllData, again: str, noun: str) -> None:
         out.print(f"  all data, test       not opened yet: {again} does", soft_wrap=True)
         return
     if not all_data.metric.is_accuracy:
-        _print_sample(f"all data, {all_data.metric.name_in_logs}", all_data.test_objective)
+        _print_objective(f"all data, {all_data.metric.name_in_logs}", all_data)
     _print_sample("all data, test", all_data.test)
     _print_sample("all data, with flips", all_data.flipped)
     epochs = count(all_data.n_epochs, "epoch")
@@ -170,6 +199,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
         out.print(f"  its stored weights   {score}")
+    print_unmeasured(record, winner)
     _print_optimism(confirmed, record)
 
 
@@ -214,6 +244,8 @@ def print_classes(evaluation: Evaluation, examples: str) -> None:
     """
     if evaluation.shown_note:
         out.print(evaluation.shown_note)
+    if evaluation.flip_accuracy is not None:
+        out.print(f"Classes, of the answers {WITHOUT_FLIPS}:")
     table = make_table("class", examples, "recall", "precision", right=(examples, "recall", "precision"))
     for result in evaluation.shown_classes:
         recall, precision = format_percent(result.recall), format_percent(result.precision)

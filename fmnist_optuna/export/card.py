@@ -16,7 +16,7 @@ from fmnist_optuna.results.all_data import AllData
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.study.teacher import Teacher
-from fmnist_optuna.wording import format_interval, format_percent
+from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, format_interval, format_percent
 
 CARD = """\
 # {study}, {which}{demo_title}
@@ -109,7 +109,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         confirmed=_confirmed(facts.confirmation),
         all_data=_on_all_data(facts.source.all_data),
         parity="" if facts.parity is None else PARITY,
-        classes=_list_classes(evaluation, facts.info),
+        classes=_list_classes(facts),
         confusions=_show_confusions(facts, picture),
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
@@ -166,14 +166,16 @@ def _flipped(evaluation: Evaluation) -> str:
     if evaluation.flip_accuracy is None:
         return ""
     accuracy = format_percent(evaluation.flip_accuracy)
-    return f"| {evaluation.n_images:,} test images, answers averaged with those to mirror images | {accuracy} |\n"
+    return f"| {evaluation.n_images:,} test images, {WITH_FLIPS} | {accuracy} |\n"
 
 
-def _list_classes(evaluation: Evaluation, info: DatasetInfo) -> str:
+def _list_classes(facts: Facts) -> str:
     """A table of the classes; of many, of those that are found least often."""
-    note = [evaluation.shown_note, ""] if evaluation.shown_note else []
+    evaluation, alone = facts.evaluation, f"Classes and confusions are of the answers {WITHOUT_FLIPS}."
+    note = [alone, ""] if facts.flip else []
+    note += [evaluation.shown_note, ""] if evaluation.shown_note else []
     rows = [_class_row(result) for result in evaluation.shown_classes]
-    return "\n".join([*note, f"| class | {info.noun}s | recall | precision |", "|---|---:|---:|---:|", *rows])
+    return "\n".join([*note, f"| class | {facts.info.noun}s | recall | precision |", "|---|---:|---:|---:|", *rows])
 
 
 def _show_confusions(facts: Facts, picture: str | None) -> str:

@@ -1,9 +1,9 @@
 """What a card says of the metric that the study compares by, where it is another than the accuracy."""
 
 from fmnist_optuna.export.facts import Facts
-from fmnist_optuna.results.confirmation import Sample
+from fmnist_optuna.results.confirmation import Confirmation, Sample
 from fmnist_optuna.search.metric import Metric
-from fmnist_optuna.wording import count
+from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count
 
 
 def name_compared(metric: Metric) -> str:
@@ -16,22 +16,32 @@ def compared_table(facts: Facts) -> str:
     metric = facts.record.metric
     if metric.is_accuracy:
         return ""
+    evaluation, tested = facts.evaluation, count(facts.evaluation.n_images, f"test {facts.info.noun}")
     rows = {
         f"validation {facts.info.noun}s": None if facts.value is None else metric.format(facts.value),
-        f"{count(facts.evaluation.n_images, f'test {facts.info.noun}')}": metric.format(facts.evaluation.objective),
+        f"{tested}{f', the net alone, {WITHOUT_FLIPS}' if facts.flip else ''}": metric.format(evaluation.objective),
+        f"{tested}, {WITH_FLIPS}": metric.format(evaluation.flip_objective),
     }
     if (repeats := facts.source.repeats) is not None:
         rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats)
     if (folds := facts.source.folds) is not None:
         rows[f"validation, mean of {folds.described}"] = describe_folds(folds.values)
     if facts.confirmation is not None:
-        chosen, test = facts.confirmation.chosen.val, facts.confirmation.test_objective
-        rows[f"validation, mean of {len(chosen.values)} fresh seeds"] = describe_mean(chosen)
-        rows[f"test, mean of {len(chosen.values)} fresh seeds"] = None if test is None else describe_mean(test)
+        rows |= _confirmed_rows(facts.confirmation, facts.flip)
     way = "larger" if metric.direction == "maximize" else "smaller"
     lines = [f"| | {metric.name_in_logs}, the {way} the better |", "|---|---|"]
     lines += [f"| {images} | {value} |" for images, value in rows.items() if value not in (None, metric.format(None))]
     return "\n".join([*lines, "", ""]) if len(lines) > 2 else ""
+
+
+def _confirmed_rows(confirmation: Confirmation, has_flips: bool) -> dict[str, str | None]:
+    chosen, test, flipped = confirmation.chosen.val, confirmation.test_objective, confirmation.flipped_objective
+    of_seeds = f"mean of {len(chosen.values)} fresh seeds"
+    return {
+        f"validation, {of_seeds}": describe_mean(chosen),
+        f"test, {of_seeds}{f', {WITHOUT_FLIPS}' if has_flips else ''}": None if test is None else describe_mean(test),
+        f"test, {of_seeds}, {WITH_FLIPS}": None if flipped is None else describe_mean(flipped),
+    }
 
 
 def describe_mean(sample: Sample) -> str:

@@ -128,6 +128,7 @@ class Facts:
         return {
             "objective": self.record.metric.answer(self.value),
             "test_objective": self.evaluation.value_of(self.record.metric),
+            "test_objective_with_flip": self.evaluation.flip_value_of(self.record.metric),
             "val_accuracy": self.val_accuracy,
             "trained_on_validation": source.is_on_all_data,
             "test_accuracy": self.evaluation.accuracy,

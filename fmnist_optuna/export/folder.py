@@ -35,6 +35,7 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.processes.children import Call
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights, open_weights, summarize
+from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.settings import ONEDNN, prepare_training_environment
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.session import Session
@@ -172,7 +173,7 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
         batch: Images to answer at once.
     """
     splits, seconds = load_splits_of(source.session.record, data_dir), GATE_SECONDS * len(source.attempts)
-    recorded, accuracy = _recorded_answers(source.session, opening)
+    recorded, accuracy = _recorded_answers(source, opening)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:
         np.savez(arrays, images=splits.test_images, probabilities=recorded, labels=opening.labels)
@@ -213,22 +214,30 @@ def _environment_of(source: Source) -> dict[str, str]:
     return environment
 
 
-def _recorded_answers(session: Session, opening: Opening) -> tuple[NDArray[np.float32], float]:
+def _recorded_answers(source: Source, opening: Opening) -> tuple[NDArray[np.float32], float]:
     """What the exported model must answer to the test images, and the accuracy of that.
 
     Raises:
         UsageError: The weights were opened before the study asked for mirror images.
     """
-    if not session.record.spec.confirm.flip:
+    record = source.session.record
+    if not record.spec.confirm.flip:
         return opening.probabilities, opening.accuracy
     averaged, accuracy = opening.scores.averaged, opening.scores.flip_accuracy
     if averaged is None or accuracy is None:
         raise UsageError(
-            f"study {session.record.name}: confirm.flip must be true before the test set is opened, but the weights of "
-            f"trial {opening.trial_id} were scored without mirror images; set it to false, or give the study another "
+            f"study {record.name}: confirm.flip must be true before the test set is opened, but the weights of "
+            f"{_name_members(source)} were scored without mirror images; set it to false, or give the study another "
             "name (--name NEW)."
         )
     return averaged, accuracy
+
+
+def _name_members(source: Source) -> str:
+    """Whose weights they are: one trial by its number, or the seeds of those that answer together."""
+    if not source.is_ensemble:
+        return f"trial {source.attempts[0].number}"
+    return f"the seeds {', '.join(str(attempt.params[TRAINING_SEED]) for attempt in source.attempts)}"
 
 
 @contextlib.contextmanager

@@ -35,16 +35,21 @@ class Scores:
         mirrored: The probabilities of the mirror images; None where they were not asked for.
         objective: The study's metric on the same images, where it is not the accuracy; None where it is, and of answers
             that are averaged over several models. What is no finite number becomes None too.
+        flip_objective: The same of the means of answers to images and to their mirror images; None likewise, and where
+            these were not asked for or probabilities are not enough for the metric.
     """
 
     probabilities: NDArray[np.float32]
     labels: Labels
     mirrored: NDArray[np.float32] | None = None
     objective: float | None = None
+    flip_objective: float | None = None
 
     def __post_init__(self) -> None:
-        if self.objective is not None and not math.isfinite(self.objective):
-            object.__setattr__(self, "objective", None)
+        for name in ("objective", "flip_objective"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                object.__setattr__(self, name, None)
 
     @property
     def accuracy(self) -> float:
@@ -195,11 +200,12 @@ class Openings(StudyPart):
     @retrying
     def _record(self, weights_sha256: str, opener: str, scores: Scores) -> None:
         buffer = io.BytesIO()
-        answers, mirrored = scores.probabilities, scores.mirrored
+        answers, labels, mirrored = scores.probabilities, scores.labels, scores.mirrored
         if mirrored is None:
-            np.savez_compressed(buffer, probabilities=answers, labels=scores.labels)
+            np.savez_compressed(buffer, probabilities=answers, labels=labels)
         else:
-            np.savez_compressed(buffer, probabilities=answers, labels=scores.labels, mirrored=mirrored)
+            flipped = np.float64(math.nan if scores.flip_objective is None else scores.flip_objective)
+            np.savez_compressed(buffer, probabilities=answers, labels=labels, mirrored=mirrored, flip_objective=flipped)
         mine = and_(self._of(weights_sha256), openings.c.opener == opener)
         with self.storage.write() as connection:
             values = {"accuracy": scores.accuracy, "objective": scores.objective, "opened_at": self.storage.now}
@@ -230,6 +236,7 @@ def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:
     try:
         with np.load(io.BytesIO(predictions or b""), allow_pickle=False) as arrays:
             probabilities, labels, mirrored = arrays["probabilities"], arrays["labels"], arrays.get("mirrored")
+            flipped = arrays.get("flip_objective")  # openings of earlier versions have none
     except Exception as error:  # NumPy and zipfile raise whatever damaged bytes provoke
         raise MismatchError(f"{rule}, but cannot be read ({type(error).__name__}).") from error
     are_numbers = probabilities.dtype.kind == "f" and labels.dtype.kind in "iu"
@@ -239,7 +246,9 @@ def _unpack(weights_sha256: str, predictions: bytes | None) -> Scores:
         )
     if mirrored is not None and (mirrored.dtype.kind != "f" or mirrored.shape != probabilities.shape):
         raise MismatchError(f"{rule}, but those of mirror images are {mirrored.dtype} {mirrored.shape}.")
-    return Scores(probabilities, labels, mirrored)
+    if flipped is not None and (flipped.dtype.kind != "f" or flipped.shape != ()):
+        raise MismatchError(f"{rule}, and flip_objective one number, but that is {flipped.dtype} {flipped.shape}.")
+    return Scores(probabilities, labels, mirrored, flip_objective=None if flipped is None else float(flipped))
 
 
 def _is_dead(opener: str) -> bool:

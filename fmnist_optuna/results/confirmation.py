@@ -107,25 +107,29 @@ class OpenedSeeds:
         flipped: The same of answers averaged with those to mirror images; None where these were not measured.
         metric: That the study compares by.
         test_objective: That metric on the test images, where it is not the accuracy; None where any seed has none.
+        flipped_objective: The same of the averaged answers; None likewise.
     """
 
     test: Sample | None = None
     flipped: Sample | None = None
     metric: Metric = VAL_ACCURACY
     test_objective: Sample | None = None
+    flipped_objective: Sample | None = None
 
     def with_openings(self, openings: Sequence[Opening | None]) -> Self:
         """The same with what the test images say, from one opening for each seed, None where there is none yet."""
+        scores = [None if each is None else each.scores for each in openings]
         return replace(
             self,
             test=_sample([None if each is None else each.accuracy for each in openings], VAL_ACCURACY),
-            flipped=_sample([None if each is None else each.scores.flip_accuracy for each in openings], VAL_ACCURACY),
-            test_objective=_sample([None if each is None else each.scores.objective for each in openings], self.metric),
+            flipped=_sample([None if each is None else each.flip_accuracy for each in scores], VAL_ACCURACY),
+            test_objective=_sample([None if each is None else each.objective for each in scores], self.metric),
+            flipped_objective=_sample([None if each is None else each.flip_objective for each in scores], self.metric),
         )
 
     def figures_of_test(self) -> dict[str, Json]:
         """In figures, as `best --json` and a manifest have them."""
-        test, flipped, objective = self.test, self.flipped, self.test_objective
+        test, flipped, objective, both = self.test, self.flipped, self.test_objective, self.flipped_objective
         figures: dict[str, Json] = {
             "test_mean": None if test is None else test.mean,
             "test_sd": None if test is None else test.sd,
@@ -138,6 +142,8 @@ class OpenedSeeds:
         return figures | {
             "test_objective_mean": None if objective is None else objective.mean,
             "test_objective_interval": None if objective is None else list(objective.interval),
+            "test_objective_mean_with_flip": None if both is None else both.mean,
+            "test_objective_interval_with_flip": None if both is None else list(both.interval),
         }
 
 

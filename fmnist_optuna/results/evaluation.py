@@ -79,6 +79,7 @@ class Evaluation:
         flip_accuracy: The same of answers that are averaged over an image and its mirror image; None if not measured.
         worst: The commonest confusions, the commonest first.
         objective: The study's metric, where it is not the accuracy; None where it is, and of several sets of weights.
+        flip_objective: The same of the averaged answers; None likewise, and where it was not measured.
     """
 
     accuracy: float
@@ -89,6 +90,7 @@ class Evaluation:
     flip_accuracy: float | None = None
     worst: tuple[Confusion, ...] = ()
     objective: float | None = None
+    flip_objective: float | None = None
 
     @property
     def has_matrix(self) -> bool:
@@ -116,6 +118,10 @@ class Evaluation:
     def value_of(self, metric: Metric) -> float | None:
         """What the study compares by, on the test images; None of another metric than the accuracy for several sets."""
         return self.accuracy if metric.is_accuracy else self.objective
+
+    def flip_value_of(self, metric: Metric) -> float | None:
+        """The same of the answers averaged with those to mirror images; None where it was not measured."""
+        return self.flip_accuracy if metric.is_accuracy else self.flip_objective
 
     def confusion_shares(self) -> list[list[float]]:
         """Share (0..1) of each true class (rows) that got each answer (columns); 0.0 for a class without images."""
@@ -246,6 +252,7 @@ def summarize(opening: Opening, class_names: Sequence[str]) -> Evaluation:
         flip_accuracy=opening.scores.flip_accuracy,
         worst=_find_worst(labels, answers, class_names, n_of_class),
         objective=opening.scores.objective,
+        flip_objective=opening.scores.flip_objective,
     )
 
 

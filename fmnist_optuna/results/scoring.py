@@ -8,6 +8,7 @@ a model that still is the one that was recorded.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -19,10 +20,11 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.results.evaluation import StoredWeights
+from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.cell_training import build_recorded
 from fmnist_optuna.training.engine import ValidationPass
-from fmnist_optuna.training.measuring import measure
+from fmnist_optuna.training.measuring import Answers, measure
 from fmnist_optuna.training.probabilities import average, predict_probabilities
 from fmnist_optuna.training.weights import load_weights
 from fmnist_optuna.work.environment import differences, read_environment
@@ -45,15 +47,25 @@ def score_weights(spec: StudySpec, members: Sequence[StoredWeights], place: Data
         DataError: The data is not there.
     """
     splits = place.load()
-    answers, mirrored, objective = [], [], None
+    answers, mirrored = [], []
     for stored in members:
         model = _load_scored(spec, stored, splits)
         answers.append(predict_probabilities(model, splits.test_images, splits.info))
         if spec.confirm.flip:
             mirrored.append(predict_probabilities(model, splits.test_images[:, :, ::-1], splits.info))
-        if not spec.metric.is_accuracy and len(members) == 1:
-            objective = measure(model, splits.test_images, splits.test_labels, spec.metric, splits.info)
-    return Scores(average(answers), splits.test_labels, average(mirrored) if mirrored else None, objective)
+    scores = Scores(average(answers), splits.test_labels, average(mirrored) if mirrored else None)
+    is_measured = not spec.metric.is_accuracy and len(members) == 1
+    return _with_objective(scores, model, spec.metric, splits) if is_measured else scores
+
+
+def _with_objective(scores: Scores, model: keras.Model, metric: Metric, splits: Splits) -> Scores:
+    """The same with the study's metric of the one model that answered, and of its averaged answers."""
+    objective, flipped = measure(model, splits.test_images, splits.test_labels, metric, splits.info), None
+    if (averaged := scores.averaged) is not None:
+        answers = Answers(model, splits.test_labels, splits.info)
+        if answers.suffice(metric, scores.probabilities, objective):
+            flipped = answers.measure(metric, averaged)
+    return replace(scores, objective=objective, flip_objective=flipped)
 
 
 def answer_images(

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from fmnist_optuna import UsageError, confirm_study, export_model, load_exported, open_study, run_study
+from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.model_tables import print_export
+from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.wording import format_percent
 
@@ -62,6 +64,47 @@ def test_a_study_answers_by_mirror_images_too(
     np.testing.assert_allclose(model.probabilities(images[:, :, ::-1].copy()), probabilities, atol=1e-6)
     card = (exported.folder / "MODEL_CARD.md").read_text()
     assert "the mean of the net's answers to the image and to its mirror image" in card
+    assert "Classes and confusions are of the answers without mirror images.\n\n| class |" in card
+
+
+def test_another_metric_is_that_of_the_exported_model(
+    tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The test loss with flips is the cross-entropy of the SavedModel's answers; what is of the net alone says so."""
+    url, spec = f"sqlite:///{tmp_path / 'studies.db'}", {**SPEC, "objective": {"metric": "val_loss"}}
+    with run_study(spec, storage=url, n_workers=2) as study:
+        confirmation = confirm_study(study, n_workers=2).confirmation
+        exported = export_model(study, tmp_path)
+        record = study._session.record
+        winner = winner_answer(record, study.best())
+        print_winner(record, study.best(), study.status())
+    _, _, images, labels = draw_garments()
+    probabilities = load_exported(exported.folder).probabilities(images).astype(np.float64)
+    entropy = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    evaluation, metric, manifest = exported.facts.evaluation, record.metric, exported.manifest
+    alone, flipped = evaluation.objective, evaluation.flip_objective
+    assert (manifest["test_objective"], manifest["test_objective_with_flip"]) == (alone, flipped)
+    assert flipped == pytest.approx(entropy, rel=1e-4)
+    assert alone != pytest.approx(entropy, rel=1e-4)
+    assert (winner["test_objective"], winner["test_objective_with_flip"]) == (alone, flipped)
+    assert confirmation.flipped_objective is not None
+    mean = confirmation.flipped_objective.mean
+    assert confirmation.figures()["test_objective_mean_with_flip"] == mean
+    said = capsys.readouterr().out
+    assert (
+        f"  test loss            {metric.format(alone)}   2,000 images, the net alone, without mirror images\n" in said
+    )
+    assert f"  with flips         {metric.format(flipped)}   answers averaged with those to mirror images\n" in said
+    assert "Classes, of the answers without mirror images:" in said
+    assert "opened before" not in said
+    card = (exported.folder / "MODEL_CARD.md").read_text()
+    assert f"| 2,000 test images, the net alone, without mirror images | {metric.format(alone)} |" in card
+    assert f"| 2,000 test images, answers averaged with those to mirror images | {metric.format(flipped)} |" in card
+    assert (
+        f"| test, mean of 2 fresh seeds, answers averaged with those to mirror images | {metric.format(mean)} " in card
+    )
+    print_export(exported)
+    assert f"test {metric.format(alone)}, with flips {metric.format(flipped)}\n" in capsys.readouterr().out
 
 
 def test_all_data_and_ensembles_leave_the_study_whole(tmp_path: Path) -> None:
@@ -115,14 +158,19 @@ def test_all_data_and_ensembles_leave_the_study_whole(tmp_path: Path) -> None:
         assert words in card
 
 
-def test_weights_that_were_opened_without_are_not_exported_so(tmp_path: Path) -> None:
-    """A later run asks for mirror images, which the one opening of these weights did not see."""
+def test_weights_that_were_opened_without_are_not_exported_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A later run asks for mirror images, which the one opening of these weights did not see, and says so."""
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     plain = {**SPEC, "confirm": {"flip": False}}
     run_study(plain, storage=url, n_workers=2).close()
-    with (
-        run_study(SPEC, storage=url, n_workers=2) as study,
-        pytest.raises(UsageError, match=r"confirm\.flip must be true before the test set is opened"),
-    ):
-        export_model(study, tmp_path)
+    with run_study(SPEC, storage=url, n_workers=2) as study:
+        number = study.best().trial
+        words = rf"confirm\.flip must be true before the test set is opened, but the weights of trial {number} were"
+        print_winner(study._session.record, study.best(), study.status())
+        with pytest.raises(UsageError, match=words):
+            export_model(study, tmp_path)
+    note = "  stored weights: not measured with flips, as these weights were opened before\n"
+    assert capsys.readouterr().out.count(note) == 1
     assert not (tmp_path / "flipped").exists()

@@ -1,5 +1,6 @@
 """The openings of the test set: one set of weights is scored once, by one process, and replayed ever after."""
 
+import io
 import json
 import threading
 import time
@@ -15,7 +16,7 @@ from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger import openings as module
 from fmnist_optuna.ledger.holders import Process, host_identity
 from fmnist_optuna.ledger.openings import Scores
-from fmnist_optuna.ledger.tables import openings
+from fmnist_optuna.ledger.tables import openings, predictions
 from fmnist_optuna.study.session import Session
 
 Sessions = Callable[..., Session]
@@ -81,6 +82,29 @@ def test_answers_to_mirror_images_are_recorded_too(session: Session) -> None:
     assert opening.scores.averaged is not None
     np.testing.assert_array_equal(opening.scores.averaged, (PROBABILITIES + mirrored) / 2)
     assert session.openings.open(7, "b" * 64, "winner", score).scores.flip_accuracy is None
+
+
+@pytest.mark.parametrize(("measured", "recorded"), [(0.25, 0.25), (None, None), (float("nan"), None)])
+@ON_SQLITE
+def test_the_metric_of_both_is_recorded_too(session: Session, measured: float | None, recorded: float | None) -> None:
+    """Beside that of the plain answers; None where it could not be measured, or is no finite number."""
+    scores = Scores(PROBABILITIES, LABELS, PROBABILITIES, 0.5, measured)
+    session.openings.open(7, WEIGHTS, "winner", lambda: scores)
+    (found,) = session.openings.recorded()
+    assert (found.scores.objective, found.scores.flip_objective) == (0.5, recorded)
+
+
+@ON_SQLITE
+def test_an_opening_of_an_earlier_version_has_none(session: Session) -> None:
+    """It recorded the answers to mirror images, and no metric of the averaged ones."""
+    session.openings.open(7, WEIGHTS, "winner", lambda: Scores(PROBABILITIES, LABELS, PROBABILITIES, 0.5, 0.25))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=PROBABILITIES, labels=LABELS, mirrored=PROBABILITIES)
+    with session.storage.write() as connection:
+        connection.execute(update(predictions).values(predictions=buffer.getvalue()))
+    found = session.openings.find(WEIGHTS)
+    assert found is not None
+    assert (found.scores.flip_accuracy, found.scores.objective, found.scores.flip_objective) == (0.75, 0.5, None)
 
 
 def test_a_second_opening_is_replayed(session: Session, new_session: Sessions) -> None:

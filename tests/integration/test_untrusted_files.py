@@ -216,6 +216,7 @@ BLOBS: dict[str, Callable[[Path], bytes | None]] = {
     "labels of other images": lambda _: pack(probabilities=PROBABILITIES, labels=LABELS[:1]),
     "other numbers": lambda _: pack(probabilities=PROBABILITIES.astype(complex), labels=LABELS),
     "other mirrored": lambda _: pack(probabilities=PROBABILITIES, labels=LABELS, mirrored=PROBABILITIES[:1]),
+    "two metrics": lambda _: pack(probabilities=PROBABILITIES, labels=LABELS, flip_objective=np.zeros(2)),
     "one row": lambda _: pack(probabilities=PROBABILITIES[0], labels=np.zeros(10, np.uint8)),
 }
 

@@ -10,7 +10,7 @@ from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.results.confirmation import OpenedSeeds
 from fmnist_optuna.results.evaluation import MOST_IN_MATRIX, Confusion, summarize, wilson_interval
-from fmnist_optuna.search.metric import Metric
+from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,20 @@ def test_a_metric_that_is_no_number_is_none(value: float) -> None:
     assert seeds.with_openings([finite, opening]).figures_of_test()["test_objective_mean"] is None
     assert seeds.with_openings([finite, finite]).figures_of_test()["test_objective_mean"] == 0.5
     assert seeds.with_openings([finite, None]).test is None
+
+
+def test_both_metrics_have_their_keys() -> None:
+    """Of one set of weights and of the mean over seeds; null where one seed was opened without mirror images."""
+    answers, labels = np.eye(2, dtype=np.float32), np.array([0, 1])
+    metric = Metric("val_cost", "minimize")
+    both = Opening(1, "", "winner", 1.0, 0.0, Scores(answers, labels, answers[::-1], 0.5, 0.25))
+    alone = replace(both, scores=Scores(answers, labels, None, 0.5))
+    evaluation = summarize(both, ("a", "b"))
+    assert (evaluation.value_of(metric), evaluation.flip_value_of(metric)) == (0.5, 0.25)
+    assert evaluation.flip_value_of(VAL_ACCURACY) == evaluation.flip_accuracy == 0.5
+    seeds = OpenedSeeds(metric=metric)
+    figures = seeds.with_openings([both, both]).figures_of_test()
+    assert (figures["test_objective_mean"], figures["test_objective_mean_with_flip"]) == (0.5, 0.25)
+    assert figures["test_objective_interval_with_flip"] == [0.25, 0.25]
+    figures = seeds.with_openings([both, alone]).figures_of_test()
+    assert (figures["test_objective_mean"], figures["test_objective_mean_with_flip"]) == (0.5, None)

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fmnist_optuna.errors import UsageError
 from fmnist_optuna.export import folder as gate
 from fmnist_optuna.export.facts import Parity
 from fmnist_optuna.export.source import Source
 from fmnist_optuna.json_value import Json
+from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.records import Attempt, TrialAttributes
 from fmnist_optuna.ledger.states import State
+from fmnist_optuna.search.cell import TRAINING_SEED
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 VERSIONS: dict[str, Json] = {"tensorflow": "2.21.0", "keras": "3.15.1"}
@@ -42,6 +45,20 @@ def environment_of_gate(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Jso
     gate._check_parity(Source(session, (attempt,), None), opening, Path("model"), None, 2)
     (environment,) = started
     return environment
+
+
+@pytest.mark.parametrize(("numbers", "named"), [((3,), "of trial 3 were"), ((3, 4), "of the seeds 103, 104 were")])
+def test_weights_without_flips_are_named(numbers: tuple[int, ...], named: str) -> None:
+    """A trial by its number, which is not its id in the database; nets that answer together by their seeds."""
+    attempts = tuple(
+        Attempt(71, number, "cell", {TRAINING_SEED: 100 + number}, State.COMPLETE, 0.5, TrialAttributes())
+        for number in numbers
+    )
+    spec = SimpleNamespace(confirm=SimpleNamespace(flip=True))
+    session: Any = SimpleNamespace(record=SimpleNamespace(name="garments", spec=spec))
+    opening = Opening(71, "", "winner", 0.5, 0.0, Scores(PROBABILITIES, np.zeros(2, np.uint8)))
+    with pytest.raises(UsageError, match=f"before the test set is opened, but the weights {named} scored without"):
+        gate._recorded_answers(Source(session, attempts, None), opening)
 
 
 @pytest.mark.parametrize("here", [None, "0", "1"])
