@@ -310,7 +310,7 @@ def test_module_that_fails_on_import(make_module: MakeModule) -> None:
         (
             {"n_hidden_layers": [1, 1.5], "hidden_size": [64], "dropout_rate": [0.2]},
             {"learning_rate": 0.1},
-            "study mine: grid.n_hidden_layers must be int, but got 1.5.",
+            "mine.toml: grid.n_hidden_layers must be an integer of at least 0, but got 1.5.",
         ),
     ],
     ids=["unknown-in-grid", "unknown-fixed", "missing-one", "missing-three", "half-a-layer"],

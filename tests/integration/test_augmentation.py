@@ -126,9 +126,9 @@ def test_mixed_images_are_shares_of_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [({"shift": 6}, "shift must be at most 5"), ({"erase": 7}, "erase must be")]
+    ("given", "words"), [({"shift": 6}, r"augment\.shift must be at most 5"), ({"erase": 7}, r"augment\.erase must be")]
 )
 def test_what_is_larger_than_an_image_is_refused(given: dict[str, int], words: str) -> None:
     """With the size of the images."""
-    with pytest.raises(SpecError, match=rf"{words}.* for images of 6 x 9 pixels, but is \d\."):
+    with pytest.raises(SpecError, match=rf"{words}.* for images of 6 x 9 pixels, but got \d\."):
         AugmentedImages.of(Options.model_validate(given), INFO, tf.constant(draw_images(INFO)))
