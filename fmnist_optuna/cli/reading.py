@@ -122,11 +122,11 @@ def trials(
     if as_csv and as_json:
         raise UsageError("--csv must be without --json, but both were given.")
     session = open_session(common, study)
-    attempts = with_point_means(list_attempts(session), list_points(session))
+    attempts = list_attempts(session)
     if as_json:
-        print_json(trials_answer(session.record, attempts))
+        print_json(trials_answer(session.record, with_point_means(attempts, list_points(session))))
     elif as_csv:
-        _write_csv(attempts, session.record)
+        _write_csv(with_point_means(attempts, list_points(session)), session.record)
     else:
         n_foreign = sum(attempt.is_foreign for attempt in attempts)
         out.print(f"{describe_study(session.record)}: {count(len(attempts) - n_foreign, 'attempt')}")

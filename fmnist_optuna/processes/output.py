@@ -26,7 +26,7 @@ class Remarks(io.TextIOWrapper):
 
 
 def rewrap(stream: TextIO | None, kind: type[io.TextIOWrapper], errors: str) -> TextIO:
-    """The same stream as another kind of one.
+    """The same stream as one of a kind, which it may be already.
 
     Args:
         stream: None for one that is closed, of which the null device takes the place.
@@ -34,7 +34,7 @@ def rewrap(stream: TextIO | None, kind: type[io.TextIOWrapper], errors: str) -> 
     """
     if stream is None:
         return kind(open(os.devnull, "wb"), encoding="utf-8", errors=errors)  # noqa: PTH123 - until the end
-    if not isinstance(stream, io.TextIOWrapper):  # replaced by somebody who knows why
+    if isinstance(stream, kind) or not isinstance(stream, io.TextIOWrapper):  # replaced by somebody who knows why
         return stream
     encoding, line_buffering, write_through = stream.encoding, stream.line_buffering, stream.write_through
     # Python keeps the streams that it began with; any other would close what both write to once nobody holds it.
@@ -44,10 +44,8 @@ def rewrap(stream: TextIO | None, kind: type[io.TextIOWrapper], errors: str) -> 
 
 def take_prints_for_remarks() -> None:
     """Let no `print` of the user's code fail a training: neither for a full disk nor for what an encoding lacks."""
-    if not isinstance(sys.stdout, Remarks):
-        sys.stdout = rewrap(sys.stdout, Remarks, "backslashreplace")
-    if not isinstance(sys.stderr, Remarks):
-        sys.stderr = rewrap(sys.stderr, Remarks, "backslashreplace")
+    sys.stdout = rewrap(sys.stdout, Remarks, "backslashreplace")
+    sys.stderr = rewrap(sys.stderr, Remarks, "backslashreplace")
 
 
 def redirect_output(file: Path, mode: int = 0o600) -> None:

@@ -6,7 +6,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, MAX_INTEGER, OF_TRAINING, Params, canonical_json
 from fmnist_optuna.search.space import point_with
 from fmnist_optuna.spec.idle_options import check_partners
-from fmnist_optuna.spec.options import OF_TEACHER, OPTION_TYPES, AugmentSpec
+from fmnist_optuna.spec.options import OF_PIXELS, OF_TEACHER, OPTION_TYPES, AugmentSpec, check_pixels
 from fmnist_optuna.spec.reading import check_option
 from fmnist_optuna.spec.space import SpaceKey, check_enqueued, to_space
 from fmnist_optuna.spec.study_spec import ModelSpec, StudySpec
@@ -64,17 +64,14 @@ def check_sides(spec: StudySpec, height: int, width: int, parameters: Container[
     Raises:
         SpecError: They are not.
     """
-    for name, most in (("shift", min(height, width) - 1), ("erase", min(height, width))):
+    for name in OF_PIXELS:
         given: list[tuple[str, Value]] = [("augment", getattr(spec.augment, name))]
         if name in spec.axes and name not in parameters:
             given = given if name in spec.space and spec.space[name].when else []
             given += [(spec.searched, value) for value in spec.axes[name]]
         for place, value in given:
-            if not isinstance(value, str) and value > most:
-                raise SpecError(
-                    f"study {spec.name}: {place}.{name} must be at most {most} for images of {height} x {width} "
-                    f"pixels, but got {value}."
-                )
+            if not isinstance(value, str):
+                check_pixels(f"study {spec.name}: {place}", name, value, height, width)
 
 
 def _check_required(spec: StudySpec, required: frozenset[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
+from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import Params
 
 
@@ -78,6 +79,7 @@ class Options(AugmentSpec, TrainingOptions):
 
 
 PLAIN = Options()
+OF_PIXELS = ("shift", "erase")  # which pictures must be large enough for
 OF_TEACHER = frozenset({"teacher_weight", "teacher_temperature"})  # which say nothing without one
 # Declared type of each, as of an architecture's parameters: a type, or the values that it may have.
 OPTION_TYPES: Mapping[str, type | tuple[str, ...]] = {
@@ -95,3 +97,20 @@ def read_options(training: TrainingOptions, augment: AugmentSpec, params: Params
     chosen = {name: value for name, value in params.items() if name in OPTION_TYPES and name not in taken}
     given = {**dict(training), **dict(augment), **chosen}
     return Options.model_validate({name: given[name] for name in OPTION_TYPES})
+
+
+def check_pixels(table: str, name: str, value: float, height: int, width: int) -> None:
+    """Check that pictures are large enough for one of `OF_PIXELS`.
+
+    Args:
+        table: That has the option, as an error names it.
+        value: In pixels, as the height and the width of the pictures.
+
+    Raises:
+        SpecError: They are not.
+    """
+    most = min(height, width) - (name == "shift")  # of which a row or a column is to stay
+    if value > most:
+        raise SpecError(
+            f"{table}.{name} must be at most {most} for images of {height} x {width} pixels, but got {value}."
+        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import SpecError
-from fmnist_optuna.spec.options import Options
+from fmnist_optuna.spec.options import OF_PIXELS, Options, check_pixels
 
 MOVES, SQUARES, SHARES = "moves", "squares", "shares"
 STREAM = 1  # sets these draws apart from the order of the images, which is drawn from the seed and the epoch
@@ -40,16 +40,8 @@ class Augmentation:
     width: int
 
     def __post_init__(self) -> None:
-        smallest = min(self.height, self.width)
-        for name, value, most in (
-            ("shift", self.options.shift, smallest - 1),
-            ("erase", self.options.erase, smallest),
-        ):
-            if value > most:
-                raise SpecError(
-                    f"augment.{name} must be at most {most} for images of {self.height} x {self.width} pixels, but "
-                    f"got {value}."
-                )
+        for name in OF_PIXELS:
+            check_pixels("augment", name, getattr(self.options, name), self.height, self.width)
 
     def draw(self, n_images: int, n_steps: int, seed: int, epoch: int) -> Drawn:
         """What happens in an epoch.
