@@ -3,24 +3,22 @@
 from collections import deque
 from typing import Any, NamedTuple
 
-from protocol import (
+from protocol import HOMES, START, Model
+from protocol_state import (
     COMPLETE,
     FAIL,
-    HOMES,
     LOST,
     NAMES,
     NO_TOKEN,
     RUNNING,
-    START,
     SWEEPER,
-    Model,
     Move,
     State,
     Trial,
     owns,
     running_trials,
     status_of,
-)  # fmt: skip
+)
 
 Shape = tuple[Any, ...]
 

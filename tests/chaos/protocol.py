@@ -12,110 +12,31 @@ Knows no database; `exploration` searches it, and `test_protocol` checks that th
 """
 
 from collections.abc import Callable, Iterator
-from enum import Enum
-from typing import NamedTuple
 
-RUNNING, COMPLETE, FAIL, LOST = "RUNNING", "COMPLETE", "FAIL", "lost in a crash"
-NAMES = ("worker 0", "worker 1", "requeuer 0", "requeuer 1", "sweeper", "person")
-REQUEUERS, SWEEPER, PERSON = (2, 3), 4, 5
-SHARED_TOKEN = -1  # of every claim, where tokens are used again
-NO_TOKEN = -2  # of a cell that does not run
-
-
-class Clause(Enum):
-    """What the protocol asks for; the model can do without each."""
-
-    BIND_UNDER_TOKEN = "a trial is bound only to a cell under the binder's token"
-    SETTLE_UNDER_TOKEN = "a cell is settled only under the settler's token"
-    TAKE_OVER_AS_SEEN = "a cell is taken over only if token, lease and trial are as they were seen"
-    TRIAL_AS_SEEN = "a trial bound since the look prevents a take-over"
-    TAKER_HAS_TOKEN = "who takes a cell over puts it under a token of its own"
-    TOKEN_IS_NEW = "a token is never used again"
-    CLAIM_FINDS_ITSELF = "a repeated claim first looks for its token"
-    TAKE_OVER_FINDS_ITSELF = "a repeated take-over looks for its token"
-    BIND_BEFORE_TELL = "a trial is bound before it is told"
-    TELL_BEFORE_COPY = "a result is told to Optuna before it is copied to the cell"
-    FAIL_BEFORE_WAIT = "a requeuer fails the trial before it lets the cell wait"
-    REQUEUER_READS_AGAIN = "a requeuer reads the trial that it tried to fail"
-    ONE_TRANSACTION = "the state of a trial is read and written in one transaction"
-    LIST_BEFORE_CELLS = "a sweep lists trials first and reads cells second"
-    SPARE_UNBOUND = "a sweep spares a trial that is about to be bound"
-    SWEEP = "running trials that no cell owns are swept"
-    PARK_UNDER_TOKEN = "a cell is parked only under the parker's token"
-    LEAVE_UNPARKED = "who cannot park a cell leaves its trial alone"
-    SPARE_PAUSED = "a sweep spares the trial of a cell that is parked, or that waits to go on"
-    POINT_WITH_CLAIM = "the first claim fixes the point of its cell, in its own transaction"
-    POINT_IS_KEPT = "a claim keeps the point that an earlier one fixed"
-    POINT_OF_ROW = "who claims a cell trains the point of its row, whatever it would have suggested"
-    BIND_SEES_TRIAL = "a trial is bound only if it is there, made under the binder's token"
-    GIVE_BACK_UNBOUND = "who cannot bind a trial gives the cell back if it still has it"
-    DROP_UNDER_TOKEN = "who cannot bind a trial fails it only if it is the one that it made"
-    SWEEP_UNDER_TOKEN = "a trial is swept only if it is the one that was listed"
-
-
-class Cell(NamedTuple):
-    """The row of the cell; token, trial and point are 0 for NULL, the lease is the clock at its last renewal.
-
-    A parked cell, and one that waits to go on, has the trial that its next claim goes on with. A point is named by the
-    time at which it was suggested, so that no two suggestions are the same.
-    """
-
-    state: str = "waiting"
-    token: int = 0
-    trial: int = 0
-    lease: int = 0
-    point: int = 0
-
-
-class Trial(NamedTuple):
-    """One of Optuna's trials, with the point that it trains; numbered from 1 in the order of their creation.
-
-    One that is not durable is lost in a crash.
-    """
-
-    token: int
-    status: str = RUNNING
-    point: int = 0
-    is_durable: bool = True
-
-
-class Actor(NamedTuple):
-    """A process: the step that comes next, and what it remembers.
-
-    Args:
-        at: Name of the step.
-        token: Its own token, once it has claimed or taken over.
-        trial: The trial that it deals with, or saw in the cell; 0 for none.
-        seen: Token and lease that a requeuer saw, or the trials on a sweeper's list.
-        point: What a worker has suggested, and then what it trains; 0 for none.
-        tokens: Of the trials on a sweeper's list, as they were then.
-    """
-
-    at: str
-    token: int = 0
-    trial: int = 0
-    seen: tuple[int, ...] = ()
-    point: int = 0
-    tokens: tuple[int, ...] = ()
-
-
-class State(NamedTuple):
-    """Everything at one moment; the clock counts steps, so that no token and no lease comes twice."""
-
-    clock: int
-    cell: Cell
-    trials: tuple[Trial, ...]
-    actors: tuple[Actor, ...]
-
-
-class Move(NamedTuple):
-    """What one actor does: a "step", a step to be done "again" as its answer was lost, or a "death" instead of it."""
-
-    number: int
-    action: str
-    kind: str
-    after: State
-
+from protocol_state import (
+    COMPLETE,
+    FAIL,
+    NO_TOKEN,
+    PERSON,
+    REQUEUERS,
+    RUNNING,
+    SHARED_TOKEN,
+    SWEEPER,
+    Actor,
+    Cell,
+    Clause,
+    Move,
+    State,
+    Trial,
+    flush,
+    is_made_by,
+    owns,
+    running_trials,
+    status_of,
+    tokens_of,
+    wait_again,
+    with_status,
+)
 
 Step = tuple[str, Cell, tuple[Trial, ...], Actor]  # what is done, and what is then so
 HOMES = (Actor("suggest"), Actor("suggest"), Actor("look"), Actor("look"), Actor("list"))
@@ -155,7 +76,7 @@ class Model:
             before, behind, home = actors[:number], actors[number + 1 :], HOMES[number]
             for action, new_cell, made_trials, new_actor in self._programs[actor.at](state, actor, home):
                 is_written = action != "create" and (new_cell is not cell or made_trials is not trials)
-                new_trials = _flush(made_trials) if is_written else made_trials
+                new_trials = flush(made_trials) if is_written else made_trials
                 after = State(clock + 1, new_cell, new_trials, (*before, new_actor, *behind))
                 yield Move(number, action, "step", after)
                 if new_cell is not cell or new_trials is not trials:
@@ -165,9 +86,9 @@ class Model:
             if actor != home:
                 yield Move(number, actor.at, "death", State(clock + 1, cell, trials, (*before, home, *behind)))
         if cell.state == "failed":
-            yield Move(PERSON, "retry", "step", State(clock + 1, _wait_again(cell), _flush(trials), actors))
+            yield Move(PERSON, "retry", "step", State(clock + 1, wait_again(cell), flush(trials), actors))
         if cell.state == "parked":  # a worker's, whichever comes; it needs no memory, so it is nobody's step here
-            decided = State(clock + 1, cell._replace(state="waiting"), _flush(trials), actors)
+            decided = State(clock + 1, cell._replace(state="waiting"), flush(trials), actors)
             yield Move(PERSON, "decide", "step", decided)
         for n_kept in range(len(trials)):
             if not trials[n_kept].is_durable:
@@ -236,7 +157,7 @@ class Model:
 
     def _bind(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         _, cell, trials, _ = state
-        is_there = Clause.BIND_SEES_TRIAL in self._lacks or _is_made_by(actor, trials)
+        is_there = Clause.BIND_SEES_TRIAL in self._lacks or is_made_by(actor, trials)
         if is_there and cell.trial in (0, actor.trial) and self._is_mine(cell, actor, Clause.BIND_UNDER_TOKEN):
             bound = cell if cell.trial == actor.trial else cell._replace(trial=actor.trial)
             yield "bind", bound, trials, self._then("bind", actor, home)
@@ -245,7 +166,7 @@ class Model:
 
     def _drop(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         then = home if Clause.GIVE_BACK_UNBOUND in self._lacks else actor._replace(at="give back")
-        if _is_made_by(actor, state.trials) or Clause.DROP_UNDER_TOKEN in self._lacks:
+        if is_made_by(actor, state.trials) or Clause.DROP_UNDER_TOKEN in self._lacks:
             yield from self._finish(state, actor, FAIL, then)
         else:
             yield "fail", state.cell, state.trials, then
@@ -253,7 +174,7 @@ class Model:
     def _give_back(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         """Whose trial was lost in a crash may still have the cell."""
         _, cell, trials, _ = state
-        yield "give back", _wait_again(cell) if self._is_mine(cell, actor) else cell, trials, home
+        yield "give back", wait_again(cell) if self._is_mine(cell, actor) else cell, trials, home
 
     def _train(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         _, cell, trials, _ = state
@@ -297,7 +218,7 @@ class Model:
         """Settle a failure, or give a cell without a trial back: it waits, failed too often, or kills its workers."""
         _, cell, trials, _ = state
         if self._is_mine(cell, actor, Clause.SETTLE_UNDER_TOKEN):
-            yield "wait", _wait_again(cell), trials, home
+            yield "wait", wait_again(cell), trials, home
             yield "fail for good", Cell("failed", 0, actor.trial, point=cell.point), trials, home
         else:
             yield "wait", cell, trials, home
@@ -317,13 +238,13 @@ class Model:
         elif Clause.ONE_TRANSACTION in self._lacks:
             yield f"{action}: read", cell, trials, actor._replace(at=f"write {status.lower()}")
         else:
-            yield action, cell, _with_status(trials, actor.trial, status), then
+            yield action, cell, with_status(trials, actor.trial, status), then
 
     def _write_complete(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        yield "tell: write", state.cell, _with_status(state.trials, actor.trial, COMPLETE), actor._replace(at="read")
+        yield "tell: write", state.cell, with_status(state.trials, actor.trial, COMPLETE), actor._replace(at="read")
 
     def _write_fail(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
-        yield "fail: write", state.cell, _with_status(state.trials, actor.trial, FAIL), actor._replace(at="read")
+        yield "fail: write", state.cell, with_status(state.trials, actor.trial, FAIL), actor._replace(at="read")
 
     # Requeuers
 
@@ -354,12 +275,12 @@ class Model:
             token = cell.token if cell.state == "running" else NO_TOKEN
             yield "read the cell", cell, trials, Actor("list late", token, cell.trial)
         elif listed := running_trials(trials):
-            yield "list", cell, trials, Actor("compare", seen=listed, tokens=_tokens_of(trials, listed))
+            yield "list", cell, trials, Actor("compare", seen=listed, tokens=tokens_of(trials, listed))
 
     def _list_late(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         held = Cell("running", actor.token, actor.trial)
         listed = running_trials(state.trials)
-        yield "list", state.cell, state.trials, self._sweeping(held, listed, _tokens_of(state.trials, listed))
+        yield "list", state.cell, state.trials, self._sweeping(held, listed, tokens_of(state.trials, listed))
 
     def _compare(self, state: State, actor: Actor, home: Actor) -> Iterator[Step]:
         yield "compare", state.cell, state.trials, self._sweeping(state.cell, actor.seen, actor.tokens)
@@ -368,13 +289,13 @@ class Model:
         (first, *others), (token, *tokens) = actor.seen, actor.tokens
         trials = state.trials
         if self.sweeps(trials, first, token) and status_of(trials, first) == RUNNING:
-            trials = _with_status(trials, first, FAIL)
+            trials = with_status(trials, first, FAIL)
         then = Actor("sweep", seen=tuple(others), tokens=tuple(tokens))
         yield "sweep", state.cell, trials, then if others else home
 
     def sweeps(self, trials: tuple[Trial, ...], listed: int, token: int) -> bool:
         """Whether a trial on a sweeper's list may be failed as the one that was listed."""
-        return Clause.SWEEP_UNDER_TOKEN in self._lacks or _tokens_of(trials, (listed,)) == (token,)
+        return Clause.SWEEP_UNDER_TOKEN in self._lacks or tokens_of(trials, (listed,)) == (token,)
 
     def _sweeping(self, cell: Cell, listed: tuple[int, ...], tokens: tuple[int, ...]) -> Actor:
         is_bound_only = Clause.SPARE_UNBOUND in self._lacks
@@ -389,51 +310,3 @@ class Model:
             return HOMES[SWEEPER]
         trials, of_trials = zip(*orphans, strict=True)
         return Actor("sweep", seen=trials, tokens=of_trials)
-
-
-def owns(cell: Cell, token: int, trial: int) -> bool:
-    """Whether a cell has this trial and is neither done nor failed, or runs and waits for it to be bound.
-
-    Args:
-        token: That the trial was made under.
-    """
-    if cell.trial == 0:
-        return cell.state == "running" and cell.token == token
-    return cell.trial == trial and cell.state in ("running", "parked", "waiting")
-
-
-def _tokens_of(trials: tuple[Trial, ...], numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """Of those that are there."""
-    return tuple(trials[number - 1].token for number in numbers if number <= len(trials))
-
-
-def running_trials(trials: tuple[Trial, ...]) -> tuple[int, ...]:
-    return tuple(number for number, trial in enumerate(trials, 1) if trial.status == RUNNING)
-
-
-def status_of(trials: tuple[Trial, ...], trial: int) -> str:
-    """Of a trial that may have been lost."""
-    return trials[trial - 1].status if trial <= len(trials) else LOST
-
-
-def _is_made_by(actor: Actor, trials: tuple[Trial, ...]) -> bool:
-    """Whether the trial that a worker has made is still there, and not another one with its number."""
-    return actor.trial <= len(trials) and trials[actor.trial - 1].token == actor.token
-
-
-def _flush(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """All of them durable."""
-    if all(trial.is_durable for trial in trials):
-        return trials
-    return tuple(trial if trial.is_durable else trial._replace(is_durable=True) for trial in trials)
-
-
-def _wait_again(cell: Cell) -> Cell:
-    """A cell that waits for a new trial, of the same point."""
-    return Cell(point=cell.point)
-
-
-def _with_status(trials: tuple[Trial, ...], trial: int, status: str) -> tuple[Trial, ...]:
-    if trial > len(trials):  # without a clause somebody may write to one that was lost
-        return trials
-    return (*trials[: trial - 1], trials[trial - 1]._replace(status=status), *trials[trial:])

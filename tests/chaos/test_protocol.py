@@ -19,16 +19,15 @@ from optuna.storages._rdb.models import (
     TrialUserAttributeModel,
 )
 from optuna.trial import FrozenTrial
-from protocol import (
+from protocol import START, Model
+from protocol_state import (
     COMPLETE,
     PERSON,
     REQUEUERS,
     RUNNING,
-    START,
     Actor,
     Cell,
     Clause,
-    Model,
     Move,
     Trial,
 )
