@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from fmnist_optuna.processes.children import Call
+
 PRINTS = r"""
 import gc, sys
 from fmnist_optuna.cli.streams import flush_answers, prepare_streams
@@ -37,3 +39,18 @@ def test_a_print_that_nobody_takes_is_no_error(stdout: str, streams: str) -> Non
         )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "went on\n")
+
+
+def print_on_a_full_disk() -> bool:
+    """What a child does; whether it went on."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(full, standard)
+    print("loss \u2713" * 1000, flush=True)
+    print("loss \u2713" * 1000, file=sys.stderr, flush=True)
+    return True
+
+
+def test_every_child_prints_so() -> None:
+    """The workers of `run` among them, whose streams go to their logs."""
+    assert Call(print_on_a_full_disk, doing="printing", is_warm=False).result()
