@@ -8,7 +8,13 @@ import keras
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.training.built_in import compile_classifier, scaling_layers
-from fmnist_optuna.training.pictures_in import adapt_by, feature_layers, standardise_features
+from fmnist_optuna.training.pictures_in import (
+    adapt_by,
+    feature_layers,
+    picture_layers,
+    standardise,
+    standardise_features,
+)
 
 Activation = Literal["relu", "gelu", "silu"]
 
@@ -22,6 +28,7 @@ def create_model(
     batch_norm: bool = False,
     residual: bool = False,
     input_dropout: float = 0.0,
+    standardize: bool = False,
     dataset: DatasetInfo = FASHION_MNIST,
 ) -> keras.Model:
     """Build and compile a dense network: every pixel an input, hidden layers each followed by dropout, a softmax.
@@ -38,23 +45,32 @@ def create_model(
         batch_norm: Whether the inputs of each activation are normalised over the batch; its layer then has no bias.
         residual: Whether each hidden layer but the first adds to what it is given, instead of replacing it.
         input_dropout: Share of pixels dropped in training, 0 <= rate < 1.
+        standardize: Whether pictures get mean 0 and deviation 1 in every channel over the training images instead.
         dataset: Gives the shape and the range of the images, and the number of classes.
 
     Returns:
         A compiled model from images to float32 probabilities (n, n_classes). With one hidden layer of h units, p pixels
         and c classes it has p h + h + h c + c parameters: for Fashion-MNIST 784 h + h + 10 h + 10.
     """
-    first = _pixel_layers(dataset) if dataset.is_of_pictures else feature_layers(dataset)
-    first += [keras.layers.Dropout(input_dropout)] if input_dropout else []
+    first = _first_layers(dataset, standardize, input_dropout)
     hidden = [_hidden_layers(hidden_size, dropout_rate, activation, batch_norm) for _ in range(n_hidden_layers)]
     last = keras.layers.Dense(dataset.n_classes, activation="softmax")
     plain = keras.Sequential(first if residual else [*first, *chain(*hidden), last])
     model = compile_classifier(_add_up(plain, hidden, last) if residual else plain, learning_rate)
-    return model if dataset.is_of_pictures else adapt_by(model, standardise_features)
+    standardises = standardise if dataset.is_of_pictures else standardise_features
+    return adapt_by(model, standardises) if standardize or not dataset.is_of_pictures else model
 
 
-def _pixel_layers(dataset: DatasetInfo) -> list[keras.layers.Layer]:
-    return [keras.Input(dataset.image_shape, dtype=dataset.dtype), keras.layers.Flatten(), *scaling_layers(dataset)]
+def _first_layers(dataset: DatasetInfo, standardize: bool, input_dropout: float) -> list[keras.layers.Layer]:
+    """From images, or what is no picture, to rows of floats."""
+    if not dataset.is_of_pictures:
+        layers = feature_layers(dataset)
+    elif standardize:
+        layers = [*picture_layers(dataset), keras.layers.Flatten()]
+    else:
+        shape = dataset.image_shape
+        layers = [keras.Input(shape, dtype=dataset.dtype), keras.layers.Flatten(), *scaling_layers(dataset)]
+    return [*layers, keras.layers.Dropout(input_dropout)] if input_dropout else layers
 
 
 def _hidden_layers(

@@ -19,7 +19,7 @@ STANDARDISATION, WHITENING = "standardisation", "whitening"
 SMALLEST_VARIANCE = 1e-7  # added to that of pixels from 0 to 1
 SMALLEST_EIGENVALUE = 5e-4  # added to those of patches of standardised pixels
 FEATURE_VARIANCES = 1e-30, 1e30  # between which that of a feature is kept, for float32; of a constant it is taken as 1
-N_WHITENED = 5_000  # images whose patches are whitened
+N_WHITENED = 5_000  # images whose patches are whitened, evenly spread over all: the data may be sorted by class
 CHUNK_BYTES = 16 * 2**20  # of pictures that are looked at together, as float64; their patches take a few times as much
 
 Pictures = NDArray[np.float64]
@@ -103,7 +103,8 @@ def whiten(model: keras.Model, images: tf.Tensor) -> None:
     """
     kernel = model.get_layer(WHITENING).kernel
     size, _, n_channels, n_filters = kernel.shape
-    _, covariance = _moments(_inputs_of(model, WHITENING, images[:N_WHITENED]), size)
+    every = math.ceil(int(images.shape[0]) / N_WHITENED)
+    _, covariance = _moments(_inputs_of(model, WHITENING, images[::every]), size)
     variances, vectors = np.linalg.eigh(covariance)
     filters = (vectors / np.sqrt(variances + SMALLEST_EIGENVALUE)).T
     both = np.concatenate([filters, -filters]).reshape(n_filters, size, size, n_channels)

@@ -1,5 +1,7 @@
 """`--trial-timeout` and `--memory-limit`: an attempt that breaks a limit is to blame itself."""
 
+import re
+
 import pytest
 from shell import ENDLESS, Shell
 
@@ -106,7 +108,10 @@ def test_a_run_gives_up_the_cell_and_not_the_study(shell: Shell, pruner: str, n_
     if is_blamed:
         assert "failed: hidden_size 12: " in answer.stderr
     else:
-        assert "given up: hidden_size 12: its worker died 6 times, while nothing else was finished" in answer.stderr
+        line = r"given up: hidden_size 12: its worker died (\d+) times, while nothing else was finished"
+        given_up = re.search(line, answer.stderr)
+        assert given_up, answer.stderr
+        assert int(given_up[1]) >= 6  # more where a worker that waited took it as well, before it was given up
         assert "1 cell without a result; run it again to try again." in answer.stderr
     assert "test accuracy" in answer.stdout
     cells = shell("status", "--json").json["cells"]

@@ -286,15 +286,15 @@ def test_module_that_fails_on_import(make_module: MakeModule) -> None:
             {"hiden_size": [64]},
             {},
             "study mine: grid.hiden_size must be a parameter of dense, which accepts activation, batch_norm, "
-            "dropout_rate, hidden_size, input_dropout, learning_rate, n_hidden_layers, residual; a grid may have "
-            "batch_size and the options of [training] and [augment] as well.",
+            "dropout_rate, hidden_size, input_dropout, learning_rate, n_hidden_layers, residual, standardize; a grid "
+            "may have batch_size and the options of [training] and [augment] as well.",
         ),
         (
             {"hidden_size": [64], "dropout_rate": [0.2], "learning_rate": [0.1]},
             {"weight_decay": 0.1},
             "study mine: model.weight_decay must be a parameter of dense, which accepts activation, batch_norm, "
-            "dropout_rate, hidden_size, input_dropout, learning_rate, n_hidden_layers, residual; give it in "
-            "[training].",
+            "dropout_rate, hidden_size, input_dropout, learning_rate, n_hidden_layers, residual, standardize; give it "
+            "in [training].",
         ),
         (
             {"hidden_size": [64]},

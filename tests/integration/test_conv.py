@@ -59,6 +59,18 @@ def test_first_filters_whiten_patches(few_garments: ResidentData) -> None:
     assert not model.get_layer("whitening").trainable
 
 
+def test_images_sorted_by_class_are_whitened_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is whitened is spread over all images: dark ones in front do not decide alone."""
+    monkeypatch.setattr("fmnist_optuna.training.pictures_in.N_WHITENED", 8)
+    noise = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
+    pictures = np.concatenate([noise // 32, noise])
+    model = make("conv")
+    model.adapt_to(tf.constant(pictures))
+    front = keras.Model(model.inputs[0], model.get_layer("whitening").output)
+    answers = front(pictures).numpy()[..., :4]
+    assert np.var(answers) == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_what_was_adapted_is_kept_with_the_weights(few_garments: ResidentData, name: str, tmp_path: Any) -> None:
     """Training leaves it alone, and a model that loads the weights has it without any image."""

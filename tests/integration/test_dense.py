@@ -66,6 +66,7 @@ def test_dense_accepts_its_parameters() -> None:
     assert dense.parameters == {
         "hidden_size": int, "dropout_rate": float, "learning_rate": float, "n_hidden_layers": int,
         "activation": ("relu", "gelu", "silu"), "batch_norm": bool, "residual": bool, "input_dropout": float,
+        "standardize": bool,
     }  # fmt: skip
     assert dense.required == {"hidden_size", "dropout_rate", "learning_rate"}
 
@@ -107,6 +108,21 @@ def test_dense_is_made_for_any_data_set(info: DatasetInfo, layers: list[str]) ->
     assert [type(layer).__name__ for layer in model.layers[:-3]] == layers
     scaled = keras.Sequential(model.layers[:-3])(np.full((1, *info.image_shape), info.value_range[1], np.float32))
     np.testing.assert_array_equal(scaled, np.ones((1, n_pixels)))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_pictures_are_standardised_when_asked(residual: bool) -> None:
+    """In every channel mean 0 and deviation 1 over the training images; a model alone has pixels from 0 to 1."""
+    model = create_model(4, 0.2, 0.001, 2, dataset=COLOURS, standardize=True, residual=residual)
+    pictures = np.random.default_rng(0).beta((2, 3, 4), (5, 4, 1), (90, 12, 10, 3)).astype(np.float32)
+    front = keras.Model(model.inputs[0], model.get_layer("standardisation").output)
+    np.testing.assert_allclose(front(pictures).numpy(), pictures, rtol=1e-6)
+    model.adapt_to(tf.constant(pictures))
+    standardised = front(pictures).numpy()
+    np.testing.assert_allclose(standardised.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axis=(0, 1, 2)), 1, rtol=1e-4)
+    assert model(pictures).shape == (90, 3)
+    assert not hasattr(create_model(4, 0.2, 0.001, dataset=COLOURS), "adapt_to")
 
 
 def test_features_are_standardised_within_the_model() -> None:
