@@ -1,7 +1,7 @@
 """What a card says of the metric that the study compares by, where it is another than the accuracy."""
 
 from fmnist_optuna.export.facts import Facts
-from fmnist_optuna.results.confirmation import Confirmation, Sample
+from fmnist_optuna.results.confirmation import OpenedSeeds, Sample
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count
 
@@ -26,19 +26,21 @@ def compared_table(facts: Facts) -> str:
         rows[f"validation, mean of {len(repeats.values)} repeats"] = describe_mean(repeats)
     if (folds := facts.source.folds) is not None:
         rows[f"validation, mean of {folds.described}"] = describe_folds(folds.values)
-    if facts.confirmation is not None:
-        rows |= _confirmed_rows(facts.confirmation, facts.flip)
+    if (confirmation := facts.confirmation) is not None:
+        of_seeds = f"mean of {len(confirmation.chosen.val.values)} fresh seeds"
+        rows[f"validation, {of_seeds}"] = describe_mean(confirmation.chosen.val)
+        rows |= _tested_rows(confirmation, of_seeds, facts.flip)
+    if (all_data := facts.source.all_data) is not None:
+        rows |= _tested_rows(all_data, f"mean of {len(all_data.runs)} seeds trained on all data", facts.flip)
     way = "larger" if metric.direction == "maximize" else "smaller"
     lines = [f"| | {metric.name_in_logs}, the {way} the better |", "|---|---|"]
     lines += [f"| {images} | {value} |" for images, value in rows.items() if value not in (None, metric.format(None))]
     return "\n".join([*lines, "", ""]) if len(lines) > 2 else ""
 
 
-def _confirmed_rows(confirmation: Confirmation, has_flips: bool) -> dict[str, str | None]:
-    chosen, test, flipped = confirmation.chosen.val, confirmation.test_objective, confirmation.flipped_objective
-    of_seeds = f"mean of {len(chosen.values)} fresh seeds"
+def _tested_rows(opened: OpenedSeeds, of_seeds: str, has_flips: bool) -> dict[str, str | None]:
+    test, flipped = opened.test_objective, opened.flipped_objective
     return {
-        f"validation, {of_seeds}": describe_mean(chosen),
         f"test, {of_seeds}{f', {WITHOUT_FLIPS}' if has_flips else ''}": None if test is None else describe_mean(test),
         f"test, {of_seeds}, {WITH_FLIPS}": None if flipped is None else describe_mean(flipped),
     }

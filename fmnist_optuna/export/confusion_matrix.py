@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.results.evaluation import Evaluation
-from fmnist_optuna.wording import count
+from fmnist_optuna.wording import WITHOUT_FLIPS, count
 
 TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
 LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
@@ -25,7 +25,8 @@ def write_confusion_matrix(file: Path | BinaryIO, evaluation: Evaluation, info: 
     left = max(LEFT, math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN)
     side, bottom = len(names) * tile, left - LEFT + BOTTOM
     note = info.warning or count(evaluation.n_images, f"test {info.noun}")
-    title = f"{note}: what each true class (row) was taken for, in percent"
+    alone = "" if evaluation.flip_accuracy is None else f", {WITHOUT_FLIPS}"
+    title = f"{note}{alone}: what each true class (row) was taken for, in percent"
     title_font = ImageFont.load_default(FONT_SIZE)
     title_width = math.ceil(title_font.getlength(title))
     width = max(left + side + 20, title_width + 2 * MARGIN)

@@ -32,7 +32,7 @@ from fmnist_optuna.search.space import describe_dimension
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import format_interval, format_params, format_percent
+from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, format_interval, format_params, format_percent
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,10 @@ def describe_winner(overview: Overview, winner: Winner) -> str:
     how = "Named winner" if overview.confirmation is None else "Chosen by confirmation"
     lines = [f"**{how}** when {counts.done} of {counts.total} cells were done."]
     lines += _describe_scores(winner)
-    if winner.evaluation is not None:
-        lines[-1] += f" (95 % interval {format_interval(winner.evaluation.interval)})"
+    if (evaluation := winner.evaluation) is not None:
+        lines[-1] += f" (95 % interval {format_interval(evaluation.interval)})"
+        if evaluation.flip_accuracy is not None:
+            lines[-1] += f", {WITHOUT_FLIPS}"
+            lines.append(f"test accuracy {format_percent(evaluation.flip_accuracy)}, {WITH_FLIPS}")
     lines.append(f"`fmnist-optuna reproduce {winner.trial} {name}`")
     return "\n\n".join(lines)

@@ -14,6 +14,9 @@ from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.model_tables import print_export
 from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.data.synthetic import draw_garments
+from fmnist_optuna.pages.notes import describe_winner
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.wording import format_percent
 
 pytestmark = pytest.mark.more
@@ -73,9 +76,12 @@ def test_another_metric_is_that_of_the_exported_model(
     """The test loss with flips is the cross-entropy of the SavedModel's answers; what is of the net alone says so."""
     url, spec = f"sqlite:///{tmp_path / 'studies.db'}", {**SPEC, "objective": {"metric": "val_loss"}}
     with run_study(spec, storage=url, n_workers=2) as study:
-        confirmation = confirm_study(study, n_workers=2).confirmation
+        confirmation = confirm_study(study, n_workers=2, all_data=True).confirmation
         exported = export_model(study, tmp_path)
-        record = study._session.record
+        card_of_seed = (export_model(study, tmp_path, all_data=True).folder / "MODEL_CARD.md").read_text()
+        record, all_data = study._session.record, study.best().all_data
+        overview = read_overview(study._session)
+        report, note = render_report(overview, None), describe_winner(overview, study.best())
         winner = winner_answer(record, study.best())
         print_winner(record, study.best(), study.status())
     _, _, images, labels = draw_garments()
@@ -103,6 +109,17 @@ def test_another_metric_is_that_of_the_exported_model(
     assert (
         f"| test, mean of 2 fresh seeds, answers averaged with those to mirror images | {metric.format(mean)} " in card
     )
+    assert all_data is not None
+    for sample, which in (
+        (all_data.test_objective, "without mirror images"),
+        (all_data.flipped_objective, "answers averaged with those to mirror images"),
+    ):
+        assert sample is not None
+        row = f"| test, mean of 2 seeds trained on all data, {which} | {metric.format(sample.mean)} (95 % interval "
+        assert row in card_of_seed
+        assert row not in card
+    assert "All of the net's answers without mirror images." in report
+    assert f"test accuracy {format_percent(evaluation.flip_accuracy)}, answers averaged with those to mirror" in note
     print_export(exported)
     assert f"test {metric.format(alone)}, with flips {metric.format(flipped)}\n" in capsys.readouterr().out
 
