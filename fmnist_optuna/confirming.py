@@ -1,5 +1,6 @@
 """The best cells of a finished study again, over fresh seeds: a study of its own, with the same guarantees."""
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from fmnist_optuna.events.file import recording
 from fmnist_optuna.ledger.records import Cell
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.children import Call
-from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, searched_seeds
 from fmnist_optuna.results.cross_validation import refuse_confirmation
 from fmnist_optuna.results.winner import Winner, evaluate_leader, evaluate_winner, find_winner
 from fmnist_optuna.running.all_data import train_on_all_data
@@ -31,6 +32,7 @@ from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.study import decorate_study
 from fmnist_optuna.running.telling import tell_winner, telling_of_study
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json, make_point, trial_seed
+from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
@@ -158,22 +160,20 @@ def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
 
 
 def _best_points(session: Session, n_points: int) -> list[Cell]:
-    """The best complete cells of different points: cells of a search may have the same one by chance."""
-    if session.record.spec.search.is_grid:
-        return session.history.leaders(n_points)
+    """The best complete cells of different points.
+
+    Several cells may have the same one: in a grid of training seeds, and in a search by chance.
+    """
     by_point: dict[str, Cell] = {}
-    for cell in session.history.leaders(session.record.spec.n_cells):
-        by_point.setdefault(canonical_json(cell.params), cell)
+    for cell in session.history.leaders(session.history.counts().total):
+        by_point.setdefault(canonical_json(point_of(cell.params)), cell)
     return list(by_point.values())[:n_points]
 
 
 def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_seeds: int | None) -> PreparedStudy:
     check_count("n_seeds", n_seeds, 2)
     record = session.record
-    n_seeds = n_seeds or record.spec.confirm.seeds
-    # Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
-    first = record.spec.search.repeats + 1 if record.spec.search.repeats > 1 else 1  # seeds that no repeat has had
-    points = [{**cell.params, TRAINING_SEED: seed} for seed in range(first, first + n_seeds) for cell in leaders]
+    points = _fresh_points(session, leaders, n_seeds or record.spec.confirm.seeds)
     fresh = _check_seeds_in_child(session, leaders, points)  # while we go on
     data = resolve_source(record.data_source, options.data_dir, options.mirrors)
     splits = load_splits_of(record, data.data_dir)
@@ -185,6 +185,16 @@ def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_s
         attempts = [result_of(session, cell) for cell in leaders]
         code = offer_same_code(session, spec, attempts, splits.folder, options.accepts_code)
     return join_following(session, spec, points, code, data, splits)
+
+
+def _fresh_points(session: Session, leaders: Sequence[Cell], n_seeds: int) -> list[Params]:
+    """The cells to be trained: with seeds that none of the search had, which might be the very trainings chosen from.
+
+    Seed by seed, so that an interrupted confirmation has compared the cells on what it has.
+    """
+    searched = searched_seeds(session)
+    seeds = list(itertools.islice((seed for seed in itertools.count(1) if seed not in searched), n_seeds))
+    return [{**cell.params, TRAINING_SEED: seed} for seed in seeds for cell in leaders]
 
 
 def _check_seeds_in_child(

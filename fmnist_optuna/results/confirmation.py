@@ -6,6 +6,7 @@ read here; `fmnist_optuna.confirming` trains it.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,20 +230,30 @@ def open_confirmation(session: Session, data_dir: Path | None) -> Confirmation |
     )
 
 
+def searched_seeds(session: Session) -> frozenset[int]:
+    """Training seeds that cells of a search have, as repeats or in its grid.
+
+    A training under one of them may be the very one that was chosen as the best, so that it confirms nothing.
+    """
+    return frozenset(
+        int(cell.params[TRAINING_SEED]) for cell in session.history.cells() if TRAINING_SEED in cell.params
+    )
+
+
 def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
-    metric, runs = session.record.metric, dict[str, list[Cell]]()
+    metric, runs, n_failed = session.record.metric, dict[str, list[Cell]](), Counter[str]()
+    searched = searched_seeds(session)  # the grid may have got seeds that were fresh
     for run in confirming.history.finished():
-        runs.setdefault(_point(run.params), []).append(run)
-    n_failed: dict[str, int] = {}
-    for cell in confirming.history.failed():
-        n_failed[_point(cell.params)] = n_failed.get(_point(cell.params), 0) + 1
+        if run.params[TRAINING_SEED] not in searched:
+            runs.setdefault(_point(run.params), []).append(run)
+    n_failed.update(_point(cell.params) for cell in confirming.history.failed())
     best_last = reversed(session.history.leaders(session.history.counts().total))  # cells of a search may share a point
     originals = {_point(cell.params): cell for cell in best_last}
     candidates = []
     for point, group in runs.items():
         complete = [cell for cell in group if cell.state is State.COMPLETE]
         if point in originals and len(complete) >= MIN_SEEDS:
-            n_missing = n_failed.get(point, 0) + len(group) - len(complete)
+            n_missing = n_failed[point] + len(group) - len(complete)
             attempts = [result_of(confirming, cell) for cell in complete]
             candidates.append(_make_candidate(result_of(session, originals[point]), attempts, n_missing, metric))
     return sorted(candidates, key=lambda candidate: (metric.rank(candidate.val.mean), candidate.original.number))

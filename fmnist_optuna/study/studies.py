@@ -5,6 +5,7 @@ only the row.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import select, update
 
@@ -51,12 +52,16 @@ def find_study(storage: Storage, name: str | None) -> StudyRecord:
 
 
 def open_following(session: Session, kind: str) -> Session | None:
-    """The session of the study of a kind that follows from this one, or None; the same data is part of it."""
+    """The session of the study of a kind that follows from this one, or None; the same data is part of it.
+
+    Its [confirm] is the present one of this study, which a `run` may have changed since.
+    """
     rows = [row for row in find_following(session.storage, session.record.study_id) if row.kind == kind]
     record = next(map(read_record, rows), None)
     if record is None or record.data_fingerprint != session.record.data_fingerprint:
         return None
-    return Session(session.storage, record, session.name)
+    spec = record.spec.model_copy(update={"confirm": session.record.spec.confirm})
+    return Session(session.storage, replace(record, spec=spec), session.name)
 
 
 @retrying

@@ -17,7 +17,7 @@ from small_study import (
     value_of,
 )
 
-from fmnist_optuna.confirming import confirm_study
+from fmnist_optuna.confirming import _best_points, _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.running.following import following_spec
@@ -25,7 +25,9 @@ from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.study.joining import create_or_join
+from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.study.studies import open_following
 from fmnist_optuna.study.verification import verify
 
 Sessions = Callable[..., Session]
@@ -78,6 +80,47 @@ def test_every_seed_has_a_result_of_its_own(session: Session) -> None:
     assert confirmation.chosen.original.params == SMALL  # half as large, and within one standard error
     assert [run.params[TRAINING_SEED] for run in confirmation.chosen.runs] == [1, 2, 3]
     assert confirmation.test is None  # nothing was opened
+
+
+@ON_SQLITE
+def test_seeds_of_the_grid_are_not_fresh(new_session: Sessions) -> None:
+    """What was searched is no candidate twice, none of its seeds confirms it, and seeds that it gets later do not."""
+    session = new_session("worker", spec=make_spec({"hidden_size": [64, 128], TRAINING_SEED: [1, 3]}))
+    finish_everything(session)
+    leaders = _best_points(session, 3)
+    assert sorted(int(cell.params["hidden_size"]) for cell in leaders) == [64, 128]
+    points = _fresh_points(session, leaders, 3)
+    assert [point[TRAINING_SEED] for point in points] == [2, 2, 4, 4, 5, 5]
+    confirming = confirm(session, [{"hidden_size": 64}, {"hidden_size": 128}], 5)
+    finish(confirming, {64: (0.9, 0.6, 0.9, 0.7, 0.8), 128: (0.9, 0.5, 0.9, 0.5, 0.5)})
+    confirmation = find_confirmation(session)
+    assert confirmation is not None
+    assert confirmation.chosen.val.values == (0.6, 0.7, 0.8)
+    assert [run.params[TRAINING_SEED] for run in confirmation.chosen.runs] == [2, 4, 5]
+
+
+@ON_SQLITE
+def test_repeats_are_not_fresh(new_session: Sessions) -> None:
+    """A confirmation goes on with the seeds after those of the repeats."""
+    session = new_session("worker", spec=make_spec({"hidden_size": [64, 128]}, search={"repeats": 3}))
+    finish_everything(session)
+    leaders = _best_points(session, 1)
+    assert [point[TRAINING_SEED] for point in _fresh_points(session, leaders, 2)] == [4, 5]
+
+
+@ON_SQLITE
+def test_a_confirmation_answers_as_its_study_now_says(session: Session) -> None:
+    """Whether by mirror images may be switched after it was made: an ensemble of its seeds is opened once."""
+    finish_everything(session)
+    confirm(session, [LARGE], 2)
+    asked = make_spec(confirm={"flip": True})
+    record, _ = create_or_join(session.storage, asked, FINGERPRINT)
+    before = open_following(session, CONFIRMATION)
+    after = open_following(replace(session, record=record), CONFIRMATION)
+    assert before is not None
+    assert after is not None
+    assert (before.record.spec.confirm.flip, after.record.spec.confirm.flip) == (False, True)
+    assert after.record.spec.grid == before.record.spec.grid
 
 
 @pytest.mark.more
