@@ -209,6 +209,28 @@ def test_averages_are_validated_and_kept(few_garments: ResidentData, after: str)
     assert plain.epochs[1].train_loss == pytest.approx(result.epochs[1].train_loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_averages_are_precise_whatever_the_weights_are(dtype: str) -> None:
+    """They come to where the weights stay, also past validations; a callback may change what is validated."""
+    layer = keras.layers.Dense(1, dtype=dtype, bias_initializer="ones")
+    averages = AveragedWeights(keras.Sequential([keras.Input((1,)), layer]), 0.99)
+    averages.variables[-1].assign(100_000)  # updates so far: each takes its full share from now on
+    layer.bias.assign([2.0])
+    seen = []
+    for _ in range(100):
+        for _ in range(10):
+            averages.update()
+        with averages.in_place():
+            seen.append(float(layer.bias.value[0]))
+        assert float(layer.bias.value[0]) == 2.0
+    assert seen[0] == pytest.approx(2 - 0.99**10, abs=0.01)
+    assert seen[-1] == pytest.approx(2 - 0.99**1000, abs=1e-3)
+    with averages.in_place():
+        layer.bias.assign([4.0])
+    with averages.in_place():
+        assert float(layer.bias.value[0]) == 4.0
+
+
 def test_last_averages_are_kept_where_the_last_weights_are(few_garments: ResidentData) -> None:
     """With the statistics of batch normalisation that belong to them: they score what the last epoch did."""
     model, watch = make_net(), Watch()
