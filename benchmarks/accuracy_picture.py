@@ -28,7 +28,8 @@ def draw(measured: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str,
         below = [mean - low for mean, low in zip(means, lows, strict=True)]
         figure.add_scatter(
             x=[entry["seconds"] for entry in entries], y=means, name=name, mode="markers+text",
-            text=[f"  {entry['net']}" if key == "test" else "" for entry in entries], textposition="middle right",
+            text=[f"  {entry['net']}" if key == "test" else "" for entry in entries],
+            textposition=[f"{entry.get('label', 'middle')} right" for entry in entries],
             marker={"color": colour, "size": 9}, error_y={"array": above, "arrayminus": below, "symmetric": False},
         )  # fmt: skip
     groups = [entry for entry in measured if "ensemble" in entry]
