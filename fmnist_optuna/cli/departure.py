@@ -5,6 +5,7 @@ returns, and that may take minutes. What is held, and how it is given back, is s
 """
 
 import logging
+import math
 import os
 import select
 import shutil
@@ -31,6 +32,7 @@ MAX_TIME = "--max-time"
 HAND_BACK_SECONDS = 2.0  # for giving back what is held, where that is done by force
 RESERVE_SECONDS = 1.0  # of the grace, for what is left after that: temporary files, a busy machine
 OUTAGE_SECONDS = 3.0  # that a worker which leaves waits for its database
+SLICE_SECONDS = 86_400.0  # of a wait: select takes no more than some years at once, and a limit may be longer
 SAME_SECONDS = 0.5  # in which a signal that comes twice is one: to the whole group, and passed on by a parent
 CHILD_SECONDS = 0.2  # by which the end of a child may be seen before the signal that both of them got
 
@@ -55,6 +57,7 @@ class Departure:
         self.reason = ""
         self.temporary: Path | None = None
         self._patience_seconds = max(0.0, grace_seconds - HAND_BACK_SECONDS - RESERVE_SECONDS)
+        self._hand_back_seconds = min(HAND_BACK_SECONDS, grace_seconds)
         self._due = None if max_seconds is None else time.monotonic() + max_seconds
         self._asked_at = float("inf")
         self._signum: int | None = None  # of a person
@@ -118,9 +121,10 @@ class Departure:
     def _watch(self) -> None:
         """Read the numbers of signals until there are no more to come."""
         while True:
-            seconds = None if self._due is None else max(0.0, self._due - time.monotonic())
-            if not select.select([self._heard], [], [], seconds)[0]:
-                self._be_due()
+            seconds = math.inf if self._due is None else max(0.0, self._due - time.monotonic())
+            if not select.select([self._heard], [], [], min(seconds, SLICE_SECONDS))[0]:
+                if seconds <= SLICE_SECONDS:
+                    self._be_due()
                 continue
             numbers = os.read(self._heard, 64)
             if not numbers:
@@ -155,7 +159,7 @@ class Departure:
         """Give back what is held and end the process: in so much time, whatever hangs."""
         last = threading.Thread(target=self._hand_back_and_say, name="last", daemon=True)
         last.start()
-        last.join(HAND_BACK_SECONDS)
+        last.join(self._hand_back_seconds)
         self._end(self.status)
 
     def _hand_back_and_say(self) -> None:

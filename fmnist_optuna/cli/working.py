@@ -29,6 +29,9 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.watching import LOOPBACK, MetricsHost, MetricsPort, check_metrics_host, watched
+from fmnist_optuna.described_errors import describe_error
+from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.output import take_prints_for_remarks
 from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
 from fmnist_optuna.statuses import Status
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from fmnist_optuna.study.session import Session
     from fmnist_optuna.work.loop import WorkerEnd
     from fmnist_optuna.work.order import WorkerOrder
+
+logger = logging.getLogger(__name__)
 
 LEAVING = "When to leave"
 MaxTrials = Annotated[
@@ -190,7 +195,21 @@ def _work(common: Common, order: "WorkerOrder", departure: Departure) -> "Worker
             stack.enter_context(session.storage.giving_up_when(departure.is_overdue))
             departure.hold(lambda: hand_back(session), leave.set)
 
-        return run_worker(order, leave, hold)
+        try:
+            return run_worker(order, leave, hold)
+        except Exception as error:
+            if not departure.is_asked:
+                _tell_failure(order, error)
+            raise
+
+
+def _tell_failure(order: "WorkerOrder", error: Exception) -> None:
+    """Tell who follows the events what broke the worker: on stderr the command says it by itself."""
+    from fmnist_optuna.work.order import WORKER_FAILED  # loads hashlib
+
+    ids: dict[str, object] = {"worker": order.worker_id, "study": order.study_name}
+    text = str(error) if isinstance(error, FmnistOptunaError) else describe_error(error)
+    log_event(logger, logging.DEBUG, WORKER_FAILED, **ids, error=text)
 
 
 def hand_back(session: "Session") -> None:

@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from fmnist_optuna.errors import ArtifactsAwayError, StorageError
+from fmnist_optuna.errors import ArtifactsAwayError, ArtifactsError, StorageError
 from fmnist_optuna.log import log_event
 from fmnist_optuna.wording import reason_of
 
@@ -132,6 +132,11 @@ def is_outage(error: BaseException) -> bool:
 def is_permanent(error: BaseException) -> bool:
     """Whether waiting cannot mend it."""
     return any(phrase in reason_of(error).lower() for phrase in PERMANENT)
+
+
+def is_of_database(error: StorageError) -> bool:
+    """Whether it was the database that failed, not the place of the artifacts or a full disk: then it may answer."""
+    return not isinstance(error, ArtifactsError) and not isinstance(error.__cause__, ArtifactsError | OSError)
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -89,12 +89,16 @@ class Storage:
 
     @contextlib.contextmanager
     def giving_up_when(self, is_over: Callable[[], bool]) -> Iterator[None]:
-        """Within this block no operation waits for the database any longer once `is_over` says so."""
-        self.patience.is_over = is_over
+        """Within this block no operation waits for the database any longer once `is_over` says so.
+
+        Nor does it once a block around this one would not.
+        """
+        before = self.patience.is_over
+        self.patience.is_over = lambda: is_over() or before()
         try:
             yield
         finally:
-            self.patience.is_over = lambda: False
+            self.patience.is_over = before
 
     def impatient(self) -> "Storage":
         """The same for who asks again by himself, or can do without an answer: an outage is said at once."""

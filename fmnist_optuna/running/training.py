@@ -20,6 +20,8 @@ from fmnist_optuna.work.limits import WorkerLimits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
+LEAVE_SECONDS = 10.0  # for workers whose storage is away: those of `worker` have as much by default
+
 
 def train_cells(
     prepared: PreparedStudy,
@@ -91,7 +93,7 @@ def _supervise_to_the_end(
     try:
         _supervise(supervisor, observer, caught, timeout_seconds)
     except StorageError:
-        supervisor.abandon()
+        _leave_storage(supervisor, caught)
         if caught:
             raise InterruptedBySignalError(
                 "Stopped while the storage was away; run it again to go on.", caught[0]
@@ -122,6 +124,21 @@ def _supervise(supervisor: Supervisor, observer: Observer, caught: list[int], ti
         observer.stopping("signal")
     supervisor.stop()
     supervisor.wait(is_impatient=lambda: len(caught) > 1)
+
+
+def _leave_storage(supervisor: Supervisor, caught: list[int]) -> None:
+    """Let the workers give their cells back as long as the database answers, else end them; the next run goes on.
+
+    It answers where the place of the artifacts does not. Then what is taken from a worker that does not leave in time
+    counts for nothing, as little as what it gives back.
+    """
+    until = time.monotonic() + LEAVE_SECONDS
+    try:
+        with supervisor.session.storage.giving_up_when(lambda: True):
+            supervisor.stop()
+            supervisor.wait(is_impatient=lambda: len(caught) > 1 or time.monotonic() > until)
+    except StorageError:
+        supervisor.abandon()
 
 
 def _stop_in_order(supervisor: Supervisor) -> None:

@@ -28,6 +28,8 @@ from fmnist_optuna.study.kills import MIN_KILLS, Tally, describe_blame, has_oom_
 
 logger = logging.getLogger(__name__)
 
+N_LOOKS = 5  # at what a worker holds: a renewal and the end of its last epoch may come between look and take-over
+
 
 class LeaseWatch:
     """Decides that a lease expired: past, and seen unchanged over two renewal intervals without a failed look between.
@@ -106,12 +108,19 @@ class Recovery:
         return [cell.worker for cell, reason in dead if self.requeue(cell, TrialAttributes(reason=reason))]
 
     def requeue_worker(self, worker: str, loss: TrialAttributes) -> list[str]:
-        """Requeue what a worker held whose process was seen to end; returns the cells.
+        """Requeue what a worker holds that leaves, or whose process was seen to end; returns the cells.
 
         Args:
             loss: As `requeue` has it.
         """
-        return [cell.cell_id for cell in self._ledger.held_cells(worker) if self.requeue(cell, loss)]
+        requeued: list[str] = []
+        for _ in range(N_LOOKS):
+            held = self._ledger.held_cells(worker)
+            done = [cell.cell_id for cell in held if self.requeue(cell, loss)]
+            requeued += done
+            if len(done) == len(held):
+                break
+        return requeued
 
     def let_go(self, worker: str, loss: TrialAttributes) -> list[str]:
         """The same, and take it off the list of workers.

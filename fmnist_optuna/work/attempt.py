@@ -5,6 +5,7 @@ What the objective is, Keras or a stub, is not known here; `work.objective` has 
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
+from fmnist_optuna.ledger.outages import is_of_database
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.rung_records import DecidedRung
 from fmnist_optuna.ledger.states import State
@@ -31,6 +33,8 @@ from fmnist_optuna.work.environment import CHANGES_NO_NUMBER, differences, read_
 from fmnist_optuna.work.running_trial import LostCellError, Renewal, RunningTrial
 
 logger = logging.getLogger(__name__)
+
+GIVE_BACK_SECONDS = 3.0  # that the database is waited for once the place of the artifacts has failed
 
 
 class Objective(Protocol):
@@ -46,7 +50,8 @@ def run_attempt(
     """Carry one claim through to its end, or to the next rung.
 
     Raises:
-        StorageError: The database was away for longer than the patience; the lease then runs out.
+        StorageError: The database was away for longer than the patience; the lease then runs out. Or the place of the
+            artifacts was, or refuses what is asked of it; the cell then waits again.
     """
     seed = trial_seed(session.record.spec.training.seed, claim.cell_id)
     try:
@@ -63,7 +68,9 @@ def run_attempt(
         with bound_fields(**ids), Renewal(running, lambda: session.presence.touch(session.name)):
             outcome = _checked(_train(session, objective, seed, running), running.metric)
             _note_accuracy(session, running, outcome)
-    except StorageError:
+    except StorageError as away:
+        if not is_of_database(away):
+            _give_back(session, running)
         raise
     except LostCellError:
         running.ending = "lost"
@@ -73,6 +80,17 @@ def run_attempt(
         running.ending, error = "exception", describe_error(raised)
         log_event(logger, logging.ERROR, "trial_failed", raised, **ids, error=error)
     _end(session, running, outcome, error)
+
+
+def _give_back(session: Session, running: RunningTrial) -> None:
+    """Let the cell wait again as that of a worker that is asked to leave: nothing counts against it."""
+    until = time.monotonic() + GIVE_BACK_SECONDS
+    running.ending = "stopped"
+    try:
+        with session.storage.giving_up_when(lambda: time.monotonic() > until):
+            _end(session, running, None, None)
+    except StorageError as error:  # another worker takes the cell over
+        log_event(logger, logging.WARNING, "not_handed_back", cell=running.claim.cell_id, error=str(error))
 
 
 def _begin(

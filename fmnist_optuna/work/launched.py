@@ -1,11 +1,21 @@
 """One worker as its supervisor sees it, whatever started it; and what its log says."""
 
+import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from fmnist_optuna.described_errors import find_last_words
+from fmnist_optuna.ledger.records import TrialAttributes
+from fmnist_optuna.log import log_event
+from fmnist_optuna.statuses import Status
 from fmnist_optuna.work.order import WORKER_FAILED, WorkerOrder
+
+logger = logging.getLogger(__name__)
+
+CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died
 
 
 class LaunchedWorker(Protocol):
@@ -55,6 +65,27 @@ Launch = Callable[[WorkerOrder], LaunchedWorker]
 Raises:
     WorkerFailedError: It cannot be started now; another time it may.
 """
+
+
+def log_death(worker: LaunchedWorker, exit_code: int | None) -> TrialAttributes:
+    """Log how a worker ended before its work was done; returns what that means for the trial that it held.
+
+    The attempt is to blame for a limit and for a crash. A worker that met a storage which was away has stopped, as if
+    it had been asked to leave. Anything else is a kill.
+    """
+    ids: dict[str, object] = {"worker": worker.order.worker_id}
+    log = worker.order.log_file
+    if worker.killed_for is not None:
+        log_event(logger, logging.WARNING, "worker_killed", **ids, error=worker.killed_for, log=log)
+        return TrialAttributes(reason="limit", error=worker.killed_for)
+    if exit_code is not None and -exit_code in CRASH_SIGNALS:
+        error = f"the process crashed with {signal.Signals(-exit_code).name}"
+        log_event(logger, logging.WARNING, "worker_crashed", **ids, error=error, log=log)
+        return TrialAttributes(reason="crash", error=error)
+    log_event(logger, logging.WARNING, "worker_died", **ids, error=worker.describe_end(), log=log)
+    if exit_code == Status.STORAGE and says_what_broke(log):
+        return TrialAttributes(reason="stopped")
+    return TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
 
 
 def says_what_broke(log_file: Path | None) -> bool:

@@ -27,7 +27,7 @@ from fmnist_optuna.log import log_event
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import format_bytes
-from fmnist_optuna.work.launched import Launch, LaunchedWorker, quote_log, says_what_broke
+from fmnist_optuna.work.launched import Launch, LaunchedWorker, log_death, quote_log
 from fmnist_optuna.work.limits import Limits
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.training_times import TrainingTimes
@@ -36,9 +36,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05  # between looks at the processes
 LOOK_SECONDS = 0.5  # between looks at the cells, and at time and memory
-CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 IN_ORDER = (Status.DONE, Status.HANDED_BACK)  # how a worker ends that holds nothing any more
-EXIT_UNSEEN = 255  # what multiprocessing says when the server that forked a process has died
 GIVE_UP_DEATHS = 6  # of one cell's workers, without any cell finished in between
 GRACE_SECONDS = 10.0  # for a worker to end once it holds no cell
 FIRST_BACKOFF_SECONDS = 0.5
@@ -173,18 +171,9 @@ class Supervisor:
         name, log = worker.order.worker_id, worker.order.log_file
         if exit_code in IN_ORDER and worker.killed_for is None and not self._is_at_work(worker):
             return  # it gave back what it held
-        if worker.killed_for is not None:
-            log_event(logger, logging.WARNING, "worker_killed", worker=name, error=worker.killed_for, log=log)
-            loss = TrialAttributes(reason="limit", error=worker.killed_for)
-        elif exit_code is not None and -exit_code in CRASH_SIGNALS:
-            error = f"the process crashed with {signal.Signals(-exit_code).name}"
-            log_event(logger, logging.WARNING, "worker_crashed", worker=name, error=error, log=log)
-            loss = TrialAttributes(reason="crash", error=error)
-        else:
-            log_event(logger, logging.WARNING, "worker_died", worker=name, error=worker.describe_end(), log=log)
-            loss = TrialAttributes(reason="killed", exit_code=None if exit_code == EXIT_UNSEEN else exit_code)
+        loss = log_death(worker, exit_code)
         held = self.session.recovery.let_go(name, loss)
-        if exit_code in FATAL_STATUS and (not held or (exit_code == StorageError.exit_status and says_what_broke(log))):
+        if exit_code in FATAL_STATUS and (not held or loss.reason == "stopped"):
             raise FATAL_STATUS[exit_code](f"worker {name} cannot work: {quote_log(log)}")
         if held:
             self._deaths.update(cell_id for cell_id in held if cell_id not in self.given_up)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from fmnist_optuna.cli import departure as departing
 from fmnist_optuna.cli.departure import Departure
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.log import configure_logging
@@ -79,5 +80,6 @@ def main(how: str, grace_seconds: float, max_seconds: float | None, is_nohup: bo
 
 
 if __name__ == "__main__":
-    _, way, grace, max_time, nohup = sys.argv
+    _, way, grace, max_time, nohup, slice_of_wait = sys.argv
+    departing.SLICE_SECONDS = float(slice_of_wait)
     sys.exit(main(way, float(grace), float(max_time) or None, nohup == "nohup"))

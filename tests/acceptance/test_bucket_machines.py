@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_server import KEYS, Relay, S3Server, running_s3
+from s3_server import BUCKET, KEYS, Relay, S3Server, running_s3
 from shell import SMALL, Answer, Shell, make_paced
 
 pytestmark = pytest.mark.cluster
@@ -207,3 +207,24 @@ def test_a_run_outlives_an_outage_and_a_kill(tmp_path: Path, server: S3Server) -
     assert len(kept) == 2 + 2  # and the winner's pictures
     assert shell("delete", "small", "--yes").code == 0
     relay.refuse()
+
+
+def test_a_bucket_that_is_gone_counts_against_no_cell(tmp_path: Path, server: S3Server) -> None:
+    """A run and a worker that cannot store weights end with 5; both cells wait at once, and a later run has them."""
+    shell = make_paced(tmp_path / "refused", 1.0).with_variables(**server.variables)
+    server.empty()
+    for command in ("run", "study.toml", "--workers", "2", "--artifacts", server.url), ("worker", "small"):
+        shell.write("pace", "1.0")
+        with shell.start(*command) as started:
+            shell.wait_for("SELECT * FROM fmnist_epochs JOIN fmnist_cells USING (trial_id) WHERE state = 'running'", 1)
+            server.empty()
+            server.client.delete_bucket(Bucket=BUCKET)
+            (shell.folder / "pace").unlink()
+            answer = started.wait()
+        server.client.create_bucket(Bucket=BUCKET)
+        assert answer.code == 5, answer.stderr
+        assert "NoSuchBucket (404); make the bucket, or name another" in answer.errors[0]
+        assert shell.query("SELECT state, lost, failures FROM fmnist_cells") == [("waiting", 0, 0)] * 2
+    assert {trial["reason"] for trial in shell("trials", "small", "--json").json["trials"]} == {"stopped"}
+    assert shell("run", "study.toml").code == 0
+    assert shell("delete", "small", "--yes").code == 0

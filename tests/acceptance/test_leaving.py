@@ -1,6 +1,7 @@
 """How a worker leaves: real processes and real signals, at every moment of its life."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fmnist_optuna.cli.departure import SLICE_SECONDS
 from fmnist_optuna.statuses import Status
 
 LEAVER = Path(__file__).with_name("leaver.py")
@@ -32,10 +34,17 @@ class Left:
 
 
 def leave(
-    how: str, *signals: int, grace: float = SHORT, max_time: float = 0.0, apart: float = 0.0, nohup: bool = False
+    how: str,
+    *signals: int,
+    grace: float = SHORT,
+    max_time: float = 0.0,
+    apart: float = 0.0,
+    nohup: bool = False,
+    slice_of_wait: float = SLICE_SECONDS,
 ) -> Left:
     """Start a process, send it signals once it is ready, and wait for its end."""
-    command = [sys.executable, str(LEAVER), how, str(grace), str(max_time), "nohup" if nohup else ""]
+    given = [how, str(grace), str(max_time), "nohup" if nohup else "", str(slice_of_wait)]
+    command = [sys.executable, str(LEAVER), *given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -85,6 +94,27 @@ def test_a_database_that_hangs_cannot_keep_it() -> None:
     left = leave("stuck in handing back", TERM)
     assert (left.status, left.lines) == (Status.HANDED_BACK, [])
     assert left.seconds < SHORT + 1.0
+
+
+def test_a_short_grace_is_kept_as_well() -> None:
+    """One that is shorter than the two seconds: what hangs is left to its lease by then."""
+    left = leave("stuck in handing back", TERM, grace=0.5)
+    assert (left.status, left.lines) == (Status.HANDED_BACK, [])
+    assert 0.5 <= left.seconds < 2.0
+
+
+@pytest.mark.parametrize("seconds", [200_000 * 86_400.0, math.inf])
+def test_it_hears_signals_however_long_it_may_take(seconds: float) -> None:
+    """Under a limit of centuries and a grace as long: it is told to leave, and a second Ctrl-C ends it."""
+    assert leave("works", TERM, max_time=seconds).lines == ["in order: SIGTERM"]
+    assert leave("stuck", TERM, INT, grace=seconds, apart=0.7).status == Status.INTERRUPTED
+
+
+def test_a_long_time_is_waited_for_in_slices() -> None:
+    """Its time is not up at the end of the first slice."""
+    left = leave("works", max_time=1.0, slice_of_wait=0.1)
+    assert (left.status, left.lines) == (Status.HANDED_BACK, ["in order: --max-time"])
+    assert left.seconds >= 0.5  # it is ready 0.1 s after its time began
 
 
 def test_an_error_on_the_way_out_is_no_failure() -> None:
@@ -145,7 +175,7 @@ def test_a_signal_after_the_end_changes_no_status() -> None:
 
 def test_a_whole_group_leaves_once() -> None:
     """A shell as parent, and the signal to both: the worker gives back what it holds."""
-    script = f"{sys.executable} {LEAVER} stuck {SHORT} 0 '' & wait; wait"
+    script = f"{sys.executable} {LEAVER} stuck {SHORT} 0 '' {SLICE_SECONDS} & wait; wait"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, process_group=0) as shell:
         try:
             assert shell.stdout is not None

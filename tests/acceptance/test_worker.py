@@ -205,15 +205,22 @@ def test_a_worker_that_still_loads_leaves_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.more
 def test_a_worker_imports_only_what_is_allowed(shell: Shell) -> None:
-    """Another module is refused before it is imported, by the option and by the variable; a named one is imported."""
+    """Another module is refused before it is imported, by the option and by the variable; a named one is imported.
+
+    Who follows the events is told once what broke the worker.
+    """
     shell.write("mine.py", MODEL)
     assert shell("init", shell.write("small.toml", OWN)).code == 0
     shell.write("mine.py", "raise RuntimeError('it must not be imported')")
     restricted = shell.with_variables(FMNIST_OPTUNA_ALLOW_MODULE="ours.models other")
-    for refused in (shell("worker", "--allow-module", "mines"), restricted("worker")):
+    by_option = shell("worker", "--allow-module", "mines", "--events", "e.ndjson")
+    for refused in (by_option, restricted("worker")):
         assert (refused.code, len(refused.errors)) == (2, 1), refused.stderr
         assert "model.architecture must be in a module that this worker may import" in refused.errors[0]
         assert refused.errors[0].endswith("but is mine:build; where you trust it, add --allow-module mine.")
+    (told,) = map(json.loads, (shell.folder / "e.ndjson").read_text().splitlines())
+    assert (told["event"], told["study"], f"Error: {told['error']}") == ("worker_failed", "small", by_option.errors[0])
+    assert told["worker"]
     shell.write("mine.py", MODEL)
     answer = shell("worker", "--allow-module", "other", "--allow-module", "mine")
     assert answer.code == 0, answer.stderr

@@ -121,6 +121,37 @@ def test_only_the_cells_of_the_worker_are_requeued(session: Session) -> None:
     assert [cell.token for cell in session.ledger.held_cells()] == [other.token]
 
 
+def renew_after_looks(session: Session, claim: Claim, n_looks: int) -> None:
+    """Let the holder of a cell renew its lease right after somebody looks, so many times."""
+    held_cells, left = session.ledger.held_cells, [None] * n_looks
+
+    def look(worker: str | None = None, *, as_writer: bool = False) -> list[HeldCell]:
+        seen = held_cells(worker, as_writer=as_writer)
+        if left:
+            left.pop()
+            time.sleep(0.01)
+            assert session.ledger.renew(claim)
+        return seen
+
+    session.ledger.held_cells = look  # type: ignore[method-assign]
+
+
+def test_a_worker_that_leaves_is_looked_at_again(session: Session) -> None:
+    """Its renewal, or the end of its last epoch, comes between the look and the take-over: the cell waits all the same.
+
+    One that renews on and on does not leave, and is let be.
+    """
+    claim = claim_cell(session)
+    begin_trial(session, claim)
+    renew_after_looks(session, claim, 2)
+    assert session.recovery.let_go(session.name, TrialAttributes(reason="stopped")) == [claim.cell_id]
+    assert cell_after(session, claim) == expected("stopped")
+    stubborn = claim_cell(session)
+    renew_after_looks(session, stubborn, 100)
+    assert session.recovery.requeue_worker(session.name, LOST) == []
+    assert [cell.token for cell in session.ledger.held_cells()] == [stubborn.token]
+
+
 class Killed(BaseException):
     """The process ends here."""
 
