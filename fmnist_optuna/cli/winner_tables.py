@@ -198,7 +198,9 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     print_what_follows(record, winner)
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
-        out.print(f"  its stored weights   {score}")
+        flipped = winner.evaluation.flip_accuracy
+        both = "" if flipped is None else f", with flips {format_percent(flipped)}"
+        out.print(f"  its stored weights   {score}{both}", soft_wrap=True)
     print_unmeasured(record, winner)
     _print_optimism(confirmed, record)
 
