@@ -26,7 +26,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     noun = record.info.noun
     out.print(f"Winner of {describe_study(record)}: {_name_trial(winner, noun)}", soft_wrap=True)
     print_params(winner.params)
-    for line in describe_teacher(record):
+    for line in describe_teacher(record, winner.params):
         out.print(line, soft_wrap=True)
     _print_validation(winner, _describe_rivals(record, winner, counts))
     _print_sample("mean of repeats", winner.repeats)
@@ -192,7 +192,7 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
     out.print(f"* Chosen: trial {winner.trial}, {why}")
     print_params(winner.params)
-    for line in describe_teacher(record):
+    for line in describe_teacher(record, winner.params):
         out.print(line, soft_wrap=True)
     print_confirmed(confirmation)
     print_what_follows(record, winner)

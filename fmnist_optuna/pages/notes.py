@@ -95,8 +95,9 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {values} |" for name, values in _describe_values(record).items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
-    if record.teacher is not None:
-        lines += [f"Learned from {record.teacher.describe()}.", ""]
+    teacher = record.teacher_of({} if winner is None else winner.params)
+    if teacher is not None:
+        lines += [f"Learned from {teacher.describe()}.", ""]
     if climb is not None:
         lines += _describe_rungs(climb, record.metric)
     if winner is not None:
