@@ -138,6 +138,7 @@ def _confirm(
     if is_trained:
         decorate_study(session)
     tell_winner(winner)
+    winner = replace(winner, n_openings=selected.n_openings)  # which the leader may just have made one more
     return ConfirmedStudy(winner, winner.confirmation, selected)
 
 

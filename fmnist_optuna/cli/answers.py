@@ -139,6 +139,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "all_data": None if winner.all_data is None else winner.all_data.figures(),
         "seeds_on_all_data": winner.n_on_all_data,
         "ensembles": [ensemble_answer(ensemble) for ensemble in winner.ensembles],
+        "openings": winner.n_openings,
         "classes": None
         if evaluation is None
         else [

@@ -40,6 +40,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
     print_unmeasured(record, winner)
+    _print_openings(winner)
     out.print()
     print_classes(winner.evaluation, f"{noun}s")
 
@@ -203,6 +204,12 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
         out.print(f"  its stored weights   {score}{both}", soft_wrap=True)
     print_unmeasured(record, winner)
     _print_optimism(confirmed, record)
+    _print_openings(winner)
+
+
+def _print_openings(winner: Winner) -> None:
+    """How often the test set was looked at, for this study and all that follows from it."""
+    out.print(f"  test set opened      {'once' if winner.n_openings == 1 else f'{winner.n_openings:,} times'}")
 
 
 def print_candidates(confirmation: Confirmation, record: StudyRecord, order: ParameterOrder) -> None:

@@ -281,7 +281,7 @@ REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str
         "a" * 64,
         UsageError,
         r"be a study without data\.folds, as one with folds trains its winner on the images that validate its student, "
-        r"but small has 5 folds; train its best point in a study without folds, of the same \[data\] table as student, ",
+        r"but small has 5 folds; train its best point in a study without folds, of the same \[data\] table as",
     ),
     "other data": (
         finish_everything,
