@@ -39,7 +39,7 @@ class Winner:
         repeats: What the study compares by over the repeats of its point; None where points have none.
         folds: What the folds say of its point; None where the study has none. The attempt is then that on all training
             images, or before there is one that of the first fold, whose weights are neither opened nor exported.
-        n_openings: How often the test set was opened by the study and what follows from it: once for each set of weights.
+        n_openings: How often the test set was opened for the study and what follows from it, once a set of weights.
     """
 
     attempt: Attempt
