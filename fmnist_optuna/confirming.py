@@ -138,7 +138,8 @@ def _confirm(
     if is_trained:
         decorate_study(session)
     tell_winner(winner)
-    return ConfirmedStudy(winner, winner.confirmation, selected)
+    counted = replace(winner, n_openings=selected.n_openings)  # the leader's may just have been one more
+    return ConfirmedStudy(counted, winner.confirmation, selected)
 
 
 def _leaders(session: Session, n_cells: int | None) -> list[Cell]:

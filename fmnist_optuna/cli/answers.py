@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.winner import Winner
-    from fmnist_optuna.search.cell import ParamValue
+    from fmnist_optuna.search.cell import Params, ParamValue
     from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.study.climb import Step
     from fmnist_optuna.study.records import StudyRecord, UnreadableStudy
@@ -41,9 +41,10 @@ def data_answer(record: StudyRecord) -> Answer:
     return {"source": record.data_source, "fingerprint": record.data_fingerprint}
 
 
-def teacher_answer(record: StudyRecord) -> Answer | None:
-    """Whose answers a study learns from; None for nobody's."""
-    return None if record.teacher is None else record.teacher.to_content()
+def teacher_answer(record: StudyRecord, params: Params) -> Answer | None:
+    """Whose answers a cell learns from; None for nobody's."""
+    teacher = record.teacher_of(params)
+    return None if teacher is None else teacher.to_content()
 
 
 def counts_answer(counts: CellCounts) -> Answer:
@@ -133,11 +134,12 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         **score_answer(evaluation),
         "epochs": winner.n_epochs,
         "data": data_answer(record),
-        "teacher": teacher_answer(record),
+        "teacher": teacher_answer(record, winner.params),
         "confirmed": None if winner.confirmation is None else winner.confirmation.figures(),
         "all_data": None if winner.all_data is None else winner.all_data.figures(),
         "seeds_on_all_data": winner.n_on_all_data,
         "ensembles": [ensemble_answer(ensemble) for ensemble in winner.ensembles],
+        "openings": winner.n_openings,
         "classes": None
         if evaluation is None
         else [
@@ -218,7 +220,7 @@ def details_answer(details: TrialDetails) -> Answer:
         "legs": [{"from_epoch": leg.n_epochs + 1, "worker": leg.worker} for leg in attempt.legs],
         "log": None if details.log is None else str(details.log),
         "code": attempt.attributes.code,
-        "teacher": teacher_answer(details.record),
+        "teacher": teacher_answer(details.record, attempt.params),
         "files": {name: str(path) for name, path in details.files.items()},
         "curve": [_epoch_answer(epoch, details.record.metric) for epoch in attempt.epochs],
     }

@@ -15,6 +15,7 @@ from rich.table import Table
 from fmnist_optuna.wording import format_params
 
 if TYPE_CHECKING:
+    from fmnist_optuna.search.cell import Params
     from fmnist_optuna.study.records import StudyRecord
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -43,9 +44,10 @@ def describe_study(record: "StudyRecord") -> str:
     return f"{record.name} ({'; '.join(notes)})" if notes else record.name
 
 
-def describe_teacher(record: "StudyRecord") -> list[str]:
-    """The line that qualifies the numbers of a study which learns from another; none without a teacher."""
-    return [] if record.teacher is None else [f"  learned from {record.teacher.describe()}"]
+def describe_teacher(record: "StudyRecord", params: "Params") -> list[str]:
+    """The line that qualifies the numbers of a cell which learned from another study; none of one without a teacher."""
+    teacher = record.teacher_of(params)
+    return [] if teacher is None else [f"  learned from {teacher.describe()}"]
 
 
 def print_params(params: Mapping[str, object], more: str = "") -> None:

@@ -75,8 +75,8 @@ class StudyObserver(Observer):
         self.line(
             f"study {describe_study(record)} {verb}: {describe_counts(counts)}; data {record.data_fingerprint[:12]}"
         )
-        if record.teacher is not None:
-            self.line(f"it learns from {record.teacher.describe()}")
+        if (teacher := record.teacher_of({})) is not None:
+            self.line(f"it learns from {teacher.describe()}")
         self._results = NewResults(session.history, since=session.history.last_finished_at())
         self._results.read()  # these were there before
         self._read_decisions(session)

@@ -108,7 +108,7 @@ def print_details(details: TrialDetails) -> None:
     print_params(attempt.params)
     epochs, score = count(attempt.n_epochs, "epoch"), _describe_score(attempt, details.record)
     out.print(f"  {score}, {epochs} in {attempt.seconds:.1f} s, seed {noted.seed}")
-    for line in describe_teacher(details.record):
+    for line in describe_teacher(details.record, attempt.params):
         out.print(line, soft_wrap=True)
     _print_origin(attempt)
     if details.cut is not None:

@@ -26,7 +26,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     noun = record.info.noun
     out.print(f"Winner of {describe_study(record)}: {_name_trial(winner, noun)}", soft_wrap=True)
     print_params(winner.params)
-    for line in describe_teacher(record):
+    for line in describe_teacher(record, winner.params):
         out.print(line, soft_wrap=True)
     _print_validation(winner, _describe_rivals(record, winner, counts))
     _print_sample("mean of repeats", winner.repeats)
@@ -40,6 +40,7 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
     print_unmeasured(record, winner)
+    _print_openings(winner)
     out.print()
     print_classes(winner.evaluation, f"{noun}s")
 
@@ -192,15 +193,23 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
     out.print(f"* Chosen: trial {winner.trial}, {why}")
     print_params(winner.params)
-    for line in describe_teacher(record):
+    for line in describe_teacher(record, winner.params):
         out.print(line, soft_wrap=True)
     print_confirmed(confirmation)
     print_what_follows(record, winner)
     if winner.evaluation is not None:
         score = f"val {format_percent(winner.val_accuracy)}, test {format_percent(winner.evaluation.accuracy)}"
-        out.print(f"  its stored weights   {score}")
+        flipped = winner.evaluation.flip_accuracy
+        both = "" if flipped is None else f", with flips {format_percent(flipped)}"
+        out.print(f"  its stored weights   {score}{both}", soft_wrap=True)
     print_unmeasured(record, winner)
     _print_optimism(confirmed, record)
+    _print_openings(winner)
+
+
+def _print_openings(winner: Winner) -> None:
+    """How often the test set was looked at, for this study and all that follows from it."""
+    out.print(f"  test set opened      {'once' if winner.n_openings == 1 else f'{winner.n_openings:,} times'}")
 
 
 def print_candidates(confirmation: Confirmation, record: StudyRecord, order: ParameterOrder) -> None:

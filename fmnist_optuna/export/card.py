@@ -93,7 +93,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         **_describe_data(facts.info),
         architecture=_pairs(facts.architecture),
         params=_pairs(facts.source.params),
-        teacher=_teacher(facts.record.teacher),
+        teacher=_teacher(facts.teacher),
         weights_sha256=facts.weights_sha256,
         weights="weights" if len(facts.source.attempts) == 1 else "weights of all nets, in their order",
         fingerprint=facts.record.data_fingerprint,

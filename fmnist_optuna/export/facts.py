@@ -12,6 +12,7 @@ from fmnist_optuna.results.confirmation import Confirmation, figures_of_repeats
 from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.study.records import StudyRecord
+from fmnist_optuna.study.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class Facts:
         return None if self.val_accuracy is None else self.attempt.value
 
     @property
+    def teacher(self) -> Teacher | None:
+        """Whose answers the exported weights learned from; None for nobody's."""
+        return self.record.teacher_of(self.source.params)
+
+    @property
     def flip(self) -> bool:
         """Whether the model averages its answers over an image and its mirror image."""
         return self.source.session.record.spec.confirm.flip
@@ -109,7 +115,7 @@ class Facts:
             "architecture": self.architecture,
             "synthetic": self.info.is_demo,
             "data": {"source": self.record.data_source, "fingerprint": self.record.data_fingerprint},
-            "teacher": None if self.record.teacher is None else self.record.teacher.to_content(),
+            "teacher": None if self.teacher is None else self.teacher.to_content(),
             **self._figures(),
             "weights_sha256": self.weights_sha256,
             "formats": list(self.formats),

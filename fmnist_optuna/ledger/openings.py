@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.ledger.holders import Process
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.storage import insert_or_ignore
-from fmnist_optuna.ledger.tables import StoredRow, openings, predictions
+from fmnist_optuna.ledger.tables import StoredRow, openings, predictions, studies
 
 OPENING_SECONDS = 120.0  # for one model: a small one takes about a second; after this its process is taken to be dead
 POLL_SECONDS = 0.2
@@ -165,6 +165,16 @@ class Openings(StudyPart):
         with self.storage.read() as connection:
             rows = connection.execute(mine).all()
         return [_opening(row) for row in rows]
+
+    @retrying
+    def count_all(self) -> int:
+        """How many are recorded, of this study and of those that follow from it."""
+        family = select(studies.c.study_id).where(
+            or_(studies.c.study_id == self.study_id, studies.c.parent_id == self.study_id)
+        )
+        recorded = and_(openings.c.study_id.in_(family), openings.c.accuracy.is_not(None))
+        with self.storage.read() as connection:
+            return int(connection.execute(select(func.count()).where(recorded)).scalar_one())
 
     @retrying
     def _reserve(self, trial_id: int, weights_sha256: str, purpose: str, opener: str, seconds: float) -> bool:

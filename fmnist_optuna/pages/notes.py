@@ -95,8 +95,9 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     lines += ["| parameter | values |", "|---|---|"]
     lines += [f"| {name} | {values} |" for name, values in _describe_values(record).items()]
     lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
-    if record.teacher is not None:
-        lines += [f"Learned from {record.teacher.describe()}.", ""]
+    teacher = record.teacher_of({} if winner is None else winner.params)
+    if teacher is not None:
+        lines += [f"Learned from {teacher.describe()}.", ""]
     if climb is not None:
         lines += _describe_rungs(climb, record.metric)
     if winner is not None:
@@ -120,11 +121,23 @@ def _describe_scores(winner: Winner) -> list[str]:
     metric, evaluation = winner.metric, winner.evaluation
     scores = [] if metric.is_accuracy else [f"val {metric.name_in_logs} {metric.format(winner.value)}"]
     scores.append(f"val accuracy {format_percent(winner.val_accuracy)}")
-    if evaluation is not None:
-        named = f"test {metric.name_in_logs} {metric.format(evaluation.objective)}"
-        scores += [] if metric.is_accuracy else [named]
-        scores.append(f"test accuracy {format_percent(evaluation.accuracy)}")
-    return scores
+    if evaluation is None:
+        return scores
+    has_flips = evaluation.flip_accuracy is not None
+    if not metric.is_accuracy:
+        alone, flipped = evaluation.objective, evaluation.flip_objective
+        both = (metric.format(alone), None if flipped is None else metric.format(flipped))
+        scores.append(_describe_tested(f"test {metric.name_in_logs}", *both, has_flips))
+    accuracy = f"{format_percent(evaluation.accuracy)} (95 % interval {format_interval(evaluation.interval)})"
+    return [*scores, _describe_tested("test accuracy", accuracy, format_percent(evaluation.flip_accuracy), has_flips)]
+
+
+def _describe_tested(name: str, alone: str, flipped: str | None, has_flips: bool) -> str:
+    """A score of the test images; where mirror images were asked for, the one without, and the one with if known."""
+    if not has_flips:
+        return f"{name} {alone}"
+    without = f"{name} {alone} {WITHOUT_FLIPS}"
+    return without if flipped is None else f"{without}, {flipped} with {WITH_FLIPS}"
 
 
 def _describe_rungs(climb: Climb, metric: Metric) -> list[str]:
@@ -181,10 +194,5 @@ def describe_winner(overview: Overview, winner: Winner) -> str:
     how = "Named winner" if overview.confirmation is None else "Chosen by confirmation"
     lines = [f"**{how}** when {counts.done} of {counts.total} cells were done."]
     lines += _describe_scores(winner)
-    if (evaluation := winner.evaluation) is not None:
-        lines[-1] += f" (95 % interval {format_interval(evaluation.interval)})"
-        if evaluation.flip_accuracy is not None:
-            lines[-1] += f", {WITHOUT_FLIPS}"
-            lines.append(f"test accuracy {format_percent(evaluation.flip_accuracy)}, {WITH_FLIPS}")
     lines.append(f"`fmnist-optuna reproduce {winner.trial} {name}`")
     return "\n\n".join(lines)

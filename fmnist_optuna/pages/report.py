@@ -127,6 +127,7 @@ def render_report(overview: Overview, test_images: Images | None) -> str:
         has_means=any(attempt.point_mean is not None for attempt in overview.attempts),
         n_attempts=len(overview.attempts),
         openings=overview.openings,
+        has_flips=any(opening.scores.flip_accuracy is not None for opening in overview.openings),
         environments=_environments(overview.attempts),
         machines=sorted({_machine(a.attributes.environment) for a in overview.attempts if a.attributes.environment}),
         spec=overview.record.spec.model_dump_json(indent=2),

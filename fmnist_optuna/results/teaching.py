@@ -34,10 +34,16 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
             that the student is validated on, or chosen by the student's own.
 
     Raises:
-        UsageError: It is of other data, or it or its confirmation is not finished.
+        UsageError: It has folds or is of other data, or it or its confirmation is not finished.
         NotFoundError: No trial of it is complete.
     """
     record, counts = session.record, session.history.counts()
+    if record.is_cross_validated:  # its n_validation says nothing: each of its images validates once
+        raise UsageError(
+            f"{KEY} must be a study without data.folds, as one with folds trains its winner on the {record.info.noun}s "
+            f"that validate its student, but {record.name} has {record.spec.repeats.n_folds} folds; train its best "
+            f"point in a study without folds, of the same [data] table as {spec.name}, and name that."
+        )
     if record.data_fingerprint != fingerprint:
         ours, theirs = spec.data, record.spec.data
         raise UsageError(

@@ -39,6 +39,7 @@ class Winner:
         repeats: What the study compares by over the repeats of its point; None where points have none.
         folds: What the folds say of its point; None where the study has none. The attempt is then that on all training
             images, or before there is one that of the first fold, whose weights are neither opened nor exported.
+        n_openings: How often the test set was opened for the study and what follows from it, once a set of weights.
     """
 
     attempt: Attempt
@@ -51,6 +52,7 @@ class Winner:
     metric: Metric = VAL_ACCURACY
     repeats: Sample | None = None
     folds: CrossValidation | None = None
+    n_openings: int = 0
 
     @property
     def trial(self) -> int:
@@ -160,8 +162,8 @@ def _cross_validated(session: Session) -> Winner:
 
 
 def _of_folds(session: Session, folds: CrossValidation, attempt: Attempt, opening: Opening | None) -> Winner:
-    record = session.record
-    return Winner(attempt, opening, record.info.class_names, metric=record.metric, folds=folds)
+    names, metric, n_openings = session.record.info.class_names, session.record.metric, session.openings.count_all()
+    return Winner(attempt, opening, names, metric=metric, folds=folds, n_openings=n_openings)
 
 
 def sample_repeats(session: Session, cell_id: str) -> Sample | None:
@@ -219,13 +221,13 @@ def finished_attempt(session: Session, number: int) -> Attempt:
 
 def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirmation: Confirmation | None) -> Winner:
     names, metric = session.record.info.class_names, session.record.metric
-    repeats = sample_repeats(session, attempt.cell_id)
+    repeats, n_openings = sample_repeats(session, attempt.cell_id), session.openings.count_all()
     if confirmation is None:
-        return Winner(attempt, opening, names, metric=metric, repeats=repeats)
+        return Winner(attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings)
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
     n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
     of_seeds = (confirmation, all_data, tuple(ensembles), n_on_all_data)
-    return Winner(attempt, opening, names, *of_seeds, metric, repeats)
+    return Winner(attempt, opening, names, *of_seeds, metric, repeats, n_openings=n_openings)

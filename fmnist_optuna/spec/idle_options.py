@@ -12,6 +12,7 @@ PARTNERS: Mapping[str, tuple[str, str, Callable[[Value], bool]]] = {
     "momentum": ("optimizer", 'optimizer = "sgd"', lambda value: value == "sgd"),
     "learning_rate_floor": ("schedule", 'a schedule other than "constant"', lambda value: value != "constant"),
     "ema_after": ("ema", "an ema above 0", lambda value: value != 0),
+    "teacher_temperature": ("teacher_weight", "a teacher_weight above 0", lambda value: value != 0),
 }
 
 

@@ -11,7 +11,7 @@ from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.errors import DataError, UnreadableStudyError, UsageError
 from fmnist_optuna.ledger.tables import StoredRow
-from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.search.cell import Params, ParamValue
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.growth import read_drawn_by, tables_of
 from fmnist_optuna.spec.reading import restore_spec
@@ -38,7 +38,7 @@ class StudyRecord:
         created_at: Seconds since 1970 UTC.
         kind: "search"; "confirmation" of another study, or "all-data": what that chose, trained on all of its data.
         parent_id: The study that it follows from; None for a search.
-        teacher: Whose answers it learns from; None for nobody's.
+        teacher: Whose answers it learns from; None for nobody's. Which of its cells do, `teacher_of` says.
         place: Of its artifacts; None for the folder beside the storage.
         drawn_by: Of each stage in `accepted`, the version of SciPy that drew its points; "" where that is not known, or
             drew none.
@@ -63,6 +63,10 @@ class StudyRecord:
     def grids(self) -> tuple[Mapping[str, tuple[ParamValue, ...]], ...]:
         """Every accepted grid, the newest last; of a search that is none they are empty."""
         return tuple(each.grid for each in self.accepted)
+
+    def teacher_of(self, params: Params) -> Teacher | None:
+        """Whose answers a cell with these parameters learns from; None where they have no share in its loss."""
+        return self.teacher if params.get("teacher_weight", self.spec.training.teacher_weight) else None
 
     @property
     def is_search(self) -> bool:

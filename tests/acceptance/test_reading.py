@@ -127,6 +127,7 @@ def test_best_json_has_the_stable_keys_and_a_test_score(answers: dict[str, Answe
     assert (best["trial"], best["params"], best["val_accuracy"]) == (
         leader["trial"], leader["params"], leader["val_accuracy"],
     )  # fmt: skip
+    assert best["openings"] == 1
     low, high = best["test_interval"]
     assert low < best["test_accuracy"] < high
     assert best["test_accuracy"] * 2000 == pytest.approx(round(best["test_accuracy"] * 2000))  # 2,000 drawn images

@@ -264,6 +264,7 @@ def test_all_data_is_trained_shown_and_exported(won: Won, tmp_path: Path) -> Non
     (together,) = best["ensembles"]
     assert (together["members"], together["all_data"]) == (2, True)
     assert together["test_accuracy"] == exported["test_accuracy"]
+    assert best["openings"] == won.best.json["openings"] + 2 + 1 == len(shell.query("SELECT * FROM fmnist_openings"))
     of_seeds = shell.query("SELECT accuracy FROM fmnist_openings WHERE purpose = 'all-data'")
     assert sum(accuracy for (accuracy,) in of_seeds) / 2 == pytest.approx(best["all_data"]["test_mean"])
     mean = f"{100 * best['all_data']['test_mean']:.2f} %"

@@ -119,7 +119,7 @@ def test_another_metric_is_that_of_the_exported_model(
         assert row in card_of_seed
         assert row not in card
     assert "All of the net's answers without mirror images." in report
-    assert f"test accuracy {format_percent(evaluation.flip_accuracy)}, answers averaged with those to mirror" in note
+    assert f" {format_percent(evaluation.flip_accuracy)} with answers averaged with those to mirror images" in note
     print_export(exported)
     assert f"test {metric.format(alone)}, with flips {metric.format(flipped)}\n" in capsys.readouterr().out
 

@@ -5,18 +5,26 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from small_study import ON_SQLITE, in_threads
+from small_study import FINGERPRINT, ON_SQLITE, finish_everything, in_threads, make_spec
 from sqlalchemy import select, update
 
+from fmnist_optuna.cli.answers import winner_answer
+from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger import openings as module
 from fmnist_optuna.ledger.holders import Process, host_identity
 from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.ledger.tables import openings, predictions
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.results.winner import find_winner
+from fmnist_optuna.running.following import following_spec
+from fmnist_optuna.search.cell import TRAINING_SEED, Params
+from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX
+from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
 Sessions = Callable[..., Session]
@@ -121,6 +129,42 @@ def test_other_weights_are_another_opening(session: Session) -> None:
         session.openings.open(7, weights, "winner", score)
     with session.storage.read() as connection:
         assert len(connection.execute(select(openings)).all()) == 2
+
+
+def follow(session: Session, suffix: str, points: list[Params]) -> Session:
+    """A study that follows from this one."""
+    spec = following_spec(session.record.spec, session.record.name + suffix, points)
+    record, _ = create_or_join(session.storage, spec, FINGERPRINT, points, parent=session.record)
+    return Session(session.storage, record, session.name)
+
+
+@ON_SQLITE
+def test_openings_of_what_follows_are_counted(session: Session, new_session: Sessions) -> None:
+    """With the study's own, as the report lists them; neither those of another study nor one that is not recorded."""
+    points: list[Params] = [{"hidden_size": 64, "dropout_rate": 0.5, TRAINING_SEED: 1}]
+    assert session.openings.count_all() == 0
+    family = [session, follow(session, CONFIRMATION_SUFFIX, points), follow(session, ALL_DATA_SUFFIX, points)]
+    for n_before, each in enumerate(family):
+        assert session.openings.count_all() == n_before
+        each.openings.open(7, "b" * 64, "winner", score)
+    new_session("other", spec=make_spec(name="other")).openings.open(7, "c" * 64, "winner", score)
+    reserve(session, Process.current())
+    assert session.openings.count_all() == len(read_overview(session).openings) == 3
+
+
+@ON_SQLITE
+def test_a_winner_says_how_often_the_test_set_was_opened(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its table and in its answer."""
+    finish_everything(session)
+    told = []
+    for weights in (WEIGHTS, "b" * 64):
+        opening = session.openings.open(7, weights, "winner", score)
+        winner = replace(find_winner(session), opening=opening)
+        print_winner(session.record, winner, session.history.counts())
+        told.append((winner_answer(session.record, winner)["openings"], capsys.readouterr().out))
+    assert [number for number, _ in told] == [1, 2]
+    for (_, text), times in zip(told, ("once", "2 times"), strict=True):
+        assert text.count(f"\n  test set opened      {times}\n") == 1
 
 
 def test_two_that_open_at_once_score_once(new_session: Sessions) -> None:

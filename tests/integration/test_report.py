@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,21 +12,35 @@ import optuna_dashboard
 import pytest
 from optuna.trial import TrialState
 from rung_study import run_next
-from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell, ladder_objective, ladder_spec
+from small_study import (
+    GRID,
+    ON_SQLITE,
+    begin_trial,
+    claim_cell,
+    finish_cell,
+    ladder_objective,
+    ladder_spec,
+    make_spec,
+)
 
 from fmnist_optuna.ledger.openings import Scores
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.timeline import draw_timeline
-from fmnist_optuna.pages.notes import describe_study
-from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.notes import describe_study, describe_winner
+from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.pages.report import render_report
+from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
 from fmnist_optuna.running import rung_note, training
 from fmnist_optuna.running.observer import Observer
+from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.session import Session
+from fmnist_optuna.wording import format_interval
 from fmnist_optuna.work.attempt import decide_rung, run_attempt
 
 
-def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int) -> str:
+def finish_with_opening(
+    session: Session, val_accuracy: float, wrong_class: int, *, has_flips: bool = False, has_loss: bool = False
+) -> str:
     """A COMPLETE cell whose weights take all Trousers (1) for another class; returns the weights' hash."""
     claim = claim_cell(session)
     trial_id = begin_trial(session, claim)
@@ -34,9 +49,39 @@ def finish_with_opening(session: Session, val_accuracy: float, wrong_class: int)
     session.optuna_storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [val_accuracy])
     finish_cell(session, claim, trial_id)
     labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
-    answers = np.where(labels == 1, wrong_class, labels)
-    session.openings.open(trial_id, sha256, "winner", lambda: Scores(np.eye(10, dtype=np.float32)[answers], labels))
+    answers = np.eye(10, dtype=np.float32)[np.where(labels == 1, wrong_class, labels)]
+    mirrored = 2 * np.eye(10, dtype=np.float32)[np.roll(labels, -4)] if has_flips else None  # the means are wrong of 40
+    scores = Scores(answers, labels, mirrored, *([0.5, 0.25] if has_loss else []))
+    session.openings.open(trial_id, sha256, "winner", lambda: scores)
     return sha256
+
+
+def finish_with_flips(session: Session, **options: bool) -> Overview:
+    """A study of one complete cell, opened with the answers to mirror images too, and confirmed as such."""
+    finish_with_opening(session, 0.5, 3, has_flips=True, **options)
+    overview = read_overview(session)
+    assert overview.winner is not None
+    runs, metric = (overview.winner.attempt,) * 2, session.record.metric
+    candidate = Candidate(overview.winner.attempt, Sample((0.5, 0.75), metric), 1_000, 0, runs)
+    alone, flipped = Sample((0.5, 0.7), VAL_ACCURACY), Sample((0.6, 0.7), VAL_ACCURACY)
+    losses = {
+        "test_objective": Sample((0.1, 0.2), metric), "flipped_objective": Sample((0.1, 0.16), metric),
+    }  # fmt: skip
+    more = {} if metric.is_accuracy else losses
+    confirmation = Confirmation((candidate,), candidate, test=alone, flipped=flipped, metric=metric, **more)
+    winner = replace(overview.winner, confirmation=confirmation)
+    return replace(overview, winner=winner, confirmation=confirmation)
+
+
+def read_rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table below a heading, row by row."""
+    table = page.split(f"<h2>{heading}</h2>")[1].split("</table>")[0]
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
+
+
+def read_tiles(page: str) -> dict[str, str]:
+    """What each tile says of its figure."""
+    return dict(re.findall(r'<div class="tile"><b>(.*?)</b><span>(.*?)</span></div>', page))
 
 
 @ON_SQLITE
@@ -51,6 +96,66 @@ def test_equal_accuracies_keep_their_own_confusion_matrix(session: Session) -> N
         (confusion,) = re.findall(r'<script[^>]*id="confusion-data"[^>]*>(.*?)</script>', render_report(overview, None))
         assert json.loads(confusion)["data"][0]["text"][1][wrong_class] == "100"
     assert len({opening.accuracy for opening in overview.openings}) == 1
+
+
+@ON_SQLITE
+def test_each_score_is_there_without_flips_and_with_them(session: Session) -> None:
+    """In tiles, in a table, of each opening and in the note; before a confirmation too."""
+    overview = finish_with_flips(session)
+    page, tiles = render_report(overview, None), read_tiles(render_report(overview, None))
+    assert tiles["90.00 %"].endswith(", 100 images, without mirror images; averaged with them <strong>60.00 %</strong>")
+    assert tiles["60.00 %"].endswith(", without mirror images; averaged with them <strong>65.00 %</strong>")
+    intervals = ["0.00 to 100.00", "1.47 to 100.00"]
+    assert read_rows(page, "After the choice")[1:] == [
+        ["confirmation", "2", "60.00 %", intervals[0]],
+        ["confirmation, with flips", "2", "65.00 %", intervals[1]],
+        ["trial 0", "1", "90.00 %", read_rows(page, "After the choice")[3][3]],
+        ["trial 0, with flips", "1", "60.00 %", ""],
+    ]
+    head, opened = read_rows(page, "Openings of the test set")
+    assert (head[2:4], opened[2:4]) == (["test accuracy", "with flips"], ["90.00 %", "60.00 %"])
+    assert overview.winner is not None
+    assert overview.winner.evaluation is not None
+    interval = format_interval(overview.winner.evaluation.interval)
+    both = f"test accuracy 90.00 % (95 % interval {interval}) without mirror images, 60.00 % with answers averaged "
+    assert both in describe_study(overview.record, overview.counts, None, overview.winner)
+    assert f"\n\n{both}" in describe_winner(overview, overview.winner)
+    unconfirmed = replace(overview, confirmation=None, winner=replace(overview.winner, confirmation=None))
+    names = [row[0] for row in read_rows(render_report(unconfirmed, None), "After the choice")]
+    assert names == ["what", "trial 0", "trial 0, with flips"]
+
+
+@ON_SQLITE
+def test_another_metric_is_there_without_flips_and_with_them(new_session: Callable[..., Session]) -> None:
+    """As the accuracy is; where it is not measured with flips, it says of which answers it is."""
+    session = new_session("worker", spec=make_spec(GRID, objective={"metric": "val_loss"}))
+    overview = finish_with_flips(session, has_loss=True)
+    page = render_report(overview, None)
+    tiles = read_tiles(page)
+    assert tiles["0.5000"].endswith("test loss, without mirror images; averaged with them <strong>0.2500</strong>")
+    assert tiles["0.1500"].endswith(", without mirror images; averaged with them <strong>0.1300</strong>")
+    assert read_rows(page, "Openings of the test set")[1][2:6] == ["0.5000", "0.2500", "90.00 %", "60.00 %"]
+    assert overview.winner is not None
+    note = "test loss 0.5000 without mirror images, 0.2500 with answers averaged with those to mirror images"
+    assert note in describe_winner(overview, overview.winner)
+    assert overview.winner.opening is not None
+    scores = replace(overview.winner.opening.scores, flip_objective=None)
+    winner = replace(overview.winner, opening=replace(overview.winner.opening, scores=scores))
+    overview = replace(overview, winner=winner)
+    assert read_tiles(render_report(overview, None))["0.5000"] == "test loss, without mirror images"
+    assert "\n\ntest loss 0.5000 without mirror images\n\n" in describe_winner(overview, winner)
+
+
+@ON_SQLITE
+def test_nothing_is_said_of_flips_where_none_were_asked_for(session: Session) -> None:
+    """A study without them has one figure of each score, and no table before something follows."""
+    finish_with_opening(session, 0.5, 3)
+    overview = read_overview(session)
+    assert overview.winner is not None
+    page = render_report(overview, None)
+    note = describe_study(overview.record, overview.counts, None, overview.winner)
+    assert ("mirror images" in page, "with flips" in page, "After the choice" in page) == (False, False, False)
+    assert "mirror" not in note + describe_winner(overview, overview.winner)
 
 
 @ON_SQLITE

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from small_study import (
     create_study,
     finish_cell,
     finish_everything,
+    finish_trial,
     make_spec,
     prune_trial,
 )
@@ -25,13 +27,24 @@ from sqlalchemy import text, update
 
 from fmnist_optuna.artifacts.soft_labels import hash_soft_labels, pack_soft_labels
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.cli.answers import details_answer, winner_answer
+from fmnist_optuna.cli.trial_details import read_details
+from fmnist_optuna.cli.trial_tables import print_details
+from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UnreadableStudyError, UsageError
+from fmnist_optuna.export.card import write_card
+from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.export.source import Source
+from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION, studies
+from fmnist_optuna.pages.notes import describe_study
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.teaching import prepare_lesson
-from fmnist_optuna.search.cell import TRAINING_SEED
+from fmnist_optuna.search.cell import TRAINING_SEED, Grid
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study import joining
 from fmnist_optuna.study.deletion import delete_study
@@ -128,6 +141,58 @@ def test_a_confirmation_learns_the_same(storage: Storage) -> None:
     assert files(storage) == ["one"]
 
 
+def finish_with_weights(session: Session, weights_of: float) -> Opening:
+    """A study over `teacher_weight`, whose best cell has this one, with an opening of that cell's weights."""
+    best = None
+    for _ in range(2):
+        claim = claim_cell(session)
+        trial_id = begin_trial(session, claim)
+        is_best = claim.params["teacher_weight"] == weights_of
+        finish_trial(session, trial_id, 0.75 if is_best else 0.5)
+        finish_cell(session, claim, trial_id)
+        best = trial_id if is_best else best
+    assert best is not None
+    labels = np.arange(10, dtype=np.uint8)
+    return session.openings.open(best, "0" * 64, "winner", lambda: Scores(np.eye(10, dtype=np.float32), labels))
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("weight", [0.0, 0.9])
+def test_a_cell_without_a_share_of_the_answers_did_not_learn(
+    storage: Storage, weight: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is told of the winner names the teacher where its cell has learned from it, and only there."""
+    grid: Grid = {"hidden_size": [8], "teacher_weight": [0.0, 0.9]}
+    spec = make_spec(grid, STUDENT, training={"teacher": TEACHER})
+    record, _ = create_or_join(storage, spec, FINGERPRINT, lesson=made_up_lesson())
+    session = Session(storage, record, "worker")
+    opening = finish_with_weights(session, weight)
+    overview = read_overview(session)
+    assert overview.winner is not None
+    winner = replace(overview.winner, opening=opening)
+    assert winner.params["teacher_weight"] == weight
+    overview = replace(overview, winner=winner)
+    source = Source(session, (winner.attempt,), None)
+    assert winner.evaluation is not None
+    facts = Facts(record, source, winner.evaluation, 2, "0" * 64, ("savedmodel",), False, None)
+    write_card(tmp_path / "card.md", facts, None)
+    print_winner(record, winner, overview.counts)
+    print_details(read_details(session, winner.trial))
+    details = details_answer(read_details(session, winner.trial))
+    answers = [winner_answer(record, winner)["teacher"], details["teacher"], facts.to_manifest({})["teacher"]]
+    printed = capsys.readouterr().out
+    texts = {
+        "card": (tmp_path / "card.md").read_text().count("| learned from | the labels, and the answers of study small"),
+        "terminal": printed.count("  learned from small, trial 3"),
+        "report": render_report(overview, None).count("Learned from small, trial 3"),
+        "note": describe_study(record, overview.counts, None, winner).count("Learned from small, trial 3"),
+    }
+    learned = int(weight > 0)
+    assert texts == {"card": learned, "terminal": 2 * learned, "report": learned, "note": learned}
+    assert answers == [made_up_lesson().teacher.to_content() if learned else None] * 3
+    assert "Learned from small" in describe_study(record, overview.counts, None, None)
+
+
 @ON_SQLITE
 def test_a_join_names_another_teacher(storage: Storage) -> None:
     """And another weight, and leaves what the study has."""
@@ -180,6 +245,12 @@ def begin_confirming(session: Session) -> None:
     create_or_join(session.storage, spec, FINGERPRINT, cells, parent=session.record)
 
 
+def become_cross_validated(session: Session) -> None:
+    """With folds the default n_validation stays in the study file, and says nothing of it."""
+    delete_study(session.storage, session.record)
+    create_study(session.storage, make_spec(data={"source": "synthetic", "folds": 5}))
+
+
 REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str]] = {
     "another": (
         lambda session: delete_study(session.storage, session.record),
@@ -204,6 +275,13 @@ REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str
         FINGERPRINT,
         UsageError,
         r"be a study whose confirmation, if it has one, is finished, but that of small is not, or chooses none of its ",
+    ),
+    "with folds": (
+        become_cross_validated,
+        "a" * 64,
+        UsageError,
+        r"be a study without data\.folds, as one with folds trains its winner on the images that validate its student, "
+        r"but small has 5 folds; train its best point in a study without folds, of the same \[data\] table as",
     ),
     "other data": (
         finish_everything,

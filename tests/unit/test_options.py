@@ -179,6 +179,16 @@ def test_a_grid_obeys_the_same_rules(grid: str, rule: str) -> None:
         ),
         ("schedule = ['constant', 'cosine']", "learning_rate_floor = 0.1", None),
         ("ema = [0.0, 0.9]", "ema_after = 'epoch'", None),
+        (
+            "",
+            "teacher = 'large'\nteacher_weight = 0.0\nteacher_temperature = 2",
+            "training.teacher_temperature does nothing, as no cell has a teacher_weight above 0",
+        ),
+        (
+            "teacher_weight = [0.0, 0.9]\nteacher_temperature = [1, 2]",
+            "teacher = 'large'",
+            "cells without a teacher_weight above 0 are the same for all values of grid.teacher_temperature",
+        ),
     ],
 )
 def test_options_that_do_nothing_are_told(grid: str, training: str, note: str | None) -> None:

@@ -89,9 +89,40 @@ def test_ray_is_asked_for_the_threads_of_a_study() -> None:
     assert cluster._ray.remote.return_value.options.call_args.kwargs["num_cpus"] == 3
 
 
+def make_node(n_cpus: float, n_gpus: float = 0.0, *, is_alive: bool = True) -> dict[str, Any]:
+    """A node as `ray.nodes()` has it; what a node has none of is not named."""
+    resources = {"CPU": n_cpus, "GPU": n_gpus, "memory": 1e9}
+    return {"Alive": is_alive, "Resources": {name: value for name, value in resources.items() if value}}
+
+
 @pytest.mark.parametrize(
     ("gpus", "n_gpus", "n_places"), [(0.0, 0.0, 8), (0.25, 1.0, 4), (0.25, 4.0, 8), (2.0, 5.0, 2), (1.0, 0.0, 1)]
 )
 def test_what_is_scarce_says_how_many_workers_have_room(gpus: float, n_gpus: float, n_places: int) -> None:
     """Of 16 processors, two a worker, and so many GPUs; one waits even where there is none."""
-    assert _count_places({"CPU": 16.0, "GPU": n_gpus}, WorkerNeeds(2, gpus)) == n_places
+    assert _count_places([make_node(16.0, n_gpus)], WorkerNeeds(2, gpus)) == n_places
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "n_cpus", "n_gpus", "n_places"),
+    [(1, 0.2, 16, 1, 5), (1, 0.1, 16, 1, 10), (0.1, 0.0, 2, 0, 20), (0.01, 0.0, 2, 0, 200), (1.5, 0.0, 8, 0, 5)],
+)
+def test_shares_that_fill_a_node_all_have_room(
+    cpus: float, gpus: float, n_cpus: float, n_gpus: float, n_places: int
+) -> None:
+    """Also where the quotient of floats lies just below a whole number."""
+    assert _count_places([make_node(n_cpus, n_gpus)], WorkerNeeds(cpus, gpus)) == n_places
+
+
+@pytest.mark.parametrize(("gpus", "n_places"), [(0.3, 12), (0.6, 4), (0.5, 8), (1.0, 4), (3.0, 1)])
+def test_a_share_is_of_one_gpu(gpus: float, n_places: int) -> None:
+    """What is left of two GPUs makes no place: of four, so many."""
+    assert _count_places([make_node(16, 4)], WorkerNeeds(1, gpus)) == n_places
+
+
+def test_a_worker_has_all_of_its_place_on_one_node() -> None:
+    """What is left of two nodes makes no place, nor do CPUs of one with GPUs of another, nor a node that is lost."""
+    of_cpus, both = WorkerNeeds(2, 0), WorkerNeeds(1, 0.5)
+    assert _count_places([make_node(3), make_node(3)], of_cpus) == 2
+    assert _count_places([make_node(3), make_node(16, is_alive=False)], of_cpus) == 1
+    assert _count_places([make_node(16), make_node(1, 4), make_node(3, 1)], both) == 3

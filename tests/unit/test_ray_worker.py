@@ -158,6 +158,16 @@ def test_a_node_that_answers_no_kill_is_given_up(node: Node, monkeypatch: pytest
     assert node.worker.exit_code is None
 
 
+def test_a_worker_is_killed_once(node: Node) -> None:
+    """Who waits for the end of workers kills them at every look: an actor that cannot answer is called no more."""
+    node.begin()
+    node.worker.signal(signal.SIGTERM)
+    for _ in range(50):
+        node.worker.signal(signal.SIGKILL)
+    node.worker.signal(signal.SIGTERM)
+    assert node.actor.signal.calls == [("w", signal.SIGTERM), ("w", signal.SIGKILL)]
+
+
 def test_a_worker_that_was_told_to_leave_is_not_begun(node: Node) -> None:
     """Although its actor has its place only now."""
     node.worker.signal(signal.SIGTERM)

@@ -6,12 +6,13 @@ lease, or by what Ray says of its actor, and its cell is another's then.
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 REACH_SECONDS = 5.0  # for an address to take a connection; Ray itself would try for a minute
 ANSWERS_AT_ONCE = 8  # of an actor: one call runs as long as its worker
+ROUNDING = 1e-9  # of a quotient of floats, which is far below the 0.0001 that Ray counts resources by
 # What Ray reads, unless the user has set it: it would tell its makers of each cluster, and put workers of one that it
 # starts here behind everything else, where those of a local run are not.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
@@ -84,7 +86,7 @@ class RayCluster:
                 context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         self._ray, self.dashboard = ray, _read_dashboard(context)
         _silence(ray)
-        self.n_workers = self.n_workers or _count_places(self._ray.cluster_resources(), self._needs)
+        self.n_workers = self.n_workers or _count_places(self._ray.nodes(), self._needs)
         self._places = [Place(self._make_actor, ray.kill) for _ in range(self.n_workers)]
 
     def describe(self) -> str:
@@ -194,9 +196,26 @@ def _read_dashboard(context: Any) -> str | None:
     return f"http://{url}" if url else None
 
 
-def _count_places(resources: Mapping[str, float], needs: WorkerNeeds) -> int:
-    """How many workers have room at once, at least 1."""
-    n_places = resources.get("CPU", 0.0) // needs.cpus
-    if needs.gpus:
-        n_places = min(n_places, resources.get("GPU", 0.0) // needs.gpus)
-    return max(1, int(n_places))
+def _count_places(nodes: Iterable[Mapping[str, Any]], needs: WorkerNeeds) -> int:
+    """How many workers have room at once, at least 1.
+
+    Args:
+        nodes: As `ray.nodes()` has them.
+    """
+    return max(1, sum(_count_on_node(node["Resources"], needs) for node in nodes if node["Alive"]))
+
+
+def _count_on_node(resources: Mapping[str, float], needs: WorkerNeeds) -> int:
+    """How many workers a node has room for: a worker takes all that it asks for from one node."""
+    n_places = _count_shares(resources.get("CPU", 0.0), needs.cpus)
+    if not needs.gpus:
+        return n_places
+    n_gpus = resources.get("GPU", 0.0)
+    if needs.gpus < 1:  # Ray takes a share from one GPU, never from what is left of two
+        return min(n_places, math.floor(n_gpus) * _count_shares(1.0, needs.gpus))
+    return min(n_places, _count_shares(n_gpus, needs.gpus))
+
+
+def _count_shares(whole: float, share: float) -> int:
+    """How often a share is in a whole: ten times 0.1 is 1, although the quotient of floats may lie just below 10."""
+    return math.floor(whole / share + ROUNDING)

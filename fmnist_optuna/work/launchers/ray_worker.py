@@ -113,11 +113,17 @@ class RayWorker:
         return self._size
 
     def signal(self, signum: int) -> None:
-        """Let the actor send a signal; one that has no place yet, which could not, is ended."""
+        """Let the actor send a signal; one that has no place yet, which could not, is ended.
+
+        After SIGKILL nothing more is sent: who waits for the end of a worker kills it again and again, and each time
+        would be one more call that waits at an actor which cannot answer.
+        """
+        if self._given_up_at is not None:
+            return
         if not self.has_begun:
             self._given_up_at = time.monotonic()
             return
-        if signum == signal.SIGKILL and self._given_up_at is None:
+        if signum == signal.SIGKILL:
             self._given_up_at = time.monotonic() + KILL_SECONDS
         self._actor.signal.options(max_task_retries=0).remote(self.order.worker_id, signum)
 
