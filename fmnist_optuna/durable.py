@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # an operator makes room; until then it is waited for
 PART = ".part"  # how the name ends of what is being written
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmnist_optuna.artifacts.refusal import writing_to
 from fmnist_optuna.durable import is_part, remove_parts
 
 FOLDER = "checkpoints"
@@ -59,10 +60,12 @@ class Checkpoints:
         """The file to write that of a cell to, whole.
 
         Raises:
-            OSError: Its folder cannot be made.
+            ArtifactsError: Its folder cannot be made or written.
+            OSError: The disk is full.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        yield self.file(cell_id)
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield self.file(cell_id)
 
     def disk_use(self) -> DiskUse:
         """What they take on this machine's disk, those aside that are just being written."""

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 
+from fmnist_optuna.artifacts.refusal import writing_to
 from fmnist_optuna.durable import flush, remove_parts, whole_file
 from fmnist_optuna.errors import MismatchError
 
@@ -39,12 +40,15 @@ class DurableStore:
 
         Raises:
             MismatchError: The id leads out of the folder.
+            ArtifactsError: The folder cannot be written.
+            OSError: The disk is full.
         """
         final = self.find(artifact_id)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(final) as file:
-            shutil.copyfileobj(content_body, file)
-        flush(self._folder)
+        with writing_to(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(final) as file:
+                shutil.copyfileobj(content_body, file)
+            flush(self._folder)
 
     def remove(self, artifact_id: str) -> None:
         """Remove one artifact, and what a process that died left of its writing.

@@ -3,7 +3,6 @@
 An operation that waits is marked `retrying` where it is written; who calls it need not know of outages.
 """
 
-import errno
 import functools
 import logging
 import random
@@ -13,6 +12,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
+from fmnist_optuna.durable import FULL_DISK
 from fmnist_optuna.errors import ArtifactsAwayError, ArtifactsError, StorageError
 from fmnist_optuna.log import log_event
 from fmnist_optuna.wording import reason_of
@@ -28,7 +28,6 @@ PERMANENT = ("no such table", "no such column", "readonly database", "not a data
 # Codes of SQL for what a role may not do: insufficient_privilege and read_only_sql_transaction.
 REFUSALS = ("42501", "25006")
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # an operator makes room; until then it is waited for
 
 P = ParamSpec("P")
 R = TypeVar("R")

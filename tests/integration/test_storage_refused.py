@@ -1,7 +1,9 @@
 """Whoever meets a storage that refuses or is away is not to blame: the cell waits again, and nothing counts."""
 
 import errno
+import io
 import multiprocessing
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from one_attempt import attempt, last_trial
 from small_study import ON_SQLITE, POSTGRES_MORE, begin_trial, cell_after, claim_cell, read_cell
 from sqlalchemy.exc import OperationalError
 
+from fmnist_optuna.artifacts.refusal import writing_to
 from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.errors import ArtifactsAwayError, ArtifactsError, StorageError
 from fmnist_optuna.ledger.holders import Process
@@ -71,6 +74,30 @@ def test_a_cell_whose_weights_are_not_taken_waits(session: Session, error: Excep
     assert (trial.state.name, trial.user_attrs["reason"]) == ("FAIL", "stopped")
     assert "error" not in trial.user_attrs
     assert claim_cell(session).cell_id == first.cell_id
+
+
+@ON_SQLITE
+def test_a_folder_that_takes_nothing_is_a_refusal(session: Session) -> None:
+    """As that of a bucket, for weights and for checkpoints; a full disk is waited for, and what was removed is made."""
+    folder = session.storage.artifacts
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_bytes(b"no folder")
+    says = f"The folder of the artifacts, {folder}"
+
+    def store_weights(_params: Mapping[str, Any], _seed: int, _running: RunningTrial) -> Outcome | None:
+        session.store.write("weights", io.BytesIO(b"weights"))
+        return None
+
+    claim = claim_cell(session)
+    assert session.ledger.give_back(claim.cell_id, claim.token, count_lost=False)
+    with pytest.raises(ArtifactsError, match=re.escape(f"{says}, must let this machine write, but: File exists; mend")):
+        attempt(session, store_weights)
+    assert cell_after(session, claim) == WAITS
+    with pytest.raises(ArtifactsError, match=re.escape(says)), session.checkpoints.written("cell"):
+        pytest.fail("its folder cannot be made")
+    for error in (OSError(errno.ENOSPC, "full"), FileNotFoundError(errno.ENOENT, "removed")):
+        with pytest.raises(type(error), match=str(error.strerror)), writing_to(folder):
+            raise error
 
 
 @ON_SQLITE
