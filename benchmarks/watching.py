@@ -28,12 +28,12 @@ from start import STUDY
 from tables import print_machine, print_table
 
 from fmnist_optuna.bridge.storage import create_storage
+from fmnist_optuna.bridge.totals import read_totals
 from fmnist_optuna.events.file import EventFile
 from fmnist_optuna.events.schema import make_line
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.tables import cells, epochs, studies
-from fmnist_optuna.ledger.totals import read_totals
 
 COMMAND = Path(sys.executable).with_name("fmnist-optuna")
 PORT = 9137

@@ -256,7 +256,7 @@ def _metrics() -> dict[str, Iterable[str]]:
     """Tables of what the dashboard and a worker export."""
     from prometheus_client import CollectorRegistry
 
-    from fmnist_optuna.ledger.totals import StudyTotals
+    from fmnist_optuna.bridge.totals import StudyTotals
     from fmnist_optuna.pages.monitoring.studies import make_families, make_own_families
     from fmnist_optuna.pages.monitoring.worker import WorkerMetrics
     from fmnist_optuna.search.metric import VAL_ACCURACY

@@ -8,8 +8,8 @@ import typer
 
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.events.descriptors import is_stdout
 from fmnist_optuna.events.file import recording
-from fmnist_optuna.events.schema import STANDARD_OUTPUT
 from fmnist_optuna.log import listening
 
 LOOPBACK = "127.0.0.1"
@@ -50,10 +50,12 @@ def give_stdout(events: str | None, as_json: bool) -> None:
     Raises:
         UsageError: The answer is to be JSON, which nobody could tell from the events.
     """
-    if events != STANDARD_OUTPUT:
+    if not is_stdout(events):
         return
     if as_json:
-        raise UsageError("--events must name a file where --json is given, but got -: both would write to stdout.")
+        raise UsageError(
+            f"--events must name a file where --json is given, but got {events}: both would write to stdout."
+        )
     from fmnist_optuna.cli.console import answer_on_stderr  # loads rich
 
     answer_on_stderr()

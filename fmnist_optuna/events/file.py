@@ -31,12 +31,13 @@ class EventFile:
     """A file that this process appends events to.
 
     Args:
-        path: A regular file; it is made when the first event comes.
+        path: A regular file; it is made when the first event comes, and again when it was renamed or removed since.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._is_new = False  # whether the open file has no line of this process yet
         self._threads = threading.Lock()  # the threads of this process share the lock of the file
         self._has_warned = False
 
@@ -54,16 +55,23 @@ class EventFile:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         """The open file, while no other process writes to it."""
-        is_new = self._descriptor is None
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        _lock(self._descriptor, LOCK_AGAIN_SECONDS if self._has_warned else LOCK_SECONDS)
+        descriptor = self._open()
+        _lock(descriptor, LOCK_AGAIN_SECONDS if self._has_warned else LOCK_SECONDS)
         try:
-            if is_new:
-                _end_last_line(self._descriptor)
-            yield self._descriptor
+            if self._is_new:
+                _end_last_line(descriptor)
+                self._is_new = False
+            yield descriptor
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _open(self) -> int:
+        """The file that has the path now: whoever rotates it renames the one that is open."""
+        if self._descriptor is None or not _is_at(self._path, self._descriptor):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self.close()
+            self._descriptor, self._is_new = descriptor, True
+        return self._descriptor
 
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
@@ -76,6 +84,14 @@ class EventFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one that has a path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def append_whole(descriptor: int, line: bytes) -> None:

@@ -1,5 +1,7 @@
 """Events to standard output, a pipe or a terminal: these take what they are given from one process, at their own pace.
 
+So does whatever the process was given as an open descriptor, a file too: in a worker its name would be another file.
+
 The processes append to a file in the temporary folder, and a thread of the command copies it. However slow a reader is,
 no training waits for it.
 """
@@ -17,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.events.descriptors import STDOUT, find_descriptor, take_over
 from fmnist_optuna.events.file import NOT_WRITTEN
-from fmnist_optuna.events.schema import STANDARD_OUTPUT
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.temporary import temporary_folder
 from fmnist_optuna.wording import reason_of
@@ -38,7 +40,8 @@ def event_file(target: str | None) -> Iterator[Path | None]:
     """The file to append events to, so that they come to `target`; None where that is None.
 
     Args:
-        target: A file, a pipe that somebody reads, or "-" for standard output.
+        target: A file, a pipe that somebody reads, an open descriptor, as /dev/fd/3; "-" or /dev/stdout for standard
+            output.
 
     Raises:
         UsageError: It cannot be written to.
@@ -46,39 +49,42 @@ def event_file(target: str | None) -> Iterator[Path | None]:
     if target is None:
         yield None
         return
-    descriptor = _take_stdout() if target == STANDARD_OUTPUT else _open(Path(target))
-    if target != STANDARD_OUTPUT and stat.S_ISREG(os.fstat(descriptor).st_mode):
+    number = find_descriptor(target)
+    descriptor = _open(target, number)
+    if number is None and stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         yield Path(target).absolute()
         return
+    if number == STDOUT:  # for events alone: what else writes to it, as a model of the user's may, comes to stderr
+        sys.stdout.flush()
+        os.dup2(2, STDOUT)
     spool = temporary_folder() / SPOOL
     spool.touch(mode=0o600)
-    relay = Relay(spool, descriptor, "stdout" if target == STANDARD_OUTPUT else target)
+    relay = Relay(spool, descriptor, "stdout" if number == STDOUT else target)
     try:
         yield spool
     finally:
         relay.close()
         spool.unlink(missing_ok=True)
-        if target == STANDARD_OUTPUT:
+        if number == STDOUT:
             sys.stdout.flush()
-            os.dup2(descriptor, 1)
+            os.dup2(descriptor, STDOUT)
         os.close(descriptor)
 
 
-def _take_stdout() -> int:
-    """Standard output for events alone: what else writes to it, as a model of the user's may, comes to stderr."""
-    sys.stdout.flush()
-    descriptor = os.dup(1)
-    os.dup2(2, 1)
-    return descriptor
+def _open(target: str, number: int | None) -> int:
+    """A descriptor to write to.
 
-
-def _open(path: Path) -> int:
+    Args:
+        number: Of the one that the target stands for; None for a path to open.
+    """
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        if number is not None:
+            return take_over(number)
+        return os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:  # of a pipe without a reader: no such device or address
         raise UsageError(
-            f"--events must be a file that can be written, a pipe that is read, or -, but {path}: {reason_of(error)}."
+            f"--events must be a file that can be written, a pipe that is read, or -, but {target}: {reason_of(error)}."
         ) from error
 
 

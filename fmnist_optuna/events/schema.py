@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from fmnist_optuna.json_value import to_json
 
-STANDARD_OUTPUT = "-"  # as a name of the stream
 MAX_TEXT = 500  # characters of a text: an exception may bring a page, and a line is to fit one of the file
 
 # What every line has, in this order. The last four are null where an event is not about one.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import case, delete, exists, func, insert, select, update
+from sqlalchemy import case, delete, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
 from fmnist_optuna import __version__
@@ -16,7 +16,8 @@ from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.ledger.tables import StoredRow, cells, workers
+from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
+from fmnist_optuna.ledger.tables import StoredRow, cells, studies, workers
 
 SAME_PROCESS_SECONDS = 2.0  # start times of one process as different clocks round them; not on Linux
 
@@ -93,6 +94,10 @@ def _boot(host_id: str) -> str:
 class Presence(StudyPart):
     """The workers of one study, as the `workers` table has them."""
 
+    def __init__(self, storage: Storage, study_id: int) -> None:
+        super().__init__(storage, study_id)
+        self._entered: dict[str, dict[str, object]] = {}  # the rows of those that entered here and have not left
+
     @retrying
     def register(self, worker_id: str, fresh_seconds: float, device: str | None = None) -> None:
         """Enter this process as a worker.
@@ -119,32 +124,50 @@ class Presence(StudyPart):
                 if is_gone and not _holds_a_cell(connection, row):
                     connection.execute(delete(workers).where(workers.c.worker_id == row.worker_id))
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
-            connection.execute(
-                insert(workers).values(
-                    worker_id=worker_id,
-                    study_id=self.study_id,
-                    host=socket.gethostname(),
-                    host_id=process.host_id,
-                    pid=process.pid,
-                    pid_started=process.started,
-                    version=__version__,
-                    device=device,
-                    started=self.storage.now,
-                    last_seen=self.storage.now,
-                )
-            )
+            entry = self._describe(process, worker_id, device)
+            entry["started"] = connection.execute(select(self.storage.now)).scalar_one()
+            connection.execute(insert(workers).values(**entry, last_seen=self.storage.now))
+        self._entered[worker_id] = entry
+
+    def _describe(self, process: Process, worker_id: str, device: str | None) -> dict[str, object]:
+        """The row of a worker, but for its times."""
+        return {
+            "worker_id": worker_id,
+            "study_id": self.study_id,
+            "host": socket.gethostname(),
+            "host_id": process.host_id,
+            "pid": process.pid,
+            "pid_started": process.started,
+            "version": __version__,
+            "device": device,
+        }
 
     @retrying
     def touch(self, worker_id: str) -> None:
-        """Say that a worker is still there."""
+        """Say that a worker is still there.
+
+        One that was silent for longer than a lease may be off the list: to whoever entered meanwhile it was gone. It
+        comes back as it entered.
+        """
+        seen = update(workers).where(workers.c.worker_id == worker_id).values(last_seen=self.storage.now)
         with self.storage.single() as connection:
-            connection.execute(
-                update(workers).where(workers.c.worker_id == worker_id).values(last_seen=self.storage.now)
-            )
+            is_listed = connection.execute(seen).rowcount > 0
+        entry = self._entered.get(worker_id)
+        if not is_listed and entry is not None:
+            self._come_back(entry)
+
+    def _come_back(self, entry: dict[str, object]) -> None:
+        """Put a worker on the list again, if its study is still there; a deletion is waited for, or waits for this."""
+        told = [literal(value, workers.c[name].type) for name, value in entry.items()]
+        row = select(*told, self.storage.now).where(studies.c.study_id == self.study_id)
+        locked = row.with_for_update(key_share=True, read=True)
+        with self.storage.single() as connection:
+            connection.execute(insert_or_ignore(self.storage, workers).from_select([*entry, "last_seen"], locked))
 
     @retrying
     def leave(self, worker_id: str) -> None:
-        """Take a worker that ended off the list."""
+        """Take a worker that ended off the list, for good."""
+        self._entered.pop(worker_id, None)  # first: a thread of it may touch meanwhile
         with self.storage.single() as connection:
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
 

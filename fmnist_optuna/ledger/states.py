@@ -11,6 +11,7 @@ FAIL = "FAIL"  # the only one of Optuna's names that is not ours in capital lett
 
 # Why a trial was cut or failed.
 Reason = Literal["pruned", "diverged", "exception", "limit", "crash", "stopped", "lost", "killed", "blamed", "moved"]
+LOSSES: tuple[Reason, ...] = ("lost", "killed", "blamed")  # it went with its lease or with its worker
 
 
 class State(StrEnum):

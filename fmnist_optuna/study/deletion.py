@@ -68,5 +68,8 @@ def _delete_in_optuna(trials: PatientStorage, study_id: int) -> None:
 
 @retrying
 def _delete_study_row(storage: Storage, study_id: int) -> None:
+    """The row of a study, and those of workers that entered or came back since: no study goes before its workers."""
     with storage.write() as connection:
+        connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update())
+        connection.execute(delete(workers).where(workers.c.study_id == study_id))
         connection.execute(delete(studies).where(studies.c.study_id == study_id))

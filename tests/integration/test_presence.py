@@ -6,16 +6,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
 from small_study import ON_SQLITE, begin_trial, cell_after
-from sqlalchemy import insert, update
+from sqlalchemy import Row, insert, select, update
 
 from fmnist_optuna import __version__
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.holders import Process, host_identity
 from fmnist_optuna.ledger.tables import workers
+from fmnist_optuna.study import deletion
 from fmnist_optuna.study.session import Session
 
 # Dead holders
@@ -157,3 +159,57 @@ def test_a_worker_is_on_the_list_until_it_leaves(session: Session) -> None:
     assert 0.0 <= row.seconds_since_seen <= row.seconds_since_start < 60.0
     session.presence.leave("near")
     assert session.presence.processes() == {}
+
+
+def rows_of(session: Session) -> dict[str, Row[Any]]:
+    """The list of workers, by name."""
+    with session.storage.read() as connection:
+        return {row.worker_id: row for row in connection.execute(select(workers))}
+
+
+def fall_silent(session: Session) -> None:
+    """Let all workers have been seen for the last time longer than a lease ago, as after an outage."""
+    with session.storage.write() as connection:
+        connection.execute(update(workers).values(last_seen=session.storage.now - 61.0))
+
+
+def test_a_living_worker_comes_back_to_the_list(session: Session) -> None:
+    """After a silence it was gone to one that entered; it says that it is there, and all else as before."""
+    session.presence.register("idle", fresh_seconds=60.0, device="CPU")
+    before = rows_of(session)["idle"]
+    fall_silent(session)
+    session.presence.register("new", fresh_seconds=60.0)
+    assert set(rows_of(session)) == {"new"}
+    session.presence.touch("idle")
+    after = rows_of(session)["idle"]
+    assert after._asdict() | {"last_seen": before.last_seen} == before._asdict()
+    assert after.last_seen >= before.last_seen
+    assert [row.worker_id for row in session.history.workers()] == ["idle", "new"]
+
+
+@ON_SQLITE
+def test_a_worker_that_left_does_not_come_back(session: Session) -> None:
+    """A thread of its own may still say that it is there; nor does one come back that never entered."""
+    session.presence.register("left", fresh_seconds=60.0)
+    session.presence.leave("left")
+    for name in ("left", "never"):
+        session.presence.touch(name)
+    assert rows_of(session) == {}
+
+
+def test_a_study_goes_though_a_worker_comes_back(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says that it is there amid the deletion keeps nothing of the study, and after it brings nothing back."""
+    session.presence.register("there", fresh_seconds=60.0)
+    delete_in_optuna = deletion._delete_in_optuna
+    came_back: list[str] = []
+
+    def delete_meanwhile(*of: Any) -> None:
+        session.presence.touch("there")
+        came_back.extend(rows_of(session))
+        delete_in_optuna(*of)
+
+    monkeypatch.setattr(deletion, "_delete_in_optuna", delete_meanwhile)
+    deletion.delete_study(session.storage, session.record)
+    assert came_back == ["there"]
+    session.presence.touch("there")
+    assert (rows_of(session), session.ledger.generation()) == ({}, None)

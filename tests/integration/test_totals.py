@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 from prometheus_client import generate_latest
 from small_study import (
+    KILLED,
+    LOST,
     ON_SQLITE,
     POSTGRES_MORE,
     STUDY,
@@ -18,16 +22,26 @@ from small_study import (
 )
 
 from fmnist_optuna.bridge.attributes import read_attempt
+from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.totals import read_totals
+from fmnist_optuna.bridge.trials import note
+from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.ledger.totals import read_totals
 from fmnist_optuna.pages.monitoring.studies import StudyMetrics
 from fmnist_optuna.study.session import Session
 
 Sessions = Callable[..., Session]
 
 
+def lose_cell(session: Session, loss: TrialAttributes = LOST) -> None:
+    """Begin a trial of the next cell, and take the cell from its worker."""
+    begin_trial(session, claim_cell(session))
+    (held,) = session.ledger.held_cells()
+    assert session.recovery.requeue(held, loss)
+
+
 def work_on(session: Session) -> None:
-    """Of four cells one is complete, one pruned, one runs after it was lost, one waits; three epochs in all."""
+    """Of four cells one is complete, one pruned, one runs, one waits after a loss; three epochs in all."""
     for end, value in ((finish_trial, 0.75), (prune_trial, 0.9)):
         claim = claim_cell(session)
         trial_id = begin_trial(session, claim)
@@ -35,8 +49,7 @@ def work_on(session: Session) -> None:
         end(session, trial_id, value)
         attempt = read_attempt(session.optuna_storage.get_trial(trial_id))
         session.ledger.finish_cell(claim.cell_id, claim.token, attempt)
-    claim = claim_cell(session)
-    session.ledger.give_back(claim.cell_id, claim.token, count_lost=True)
+    lose_cell(session)
     claim = claim_cell(session)
     session.ledger.record_epoch(claim, begin_trial(session, claim), epoch_of(0, 0.5))
     session.presence.register("w-1", fresh_seconds=30.0)
@@ -71,3 +84,55 @@ def test_a_scrape_has_the_studies_asked_for(new_session: Sessions, study: str | 
     assert f'fmnist_optuna_best_value{{metric="val_accuracy",study="{STUDY}"}} 0.75\n' in text
     assert f'fmnist_optuna_cells{{state="waiting",study="{STUDY}"}} 1.0\n' in text
     assert ('study="other"' in text) == (study is None)
+
+
+def counters_of(session: Session) -> tuple[int, int, int]:
+    """Trials, losses and epochs of the one study that is there."""
+    (totals,) = read_totals(session.storage)
+    return totals.n_trials, totals.n_lost, totals.n_epochs
+
+
+@POSTGRES_MORE
+def test_epochs_that_were_taken_over_count_once(new_session: Sessions) -> None:
+    """However often a training goes on from a checkpoint; at no moment of a hand-over is the total another one."""
+    session = new_session("w-1", make_spec({"hidden_size": [64]}))
+    curve = [epoch_of(number, 0.5) for number in range(10)]
+    claim = claim_cell(session)
+    trial_id = begin_trial(session, claim)
+    for epoch in curve:
+        session.ledger.record_epoch(claim, trial_id, epoch)
+    for n_trained in (10, 11, 12):
+        assert session.recovery.requeue_worker("w-1", TrialAttributes(reason="stopped"))
+        claim = claim_cell(session)
+        trial = optuna.Trial(session.optuna_study, begin_trial(session, claim))
+        note(trial, TrialAttributes(kept_epochs=n_trained))
+        assert counters_of(session)[2] == n_trained
+        assert session.ledger.keep_epochs(claim, trial_id_of(trial), curve)
+        assert counters_of(session)[2] == n_trained
+        curve.append(epoch_of(n_trained, 0.5))
+        session.ledger.record_epoch(claim, trial_id_of(trial), curve[-1])
+        assert counters_of(session)[2] == n_trained + 1
+
+
+@POSTGRES_MORE
+def test_retry_takes_back_no_loss(new_session: Sessions) -> None:
+    """Prometheus would take a fall for a restart, and all losses for new ones; what was stopped is no loss."""
+    session = new_session("w-1", make_spec({"hidden_size": [64]}))
+    blamed = TrialAttributes(reason="blamed", error="it kills its workers")
+    for loss in (LOST, KILLED, TrialAttributes(reason="stopped"), blamed):
+        lose_cell(session, loss)
+    assert counters_of(session) == (4, 3, 0)
+    assert session.ledger.retry_failed() == 1
+    assert counters_of(session) == (4, 3, 0)
+
+
+@POSTGRES_MORE
+def test_trials_of_other_programs_are_not_counted(new_session: Sessions) -> None:
+    """Whatever they have noted under our names."""
+    session = new_session("w-1")
+    foreign = session.optuna_study.ask()
+    foreign.set_user_attr("reason", "lost")
+    foreign.set_user_attr("kept_epochs", "many")
+    session.optuna_study.tell(foreign, state=TrialState.FAIL)
+    work_on(session)
+    assert counters_of(session) == (4, 1, 3)

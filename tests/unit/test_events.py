@@ -7,7 +7,10 @@ import logging
 import os
 import re
 import resource
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 import fmnist_optuna
+from fmnist_optuna.cli.watching import give_stdout
 from fmnist_optuna.errors import UsageError
 from fmnist_optuna.events import file as file_module
 from fmnist_optuna.events import relay as relay_module
@@ -180,9 +184,10 @@ def test_a_target_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         assert str(target) in str(raised.value)
 
 
-def test_standard_output_gets_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_gets_whole_lines(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """By way of a file, without the blanks that this needs."""
-    with event_file("-") as path:
+    with event_file(name) as path:
         assert path is not None
         with recording(path):
             for n in range(100):
@@ -197,6 +202,86 @@ def test_standard_output_gets_whole_lines(capfd: pytest.CaptureFixture[str]) -> 
     assert [json.loads(line)["trial"] for line in lines] == list(range(100))
     assert all(line.startswith("{") for line in lines)
     assert not path.exists()
+
+
+def test_a_descriptor_is_that_of_the_command(tmp_path: Path) -> None:
+    """In a worker its name would be another file; what others write to it stays, and so does the order."""
+    with (tmp_path / "given").open("wb", buffering=0) as given:
+        number = given.fileno()
+        os.set_inheritable(number, True)  # as what a shell opens
+        given.write(b'"before"\n')
+        link = tmp_path / "link"
+        link.symlink_to(f"/proc/self/fd/{number}")
+        for name in (f"/dev/fd/{number}", str(link)):
+            with event_file(name) as path:
+                code = "import sys, pathlib; from fmnist_optuna.events.file import EventFile; "
+                code += "EventFile(pathlib.Path(sys.argv[1])).write('trial_swept', {})"
+                subprocess.run([sys.executable, "-c", code, str(path)], stdout=subprocess.DEVNULL, check=True)
+        given.write(b'"after"\n')
+    before, *events, after = lines_of(tmp_path / "given")
+    assert (before, [event["event"] for event in events], after) == ("before", ["trial_swept"] * 2, "after")
+
+
+def test_a_descriptor_of_our_own_is_refused(tmp_path: Path) -> None:
+    """By its number it may be a database; nor is one taken that nobody has opened, or that can only be read."""
+    with (tmp_path / "own").open("wb") as own, (tmp_path / "own").open("rb") as read:
+        os.set_inheritable(read.fileno(), True)
+        for number in (own.fileno(), read.fileno(), 9999):
+            with (
+                pytest.raises(UsageError, match=f"but /dev/fd/{number}: Bad file descriptor"),
+                event_file(f"/dev/fd/{number}"),
+            ):
+                pytest.fail("it was taken")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/proc/self/fd/1"])
+def test_stdout_is_for_one_thing_by_any_name(name: str) -> None:
+    """An answer in JSON and events could not be told apart there."""
+    with pytest.raises(UsageError, match=f"--events must name a file where --json is given, but got {name}: "):
+        give_stdout(name, as_json=True)
+    give_stdout("events.ndjson", as_json=True)
+
+
+def test_a_file_that_was_rotated_is_made_anew(path: Path) -> None:
+    """By every process, with the next line; nothing is lost, and no line goes to a file that somebody packs."""
+    writers = [EventFile(path) for _ in range(2)]
+    for name in ("first", "second"):
+        for writer in writers:
+            writer.write("trial_swept", {"worker": name})
+        path.rename(path.with_name(name))
+    path.write_bytes(b'{"half')  # a file that something else has made meanwhile
+    for writer in writers:
+        writer.write("trial_swept", {"worker": "third"})
+    for name in ("first", "second"):
+        assert [line["worker"] for line in lines_of(path.with_name(name))] == [name] * 2
+    half, *whole = path.read_bytes().splitlines()
+    assert (half, [json.loads(line)["worker"] for line in whole]) == (b'{"half', ["third"] * 2)
+    path.unlink()
+    writers[0].write("trial_swept", {"worker": "fourth"})
+    assert [line["worker"] for line in lines_of(path)] == ["fourth"]
+
+
+def test_no_line_is_lost_amid_rotations(path: Path) -> None:
+    """Several writers go on while the file is renamed again and again: each line is whole, in one of the files."""
+    n_writers, n_lines = 3, 300
+    writers = [EventFile(path) for _ in range(n_writers)]
+
+    def write(writer: EventFile) -> None:
+        for n in range(n_lines):
+            writer.write("trial_swept", {"trial": n})
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in writers]
+    for thread in threads:
+        thread.start()
+    n_rotations = 0
+    while any(thread.is_alive() for thread in threads):
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(path.with_name(f"{n_rotations}.ndjson"))
+            n_rotations += 1
+        time.sleep(0.002)
+    lines = [line["trial"] for file in path.parent.glob("*.ndjson") for line in lines_of(file)]
+    assert sorted(lines) == sorted([*range(n_lines)] * n_writers)
+    assert n_rotations > 1
 
 
 def test_a_slow_reader_holds_up_nobody(tmp_path: Path) -> None:

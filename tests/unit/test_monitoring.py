@@ -8,12 +8,12 @@ import pytest
 from grafana import check_expressions
 from prometheus_client import generate_latest
 
+from fmnist_optuna.bridge.totals import StudyTotals
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.totals import StudyTotals
 from fmnist_optuna.pages.access import Access
 from fmnist_optuna.pages.guard import Guard
 from fmnist_optuna.pages.monitoring import studies as studies_module

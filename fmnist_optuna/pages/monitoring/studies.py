@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fmnist_optuna.bridge.totals import StudyTotals, read_totals
 from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
-from fmnist_optuna.ledger.totals import StudyTotals, read_totals
 from fmnist_optuna.search import metric as search
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.studies import list_studies
@@ -119,7 +119,11 @@ def make_families(read: Iterable[Read]) -> list[Metric]:
         f"{PREFIX}_best_value", "Best value of one complete cell, of the study's metric.", labels=["study", "metric"]
     )
     workers = GaugeMetricFamily(f"{PREFIX}_workers", "Workers seen within a lease.", labels=["study"])
-    epochs = CounterMetricFamily(f"{PREFIX}_epochs", "Epochs trained, of all trials.", labels=["study"])
+    epochs = CounterMetricFamily(
+        f"{PREFIX}_epochs",
+        "Epochs trained, of all trials; what one takes over from an earlier one is not counted again.",
+        labels=["study"],
+    )
     trials = CounterMetricFamily(f"{PREFIX}_trials", "Trials begun.", labels=["study"])
     lost = CounterMetricFamily(
         f"{PREFIX}_lease_losses", "Trials lost with their lease, or with their worker.", labels=["study"]
