@@ -125,8 +125,9 @@ class Presence(StudyPart):
                     connection.execute(delete(workers).where(workers.c.worker_id == row.worker_id))
             connection.execute(delete(workers).where(workers.c.worker_id == worker_id))
             entry = self._describe(process, worker_id, device)
-            entry["started"] = connection.execute(select(self.storage.now)).scalar_one()
-            connection.execute(insert(workers).values(**entry, last_seen=self.storage.now))
+            times = {"started": self.storage.now, "last_seen": self.storage.now}
+            made = insert(workers).values(**entry, **times).returning(workers.c.started)
+            entry["started"] = connection.execute(made).scalar_one()
         self._entered[worker_id] = entry
 
     def _describe(self, process: Process, worker_id: str, device: str | None) -> dict[str, object]:

@@ -38,12 +38,13 @@ OWN_MODEL = SMALL.replace("dropout_rate = [0.2]\n", "").replace(
 
 
 def test_run_prints_the_winner_on_stdout_and_nothing_else(smoke: FinishedStudy) -> None:
-    """The first line names the winner, the fifth its test score, a table its ten classes; no progress is among them."""
+    """The first line names the winner, the fifth says how often the test set was opened, a table has its classes."""
     lines = smoke.run.stdout.splitlines()
     assert lines[0].startswith("Winner of smoke (SYNTHETIC garments, not Fashion-MNIST): trial ")
     assert lines[2].endswith("best of 4 complete cells, 0 pruned")
     assert lines[3].endswith("2,000 images")
-    assert len(lines) == 4 + 1 + 1 + 10
+    assert lines[4] == "  test set opened      once"
+    assert len(lines) == 5 + 1 + 1 + 10
 
 
 def test_run_in_a_pipe_says_one_line_for_each_trial(smoke: FinishedStudy) -> None:
