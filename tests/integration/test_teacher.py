@@ -57,6 +57,12 @@ from fmnist_optuna.study.teacher import Lesson, Teacher
 TEACHER, STUDENT = "small", "student"
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Postgres the artifacts lie in the working folder, where files of a test before would be found."""
+    monkeypatch.chdir(tmp_path)
+
+
 def student_spec(**training: Any) -> StudySpec:
     return make_spec(name=STUDENT, training={"teacher": TEACHER, **training})
 
