@@ -31,8 +31,7 @@ from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.study import decorate_study
 from fmnist_optuna.running.telling import tell_winner, telling_of_study
-from fmnist_optuna.search.cell import TRAINING_SEED, Params, canonical_json, make_point, trial_seed
-from fmnist_optuna.search.repeats import point_of
+from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_point, trial_seed
 from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
@@ -148,7 +147,7 @@ def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
     if not session.record.is_search:
         raise UsageError(f"The study must be a search, but {name} is itself {session.record.described_kind}.")
     refuse_confirmation(session)
-    leaders = _best_points(session, n_cells or session.record.spec.confirm.top)
+    leaders = session.history.leaders_of_points()[: n_cells or session.record.spec.confirm.top]
     if not leaders:
         raise NotFoundError(f"study {name}: no trial is complete yet.")
     if not counts.is_over:
@@ -158,17 +157,6 @@ def _leaders(session: Session, n_cells: int | None) -> list[Cell]:
             "`fmnist-optuna run` goes on with it."
         )
     return leaders
-
-
-def _best_points(session: Session, n_points: int) -> list[Cell]:
-    """The best complete cells of different points.
-
-    Several cells may have the same one: in a grid of training seeds, and in a search by chance.
-    """
-    by_point: dict[str, Cell] = {}
-    for cell in session.history.leaders(session.history.counts().total):
-        by_point.setdefault(canonical_json(point_of(cell.params)), cell)
-    return list(by_point.values())[:n_points]
 
 
 def _prepare(session: Session, options: RunOptions, leaders: Sequence[Cell], n_seeds: int | None) -> PreparedStudy:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from fmnist_optuna.errors import FmnistOptunaError
 from fmnist_optuna.log import read_message
 from fmnist_optuna.origins import INSTALLED_FOLDERS, PACKAGE, is_users
 from fmnist_optuna.wording import shorten
@@ -46,6 +47,11 @@ _PASSING = (  # what is another in each process or attempt
     (re.compile(r"(?: at)? 0x[0-9a-fA-F]{6,}"), ""),
     (re.compile(r"(__autograph_generated_file|\btmp|fmnist-optuna-)[a-z0-9_]{8}(?![A-Za-z0-9])"), r"\1*"),
 )
+
+
+def describe_failure(error: BaseException) -> str:
+    """What broke a command or a worker: an error of ours in its own words, any other as `describe_error` has it."""
+    return str(error) if isinstance(error, FmnistOptunaError) else describe_error(error)
 
 
 def describe_error(error: BaseException) -> str:

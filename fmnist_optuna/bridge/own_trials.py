@@ -4,7 +4,7 @@ import json
 
 from sqlalchemy import ColumnElement, column, exists, table
 
-from fmnist_optuna.ledger.tables import TOKEN
+from fmnist_optuna.ledger.tables import OWN_ATTRIBUTES, TOKEN
 
 trials = table("trials", column("trial_id"), column("study_id"), column("state"))
 system_attributes = table("trial_system_attributes", column("trial_id"), column("key"), column("value_json"))
@@ -22,4 +22,5 @@ def is_made_under(trial_id: int, token: str) -> ColumnElement[bool]:
 
 def is_own() -> ColumnElement[bool]:
     """Whether a trial of the query about it was made for a claim of ours."""
-    return exists().where(system_attributes.c.trial_id == trials.c.trial_id, system_attributes.c.key == TOKEN)
+    is_its = system_attributes.c.trial_id == trials.c.trial_id
+    return exists().where(is_its, system_attributes.c.key.in_(OWN_ATTRIBUTES))

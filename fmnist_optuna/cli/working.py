@@ -29,8 +29,7 @@ from fmnist_optuna.cli.options import (
 )
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.cli.watching import LOOPBACK, MetricsHost, MetricsPort, check_metrics_host, watched
-from fmnist_optuna.described_errors import describe_error
-from fmnist_optuna.errors import FmnistOptunaError
+from fmnist_optuna.described_errors import describe_failure
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.output import take_prints_for_remarks
 from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
@@ -208,8 +207,7 @@ def _tell_failure(order: "WorkerOrder", error: Exception) -> None:
     from fmnist_optuna.work.order import WORKER_FAILED  # loads hashlib
 
     ids: dict[str, object] = {"worker": order.worker_id, "study": order.study_name}
-    text = str(error) if isinstance(error, FmnistOptunaError) else describe_error(error)
-    log_event(logger, logging.DEBUG, WORKER_FAILED, **ids, error=text)
+    log_event(logger, logging.DEBUG, WORKER_FAILED, **ids, error=describe_failure(error))
 
 
 def hand_back(session: "Session") -> None:

@@ -36,16 +36,29 @@ class Leaders(CellReading):
         """The complete cell with the best value; of equals the earlier trial. The first of `leaders`."""
         return next(iter(self.leaders(1)), None)
 
-    def leaders(self, n_cells: int) -> list[Cell]:
+    def leaders(self, n_cells: int | None = None) -> list[Cell]:
         """The complete cells with the best value, the best first; of equals the earlier trial.
 
         Where points are repeated, the first repeats of those with the best mean, of points that are complete.
+
+        Args:
+            n_cells: How many; None for all.
         """
         if self._n_each > 1:
             return [repeats[0] for repeats in self._ranked()[:n_cells]]
         best_first = cells.c.value.desc() if self._metric.direction == "maximize" else cells.c.value.asc()
         ranked = self._select(_is_complete).order_by(best_first, cells.c.trial_number)
         return self._read_cells(ranked.limit(n_cells))
+
+    def leaders_of_points(self) -> list[Cell]:
+        """The best complete cell of each point, the best first.
+
+        Several cells may have one point: in a grid of training seeds, and in a search by chance.
+        """
+        best: dict[str, Cell] = {}
+        for cell in self.leaders():
+            best.setdefault(canonical_json(point_of(cell.params)), cell)
+        return list(best.values())
 
     def best_point(self) -> Cell | None:
         """The best cell; of repeats the best point as one cell, with their mean as its value."""

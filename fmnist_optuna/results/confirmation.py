@@ -235,6 +235,8 @@ def searched_seeds(session: Session) -> frozenset[int]:
 
     A training under one of them may be the very one that was chosen as the best, so that it confirms nothing.
     """
+    if TRAINING_SEED not in session.record.spec.cell_axes:
+        return frozenset()
     return frozenset(
         int(cell.params[TRAINING_SEED]) for cell in session.history.cells() if TRAINING_SEED in cell.params
     )
@@ -247,8 +249,7 @@ def _read_candidates(session: Session, confirming: Session) -> list[Candidate]:
         if run.params[TRAINING_SEED] not in searched:
             runs.setdefault(_point(run.params), []).append(run)
     n_failed.update(_point(cell.params) for cell in confirming.history.failed())
-    best_last = reversed(session.history.leaders(session.history.counts().total))  # cells of a search may share a point
-    originals = {_point(cell.params): cell for cell in best_last}
+    originals = {_point(cell.params): cell for cell in session.history.leaders_of_points()}
     candidates = []
     for point, group in runs.items():
         complete = [cell for cell in group if cell.state is State.COMPLETE]

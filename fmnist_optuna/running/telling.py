@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from fmnist_optuna.described_errors import describe_error
-from fmnist_optuna.errors import FmnistOptunaError, InterruptedBySignalError, StoppedError, StorageError
+from fmnist_optuna.described_errors import describe_failure
+from fmnist_optuna.errors import InterruptedBySignalError, StoppedError, StorageError
 from fmnist_optuna.log import bound_fields, log_event
 from fmnist_optuna.results.winner import Winner
 from fmnist_optuna.study.session import Session
@@ -34,7 +34,7 @@ def telling_of_study(session: Session, n_new_cells: int) -> Iterator[None]:
 
 def _tell_end(session: Session, began: float, error: BaseException | None = None) -> None:
     how = "finished" if error is None else "stopped" if isinstance(error, STOPS) else "failed"
-    words = str(error) if isinstance(error, FmnistOptunaError) else error and describe_error(error)
+    words = error and describe_failure(error)
     seconds = round(time.monotonic() - began, 3)
     log_event(logger, logging.INFO, "study_ended", how=how, cells=_count(session), seconds=seconds, error=words)
 

@@ -17,7 +17,7 @@ from small_study import (
     value_of,
 )
 
-from fmnist_optuna.confirming import _best_points, _fresh_points, confirm_study
+from fmnist_optuna.confirming import _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.running.following import following_spec
@@ -87,7 +87,7 @@ def test_seeds_of_the_grid_are_not_fresh(new_session: Sessions) -> None:
     """What was searched is no candidate twice, none of its seeds confirms it, and seeds that it gets later do not."""
     session = new_session("worker", spec=make_spec({"hidden_size": [64, 128], TRAINING_SEED: [1, 3]}))
     finish_everything(session)
-    leaders = _best_points(session, 3)
+    leaders = session.history.leaders_of_points()[:3]
     assert sorted(int(cell.params["hidden_size"]) for cell in leaders) == [64, 128]
     points = _fresh_points(session, leaders, 3)
     assert [point[TRAINING_SEED] for point in points] == [2, 2, 4, 4, 5, 5]
@@ -104,7 +104,7 @@ def test_repeats_are_not_fresh(new_session: Sessions) -> None:
     """A confirmation goes on with the seeds after those of the repeats."""
     session = new_session("worker", spec=make_spec({"hidden_size": [64, 128]}, search={"repeats": 3}))
     finish_everything(session)
-    leaders = _best_points(session, 1)
+    leaders = session.history.leaders_of_points()[:1]
     assert [point[TRAINING_SEED] for point in _fresh_points(session, leaders, 2)] == [4, 5]
 
 

@@ -21,7 +21,6 @@ from fmnist_optuna.bridge.importance import find_importances
 from fmnist_optuna.cli.console import out
 from fmnist_optuna.cli.parameter_order import make_parameter_order
 from fmnist_optuna.cli.trial_tables import print_trials
-from fmnist_optuna.confirming import _best_points
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.notes import describe_study
@@ -129,7 +128,7 @@ def test_a_confirmation_takes_different_points(new_session: Sessions) -> None:
     space = {"hidden_size": [32, 64], "act": ["relu", "gelu"], "alpha": {"low": 1, "high": 2, "when": {"act": "gelu"}}}
     session = new_session("worker", search_spec("random", 30, space=space))
     finish_some(session, 30)
-    best = _best_points(session, 3)
+    best = session.history.leaders_of_points()[:3]
     assert len({str(sorted(cell.params.items())) for cell in best}) == 3
     points = [{**cell.params, TRAINING_SEED: seed} for seed in (1, 2) for cell in best]
     spec = following_spec(session.record.spec, "small/confirm", points)
