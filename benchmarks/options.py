@@ -1,6 +1,6 @@
 """What each option of a training adds to an epoch, beside the same by layers and steps of Keras.
 
-    python benchmarks/options.py [--repeats 5] [--clock wall|cpu]
+    python benchmarks/options.py [--repeats 5] [--clock wall|cpu] [--only class_weight --only teacher]
 
 The net is one that such options are for: three layers of 1,024 units with batch normalisation, batches of 128 of 48,000
 images; one thread. Epochs of all variants take turns, medians are given. For augmentation the naive form is Keras' own
@@ -94,11 +94,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each option of a training adds to an epoch")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=(*VARIANTS, *DATA, *LAYERS),
+        help="a variant beside plain; all of them where it is not given",
+    )
     options = parser.parse_args()
     use_threads()
     print_machine(describe_machine() | {"clock": options.clock, "date": time.strftime("%Y-%m-%d")})
     _, data = load_data()
     passes, clock = make_passes(data), CLOCKS[options.clock]
+    if options.only:
+        passes = {name: each for name, each in passes.items() if name in ("plain", *options.only)}
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     for epoch in range(options.repeats + 1):
         for name, run_epoch in passes.items():
