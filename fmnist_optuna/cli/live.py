@@ -81,6 +81,10 @@ class StudyObserver(Observer):
         self._results.read()  # these were there before
         self._read_decisions(session)
 
+    def asking(self, teacher: str) -> None:
+        """Say whose answers are taken."""
+        self.line(describe_asking(teacher))
+
     def connected(self, cluster: str) -> None:
         """Say on which cluster the workers are."""
         self.line(cluster)
@@ -146,6 +150,11 @@ def describe_finished(cell: Cell, record: StudyRecord) -> str:
     )
 
 
+def describe_asking(teacher: str) -> str:
+    """What is said while a teacher is asked, which takes minutes where it is large."""
+    return f"taking the answers of {teacher}, once for all trainings"
+
+
 class LiveObserver(StudyObserver):
     """A bar for the cells, a line for each worker, the best so far, the time left; it vanishes at the end."""
 
@@ -158,6 +167,10 @@ class LiveObserver(StudyObserver):
         self._live.start()
         self._live.update(Text("starting workers: TensorFlow is imported once, a few seconds"), refresh=True)
         return self
+
+    def asking(self, teacher: str) -> None:
+        """Show it in the place of the view."""
+        self._live.update(Text(describe_asking(teacher)), refresh=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -11,7 +11,8 @@ import pkgutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -240,6 +241,33 @@ class Call(Generic[Result]):
             raise WorkerFailedError(f"{self._doing} must not fail, but {error}.")
         result: Result = returned
         return result
+
+
+def call_each(
+    function: Callable[[*Arguments], Result], calls: Iterable[tuple[*Arguments]], *, doing: str, at_once: int
+) -> list[Result]:
+    """What a function returns for each of several arguments, in their order; each call is a `Call`.
+
+    Args:
+        at_once: Calls that run side by side, >= 1.
+
+    Raises:
+        FmnistOptunaError: As `Call.result`, for the first call that fails; the others are ended.
+    """
+    waiting, running, results = iter(calls), deque[Call[Result]](), list[Result]()
+    try:
+        for arguments in waiting:
+            if len(running) == at_once:
+                results.append(running[0].result())
+                running.popleft()
+            running.append(Call(function, *arguments, doing=doing))
+        while running:
+            results.append(running[0].result())
+            running.popleft()
+    finally:
+        for call in running:
+            call.process.kill()
+    return results
 
 
 def died(doing: str, process: BaseProcess) -> WorkerFailedError:

@@ -68,13 +68,11 @@ def _with_objective(scores: Scores, model: keras.Model, metric: Metric, splits: 
     return replace(scores, objective=objective, flip_objective=flipped)
 
 
-def answer_images(
-    spec: StudySpec, weights: Sequence[StoredWeights], place: DataPlace, flip: bool
-) -> NDArray[np.float32]:
-    """What sets of weights answer to training and validation images, averaged over the sets, in the order of the split.
+def answer_images(spec: StudySpec, stored: StoredWeights, place: DataPlace, flip: bool) -> NDArray[np.float64]:
+    """What a set of weights answers to training and validation images, in the order of the split.
 
     Args:
-        spec: Of the study that all of them are of.
+        spec: Of the study that the weights are of.
         flip: Whether each answer is the mean of those to an image and to its mirror image.
 
     Returns:
@@ -85,14 +83,13 @@ def answer_images(
         DataError: The data is not there.
     """
     splits = place.load()
-    parts, info = (splits.train_images, splits.validation_images), splits.info
-    total = np.zeros((sum(map(len, parts)), info.n_classes))
-    for stored in weights:
-        model = _load_scored(spec, stored, splits)
-        total += np.concatenate([predict_probabilities(model, images, info) for images in parts])
-        if flip:
-            total += np.concatenate([predict_probabilities(model, images[:, :, ::-1], info) for images in parts])
-    return (total / (len(weights) * (2 if flip else 1))).astype(np.float32)
+    model, info = _load_scored(spec, stored, splits), splits.info
+    parts = (splits.train_images, splits.validation_images)
+    answers = np.concatenate([predict_probabilities(model, images, info) for images in parts]).astype(np.float64)
+    if flip:
+        answers += np.concatenate([predict_probabilities(model, images[:, :, ::-1], info) for images in parts])
+        answers /= 2
+    return answers
 
 
 def load_stored(spec: StudySpec, info: DatasetInfo, stored: StoredWeights) -> keras.Model:

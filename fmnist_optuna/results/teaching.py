@@ -1,7 +1,7 @@
 """What a study's winner says of the images that another study will train on: its answers, taken once."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fmnist_optuna.artifacts.soft_labels import hash_soft_labels, pack_soft_labels
 from fmnist_optuna.errors import NotFoundError, UsageError
-from fmnist_optuna.processes.children import Call
+from fmnist_optuna.processes.children import call_each
+from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights
@@ -66,8 +67,10 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
         )
 
 
-def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
-    """Take the answers of a study's winner to all training and validation images, in a process of its own.
+def make_lesson(
+    session: Session, data_dir: Path | None, asking: Callable[[str], object] = lambda teacher: None
+) -> Lesson:
+    """Take the answers of a study's winner to all training and validation images, in processes of their own.
 
     Where the study is confirmed, they are the mean of those of the chosen cell's seeds. The test images are not asked
     about.
@@ -75,6 +78,7 @@ def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
     Args:
         session: Of the teacher.
         data_dir: Folder with the IDX files, or None for the search order.
+        asking: Is told who is asked, before it takes its time.
 
     Raises:
         MismatchError: Stored weights are missing or altered, or do not score their recorded val_accuracy.
@@ -87,9 +91,6 @@ def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
         runs, of = list(confirmation.chosen.runs), confirming
     weights, place = [find_weights(of, run) for run in runs], find_place(session.record, data_dir)
     flip = session.record.spec.confirm.flip
-    with explained_by_code(of, runs[0]):
-        answers = Call(_answer, of.record.spec, weights, place, flip, doing="taking the teacher's answers").result()
-    content = pack_soft_labels(answers)
     teacher = Teacher(
         study=session.record.name,
         trial=attempt.number,
@@ -97,12 +98,17 @@ def make_lesson(session: Session, data_dir: Path | None) -> Lesson:
         n_seeds=len(runs) if of is confirming else 0,
         has_flips=flip,
         artifact=str(uuid.uuid4()),
-        sha256=hash_soft_labels(content),
+        sha256="",  # not known yet
     )
-    return Lesson(teacher, content)
+    asking(teacher.describe())
+    calls = [(of.record.spec, stored, place, flip) for stored in weights]
+    with explained_by_code(of, runs[0]):
+        answers = call_each(_answer, calls, doing="taking the teacher's answers", at_once=usable_cores())
+    content = pack_soft_labels(np.mean(answers, axis=0).astype(np.float32))
+    return Lesson(teacher.model_copy(update={"sha256": hash_soft_labels(content)}), content)
 
 
-def _answer(spec: StudySpec, weights: Sequence[StoredWeights], place: DataPlace, flip: bool) -> NDArray[np.float32]:
+def _answer(spec: StudySpec, stored: StoredWeights, place: DataPlace, flip: bool) -> NDArray[np.float64]:
     from fmnist_optuna.results.scoring import answer_images  # loads TensorFlow
 
-    return answer_images(spec, weights, place, flip)
+    return answer_images(spec, stored, place, flip)

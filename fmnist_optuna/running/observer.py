@@ -7,6 +7,9 @@ from fmnist_optuna.study.session import Session
 class Observer:
     """Is told what happens during a run; each method does nothing unless overridden."""
 
+    def asking(self, teacher: str) -> None:
+        """A teacher is asked for its answers to all images, which may take minutes; described in words."""
+
     def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
         """The study is there and its cells are seeded."""
 

@@ -67,17 +67,18 @@ def prepare_study(
     *,
     has_workers: bool = True,
     meanwhile: Callable[[], object] = lambda: None,
+    asking: Callable[[str], object] = lambda teacher: None,
 ) -> PreparedStudy:
     """Decide the data, check the architecture, create or join the study and seed its cells.
 
     Args:
         has_workers: Whether workers of this machine follow, for whom the arrays are shared.
         meanwhile: Called while TensorFlow is imported: what takes a second and is needed later.
+        asking: Is told which teacher is asked for its answers, before it takes its time.
 
     Raises:
-        SpecError: The architecture or a callback is wrong.
+        SpecError, DataError: The architecture or a callback is wrong; the data is missing, too little, or not given.
         UsageError, NotFoundError: The study follows from another; or its teacher cannot teach, or is not there.
-        DataError: The data is missing, or none to train on, or the user's function that gives it fails.
         MismatchError, JoinRefusedError: The study exists with other data, another specification or other code.
         StorageError: The storage is unreachable or not writable, or so is the bucket of the artifacts.
 
@@ -90,13 +91,12 @@ def prepare_study(
     shared = share_arrays(splits, temporary_folder()) if has_workers else None
     load_creation()
     meanwhile()
-    warnings = find_warnings_in_child(spec, splits.info)
-    prepared = prepare_in_child(spec, splits.info, splits.folder)
+    warnings, prepared = find_warnings_in_child(spec, splits.info), prepare_in_child(spec, splits.info, splits.folder)
     of_data = check_in_passing(splits)
     bound, code = prepared.result()
     bound, code = decide_data(bound, data), replace(code, is_wanted=options.accepts_code)
     again()
-    lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir)
+    lesson = prepare_lesson(bound, splits.fingerprint, options.storage, data.data_dir, asking)
     storage = create_storage(options.storage)  # after everything that may be refused, which leaves no file then
     joined = replace(join(storage, bound, code, splits, data, lesson), shared_data=shared)
     _warn(bound, of_data | _find_idle(bound) | ({} if warnings is None else warnings.result()))

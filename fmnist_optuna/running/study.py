@@ -66,7 +66,7 @@ def run_study(
     if options.dashboard_port is not None:
         check_address(LOOPBACK, options.dashboard_port)  # before anything is made
     with launching(spec, options) as launcher:
-        prepared = prepare_study(spec, options, meanwhile=launcher.begin)
+        prepared = prepare_study(spec, options, meanwhile=launcher.begin, asking=observer.asking)
         launcher.tell(prepared, observer)
         observer.prepared(prepared.session, prepared.data, prepared.n_new_cells)
         with recording(options.events_file), telling_of_study(prepared.session, prepared.n_new_cells):

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fmnist_optuna.errors import NotFoundError
@@ -18,7 +19,13 @@ from fmnist_optuna.study.teacher import Lesson
 logger = logging.getLogger(__name__)
 
 
-def prepare_lesson(spec: StudySpec, fingerprint: str, options: StorageOptions, data_dir: Path | None) -> Lesson | None:
+def prepare_lesson(
+    spec: StudySpec,
+    fingerprint: str,
+    options: StorageOptions,
+    data_dir: Path | None,
+    asking: Callable[[str], object] = lambda teacher: None,
+) -> Lesson | None:
     """What a study will learn from; None for one without a teacher, and for one that is there and has its own file.
 
     Args:
@@ -26,6 +33,7 @@ def prepare_lesson(spec: StudySpec, fingerprint: str, options: StorageOptions, d
         fingerprint: Of the data and split.
         options: Of the storage, in which the teacher must be too.
         data_dir: Folder with the IDX files, or None for the search order.
+        asking: Is told who is asked, before it takes its time.
 
     Raises:
         NotFoundError: There is no such teacher.
@@ -42,12 +50,14 @@ def prepare_lesson(spec: StudySpec, fingerprint: str, options: StorageOptions, d
     except NotFoundError as error:
         raise _no_such_teacher(name, str(error)) from error
     try:
-        return _find_or_take(storage, spec, fingerprint, data_dir)
+        return _find_or_take(storage, spec, fingerprint, data_dir, asking)
     finally:
         storage.close()
 
 
-def _find_or_take(storage: Storage, spec: StudySpec, fingerprint: str, data_dir: Path | None) -> Lesson | None:
+def _find_or_take(
+    storage: Storage, spec: StudySpec, fingerprint: str, data_dir: Path | None, asking: Callable[[str], object]
+) -> Lesson | None:
     if (record := find_study_or_none(storage, spec.name)) is not None:  # whoever joins it learns what it learnt
         if (file := Session(storage, record).soft_labels) is not None:
             file.load()
@@ -58,7 +68,7 @@ def _find_or_take(storage: Storage, spec: StudySpec, fingerprint: str, data_dir:
         raise _no_such_teacher(spec.training.teacher, str(error)) from error
     check_teacher(teacher, spec, fingerprint)
     began = time.monotonic()
-    lesson = make_lesson(teacher, data_dir)
+    lesson = make_lesson(teacher, data_dir, asking)
     seconds = round(time.monotonic() - began, 1)
     log_event(
         logger, logging.INFO, "soft_labels_made", study=spec.name, teacher=lesson.teacher.describe(), seconds=seconds

@@ -10,6 +10,7 @@ STUDENT = (
     .replace("[16, 32]", "[8]")
     .replace("max_epochs = 3", 'max_epochs = 1\nteacher = "smoke"\nteacher_temperature = 2')
 )
+ASKED, TOLD = "taking the answers of smoke, trial ", "it learns from smoke, trial "
 LEARNED = "  learned from smoke, trial "
 
 
@@ -34,7 +35,9 @@ def test_a_study_learns_from_another_for_good(student: Shell) -> None:
     """Two workers share one file of answers; without the teacher its trials are still the same to the last bit."""
     ran = student("run", "student.toml", "--workers", "2")
     assert ran.code == 0, ran.stderr
-    assert "it learns from smoke, trial " in ran.stderr
+    lines = ran.stderr.splitlines()
+    asked, told = (next(i for i, line in enumerate(lines) if line.startswith(begin)) for begin in (ASKED, TOLD))
+    assert asked < told
     assert learned(ran)
     best = student("best", "smoke", "--json").json
     teacher = student("best", "student", "--json").json["teacher"]
@@ -52,9 +55,11 @@ def test_a_study_learns_from_another_for_good(student: Shell) -> None:
 def test_all_that_is_told_of_a_student_names_its_teacher(student: Shell) -> None:
     """The teacher's seeds, in the report, the card and the manifest; the student's own seeds learn the same."""
     assert student("confirm", "smoke", "--top", "1", "--seeds", "2").code == 0
+    made = student("init", "student.toml")
+    assert (made.code, ASKED in made.stderr) == (0, True)
     assert student("run", "student.toml").code == 0
     again = student("run", "student.toml")  # asks no teacher
-    assert (again.code, "is finished" in again.stderr) == (0, True)
+    assert (again.code, "is finished" in again.stderr, ASKED in again.stderr) == (0, True, False)
     confirmed = student("confirm", "student", "--top", "1", "--seeds", "2")
     assert confirmed.code == 0, confirmed.stderr
     assert learned(confirmed)

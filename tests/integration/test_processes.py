@@ -1,6 +1,7 @@
 """Children that die: how they ended, what they wrote before, and nothing of our own names."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from small_study import make_spec
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import FmnistOptunaError, SpecError, UsageError, WorkerFailedError
 from fmnist_optuna.processes import children as processes
-from fmnist_optuna.processes.children import Call, start, warm_up
+from fmnist_optuna.processes.children import Call, call_each, start, warm_up
 from fmnist_optuna.running.preparation import prepare_in_child
 
 MODULES = {
@@ -116,6 +117,35 @@ def test_any_exception_of_a_child_is_an_answer() -> None:
     """With the place where it was raised."""
     with pytest.raises(WorkerFailedError, match=r"^Trying out must not fail, but GeneratorExit: of my own \(test_pro"):
         Call(raise_unusual, doing="trying out").result()
+
+
+def nap(seconds: float) -> tuple[float, float]:
+    """When it began and ended; refuses to sleep a negative time."""
+    if seconds < 0:
+        raise UsageError("no such time")
+    began = time.monotonic()
+    time.sleep(seconds)
+    return began, time.monotonic()
+
+
+def test_several_calls_answer_in_their_order_some_at_once() -> None:
+    """Two run side by side; a third begins when the first is over, though the second was over before."""
+    first, second, third = call_each(nap, [(1.0,), (0.1,), (0.0,)], doing="napping", at_once=2)
+    assert second[0] < first[1] <= third[0]
+    alone = call_each(nap, [(0.1,), (0.0,)], doing="napping", at_once=1)
+    assert alone[0][1] <= alone[1][0]
+
+
+def test_a_call_that_fails_ends_those_beside_it() -> None:
+    """The error is there at once, and nothing goes on behind it."""
+    began = time.monotonic()
+    with pytest.raises(UsageError, match=r"^no such time$"):
+        call_each(nap, [(-1.0,), (600.0,)], doing="napping beside", at_once=2)
+    assert time.monotonic() - began < 60
+    left = [child for child in multiprocessing.active_children() if child.name.startswith("napping beside")]
+    for child in left:
+        child.join(10)
+    assert [child.exitcode for child in left] in ([], [-signal.SIGKILL])
 
 
 def test_another_backend_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
