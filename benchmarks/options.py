@@ -22,7 +22,7 @@ from databases import describe_machine
 from floor import CLOCKS, load_data
 from tables import print_machine, print_table
 
-from fmnist_optuna.spec.options import PLAIN, Options
+from fmnist_optuna.spec.options import Options
 from fmnist_optuna.training.engine import TrainingPass, use_threads
 from fmnist_optuna.training.resident_data import ResidentData
 
@@ -54,6 +54,7 @@ LAYERS: dict[str, Callable[[], list[keras.layers.Layer]]] = {
         keras.layers.RandomTranslation(1 / 28, 1 / 28, fill_mode="constant", interpolation="nearest"),
     ],
 }
+NAMES = (*VARIANTS, *DATA, *LAYERS)
 
 
 def make_model(before: list[keras.layers.Layer]) -> keras.Model:
@@ -75,19 +76,11 @@ def make_model(before: list[keras.layers.Layer]) -> keras.Model:
     return model
 
 
-def make_passes(data: ResidentData) -> dict[str, TrainingPass]:
-    """An epoch for each variant."""
-    passes = {
-        name: TrainingPass(make_model([]), data, BATCH_SIZE, Options.model_validate(given), MAX_EPOCHS)
-        for name, given in VARIANTS.items()
-    }
-    passes |= {
-        name: TrainingPass(make_model([]), make(data), BATCH_SIZE, PLAIN, MAX_EPOCHS) for name, make in DATA.items()
-    }
-    naive = {
-        name: TrainingPass(make_model(make()), data, BATCH_SIZE, PLAIN, MAX_EPOCHS) for name, make in LAYERS.items()
-    }
-    return passes | naive
+def make_pass(name: str, data: ResidentData) -> TrainingPass:
+    """An epoch of a variant."""
+    model = make_model(LAYERS[name]() if name in LAYERS else [])
+    seen = DATA[name](data) if name in DATA else data
+    return TrainingPass(model, seen, BATCH_SIZE, Options.model_validate(VARIANTS.get(name, {})), MAX_EPOCHS)
 
 
 def main() -> None:
@@ -97,16 +90,15 @@ def main() -> None:
     parser.add_argument(
         "--only",
         action="append",
-        choices=(*VARIANTS, *DATA, *LAYERS),
+        choices=NAMES,
         help="a variant beside plain; all of them where it is not given",
     )
     options = parser.parse_args()
     use_threads()
     print_machine(describe_machine() | {"clock": options.clock, "date": time.strftime("%Y-%m-%d")})
     _, data = load_data()
-    passes, clock = make_passes(data), CLOCKS[options.clock]
-    if options.only:
-        passes = {name: each for name, each in passes.items() if name in ("plain", *options.only)}
+    names = ["plain", *options.only] if options.only else NAMES
+    passes, clock = {name: make_pass(name, data) for name in names}, CLOCKS[options.clock]
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     for epoch in range(options.repeats + 1):
         for name, run_epoch in passes.items():

@@ -168,15 +168,15 @@ class LiveObserver(StudyObserver):
         self._live.update(Text("starting workers: TensorFlow is imported once, a few seconds"), refresh=True)
         return self
 
-    def asking(self, teacher: str) -> None:
-        """Show it in the place of the view."""
-        self._live.update(Text(describe_asking(teacher)), refresh=True)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._live.update(Text(""), refresh=True)
         self._live.stop()
+
+    def asking(self, teacher: str) -> None:
+        """Show it in the place of the view."""
+        self._live.update(Text(describe_asking(teacher)), refresh=True)
 
     def look(self, session: Session) -> None:
         """Draw the study as it is now, below a line for each rung decided since the last look."""

@@ -210,14 +210,14 @@ def init(
     start_server_early()
     # These load Optuna, SQLAlchemy and rich.
     from fmnist_optuna.cli.console import describe_study, out
-    from fmnist_optuna.cli.live import describe_asking
+    from fmnist_optuna.cli.live import StudyObserver
     from fmnist_optuna.cli.study_tables import describe_counts
     from fmnist_optuna.running.preparation import prepare_study
     from fmnist_optuna.running.study import decorate_study
 
     options = make_run_options(common, data_dir, mirror, accept_code, artifacts)
     spec = choose_spec(study_file, name, data, pruner)
-    prepared = prepare_study(spec, options, has_workers=False, asking=lambda teacher: say(describe_asking(teacher)))
+    prepared = prepare_study(spec, options, has_workers=False, asking=StudyObserver().asking)
     session = prepared.session
     decorate_study(session)
     if as_json:

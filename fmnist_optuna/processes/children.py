@@ -245,7 +245,7 @@ class Call(Generic[Result]):
 
 def call_each(
     function: Callable[[*Arguments], Result], calls: Iterable[tuple[*Arguments]], *, doing: str, at_once: int
-) -> list[Result]:
+) -> Iterator[Result]:
     """What a function returns for each of several arguments, in their order; each call is a `Call`.
 
     Args:
@@ -254,20 +254,17 @@ def call_each(
     Raises:
         FmnistOptunaError: As `Call.result`, for the first call that fails; the others are ended.
     """
-    waiting, running, results = iter(calls), deque[Call[Result]](), list[Result]()
+    running = deque[Call[Result]]()
     try:
-        for arguments in waiting:
+        for arguments in calls:
             if len(running) == at_once:
-                results.append(running[0].result())
-                running.popleft()
+                yield running.popleft().result()
             running.append(Call(function, *arguments, doing=doing))
         while running:
-            results.append(running[0].result())
-            running.popleft()
+            yield running.popleft().result()
     finally:
         for call in running:
             call.process.kill()
-    return results
 
 
 def died(doing: str, process: BaseProcess) -> WorkerFailedError:

@@ -77,7 +77,7 @@ def prepare_study(
         asking: Is told which teacher is asked for its answers, before it takes its time.
 
     Raises:
-        SpecError, DataError: The architecture or a callback is wrong; the data is missing, too little, or not given.
+        SpecError, DataError: The architecture or a callback is wrong; there is no data, or its function fails.
         UsageError, NotFoundError: The study follows from another; or its teacher cannot teach, or is not there.
         MismatchError, JoinRefusedError: The study exists with other data, another specification or other code.
         StorageError: The storage is unreachable or not writable, or so is the bucket of the artifacts.

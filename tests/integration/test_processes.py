@@ -132,7 +132,7 @@ def test_several_calls_answer_in_their_order_some_at_once() -> None:
     """Two run side by side; a third begins when the first is over, though the second was over before."""
     first, second, third = call_each(nap, [(1.0,), (0.1,), (0.0,)], doing="napping", at_once=2)
     assert second[0] < first[1] <= third[0]
-    alone = call_each(nap, [(0.1,), (0.0,)], doing="napping", at_once=1)
+    alone = list(call_each(nap, [(0.1,), (0.0,)], doing="napping", at_once=1))
     assert alone[0][1] <= alone[1][0]
 
 
@@ -140,7 +140,7 @@ def test_a_call_that_fails_ends_those_beside_it() -> None:
     """The error is there at once, and nothing goes on behind it."""
     began = time.monotonic()
     with pytest.raises(UsageError, match=r"^no such time$"):
-        call_each(nap, [(-1.0,), (600.0,)], doing="napping beside", at_once=2)
+        list(call_each(nap, [(-1.0,), (600.0,)], doing="napping beside", at_once=2))
     assert time.monotonic() - began < 60
     left = [child for child in multiprocessing.active_children() if child.name.startswith("napping beside")]
     for child in left:
