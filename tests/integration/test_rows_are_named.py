@@ -29,8 +29,9 @@ from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.all_data import AllData
-from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+from fmnist_optuna.results.confirmation import Candidate, Confirmation
 from fmnist_optuna.results.ensemble import Ensemble
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.results.winner import Winner
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.records import ALL_DATA
