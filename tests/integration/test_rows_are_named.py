@@ -103,6 +103,7 @@ def test_folds_of_rows(
         overview = replace(overview, winner=winner)
         source = Source(session, (winner.attempt,), None, folds=folds)
         text = read_card(session, winner, source, tmp_path / "card.md")
+        assert "- The intervals are about other test rows of the same kind and about one seed;" in text
     text += read_pages(overview) + read_terminal(overview, capsys)
     assert images_in(text) == []
     assert text.count("all training rows" if is_trained else "all rows yet") == (4 if is_trained else 1)
@@ -128,6 +129,7 @@ def test_what_follows_from_rows(session: Session, tmp_path: Path, capsys: pytest
     assert images_in(text) == []
     assert "training and validation rows" in text
     assert "each seed anew, on validation rows too" in text
+    assert "- The intervals of means are about other seeds, that of these nets about other test rows of" in text
 
 
 @ON_SQLITE
