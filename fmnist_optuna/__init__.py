@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from fmnist_optuna.export.prediction import ExportedModel
     from fmnist_optuna.ledger.records import CellCounts, WorkerRow
     from fmnist_optuna.results.all_data import AllData
-    from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+    from fmnist_optuna.results.confirmation import Candidate, Confirmation
     from fmnist_optuna.results.cross_validation import CrossValidation
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import ClassResult, Confusion, Evaluation
+    from fmnist_optuna.results.seeds import Sample
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.spec.study_spec import StudySpec
@@ -118,7 +119,7 @@ _MODULES = {
     "NotFoundError": "errors",
     "Observer": "api.observer",
     "ProgressBar": "api.observer",
-    "Sample": "results.confirmation",
+    "Sample": "results.seeds",
     "SpecError": "errors",
     "StoppedError": "errors",
     "StorageError": "errors",

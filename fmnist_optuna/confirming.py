@@ -129,12 +129,13 @@ def _confirm(
         prepared: The confirmation, to be trained first; None for one that is left as it is.
     """
     is_trained = prepared is not None and train_following(prepared, options, observer, catching)
-    winner = evaluate_winner(session, options.data_dir)
+    before = find_confirmation(session)
+    winner = evaluate_winner(session, options.data_dir, observer.scoring)
     if winner.confirmation is None:
         name = session.record.name + CONFIRMATION_SUFFIX
         raise seeds_missing(session, options, name, "a cell must have a result for every seed, but none has")
-    selected = evaluate_leader(session, options.data_dir)
-    if is_trained:
+    selected = evaluate_leader(session, options.data_dir, observer.scoring)
+    if is_trained or before is None or before.test is None:  # an earlier call may have ended after the training
         decorate_study(session)
     tell_winner(winner)
     counted = replace(winner, n_openings=selected.n_openings)  # the leader's may just have been one more

@@ -118,7 +118,7 @@ def step_answer(step: Step) -> Answer:
 
 def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
     """`best --json` and `run --json`."""
-    from fmnist_optuna.results.confirmation import figures_of_repeats  # loads Optuna and SQLAlchemy
+    from fmnist_optuna.results.seeds import figures_of_repeats  # loads Optuna and SQLAlchemy
 
     evaluation = winner.evaluation
     return {

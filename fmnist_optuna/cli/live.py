@@ -85,6 +85,12 @@ class StudyObserver(Observer):
         """Say whose answers are taken."""
         self.line(describe_asking(teacher))
 
+    def scoring(self, what: str) -> None:
+        """Say whose weights are scored, below the last results."""
+        if self._session is not None:
+            self.look(self._session)
+        self.line(describe_scoring(what))
+
     def connected(self, cluster: str) -> None:
         """Say on which cluster the workers are."""
         self.line(cluster)
@@ -155,6 +161,11 @@ def describe_asking(teacher: str) -> str:
     return f"taking the answers of {teacher}, once for all trainings"
 
 
+def describe_scoring(what: str) -> str:
+    """What is said while weights are scored, which takes a minute where several large ones are."""
+    return f"scoring {what} on the test set"
+
+
 class LiveObserver(StudyObserver):
     """A bar for the cells, a line for each worker, the best so far, the time left; it vanishes at the end."""
 
@@ -177,6 +188,10 @@ class LiveObserver(StudyObserver):
     def asking(self, teacher: str) -> None:
         """Show it in the place of the view."""
         self._live.update(Text(describe_asking(teacher)), refresh=True)
+
+    def scoring(self, what: str) -> None:
+        """Show it in the place of the view."""
+        self._live.update(Text(describe_scoring(what)), refresh=True)
 
     def look(self, session: Session) -> None:
         """Draw the study as it is now, below a line for each rung decided since the last look."""

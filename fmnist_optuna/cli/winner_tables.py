@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from fmnist_optuna.confirming import ConfirmedStudy
     from fmnist_optuna.ledger.records import CellCounts
     from fmnist_optuna.results.all_data import AllData
-    from fmnist_optuna.results.confirmation import Confirmation, OpenedSeeds, Sample
+    from fmnist_optuna.results.confirmation import Confirmation
     from fmnist_optuna.results.cross_validation import CrossValidation
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
+    from fmnist_optuna.results.seeds import OpenedSeeds, Sample
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.metric import Metric
     from fmnist_optuna.study.records import StudyRecord
@@ -184,10 +185,11 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
         order: Of the parameters; that of the study file where it is left out.
     """
     confirmation, winner = confirmed.confirmation, confirmed.winner
-    n_seeds = max(len(candidate.val.values) + candidate.n_missing for candidate in confirmation.candidates)
-    cells = count(len(confirmation.candidates), "cell")
-    out.print(f"Confirmation of {describe_study(record)}: {cells}, {n_seeds} fresh seeds each")
+    cells, left_out = count(len(confirmation.candidates), "cell"), confirmation.n_left_out
+    out.print(f"Confirmation of {describe_study(record)}: {cells}, {confirmation.described_seeds}")
     print_candidates(confirmation, record, order or ParameterOrder(list(record.spec.axes)))
+    if left_out:
+        out.print(f"{count(left_out, 'cell')} left out: fewer than two of the seeds have a result")
     out.print()
     is_only = len(confirmation.candidates) == 1
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
@@ -220,7 +222,9 @@ def print_candidates(confirmation: Confirmation, record: StudyRecord, order: Par
         for each in candidates
     ]
     before = [Column("trial", [str(each.original.number) for each in candidates])]
+    seeds = [] if confirmation.has_equal_seeds else [Column("seeds", [str(each.n_seeds) for each in candidates])]
     after = [
+        *seeds,
         Column("params", [f"{each.n_parameters:,}" for each in candidates]),
         Column(record.value_name, [metric.format(each.val.mean) for each in candidates]),
         Column("sd", [metric.format_distance(each.val.sd) for each in candidates]),

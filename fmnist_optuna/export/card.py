@@ -62,7 +62,7 @@ No trial saw the test {examples}; they were scored once with these very weights,
   same.
 - Probabilities are those of the softmax; they were not calibrated.
 - {weakest} is found least often: {weakest_recall} of its test {examples}.
-- The intervals are about other test {examples} of the same kind{seeds_note}; what comes from elsewhere does worse.
+- {intervals}; what comes from elsewhere does worse.
 
 ## Licence of the data
 
@@ -113,7 +113,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         confusions=_show_confusions(facts, picture),
         weakest=weakest.label,
         weakest_recall=format_percent(weakest.recall),
-        seeds_note=" and about one seed" if facts.confirmation is None else "",
+        intervals=_describe_intervals(facts),
         reproduce=",\n".join(f"`fmnist-optuna reproduce {each.number} {each_of}`" for each in facts.source.attempts),
     )
     file.write_text(card, encoding="utf-8")
@@ -256,6 +256,15 @@ def _on_all_data(all_data: AllData | None) -> str:
         for how, sample in samples.items()
         if sample is not None
     )
+
+
+def _describe_intervals(facts: Facts) -> str:
+    """What the intervals of the card are about: a mean over seeds is one of the same test images."""
+    of_images = f"about other test {facts.info.noun}s of the same kind"
+    if facts.confirmation is None and facts.source.repeats is None:
+        return f"The intervals are {of_images} and about one seed"
+    of_one = "these nets" if facts.source.is_ensemble else "one net"
+    return f"The intervals of means are about other seeds, that of {of_one} {of_images}"
 
 
 def _pairs(values: Mapping[str, object]) -> str:

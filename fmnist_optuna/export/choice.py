@@ -16,13 +16,13 @@ def describe_choice(facts: Facts) -> str:
         if source.repeats is not None:
             return _how_chosen_by_means(facts, len(source.repeats.values), metric)
         return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
-    n_seeds = len(source.confirmation.chosen.val.values)
-    if len(source.confirmation.candidates) == 1:
+    if len(source.confirmation.candidates) == 1 and not source.confirmation.n_left_out:
+        n_seeds = source.confirmation.chosen.n_seeds
         chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
     else:
         chosen = (
-            f"The best of {cells} by {metric} were trained again over {n_seeds} fresh seeds each. This is the smallest "
-            "model whose mean lies within one standard error of the best mean"
+            f"The best of {cells} by {metric} were trained again over {source.confirmation.described_seeds}. This is "
+            "the smallest model whose mean lies within one standard error of the best mean"
         )
     if source.all_data is None and not source.is_ensemble:
         return f"{chosen}, in its original training."

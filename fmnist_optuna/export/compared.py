@@ -1,7 +1,7 @@
 """What a card says of the metric that the study compares by, where it is another than the accuracy."""
 
 from fmnist_optuna.export.facts import Facts
-from fmnist_optuna.results.confirmation import OpenedSeeds, Sample
+from fmnist_optuna.results.seeds import OpenedSeeds, Sample
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count
 

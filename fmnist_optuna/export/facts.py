@@ -8,8 +8,9 @@ from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.export.source import Source
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt
-from fmnist_optuna.results.confirmation import Confirmation, figures_of_repeats
+from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.results.seeds import figures_of_repeats
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.teacher import Teacher

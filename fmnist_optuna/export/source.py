@@ -9,9 +9,10 @@ from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, find_all_data
 from fmnist_optuna.results.changed_code import explained_by_code
-from fmnist_optuna.results.confirmation import Confirmation, Sample, find_confirmation
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.cross_validation import CrossValidation, open_training
 from fmnist_optuna.results.ensemble import MIN_MEMBERS, PURPOSE
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.results.winner import find_folds, finished_attempt, sample_repeats, winning_attempt
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.repeats import point_of

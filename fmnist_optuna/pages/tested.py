@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from fmnist_optuna.results.confirmation import Sample
 from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.results.winner import Winner
 
 

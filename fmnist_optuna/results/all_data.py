@@ -4,7 +4,7 @@ Such a training is a study of its own, `<name>/all-data`. It is read here; `fmni
 The validation images are trained on, so that nothing can be chosen by them any more, and nothing is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from fmnist_optuna.errors import MismatchError
 from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.results.confirmation import Confirmation, OpenedSeeds
-from fmnist_optuna.results.evaluation import find_opening, open_weights
+from fmnist_optuna.results.confirmation import Confirmation
+from fmnist_optuna.results.evaluation import find_opening
+from fmnist_optuna.results.seeds import OpenedSeeds, open_seeds
 from fmnist_optuna.spec.study_spec import command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
@@ -78,11 +79,17 @@ def _complete_cells(training: Session) -> dict[str, Cell]:
     return {cell.cell_id: cell for cell in training.history.finished() if cell.state is State.COMPLETE}
 
 
-def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path | None) -> AllData | None:
+def open_all_data(
+    session: Session,
+    confirmation: Confirmation,
+    data_dir: Path | None,
+    scoring: Callable[[str], object] = lambda what: None,
+) -> AllData | None:
     """The same, with the weights of every seed scored once on the test images.
 
     Args:
         data_dir: Folder with the IDX files, or None for the search order.
+        scoring: As `open_seeds` has it.
 
     Raises:
         MismatchError: Stored weights are missing or altered; or a seed was not trained for all epochs.
@@ -91,7 +98,7 @@ def open_all_data(session: Session, confirmation: Confirmation, data_dir: Path |
     found, training = find_all_data(session, confirmation), open_following(session, ALL_DATA)
     if found is None or training is None or found.test is not None:
         return found
-    return found.with_openings([open_weights(training, [run], data_dir, purpose=ALL_DATA) for run in found.runs])
+    return found.with_openings(open_seeds(training, found.runs, data_dir, ALL_DATA, scoring))
 
 
 def check_epochs(training: Session, runs: Sequence[Attempt]) -> None:

@@ -11,7 +11,7 @@ from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import check_epochs
-from fmnist_optuna.results.confirmation import Sample
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.search.repeats import point_of

@@ -1,5 +1,6 @@
 """The winner of a study: the best value, or what a confirmation chose; and its one opening of the test set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,11 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, count_trained, find_all_data
-from fmnist_optuna.results.confirmation import Confirmation, Sample, find_confirmation, open_confirmation
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
 from fmnist_optuna.results.cross_validation import CrossValidation, open_training, read_cross_validation
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.search.repeats import point_of
@@ -109,13 +111,16 @@ def find_winner_or_none(session: Session) -> Winner | None:
     return None if session.record.is_on_all_data or session.history.best() is None else find_winner(session)
 
 
-def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
+def evaluate_winner(
+    session: Session, data_dir: Path | None, scoring: Callable[[str], object] = lambda what: None
+) -> Winner:
     """Score the winner's stored weights once on the test images, or replay the opening that was recorded.
+
+    With folds these are the weights that were trained on all training images.
 
     Args:
         data_dir: Folder with the IDX files, or None for the search order.
-
-    With folds these are the weights that were trained on all training images.
+        scoring: Is told whose weights are scored, before that takes its time; not of recorded openings.
 
     Raises:
         NotFoundError: No trial is complete; or the best point is not trained on all images yet.
@@ -125,13 +130,15 @@ def evaluate_winner(session: Session, data_dir: Path | None) -> Winner:
     if session.record.is_cross_validated:
         folds = find_folds(session)
         training, trained = open_training(session, folds)
-        return _of_folds(session, folds, trained, open_weights(training, [trained], data_dir, purpose="winner"))
-    confirmation = open_confirmation(session, data_dir)
+        return _of_folds(session, folds, trained, _open_winner(training, trained, data_dir, scoring))
+    confirmation = open_confirmation(session, data_dir, scoring)
     attempt = winning_attempt(session, confirmation)
-    return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), confirmation)
+    return _winner(session, attempt, _open_winner(session, attempt, data_dir, scoring), confirmation)
 
 
-def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
+def evaluate_leader(
+    session: Session, data_dir: Path | None, scoring: Callable[[str], object] = lambda what: None
+) -> Winner:
     """The same for the best value, whatever a confirmation chose.
 
     Raises:
@@ -140,7 +147,15 @@ def evaluate_leader(session: Session, data_dir: Path | None) -> Winner:
         DataError: The data is not there.
     """
     attempt = winning_attempt(session, None)
-    return _winner(session, attempt, open_weights(session, [attempt], data_dir, purpose="winner"), None)
+    return _winner(session, attempt, _open_winner(session, attempt, data_dir, scoring), None)
+
+
+def _open_winner(
+    session: Session, attempt: Attempt, data_dir: Path | None, scoring: Callable[[str], object]
+) -> Opening:
+    if find_opening(session, attempt) is None:
+        scoring(f"trial {attempt.number}")
+    return open_weights(session, [attempt], data_dir, purpose="winner")
 
 
 def find_folds(session: Session) -> CrossValidation:

@@ -61,7 +61,7 @@ def train_on_all_data(
     write_note(prepared.session)
     if train_following(prepared, options, observer, catching):
         write_note(prepared.session)
-    all_data = open_all_data(session, confirmation, prepared.data.data_dir)
+    all_data = open_all_data(session, confirmation, prepared.data.data_dir, observer.scoring)
     if all_data is None:
         rule = "every confirmed seed must have a result, but some have none"
         raise seeds_missing(session, options, prepared.session.record.name, rule)

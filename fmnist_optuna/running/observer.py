@@ -10,6 +10,9 @@ class Observer:
     def asking(self, teacher: str) -> None:
         """A teacher is asked for its answers to all images, which may take minutes; described in words."""
 
+    def scoring(self, what: str) -> None:
+        """Stored weights are scored on the test images, which may take minutes; whose they are in words."""
+
     def prepared(self, session: Session, data: ResolvedData, n_new_cells: int) -> None:
         """The study is there and its cells are seeded."""
 

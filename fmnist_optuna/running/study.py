@@ -115,7 +115,7 @@ def _test(
         if not session.history.is_over():  # cells that were given up may still change who it is
             return found
         train_best_point(session, replace(options, data_dir=data_dir, ray=None), observer, catching)
-    return evaluate_winner(session, data_dir)
+    return evaluate_winner(session, data_dir, observer.scoring)
 
 
 @contextmanager

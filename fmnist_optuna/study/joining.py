@@ -25,6 +25,7 @@ from fmnist_optuna.json_value import Json
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
+from fmnist_optuna.ledger.progress import History
 from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Params, Point, make_point
@@ -108,13 +109,22 @@ def _create_in_optuna(storage: Storage, spec: StudySpec) -> int:
         pruner=make_pruner(spec),
         load_if_exists=True,
     )
-    # Trials first: one of ours is created after our row.
-    if study.get_trials(deepcopy=False) and find_study_or_none(storage, spec.name) is None:
+    # Trials first: one of ours is created after our row and its cells.
+    if study.get_trials(deepcopy=False):
+        _check_trials_are_ours(storage, spec.name)
+    return study_id_of(study)
+
+
+def _check_trials_are_ours(storage: Storage, name: str) -> None:
+    """Refuse trials that no cell accounts for, as cells that are made now would have a second result beside them."""
+    record = find_study_or_none(storage, name)
+    if record is None:
         raise JoinRefusedError(
-            f"study {spec.name}: must be one that fmnist-optuna made, but another program did; "
+            f"study {name}: must be one that fmnist-optuna made, but another program did; "
             "choose another name (--name NEW)."
         )
-    return study_id_of(study)
+    if not History(storage, record.study_id).counts().total:
+        raise _deletion_broke_off(name)
 
 
 @retrying
@@ -179,11 +189,14 @@ def _lock_row(connection: Connection, study_id: int, name: str) -> StoredRow:
     is_either = or_(studies.c.study_id == study_id, studies.c.study_name == name)
     row, *others = connection.execute(select(studies).where(is_either).with_for_update(key_share=True)).all()
     if others or row.study_id != study_id or row.study_name != name:
-        raise JoinRefusedError(
-            f"study {row.study_name}: must be there or be gone, but its deletion broke off; "
-            f"finish it: fmnist-optuna delete {row.study_name}"
-        )
+        raise _deletion_broke_off(row.study_name)
     return row
+
+
+def _deletion_broke_off(name: str) -> JoinRefusedError:
+    return JoinRefusedError(
+        f"study {name}: must be there or be gone, but its deletion broke off; finish it: fmnist-optuna delete {name}"
+    )
 
 
 def _accept(connection: Connection, before: StudyRecord, row: StoredRow, spec: StudySpec) -> list[Accepted]:

@@ -306,6 +306,18 @@ def test_the_last_results_are_told_before_what_follows(session: Session) -> None
 
 
 @ON_SQLITE
+def test_the_last_results_are_told_before_a_scoring(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whose weights are scored stands below the cells, as it comes after them."""
+    observer = StudyObserver()
+    observer.prepared(session, ResolvedData("synthetic", None, "asked for"), 4)
+    finish_everything(session)
+    observer.scoring("5 seeds")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told] == ["study", "[1/4]", "[2/4]", "[3/4]", "[4/4]", "scoring"]
+    assert told[-1] == "scoring 5 seeds on the test set"
+
+
+@ON_SQLITE
 def test_its_checkpoints_are_those_of_no_confirmation(session: Session, few_garments: "ResidentData") -> None:
     """Cells, seeds and the rest of the training may be the same, but the images are more."""
     from fmnist_optuna.work.objective import KerasObjective

@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from small_study import (
     FINGERPRINT,
@@ -17,10 +21,21 @@ from small_study import (
     value_of,
 )
 
-from fmnist_optuna.confirming import _fresh_points, confirm_study
+from fmnist_optuna import confirming as confirming_room
+from fmnist_optuna.cli.winner_tables import print_confirmation
+from fmnist_optuna.confirming import ConfirmedStudy, _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
-from fmnist_optuna.results.confirmation import find_confirmation
+from fmnist_optuna.export.choice import describe_choice
+from fmnist_optuna.export.source import choose_source
+from fmnist_optuna.ledger.openings import Opening, Scores
+from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.results import seeds, winner
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
+from fmnist_optuna.results.evaluation import hash_together
+from fmnist_optuna.results.winner import find_winner
+from fmnist_optuna.running.catching import no_signals
 from fmnist_optuna.running.following import following_spec
+from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.repeats import point_of
@@ -43,17 +58,40 @@ def confirm(session: Session, points: Sequence[Params], n_seeds: int) -> Session
     return Session(session.storage, record, "confirming")
 
 
-def finish(confirming: Session, values: Mapping[int, Sequence[float]], diverged: Sequence[int] = ()) -> None:
-    """Give each cell the value of its hidden size and seed; seeds in `diverged` have none."""
+def finish(
+    confirming: Session, values: Mapping[int, Sequence[float]], diverged: Sequence[tuple[int, int]] = ()
+) -> None:
+    """Give each cell the value of its hidden size and seed; those in `diverged` have none. Each has its own weights."""
     while (claim := confirming.ledger.claim("confirming", confirming.ledger.generation() or 0)) is not None:
         trial_id = begin_trial(confirming, claim)
         seed, hidden_size = int(claim.params[TRAINING_SEED]), int(claim.params["hidden_size"])
         confirming.optuna_storage.set_trial_user_attr(trial_id, "n_parameters", N_PARAMETERS[hidden_size])
-        if seed in diverged:
+        confirming.optuna_storage.set_trial_user_attr(trial_id, "weights_sha256", f"{hidden_size} {seed}")
+        if (hidden_size, seed) in diverged:
             prune_trial(confirming, trial_id, 0.1)
         else:
             finish_trial(confirming, trial_id, values[hidden_size][seed - 1])
         finish_cell(confirming, claim, trial_id)
+
+
+def _print(session: Session, confirmation: Confirmation) -> None:
+    chosen = find_winner(session)
+    print_confirmation(session.record, ConfirmedStudy(chosen, confirmation, chosen))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is told, and for what weights are opened, in their order; every answer is right without a model."""
+    lines: list[str] = []
+
+    def open_weights(of: Session, attempts: Sequence[Attempt], data_dir: Path | None, purpose: str) -> Opening:
+        lines.append(purpose)
+        scores = Scores(np.eye(10, dtype=np.float32), np.arange(10))
+        return of.openings.open(attempts[0].trial_id, hash_together(attempts), purpose, lambda: scores)
+
+    for module in (seeds, winner):
+        monkeypatch.setattr(module, "open_weights", open_weights)
+    return lines
 
 
 def test_the_cells_are_the_points_times_the_seeds(session: Session) -> None:
@@ -147,8 +185,71 @@ def test_a_diverged_seed_is_missing(session: Session) -> None:
     """A cell without a result for each seed is not chosen."""
     finish_everything(session)
     confirming = confirm(session, [LARGE], 3)
-    finish(confirming, {128: (0.9, 0.8, 0.9)}, diverged=[3])
+    finish(confirming, {128: (0.9, 0.8, 0.9)}, diverged=[(128, 3)])
     assert find_confirmation(session) is None  # its only cell is not eligible
+
+
+@ON_SQLITE
+def test_a_leader_without_results_is_left_out(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two seeds of the best cell one diverges: the other cell, which has a result for each, is chosen."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE, SMALL], 2)
+    finish(confirming, {128: (0.9, 0.9), 64: (0.9, 0.8)}, diverged=[(128, 1)])
+    confirmation = find_confirmation(session)
+    assert confirmation is not None
+    assert confirmation.chosen.original.params == SMALL
+    assert confirmation.n_left_out == 1
+    _print(session, confirmation)
+    assert "1 cell left out: fewer than two of the seeds have a result\n" in capsys.readouterr().out
+
+
+@ON_SQLITE
+def test_cells_may_have_different_numbers_of_seeds(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """A later call has more seeds for fewer cells: nobody is told that each cell has had as many."""
+    finish_everything(session)
+    values = {128: (0.90, 0.92, 0.90, 0.92), 64: (0.80, 0.81)}
+    for points, n_seeds in (([LARGE, SMALL], 2), ([LARGE], 4)):
+        finish(confirm(session, points, n_seeds), values)
+        confirmation = find_confirmation(session)
+        assert confirmation is not None
+        _print(session, confirmation)
+    same, different = capsys.readouterr().out.split("Confirmation of ")[1:]
+    assert ": 2 cells, 2 fresh seeds each" in " ".join(same.split())
+    assert ": 2 cells, 2 to 4 fresh seeds each" in " ".join(different.split())
+    heads = [next(line for line in text.splitlines() if line.startswith("trial")) for text in (same, different)]
+    assert ["seeds" in head for head in heads] == [False, True]
+    facts: Any = SimpleNamespace(source=choose_source(session, None, False, None), record=session.record, n_cells=4)
+    assert " were trained again over 2 to 4 fresh seeds each. This is the smallest" in describe_choice(facts)
+
+
+@ON_SQLITE
+def test_what_is_still_to_be_scored_is_told(session: Session, told: list[str]) -> None:
+    """The seeds without an opening before they take their time, then the winner; of recorded openings nothing."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE], 3)
+    finish(confirming, {128: (0.9, 0.8, 0.9)})
+    confirmation = find_confirmation(session)
+    assert confirmation is not None
+    seeds.open_seeds(confirming, confirmation.chosen.runs[:1], None, "confirmation")
+    told.clear()
+    number = winner.evaluate_winner(session, None, told.append).trial
+    assert told == ["2 seeds", *["confirmation"] * 3, f"trial {number}", "winner"]
+    told.clear()
+    winner.evaluate_winner(session, None, told.append)
+    assert told == ["winner"]
+
+
+@ON_SQLITE
+def test_a_dashboard_learns_what_is_scored_later(
+    session: Session, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a call that finds all seeds trained, as an earlier one ended before it scored them; and by no further one."""
+    finish_everything(session)
+    finish(confirm(session, [LARGE], 2), {128: (0.9, 0.8)})
+    monkeypatch.setattr(confirming_room, "decorate_study", lambda session: told.append("decorated"))
+    for n_decorated in (1, 1):
+        confirming_room._confirm(session, None, RunOptions(), Observer(), no_signals)
+        assert told.count("decorated") == n_decorated
 
 
 @ON_SQLITE

@@ -29,7 +29,8 @@ from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.notes import describe_study, describe_winner
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.pages.report import render_report
-from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+from fmnist_optuna.results.confirmation import Candidate, Confirmation
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.running import rung_note, training
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.search.metric import VAL_ACCURACY

@@ -29,8 +29,9 @@ from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results.all_data import AllData
-from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+from fmnist_optuna.results.confirmation import Candidate, Confirmation
 from fmnist_optuna.results.ensemble import Ensemble
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.results.winner import Winner
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.study.records import ALL_DATA
@@ -102,6 +103,7 @@ def test_folds_of_rows(
         overview = replace(overview, winner=winner)
         source = Source(session, (winner.attempt,), None, folds=folds)
         text = read_card(session, winner, source, tmp_path / "card.md")
+        assert "- The intervals are about other test rows of the same kind and about one seed;" in text
     text += read_pages(overview) + read_terminal(overview, capsys)
     assert images_in(text) == []
     assert text.count("all training rows" if is_trained else "all rows yet") == (4 if is_trained else 1)
@@ -127,6 +129,7 @@ def test_what_follows_from_rows(session: Session, tmp_path: Path, capsys: pytest
     assert images_in(text) == []
     assert "training and validation rows" in text
     assert "each seed anew, on validation rows too" in text
+    assert "- The intervals of means are about other seeds, that of these nets about other test rows of" in text
 
 
 @ON_SQLITE

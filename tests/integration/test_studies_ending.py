@@ -22,7 +22,7 @@ from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.errors import JoinRefusedError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs
-from fmnist_optuna.study.deletion import delete_study
+from fmnist_optuna.study.deletion import _delete_rows, delete_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import find_study, find_study_or_none, raise_generation
@@ -101,6 +101,16 @@ def test_a_study_whose_deletion_broke_off_is_not_joined(session: Session) -> Non
     delete_study(session.storage, find_study(session.storage, STUDY))
     for name in ("between", STUDY):
         assert create_or_join(session.storage, make_spec(name=name), FINGERPRINT)[1] == N_CELLS
+
+
+def test_trials_without_cells_are_not_joined(session: Session) -> None:
+    """A deletion that ended between our rows and Optuna's: every new cell would have a second result beside it."""
+    finish_everything(session)
+    _delete_rows(session.storage, session.record.study_id)
+    with pytest.raises(JoinRefusedError, match=r"study small: .*fmnist-optuna delete small"):
+        create_study(session.storage)
+    delete_study(session.storage, find_study(session.storage, STUDY))
+    assert create_or_join(session.storage, make_spec(), FINGERPRINT)[1] == N_CELLS
 
 
 def test_a_worker_of_a_deleted_study_finds_nothing(session: Session) -> None:

@@ -8,7 +8,8 @@ from fmnist_optuna.export.compared import describe_mean
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.confirmation import draw_confirmation
-from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample, choose, figures_of_repeats
+from fmnist_optuna.results.confirmation import Candidate, Confirmation, choose
+from fmnist_optuna.results.seeds import Sample, figures_of_repeats
 from fmnist_optuna.search.metric import VAL_ACCURACY, VAL_LOSS, Metric
 from fmnist_optuna.wording import format_interval
 

@@ -8,8 +8,8 @@ import pytest
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.ledger.openings import Opening, Scores
-from fmnist_optuna.results.confirmation import OpenedSeeds
 from fmnist_optuna.results.evaluation import MOST_IN_MATRIX, Confusion, summarize, wilson_interval
+from fmnist_optuna.results.seeds import OpenedSeeds
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 
 

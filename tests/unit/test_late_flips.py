@@ -8,8 +8,8 @@ import pytest
 
 from fmnist_optuna.cli.winner_tables import print_unmeasured
 from fmnist_optuna.ledger.openings import Opening, Scores
-from fmnist_optuna.results.confirmation import OpenedSeeds
 from fmnist_optuna.results.evaluation import summarize
+from fmnist_optuna.results.seeds import OpenedSeeds
 
 ANSWERS, LABELS = np.eye(2, dtype=np.float32), np.array([0, 1])
 PLAIN = Opening(1, "", "winner", 1.0, 0.0, Scores(ANSWERS, LABELS))

@@ -13,7 +13,8 @@ from fmnist_optuna.data.split import split_dataset, with_validation
 from fmnist_optuna.errors import DataError, SpecError
 from fmnist_optuna.ledger.records import Attempt, TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.results.confirmation import Candidate, Sample, choose
+from fmnist_optuna.results.confirmation import Candidate, choose
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.ladder import LadderRule, Standing, describe_cut
 from fmnist_optuna.search.metric import VAL_ACCURACY, VAL_LOSS, Epoch, Metric, find_direction
 from fmnist_optuna.spec.data_spec import DataSpec

@@ -18,7 +18,8 @@ from fmnist_optuna.cli.winner_tables import print_candidates
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.ledger.records import Attempt, Cell, TrialAttributes
 from fmnist_optuna.ledger.states import State
-from fmnist_optuna.results.confirmation import Candidate, Confirmation, Sample
+from fmnist_optuna.results.confirmation import Candidate, Confirmation
+from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
