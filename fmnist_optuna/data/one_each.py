@@ -18,8 +18,9 @@ def as_array(place: str, values: object) -> NDArray[np.generic]:
     if not isinstance(values, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(values).__name__}")
     if np.ma.is_masked(values):
+        n_masked = int(np.ma.count_masked(values))
         raise DataError(
-            f"{place} must have a value in every place, but {int(np.ma.count_masked(values)):,} of {values.size:,} are masked; leave the "
+            f"{place} must have a value in every place, but {n_masked:,} of {values.size:,} are masked; leave the "
             "examples out, or fill in values"
         )
     return np.asarray(values)
