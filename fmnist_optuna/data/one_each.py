@@ -18,7 +18,7 @@ def as_array(place: str, values: object) -> NDArray[np.generic]:
     if not isinstance(values, np.ndarray):
         raise DataError(f"{place} must be a NumPy array, but got {type(values).__name__}")
     if np.ma.is_masked(values):
-        n_masked = int(np.ma.count_masked(values))
+        n_masked = int(np.ma.getmaskarray(values).sum())
         raise DataError(
             f"{place} must have a value in every place, but {n_masked:,} of {values.size:,} are masked; leave the "
             "examples out, or fill in values"
