@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from fmnist_optuna.data.one_each import check_one_each
+from fmnist_optuna.data.one_each import as_array, check_one_each
 from fmnist_optuna.data.weights import Weights, check_weights
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.json_value import Json
@@ -251,10 +251,8 @@ def check_classes(place: str, labels: npt.NDArray[np.generic], class_names: Sequ
         raise DataError(f"{place} must have every class {why}, but {which} {often}")
 
 
-def _check_images(place: str, images: object, info: DatasetInfo) -> None:
-    if not isinstance(images, np.ndarray):
-        raise DataError(f"{place} must be a NumPy array, but got {type(images).__name__}")
-    images = np.asarray(images)  # what a masked array hides is kept as well
+def _check_images(place: str, given: object, info: DatasetInfo) -> None:
+    images = as_array(place, given)
     if images.shape[1:] != info.image_shape:
         raise DataError(f"{place} must have the shape {info.array_shape} of the info, but has {images.shape}")
     if images.dtype != info.dtype:

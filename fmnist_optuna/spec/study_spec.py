@@ -145,7 +145,8 @@ class StudySpec(Table):
     @model_validator(mode="after")
     def _check_arguments(self) -> "StudySpec":
         if both := next((name for name in self.model.arguments if name in self.axes), None):
-            raise ValueError(f"{both} must be in [{self.searched}] or in [model], but is in both")
+            why = "" if self.searched in self.model_fields_set else ", as it is in the default grid; give a [grid]"
+            raise ValueError(f"{both} must be in [{self.searched}] or in [model], but is in both{why}")
         check_arguments(self.model.architecture, self.model.arguments, self.searched, self.axes)
         return self
 

@@ -1,13 +1,16 @@
 """The loss of a model as one function, whatever arguments its `compute_loss` takes."""
 
 import inspect
+import math
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from fmnist_optuna.errors import SpecError
+from fmnist_optuna.search.metric import VAL_LOSS
 
+SAME = 0.01  # relative: half precision rounds a mean otherwise in another batch
 Loss = Callable[..., tf.Tensor]  # of images, labels, output, training, and weights (batch,) or None
 
 
@@ -68,3 +71,28 @@ def _loss_function(model: keras.Model, by_position: tuple[str, ...], by_name: tu
         return loss
 
     return compute_loss
+
+
+def check_mean(model: keras.Model, name: str, images: tf.Tensor, labels: tf.Tensor) -> None:
+    """Refuse to compare cells by a loss that is no mean over images, such as a sum.
+
+    The same images twice would cost more than once, and how many are validated at once follows from a cell's size.
+
+    Args:
+        name: Of the architecture, for the error.
+        images: Some, (n, *image_shape).
+        labels: int32 (n,).
+
+    Raises:
+        SpecError: It is none.
+    """
+    compute_loss, costs = bind_loss(model), list[float]()
+    for n_times in (1, 2):
+        some, of = (tf.concat([each] * n_times, axis=0) for each in (images, labels))
+        costs.append(float(compute_loss(some, of, model(some, training=False), False)))
+    if not math.isclose(*costs, rel_tol=SAME, abs_tol=1e-6):
+        raise SpecError(
+            f"objective.metric must be of a loss that is a mean over images to be {VAL_LOSS.name}, but that of {name} "
+            f"is {costs[0]:.4g} for some images and {costs[1]:.4g} for the same ones twice; take its mean, as "
+            'reduction="sum_over_batch_size" does.'
+        )

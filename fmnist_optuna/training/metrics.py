@@ -5,6 +5,7 @@ cost nothing that counts.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras.src import backend
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.metric import ALWAYS_MEASURED, OF_VALIDATION, Metric
+from fmnist_optuna.user_modules.functions import as_spec_error
 
 FROM_THE_LOOP = ("loss", "accuracy")
 N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values
@@ -30,14 +32,16 @@ class ModelMetrics:
         n_classes: Outputs of the model.
 
     Raises:
-        SpecError: A metric is called accuracy and is another quantity, or does not take integer labels.
+        SpecError: A metric is called accuracy and is another quantity, or does not take integer labels; or Keras does
+            not know it.
     """
 
     def __init__(self, model: keras.Model, n_classes: int) -> None:
         compiled = model._compile_metrics
         if compiled is not None and not compiled.built:
-            compiled.build(keras.KerasTensor((None,), "int32"), keras.KerasTensor((None, n_classes)))
-        self._compiled = compiled
+            with as_spec_error(f"The metrics of a model must be ones of Keras, but {type(model).__name__} raised"):
+                compiled.build(keras.KerasTensor((None,), "int32"), keras.KerasTensor((None, n_classes)))
+        self._compiled, self._n_classes = compiled, n_classes
         metrics = [] if compiled is None else compiled.metrics
         # The loop counts hits anyway, and has the accuracy exactly.
         self._is_counted = all(type(metric) is keras.metrics.SparseCategoricalAccuracy for metric in metrics)
@@ -91,7 +95,8 @@ class ModelMetrics:
         Raises:
             SpecError: It does not.
         """
-        measured = {name: np.shape(value) for name, value in self.read_all(0.0).items()}
+        with as_spec_error(f"The metrics of a model must have results before any image, but {model} raised"):
+            measured = {name: np.shape(value) for name, value in self.read_all(0.0).items()}
         if metric.name in ALWAYS_MEASURED or measured.get(metric.name_in_logs) == ():
             return
         if (shape := measured.get(metric.name_in_logs)) is not None:
@@ -104,6 +109,22 @@ class ModelMetrics:
             f"objective.metric must be what {model} measures ({', '.join(usable)}), but is {metric.name}; name one of "
             "these, or compile the model with it."
         )
+
+    def check_function(self, metric: Metric, model: str) -> None:
+        """Refuse to compare by what a function gives of a batch: how many images that has follows from a cell's size.
+
+        Args:
+            model: What the error calls it.
+
+        Raises:
+            SpecError: The metric is the mean of such numbers.
+        """
+        metrics = [] if self._compiled is None else self._compiled.metrics
+        if any(each.name == metric.name_in_logs and _is_of_batches(each, self._n_classes) for each in metrics):
+            raise SpecError(
+                f"objective.metric must be measured over all images, but {metric.name} of {model} is a function that "
+                "gives one number for a batch; let it give one for each image, or make it a keras.metrics.Metric."
+            )
 
     def names(self) -> list[str]:
         """Every name in the logs of an epoch."""
@@ -124,9 +145,27 @@ def _make_state(metric: keras.metrics.Metric, n_classes: int) -> None:
         ) from error
 
 
+def _is_of_batches(metric: keras.metrics.Metric, n_classes: int) -> bool:
+    """Whether a metric is the mean over batches of what a function gives of each."""
+    if not isinstance(metric, keras.metrics.MeanMetricWrapper):
+        return False
+    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, n_classes))
+    try:
+        given = backend.compute_output_spec(partial(metric._fn, **metric._fn_kwargs), labels, output)
+    except Exception:  # a class around it gives it something else
+        return False
+    return tuple(getattr(given, "shape", ())) == ()
+
+
 def _flatten(results: Mapping[str, Result]) -> dict[str, float]:
-    """Results by name, without those that the loop has; a metric may give several, by names of their own."""
+    """Results by name, without those that the loop has; a metric may give several, by names of their own.
+
+    Of a variable, as some metrics give the one that they count in, it is the value of now.
+    """
     flat: dict[str, float] = {}
     for name, result in results.items():
-        flat |= _flatten(result) if isinstance(result, Mapping) else {name: result}
+        if isinstance(result, Mapping):
+            flat |= _flatten(result)
+        else:
+            flat[name] = keras.ops.copy(result) if isinstance(result, keras.Variable | tf.Variable) else result
     return {name: result for name, result in flat.items() if name not in FROM_THE_LOOP}

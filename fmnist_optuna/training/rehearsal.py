@@ -20,6 +20,7 @@ from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.data.weights import Weights
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_point, make_points, trial_seed
+from fmnist_optuna.search.metric import VAL_LOSS
 from fmnist_optuna.search.space import drop_idle, points_of_each_choice, smallest_point
 from fmnist_optuna.spec.options import OPTION_TYPES
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -27,7 +28,7 @@ from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
 from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.first_steps import try_values
-from fmnist_optuna.training.loss import bind_loss
+from fmnist_optuna.training.loss import bind_loss, check_mean
 from fmnist_optuna.training.metrics import ModelMetrics
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
@@ -112,7 +113,7 @@ def rehearse(
     try:
         model = build_cell(code, cell.params, seed)
         _check_loss(model, code, weighted)
-        ModelMetrics(model, code.info.n_classes).check_objective(code.spec.metric, code.architecture.name)
+        _check_metric(model, code)
         _make_callbacks(code, cell.params)
         _try_options(code, seed, weighted)
         if not code.is_users:  # what the product's own architecture does is known: its values alone are tried
@@ -168,6 +169,13 @@ def _make_callbacks(code: UserCode, params: Params) -> None:
         make_callbacks(code.callbacks, CallbackArguments(0, params, Path(folder)))
 
 
+def _check_metric(model: keras.Model, code: UserCode) -> None:
+    """Whether cells can be compared by the metric of the study."""
+    metrics, name = ModelMetrics(model, code.info.n_classes), code.architecture.name
+    metrics.check_objective(code.spec.metric, name)
+    metrics.check_function(code.spec.metric, name)
+
+
 def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
     """Meaning of the loss and of the outputs, before anything is traced: here the words can be plain."""
     images, labels, info = data.validation_images, data.validation_labels, code.info
@@ -188,6 +196,8 @@ def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
             f"model.architecture must have a finite loss before any training, but that of {name} is {loss} on images "
             f"of {info.value_range[0]:g} to {info.value_range[1]:g}."
         )
+    if code.spec.metric == VAL_LOSS:
+        check_mean(model, name, images, labels)
     if data.train_weights is not None:
         _check_weights_count(model, data)
     gives_logits(model, info)

@@ -119,7 +119,7 @@ CASES = {
     "shapes that differ": Case(
         "npz:a.npz", "x_test must have the shape (n, 3) of x_train", arrays(x_test=np.ones((10, 2)))
     ),
-    "lists": Case("bad_data:lists", "bad_data:lists: x must be a NumPy array, but is a list"),
+    "lists": Case("bad_data:lists", "bad_data:lists: x must be a NumPy array, but got list"),
     "a generator": Case("bad_data:generated", "but bad_data:generated returned a generator"),
     "three values": Case("bad_data:three", "but bad_data:three returned a tuple of 3"),
     "more classes than outputs": Case(

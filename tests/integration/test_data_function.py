@@ -116,7 +116,7 @@ def module(make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "but user_data:leaving raised SystemExit: sys.exit('no data today') was called",
         ),
         (data_of("of_another_form"), DataError, "but user_data:of_another_form returned a tuple of 2."),
-        (data_of("of_lists"), DataError, "user_data:of_lists: x must be a NumPy array, but is a list."),
+        (data_of("of_lists"), DataError, "user_data:of_lists: x must be a NumPy array, but got list"),
         (data_of("generated"), DataError, "but user_data:generated returned a generator."),
         (data_of("three"), DataError, "but user_data:three returned a tuple of 3."),
         (data_of("misnamed"), DataError, "or x and y, but holds images, labels."),

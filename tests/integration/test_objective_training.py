@@ -1,6 +1,6 @@
 """Trainings that follow another metric than the accuracy: measured as Keras measures it, kept and stopped by it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,20 @@ import pytest
 from brought_models import SparseF1
 from one_training import train
 from rehearsing import prepare_spec
+from users_modules import PLAIN, MakeModule, make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.metric import VAL_ACCURACY, VAL_LOSS, Metric
+from fmnist_optuna.spec.objective import ObjectiveSpec
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.training.checkpoint import Checkpoint, Identity, read_checkpoint, save_checkpoint
 from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.measuring import measure
+from fmnist_optuna.training.metrics import ModelMetrics
+from fmnist_optuna.training.rehearsal import few_garments, rehearse
 from fmnist_optuna.training.resident_data import ResidentData
+from fmnist_optuna.training.user_code import UserCode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,6 +157,34 @@ def test_what_the_model_does_not_measure_is_refused(handful: ResidentData, metri
         Training(model, handful, batch_size=32, max_epochs=1, patience=1, seed=0, metric=Metric(metric, "maximize"))
 
 
+class Broken(keras.metrics.Metric):
+    """Has no result."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        pass
+
+    def result(self) -> float:
+        raise RuntimeError("no images")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: "acuracy", "must be ones of Keras, but Sequential raised .*acuracy"),
+        (
+            lambda: Broken(name="broken"),
+            "must have results .*, but the model Sequential raised RuntimeError: no",
+        ),
+    ],
+)
+def test_metrics_that_fail_are_said(handful: ResidentData, make: Callable[[], Any], words: str) -> None:
+    """As an error of the study file, with what they raised, and in one line."""
+    model = make_net(make())
+    with pytest.raises(SpecError, match=f"^The metrics of a model {words}") as error:
+        Training(model, handful, batch_size=32, max_epochs=1, patience=1, seed=0, metric=VAL_LOSS)
+    assert "\n" not in str(error.value)
+
+
 def test_a_study_is_refused_before_it_begins() -> None:
     """Of a built-in architecture too, whose names are accuracy and loss."""
     spec = parse_spec({"grid": {"hidden_size": [4]}, "objective": {"metric": "val_top5"}}, "study.toml")
@@ -159,6 +192,36 @@ def test_a_study_is_refused_before_it_begins() -> None:
         prepare_spec(
             spec.model_copy(update={"model": spec.model.model_validate({"dropout_rate": 0.0, "learning_rate": 0.01})})
         )
+
+
+def hits(y_true: Any, y_pred: Any) -> Any:
+    """One number for each image."""
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
+def share(y_true: Any, y_pred: Any) -> Any:
+    """One number for a batch."""
+    return keras.ops.mean(hits(y_true, y_pred))
+
+
+def test_a_function_must_give_a_number_an_image() -> None:
+    """The mean of what it gives of batches would follow from how many images there are in one."""
+    metrics = ModelMetrics(make_net(hits, share), 10)
+    metrics.check_function(Metric("val_hits", "maximize"), "net")
+    with pytest.raises(SpecError, match=r"^objective.metric must be measured over all images, but val_share of net is"):
+        metrics.check_function(Metric("val_share", "maximize"), "net")
+
+
+@pytest.mark.usefixtures("settings_set_back")
+def test_a_sum_is_no_loss_to_compare_by(make_module: MakeModule) -> None:
+    """How many images are validated at once follows from a cell's size, and a sum would follow from that."""
+    loss = 'keras.losses.SparseCategoricalCrossentropy(reduction="sum")'
+    source = PLAIN.replace('"sparse_categorical_crossentropy"', loss) + "def net(units): return compiled(head())\n"
+    spec = make_spec(make_module("users_sum", source), units=[4])
+    code = UserCode(spec.model_copy(update={"objective": ObjectiveSpec(metric="val_loss")}), FASHION_MNIST)
+    code.bind()
+    with pytest.raises(SpecError, match=r"^objective.metric must be of a loss that is a mean over .* twice; take"):
+        rehearse(code, *few_garments())
 
 
 def test_accuracy_is_followed_as_before(handful: ResidentData) -> None:
@@ -190,3 +253,28 @@ def test_a_pause_keeps_what_was_best(handful: ResidentData, tmp_path: Path) -> N
     told, again = whole.finish(), second.finish()
     assert (told.best_epoch, told.value) == (again.best_epoch, again.value)
     assert [epoch.objective for epoch in told.epochs] == [epoch.objective for epoch in again.epochs]
+
+
+class Counting(keras.metrics.Metric):
+    """Gives the variable that it counts batches in, as a metric in Keras' own guide does."""
+
+    def __init__(self, name: str = "counting") -> None:
+        super().__init__(name=name)
+        self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.total.assign_add(1.0)
+
+    def result(self) -> keras.Variable:
+        return self.total
+
+
+def test_a_metric_may_give_its_variable(handful: ResidentData, tmp_path: Path) -> None:
+    """The logs have its number of then, which a checkpoint keeps and no later epoch changes."""
+    metric, identity = Metric("val_counting", "maximize"), Identity("cell", 0, "", "")
+    settings: dict[str, Any] = {"batch_size": 32, "max_epochs": 2, "patience": 1, "seed": 0}
+    training = Training(make_net(Counting()), handful, metric=metric, **settings)
+    training.run(1)
+    save_checkpoint(tmp_path / "checkpoint", training, identity, tmp_path)
+    training.model.reset_metrics()
+    assert (float(training.logs["val_counting"]), training.epochs[0].objective) == (1, 1)

@@ -11,6 +11,7 @@ import pytest
 from idx_files import idx
 
 from fmnist_optuna.data.dataset import Dataset
+from fmnist_optuna.data.readers.arrays import make_dataset
 from fmnist_optuna.data.readers.forms import read_form
 from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
@@ -181,6 +182,43 @@ def test_floats_have_the_range_that_holds_them(tmp_path: Path, scale: float, exp
     assert (info.dtype, info.value_range) == ("float32", expected)
 
 
+def test_the_order_of_bytes_changes_nothing(tmp_path: Path) -> None:
+    """Words that came from a machine with the other one have the white of words, too."""
+    words = pictures(N_TRAIN).astype(np.uint16) * 16
+    sets = [read(write_npz(tmp_path, x_train=each, x_test=each[:N_TEST])) for each in (words, words.astype(">u2"))]
+    assert [dataset.info.value_range for dataset in sets] == [(0, 65_535)] * 2
+    np.testing.assert_array_equal(*(dataset.train_images for dataset in sets))
+
+
+@pytest.mark.parametrize(
+    "names", [[b"caf\xc3\xa9", b"tea", b"milk"], [["caf\u00e9"], ["tea"], ["milk"]]], ids=["bytes", "a column"]
+)
+def test_names_are_read_as_labels_are(tmp_path: Path, names: list[Any]) -> None:
+    """Bytes are texts in UTF-8, and a column is its entries."""
+    assert read(write_npz(tmp_path, class_names=np.array(names))).info.class_names == ("caf\u00e9", "tea", "milk")
+
+
+def test_a_function_may_give_names_as_objects() -> None:
+    """As pandas has texts; what is no text and no integer is refused."""
+    arrays = {"x": pictures(12), "y": LABELS, "class_names": np.array(["a", "b", "c"], object)}
+    data = DataSpec(source="my_data:pictures")
+    assert make_dataset(arrays, data, "my_data:pictures", "pictures").info.class_names == ("a", "b", "c")
+    arrays["class_names"] = np.array(["a", None, "c"], object)
+    with pytest.raises(DataError, match="class_names must be integers or texts, but are object"):
+        make_dataset(arrays, data, "my_data:pictures", "pictures")
+
+
+@pytest.mark.parametrize("name", ["x", "y", "train_weights"])
+def test_masked_numbers_are_refused(name: str) -> None:
+    """What was marked as no value is none: neither in images nor in labels, nor in weights."""
+    arrays = {"x": pictures(12), "y": LABELS, "train_weights": np.ones(12)}
+    mask = np.zeros(arrays[name].shape, bool)
+    mask[3] = True
+    arrays[name] = np.ma.masked_array(arrays[name], mask)
+    with pytest.raises(DataError, match=f"my_data:pictures: {name} must have a value in every place, but "):
+        make_dataset(arrays, DataSpec(source="my_data:pictures"), "my_data:pictures", "pictures")
+
+
 def spoiled(*shape: int) -> np.ndarray:
     """Zeros with one number that is none."""
     images = np.zeros((N_TRAIN, *shape))
@@ -230,7 +268,7 @@ def test_many_classes_have_labels_of_two_bytes(tmp_path: Path) -> None:
         ({"x_train": pictures(N_TRAIN) * 1e300}, "must hold finite numbers, as float32, but the image 0 holds inf"),
         ({"x_train": np.full((N_TRAIN, 6, 5), "a")}, "x_train must be numbers, but are <U1"),
         ({"y_train": np.eye(3)[LABELS]}, "take numpy.argmax(labels, axis=1)"),
-        ({"y_train": LABELS.astype(float)}, "y_train must be integers or texts, but are float64"),
+        ({"y_train": LABELS.astype(float)}, "integers or texts, but are float64; take labels.astype(int)"),
         ({"y_train": LABELS + 1}, "must go from 0 on, but go from 1 to 3; take 1 off each"),
         ({"y_train": LABELS - 1}, "must go from 0 on, but go from -1 to 1"),
         ({"y_train": LABELS * 65_535}, "must be of 2 to 65,535 classes, but go from 0 to 131,070"),

@@ -73,6 +73,7 @@ def test_an_info_of_another_form_is_refused(changes: dict[str, Any], words: str)
         ),
         ({"train_images": images() - 0.5}, "0 to 1, but go from -0.5 to 0.5"),
         ({"train_images": np.ma.masked_less(spoiled(np.nan), 0)}, "must hold finite numbers, but the image 1"),
+        ({"train_images": np.ma.masked_less(images(), 0.5)}, "train_images must have a value in every place, but"),
         ({"train_labels": LABELS.tolist()}, "train_labels must be a NumPy array, but got list"),
         ({"train_labels": LABELS * 1.0}, "train_labels must be integers, but are float64"),
         ({"train_labels": LABELS == 1}, "train_labels must be integers, but are bool"),

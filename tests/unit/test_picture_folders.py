@@ -49,6 +49,7 @@ def test_folders_train_and_test_are_read(tmp_path: Path) -> None:
     train, test = write_folder(tmp_path / "train"), write_folder(tmp_path / "test", n_each=2)
     (tmp_path / "train" / "cat" / ".DS_Store").write_text("x")
     (tmp_path / "train" / ".cache").mkdir()
+    write_picture(tmp_path / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png", 0)
     (tmp_path / "test" / "dog" / "Thumbs.db").write_text("x")
     dataset = read(tmp_path)
     info = dataset.info
@@ -95,6 +96,8 @@ def test_pictures_are_fitted_as_predict_fits_them(tmp_path: Path, resize: str) -
     [
         (lambda folder: (folder / "cat" / "note.txt").write_text("x"), "note.txt is called otherwise"),
         (lambda folder: (folder / "cat" / "bad.png").write_text("x"), "bad.png cannot be read"),
+        (lambda folder: (folder / "cat" / "gone.png").symlink_to("nowhere"), "gone.png cannot be read: No such file"),
+        (lambda folder: (folder / "cat" / "more").symlink_to(folder / "dog"), "more is a link to a folder"),
         (lambda folder: write_picture(folder / "dog" / "large.png", 7, (9, 9)), "large.png of 9 x 9; give data.size"),
         (lambda folder: (folder / "empty").mkdir(), "empty must hold pictures of the class empty, but holds none"),
         (lambda folder: (folder / "dog").rename(folder / ".dog"), "must be of 2 to 65,535 classes, but are all cat"),

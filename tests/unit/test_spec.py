@@ -117,7 +117,11 @@ def refusal(text: str) -> str:
         ("[grid]\nn_hidden_layers = [true]", "grid.n_hidden_layers must be an integer of at least 0, but got True"),
         ("[model]\ninput_dropout = 1.0", "model.input_dropout must be at least 0 and less than 1, but got 1.0"),
         ("[grid]\ninput_dropout = [-0.1]", "grid.input_dropout must be at least 0 and less than 1, but got -0.1"),
-        ("[model]\nhidden_size = 64", "hidden_size must be in [grid] or in [model], but is in both"),
+        (
+            "[model]\nhidden_size = 64",
+            "hidden_size must be in [grid] or in [model], but is in both, as it is in the default grid; give a [grid]",
+        ),
+        ("[model]\nx = 1\n[grid]\nx = [1]", "x must be in [grid] or in [model], but is in both"),
         ("[pruner]\nname = 'hyperband'", "pruner.name must be 'ladder', 'median' or 'none', but got 'hyperband'"),
         (
             "[pruner]\nname = 'none'\nn_min_trials = 2",

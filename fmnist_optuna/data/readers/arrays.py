@@ -14,6 +14,7 @@ from fmnist_optuna.data.dataset import (
     find_infinite,
     is_picture,
 )
+from fmnist_optuna.data.one_each import as_array
 from fmnist_optuna.data.readers.background import are_light_on_dark
 from fmnist_optuna.data.readers.labels import Indices, encode, flatten, refuse_share, take_test
 from fmnist_optuna.data.weights import Weights, check_weights
@@ -45,9 +46,9 @@ def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name:
         DataError: An array is missing, or is something else.
     """
     (x_train, y_train, x_test, y_test), kept = _take_parts(arrays, data, place)
-    encoded = encode(y_train, y_test, f"{place}: the labels", data.class_names or _names_in(arrays))
+    encoded = encode(y_train, y_test, f"{place}: the labels", data.class_names or _names_in(arrays, place))
     train, test = _as_images(x_train, x_test, place)
-    value_range = _range_of(train, test, x_train.dtype == x_test.dtype == np.uint16)
+    value_range = _range_of(train, test, all(map(_are_words, (x_train, x_test))))
     info = DatasetInfo(
         name=name,
         image_shape=train.shape[1:],
@@ -88,7 +89,7 @@ def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> tup
             f"{place} must hold {', '.join(names)}, perhaps {NAMES} and {WEIGHTS}, and nothing else, but holds "
             f"{', '.join(others)} too; leave that out, or give it another of these names."
         )
-    found = [_check_array(arrays[name], f"{place}: {name}") for name in names]
+    found = [as_array(f"{place}: {name}", arrays[name]) for name in names]
     for at in range(0, len(found), 2):
         found[at + 1] = flatten(found[at + 1], f"{place}: {names[at + 1]}")
         if found[at].ndim == 0 or len(found[at]) != len(found[at + 1]):
@@ -106,16 +107,14 @@ def _take_parts(arrays: Mapping[str, object], data: DataSpec, place: str) -> tup
     return (train, y_train, test, y_test), kept
 
 
-def _check_array(array: object, place: str) -> Array:
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{place} must be a NumPy array, but is a {type(array).__name__}.")
-    return np.asarray(array)
-
-
-def _names_in(arrays: Mapping[str, object]) -> tuple[str, ...]:
-    """Names of the classes that came with the arrays."""
-    names = arrays.get(NAMES)
-    return () if names is None else tuple(map(str, np.atleast_1d(np.asarray(names)).tolist()))
+def _names_in(arrays: Mapping[str, object], place: str) -> tuple[str, ...]:
+    """Names of the classes that came with the arrays: texts, of Unicode or of bytes in UTF-8, or integers."""
+    found = np.atleast_1d(np.asarray(arrays.get(NAMES, ())))
+    if not found.size:
+        return ()
+    if all(isinstance(name, str) for name in found.flat):  # an array of Python's own objects
+        found = found.astype(np.str_)
+    return tuple(map(str, flatten(found, f"{place}: {NAMES}").tolist()))
 
 
 def _as_images(train: Array, test: Array, place: str) -> tuple[Images, Images]:
@@ -143,6 +142,11 @@ def _are_bytes(images: Array) -> bool:
     """Whether they are true and false, or whole numbers from 0 to 255."""
     is_byte = images.dtype.kind == "b" or images.dtype == np.uint8
     return is_byte or (images.dtype.kind in "iu" and int(images.min()) >= 0 and int(images.max()) <= FULL_BYTE)
+
+
+def _are_words(images: Array) -> bool:
+    """Whether they are numbers of 16 bits, whichever of the two bytes comes first."""
+    return images.dtype.kind == "u" and images.dtype.itemsize == FULL_WORD.bit_length() // 8
 
 
 def _to_bytes(images: Array) -> NDArray[np.uint8]:

@@ -18,6 +18,13 @@ from fmnist_optuna.errors import DataError
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.wording import reason_of
 
+# What to do with labels of other types, by NumPy's letter.
+CONVERSIONS = {
+    "f": "; take labels.astype(int)",
+    "b": "; take labels.astype(int)",
+    "O": "; take numpy.array(labels.tolist())",
+}
+
 Found = NDArray[np.generic]
 Indices = NDArray[np.int64]
 
@@ -90,7 +97,8 @@ def flatten(labels: Found, place: str) -> Found:
         advice = "; of one-hot labels take numpy.argmax(labels, axis=1)" if labels.ndim == 2 else ""
         raise DataError(f"{place} must have the shape (n,), but have {labels.shape}{advice}.")
     if labels.dtype.kind not in "iuU":
-        raise DataError(f"{place} must be integers or texts, but are {labels.dtype}.")
+        advice = CONVERSIONS.get(labels.dtype.kind, "")
+        raise DataError(f"{place} must be integers or texts, but are {labels.dtype}{advice}.")
     if len(labels) == 0:
         raise DataError(f"{place} must be of at least one example, but are of none.")
     return labels

@@ -142,15 +142,20 @@ def _refuse_empty(root: Path, labels: Collection[str]) -> None:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
+    """All that may be pictures, but for hidden files and folders, in which some programs keep copies.
+
+    Links are among them wherever they lead: one to nothing, or to a folder, would else be left out without a word.
+    """
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and not file.name.startswith(".") and file.name not in IGNORED:
+        is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if (file.is_file() or file.is_symlink()) and not is_hidden and file.name not in IGNORED:
             yield file
 
 
 def _look(file: Path, label: str) -> Found | str:
     """A picture by its header, or what is wrong with the file."""
     if file.suffix.lower() not in ENDINGS:
-        return f"{file} is called otherwise"
+        return f"{file} is {'a link to a folder' if file.is_dir() else 'called otherwise'}"
     try:
         with Image.open(file) as image:
             width, height = image.size
