@@ -259,4 +259,4 @@ def _on_all_data(all_data: AllData | None) -> str:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} `{value}`" for name, value in values.items())
+    return _in_table(", ".join(f"{name} `{value}`" for name, value in values.items()))
