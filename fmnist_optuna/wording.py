@@ -1,6 +1,7 @@
 """How numbers, parameters, ends of processes and other libraries' errors are written for people, each in one place."""
 
 import math
+import re
 import signal
 from collections.abc import Iterable, Mapping
 
@@ -8,6 +9,8 @@ ABSENT = "-"  # stands for a number that is not there
 # What is said of numbers where a study asks for the answers to mirror images too.
 WITHOUT_FLIPS, WITH_FLIPS = "without mirror images", "answers averaged with those to mirror images"
 LONGEST_PARAMS = 88  # characters of a cell's parameters in a line that has more to say, which then takes two of 80
+# What Markdown takes for a mark, and HTML and formulas in it; an underscore within a word is none.
+_MARKS = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![A-Za-z0-9_])_+|_+(?![A-Za-z0-9_])")
 LONGEST_REASON = 300  # characters of what another library says; a database begins with the name of its host
 
 
@@ -76,6 +79,11 @@ def format_some_params(params: Mapping[str, object], length: int = LONGEST_PARAM
         first = dict(list(params.items())[:-n_left_out])
         shown = f"{format_params(first)} and {n_left_out} more"
     return shown
+
+
+def as_markdown(text: str) -> str:
+    """A text of the user's for a place in Markdown, a cell of a table too, where it shall be shown as it is."""
+    return _MARKS.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def end_sentence(text: str) -> str:

@@ -20,8 +20,8 @@ def stop(common: Common, study: StudyName = None) -> None:
 
     session = open_session(common, study)
     raise_generation(session.storage, session.record.study_id)
-    n_workers = len(session.history.workers())
-    say(f"study {session.record.name}: workers told to leave: {n_workers}. Next: fmnist-optuna status")
+    n_workers, name = len(session.history.workers()), session.record.name
+    say(f"study {name}: workers told to leave: {n_workers}. Next: fmnist-optuna status {name}")
 
 
 @command(group, "retry")
@@ -32,7 +32,10 @@ def retry(common: Common, study: StudyName = None) -> None:
     session = open_session(common, study)
     n_cells = session.ledger.retry_failed()
     name = session.record.name
-    say(f"study {name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna {command_of(name)}")
+    again = command_of(name)
+    if again == "run":  # which without the file begins the default study
+        again = f"run, with the study's file if it has one, or fmnist-optuna worker {name}"
+    say(f"study {name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna {again}")
 
 
 @command(group, "upgrade")

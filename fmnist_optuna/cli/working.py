@@ -236,7 +236,7 @@ def _describe_end(
     if counts.is_over and counts.failed:
         return Status.MISMATCH, f"{left}, {counts.failed} failed; after mending the cause: fmnist-optuna retry {name}"
     if counts.is_over:
-        how = f"fmnist-optuna run, which tests the winner, or fmnist-optuna verify {name}"
+        how = f"fmnist-optuna run with the study's file, which tests the winner, or fmnist-optuna verify {name}"
         return Status.DONE, f"{left}. Next: {how}"
     if record.generation != order.generation:
         return Status.STOPPED, f"This worker was told to leave before all cells were done. {left}."

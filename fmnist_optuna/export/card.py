@@ -268,4 +268,4 @@ def _describe_intervals(facts: Facts) -> str:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} `{value}`" for name, value in values.items())
+    return _in_table(", ".join(f"{name} `{value}`" for name, value in values.items()))

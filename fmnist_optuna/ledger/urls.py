@@ -5,6 +5,7 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -15,6 +16,7 @@ from fmnist_optuna.wording import reason_of
 ALLOWED = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 LONGEST_SUFFIX = len("-journal")  # of the files that SQLite and we make beside the database
 SECRETS = ("password", "sslpassword")  # parameters of libpq that are never shown
+HIDDEN = "***"  # stands for them
 
 
 def parse_url(storage: str) -> URL:
@@ -83,14 +85,21 @@ def _expand_home(path: str) -> str:
 
 def mask(url: URL) -> str:
     """A URL for people: its password masked, wherever it stands."""
-    shown = url.update_query_dict({name: "***" for name in SECRETS if name in url.query})
-    return shown.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    shown = url.update_query_dict({name: HIDDEN for name in url.query if name.lower() in SECRETS})
+    text = shown.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    return text.replace(quote(HIDDEN), HIDDEN)
 
 
 def _mask_malformed(text: str) -> str:
-    text = re.sub(rf"([?&](?:{'|'.join(SECRETS)})=)[^&]*", r"\1***", text)
+    """What is no URL, for people: without what may be a password, such as that in `host=db password=...` of libpq."""
+    text = re.sub(r"(password\s*=).*", rf"\1{HIDDEN}", text, flags=re.IGNORECASE | re.DOTALL)
     head, separator, tail = text.rpartition("@")
-    return f"***@{tail}" if separator and head else text
+    if separator and head:
+        return f"{HIDDEN}@{tail}"
+    if text.startswith("sqlite"):  # which has no password; a path of another system has a colon
+        return text
+    # Without a host, as in `postgresql://user:password/db`, a password stands where the port is looked for.
+    return re.sub(r"(//[^/:]*:)(?!\d+(?:[/?]|$)).*", rf"\1{HIDDEN}", text, flags=re.DOTALL)
 
 
 def check_url(storage: str, *, create: bool) -> URL:

@@ -32,7 +32,15 @@ from fmnist_optuna.search.space import describe_dimension
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
-from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, format_interval, format_params, format_percent
+from fmnist_optuna.wording import (
+    WITH_FLIPS,
+    WITHOUT_FLIPS,
+    as_markdown,
+    count,
+    format_interval,
+    format_params,
+    format_percent,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +99,11 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
         lines += [f"**{record.info.warning}.**", ""]
     if record.is_on_all_data:
         lines += [f"**{describe_seen(record)}**", ""]
-    lines += [f"{counts.done} of {counts.total} cells done: {counts.complete} complete, {counts.pruned} pruned.", ""]
+    cells = count(counts.total, "cell")
+    lines += [f"{counts.done} of {cells} done: {counts.complete} complete, {counts.pruned} pruned.", ""]
     lines += ["| parameter | values |", "|---|---|"]
-    lines += [f"| {name} | {values} |" for name, values in _describe_values(record).items()]
-    lines += ["", f"Data: {record.data_source}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
+    lines += [f"| {as_markdown(name)} | {as_markdown(values)} |" for name, values in _describe_values(record).items()]
+    lines += ["", f"Data: {as_markdown(record.data_source)}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
     teacher = record.teacher_of({} if winner is None else winner.params)
     if teacher is not None:
         lines += [f"Learned from {teacher.describe()}.", ""]
@@ -103,7 +112,7 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     if winner is not None:
         score = ", ".join(_describe_scores(winner))
         which = f"trial {winner.trial}" if winner.folds is None else f"of the mean over {winner.folds.described}"
-        lines += [f"Winner: {which} ({format_params(winner.params)}), {score}.", ""]
+        lines += [f"Winner: {which} ({as_markdown(format_params(winner.params))}), {score}.", ""]
     lines += ["To go on after an interruption, give the command that began it again: `fmnist-optuna run`.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
     return "\n".join(lines)
@@ -149,7 +158,8 @@ def _describe_rungs(climb: Climb, metric: Metric) -> list[str]:
         numbers = f"{step.n_cells} | {step.n_parked} | {step.n_cut} | {step.n_went_on}"
         lines.append(f"| epoch {step.rung} | {numbers} | {metric.format(step.best)} |")
     saved = f" The cells that were cut would have taken up to {climb.n_saved:,} more." if climb.n_saved else ""
-    return [*lines, "", f"{climb.n_epochs:,} epochs were trained.{saved}", ""]
+    trained = count(climb.n_epochs, "epoch was trained", "epochs were trained")
+    return [*lines, "", f"{trained}.{saved}", ""]
 
 
 def _decorate_winner(session: Session, overview: Overview, winner: Winner) -> None:
@@ -192,7 +202,7 @@ def describe_winner(overview: Overview, winner: Winner) -> str:
     """The note of a trial that was named winner, in Markdown; it stays true when another takes its place."""
     name, counts = overview.record.name, overview.counts
     how = "Named winner" if overview.confirmation is None else "Chosen by confirmation"
-    lines = [f"**{how}** when {counts.done} of {counts.total} cells were done."]
+    lines = [f"**{how}** when {counts.done} of {count(counts.total, 'cell was', 'cells were')} done."]
     lines += _describe_scores(winner)
     lines.append(f"`fmnist-optuna reproduce {winner.trial} {name}`")
     return "\n\n".join(lines)

@@ -36,6 +36,7 @@ from fmnist_optuna.results.evaluation import Evaluation
 from fmnist_optuna.study.attempts import describe_reason
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.wording import (
+    count,
     format_duration,
     format_interval,
     format_percent,
@@ -227,6 +228,7 @@ def _time(value: float) -> str:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
+    "count": count,
     "percent": format_percent,
     "points": format_points,
     "interval": format_interval,

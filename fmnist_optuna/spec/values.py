@@ -58,6 +58,8 @@ def check_values(name: str, values: tuple[Value, ...]) -> None:
     seen: set[str] = set()
     for value in values:
         check_value(name, value)
+        if isinstance(value, str) and not value.isprintable():  # which would steer the terminal of whoever looks
+            raise ValueError(f"{name} must be text that can be printed in one line, but got {value!r}")
         identity = canonical_json(value)
         if identity in seen:
             raise ValueError(f"{name} must have distinct values, but {value!r} is there twice")

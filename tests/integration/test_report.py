@@ -160,6 +160,35 @@ def test_nothing_is_said_of_flips_where_none_were_asked_for(session: Session) ->
 
 
 @ON_SQLITE
+def test_one_of_a_kind_is_said_in_the_singular(new_session: Callable[..., Session]) -> None:
+    """Of a study of one cell, in the page and in the notes."""
+    session = new_session("worker", spec=make_spec({"hidden_size": [64], "dropout_rate": [0.5]}))
+    finish_with_opening(session, 0.5, 3)
+    overview = read_overview(session)
+    assert overview.winner is not None
+    page = render_report(replace(overview, n_foreign=1), None)
+    shown = page.partition("<script>")[0]
+    for text in ("1 of 1 cell done:", "<b>1</b><span>cell, 1 attempt<", ">1 attempt, the best first<"):
+        assert text in shown
+    assert "1 trial of another program is in this study too; it counts for nothing and is left out." in shown
+    assert not re.search(r"\b1 (cells|attempts|trials)\b", shown)
+    note = describe_study(overview.record, overview.counts, overview.climb, overview.winner)
+    assert "\n1 of 1 cell done: 1 complete, 0 pruned.\n" in note
+    assert describe_winner(overview, overview.winner).startswith("**Named winner** when 1 of 1 cell was done.\n")
+
+
+@ON_SQLITE
+def test_values_are_no_markdown_of_the_note(new_session: Callable[..., Session]) -> None:
+    """A value with a pipe stays in its row of the table, and one with HTML is shown as it is."""
+    session = new_session("worker", spec=make_spec({"kind": ["a|b", "<img src=x>"]}, model={"architecture": "my:net"}))
+    finish_with_opening(session, 0.5, 3)
+    overview = read_overview(session)
+    note = describe_study(overview.record, overview.counts, overview.climb, overview.winner)
+    assert r"| kind | a\|b, \<img src=x\> |" in note
+    assert re.search(r"\(kind (a\\\|b|\\<img src=x\\>)\), val accuracy 50\.00 %", note)
+
+
+@ON_SQLITE
 def test_rungs_are_in_the_note_and_in_the_figures(new_session: Callable[..., Session]) -> None:
     """After the first decision: a row of the note, parked and cut trials by their colours, a line in the timeline."""
     session = new_session("worker", spec=ladder_spec(12))

@@ -53,6 +53,10 @@ def refusal(text: str) -> str:
         ("[grid]\nhidden_size = 64", "grid.hidden_size must be a list, but got 64"),
         ("[grid]\nhidden_size = []", "grid.hidden_size must have at least one value, but is empty"),
         ("[grid]\nhidden_size = [64, 64.0]", "grid.hidden_size must have distinct values, but 64.0 is there twice"),
+        (
+            '[grid]\nkind = ["relu", "\\u001b[2Jgelu"]',
+            r"grid.kind must be text that can be printed in one line, but got '\x1b[2Jgelu'",
+        ),
         ("[grid]\nhidden_size = [0]", "grid.hidden_size must be an integer of at least 1, but got 0"),
         ("[grid]\nhidden_size = [1.5]", "grid.hidden_size must be an integer of at least 1, but got 1.5"),
         ("[grid]\nhidden_size = [true]", "grid.hidden_size must be an integer of at least 1, but got True"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
-from fmnist_optuna.ledger.urls import check_url, parse_url
+from fmnist_optuna.ledger.urls import check_url, mask, parse_url
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,33 @@ def test_a_url_with_another_meaning_is_refused(url: str, rule: str) -> None:
         parse_url(url)
     assert rule in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "host=db user=ada password=s3cret",
+        "host=db user=ada PASSWORD = 's3cret word' port=5432",
+        "PGPASSWORD=s3cret postgresql://db/studies",
+        "postgresql://ada:s3cret",
+        "postgresql://ada:s3cret/studies",
+        "postgresql://ada:12s3cret/studies",
+        "jdbc:postgresql://db/studies?user=ada&password=s3cret",
+        "postgresql//ada:s3cret@db/studies",
+    ],
+)
+def test_no_other_form_shows_its_password(given: str) -> None:
+    """Those of libpq and of other programs are refused as well as a URL that lacks its host."""
+    with pytest.raises(UsageError, match=r"must be sqlite:///FILE or .*\*\*\*") as refused:
+        parse_url(given)
+    assert "s3cret" not in str(refused.value)
+    assert "word'" not in str(refused.value)
+
+
+def test_a_password_among_the_parameters_is_hidden() -> None:
+    """However it is written; the other parameters are shown."""
+    url = parse_url("postgresql://ada:s3cret@db/studies?password=s3cret&PassWord=s3cret&connect_timeout=9")
+    assert mask(url) == "postgresql://ada:***@db/studies?PassWord=***&connect_timeout=9&password=***"
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + "/b.db", "b" * 300, "b" * 252, "ä" * 125, "a/" * 3000 + "b.db"])

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError, StatementError
 from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.user_modules.functions import as_spec_error
-from fmnist_optuna.wording import describe_exit, end_sentence, reason_of
+from fmnist_optuna.wording import as_markdown, describe_exit, end_sentence, reason_of
 
 HERE = "test_wording.py"
 
@@ -170,3 +170,19 @@ def test_what_a_library_says_keeps_its_own_full_stop() -> None:
     assert str(error.value).endswith(".")
     assert ".." not in str(error.value)
     assert [end_sentence(text) for text in ("a", "a.", "a...")] == ["a.", "a.", "a..."]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("hidden_size 1e-05, relu", "hidden_size 1e-05, relu"),
+        ("a|b `c`", r"a\|b \`c\`"),
+        ("<img src=x>", r"\<img src=x\>"),
+        ("![p](x) *b* ~~s~~ $y$", r"!\[p\](x) \*b\* \~\~s\~\~ \$y\$"),
+        ("__init__ a_b", r"\__init\__ a_b"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_a_text_is_no_markdown(text: str, shown: str) -> None:
+    """Neither a mark, nor HTML, nor the end of a table's cell; names of parameters stay as they are."""
+    assert as_markdown(text) == shown

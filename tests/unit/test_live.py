@@ -1,0 +1,17 @@
+"""The lines of `run` on a terminal."""
+
+from typing import cast
+
+import pytest
+
+from fmnist_optuna.cli.live import LiveObserver, make_observer
+from fmnist_optuna.cli.options import Common
+
+
+def test_colons_in_a_line_are_no_emoji(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value such as `conv:x:3` stands there as it was written."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes a terminal of what is captured
+    observer = make_observer(Common(None, 1.0, "text", 20))
+    cast("LiveObserver", observer).line("kind conv:x:3, [bold]up:on:down[/]")
+    assert isinstance(observer, LiveObserver)
+    assert capsys.readouterr().err == "kind conv:x:3, [bold]up:on:down[/]\n"
