@@ -260,7 +260,7 @@ class Counting(keras.metrics.Metric):
 
     def __init__(self, name: str = "counting") -> None:
         super().__init__(name=name)
-        self.total = self.add_weight(name="total", initializer="zeros")
+        self.total: keras.Variable = self.add_weight(name="total", initializer="zeros")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         self.total.assign_add(1.0)

@@ -68,7 +68,7 @@ def finish_with_flips(session: Session, **options: bool) -> Overview:
     losses = {
         "test_objective": Sample((0.1, 0.2), metric), "flipped_objective": Sample((0.1, 0.16), metric),
     }  # fmt: skip
-    more = {} if metric.is_accuracy else losses
+    more: dict[str, Any] = {} if metric.is_accuracy else losses
     confirmation = Confirmation((candidate,), candidate, test=alone, flipped=flipped, metric=metric, **more)
     winner = replace(overview.winner, confirmation=confirmation)
     return replace(overview, winner=winner, confirmation=confirmation)

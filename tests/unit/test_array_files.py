@@ -187,7 +187,7 @@ def test_the_order_of_bytes_changes_nothing(tmp_path: Path) -> None:
     words = pictures(N_TRAIN).astype(np.uint16) * 16
     sets = [read(write_npz(tmp_path, x_train=each, x_test=each[:N_TEST])) for each in (words, words.astype(">u2"))]
     assert [dataset.info.value_range for dataset in sets] == [(0, 65_535)] * 2
-    np.testing.assert_array_equal(*(dataset.train_images for dataset in sets))
+    np.testing.assert_array_equal(sets[0].train_images, sets[1].train_images)
 
 
 @pytest.mark.parametrize(
