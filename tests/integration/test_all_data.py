@@ -288,33 +288,38 @@ def test_exports_take_the_first_seeds(session: Session) -> None:
         choose_source(following, None, False, None)
 
 
+class Told(StudyObserver):
+    """Keeps what it would say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def line(self, text: str, level: int = 0) -> None:
+        self.lines.append(text)
+
+
 @ON_SQLITE
 def test_the_last_results_are_told_before_what_follows(session: Session) -> None:
     """One call trains two studies: the second begins in the log when all of the first was said."""
-    lines: list[str] = []
-
-    class Told(StudyObserver):
-        def line(self, text: str, level: int = 0) -> None:
-            lines.append(text)
-
     observer, data = Told(), ResolvedData("synthetic", None, "asked for")
     observer.prepared(session, data, 4)
     finish_everything(session)
     observer.prepared(follow(session, "/confirm", 2), data, 2)
-    told = [" ".join(line.split()[:2]) for line in lines]
+    told = [" ".join(line.split()[:2]) for line in observer.lines]
     assert told == ["study small", "[1/4] trial", "[2/4] trial", "[3/4] trial", "[4/4] trial", "study small/confirm"]
 
 
 @ON_SQLITE
-def test_the_last_results_are_told_before_a_scoring(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_results_are_told_before_a_scoring(session: Session) -> None:
     """Whose weights are scored stands below the cells, as it comes after them."""
-    observer = StudyObserver()
+    observer = Told()
     observer.prepared(session, ResolvedData("synthetic", None, "asked for"), 4)
     finish_everything(session)
     observer.scoring("5 seeds")
-    told = capsys.readouterr().err.splitlines()
-    assert [line.split()[0] for line in told] == ["study", "[1/4]", "[2/4]", "[3/4]", "[4/4]", "scoring"]
-    assert told[-1] == "scoring 5 seeds on the test set"
+    told = [line.split()[0] for line in observer.lines]
+    assert told == ["study", "[1/4]", "[2/4]", "[3/4]", "[4/4]", "scoring"]
+    assert observer.lines[-1] == "scoring 5 seeds on the test set"
 
 
 @ON_SQLITE

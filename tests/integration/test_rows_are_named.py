@@ -149,7 +149,7 @@ def test_rows_that_were_trained_on(session: Session) -> None:
 def test_a_pipe_stays_in_its_row_of_the_card(new_session: Callable[..., Session], tmp_path: Path) -> None:
     """Of a value, which a table in Markdown would end at it, in backticks too."""
     spec = make_spec({"kind": ["a|b"]}, model={"architecture": "my:net"})
-    session, _ = finish_rows(new_session("worker", spec=spec))
-    winner = found_winner(read_overview(session))
+    session, opening = finish_rows(new_session("worker", spec=spec))
+    winner = replace(found_winner(read_overview(session)), opening=opening)
     card = read_card(session, winner, Source(session, (winner.attempt,), None), tmp_path / "card.md")
     assert r"| parameters | kind `a\|b` |" in card
