@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src import backend
+from numpy.typing import NDArray
 
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError
@@ -32,8 +33,8 @@ class ModelMetrics:
         n_classes: Outputs of the model.
 
     Raises:
-        SpecError: A metric is called accuracy and is another quantity, or does not take integer labels; or Keras does
-            not know it.
+        SpecError: A metric is called accuracy and is another quantity, is called loss, or does not take integer labels;
+            or Keras does not know it.
     """
 
     def __init__(self, model: keras.Model, n_classes: int) -> None:
@@ -54,6 +55,11 @@ class ModelMetrics:
                     "The metric accuracy of a model must be the share of right answers, but that of "
                     f"{type(model).__name__} is {type(metric).__name__}; give it another name."
                 )
+        if unheard := [metric for metric in metrics if metric.name == "loss"]:  # a tracker of this name is of the loss
+            raise SpecError(
+                f"The metrics of a model must not be called loss, as that is the loss, but {type(model).__name__} is "
+                f"compiled with a {type(unheard[0]).__name__} of this name; give it another."
+            )
         if not self._is_counted:
             for metric in metrics:
                 _make_state(metric, n_classes)
@@ -96,15 +102,13 @@ class ModelMetrics:
             SpecError: It does not.
         """
         with as_spec_error(f"The metrics of a model must have results before any image, but {model} raised"):
-            measured = {name: np.shape(value) for name, value in self.read_all(0.0).items()}
-        if metric.name in ALWAYS_MEASURED or measured.get(metric.name_in_logs) == ():
+            measured = {name: np.asarray(value) for name, value in self.read_all(0.0).items()}
+        faults = {name: fault for name, value in measured.items() if (fault := _find_fault(value))}
+        if metric.name in ALWAYS_MEASURED or metric.name_in_logs in measured.keys() - faults:
             return
-        if (shape := measured.get(metric.name_in_logs)) is not None:
-            raise SpecError(
-                f"objective.metric must be one number, but {metric.name} of {model} has the shape {shape}; let it take "
-                'the mean over the classes, as average="macro" does.'
-            )
-        usable = [*ALWAYS_MEASURED, *(f"{OF_VALIDATION}{name}" for name, shape in measured.items() if shape == ())]
+        if (fault := faults.get(metric.name_in_logs)) is not None:
+            raise SpecError(f"objective.metric must be one number, but {metric.name} of {model} {fault}.")
+        usable = [*ALWAYS_MEASURED, *(f"{OF_VALIDATION}{name}" for name in measured if name not in faults)]
         raise SpecError(
             f"objective.metric must be what {model} measures ({', '.join(usable)}), but is {metric.name}; name one of "
             "these, or compile the model with it."
@@ -155,6 +159,13 @@ def _is_of_batches(metric: keras.metrics.Metric, n_classes: int) -> bool:
     except Exception:  # a class around it gives it something else
         return False
     return tuple(getattr(given, "shape", ())) == ()
+
+
+def _find_fault(result: NDArray[np.generic]) -> str:
+    """Why nothing can be compared by a result of a metric; empty where it is one number."""
+    if result.shape != ():
+        return f'has the shape {result.shape}; let it take the mean over the classes, as average="macro" does'
+    return "is complex; let it be the absolute value" if np.iscomplexobj(result) else ""
 
 
 def _flatten(results: Mapping[str, Result]) -> dict[str, float]:

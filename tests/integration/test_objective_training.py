@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from brought_models import SparseF1
 from one_training import train
 from rehearsing import prepare_spec
@@ -147,14 +148,25 @@ def test_a_value_that_is_no_number_ends_as_diverged(handful: ResidentData, value
             r"must be what the model Sequential measures \(val_accuracy, val_loss, val_top3\), but is val_auc; name",
         ),
         ("val_f1", r"must be one number, but val_f1 of the model Sequential has the shape \(10,\); let it take the"),
+        ("val_wave", "must be one number, but val_wave of the model Sequential is complex; let it be the absolute val"),
     ],
 )
 def test_what_the_model_does_not_measure_is_refused(handful: ResidentData, metric: str, words: str) -> None:
     """With the names of what it does; one number a class is none to compare by."""
     top3 = keras.metrics.SparseTopKCategoricalAccuracy(3, name="top3")
-    model = make_net(top3, SparseF1(name="f1"))
+    model = make_net(top3, SparseF1(name="f1"), Wave(name="wave"))
     with pytest.raises(SpecError, match=f"^objective.metric {words}"):
         Training(model, handful, batch_size=32, max_epochs=1, patience=1, seed=0, metric=Metric(metric, "maximize"))
+
+
+class Wave(keras.metrics.Metric):
+    """Gives a complex number, of which a table would keep the real part."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        pass
+
+    def result(self) -> Any:
+        return tf.constant(1 + 2j)
 
 
 class Broken(keras.metrics.Metric):
@@ -167,9 +179,15 @@ class Broken(keras.metrics.Metric):
         raise RuntimeError("no images")
 
 
+def loss(y_true: Any, y_pred: Any) -> Any:
+    """Of a name that another number has in every log."""
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: loss, "must not be called loss, .* Sequential is compiled with a MeanMetricWrapper of this"),
         (lambda: "acuracy", "must be ones of Keras, but Sequential raised .*acuracy"),
         (
             lambda: Broken(name="broken"),
