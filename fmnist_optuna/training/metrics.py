@@ -103,10 +103,11 @@ class ModelMetrics:
         """
         with as_spec_error(f"The metrics of a model must have results before any image, but {model} raised"):
             measured = {name: np.asarray(value) for name, value in self.read_all(0.0).items()}
-        faults = {name: fault for name, value in measured.items() if (fault := _find_fault(value))}
+        faults = {name: found for name, value in measured.items() if (found := _find_fault(value))}
         if metric.name in ALWAYS_MEASURED or metric.name_in_logs in measured.keys() - faults:
             return
-        if (fault := faults.get(metric.name_in_logs)) is not None:
+        if metric.name_in_logs in faults:
+            fault = faults[metric.name_in_logs]
             raise SpecError(f"objective.metric must be one number, but {metric.name} of {model} {fault}.")
         usable = [*ALWAYS_MEASURED, *(f"{OF_VALIDATION}{name}" for name in measured if name not in faults)]
         raise SpecError(
