@@ -70,15 +70,14 @@ class Summary:
 
     @property
     def on_scale(self) -> str:
-        """Whether the numbers of pictures are hardly what their range says, as a sentence; empty where they are."""
-        if not self.info.is_of_pictures:
-            return ""
+        """Whether the test, or what is white, is of another scale than the images, as a sentence; empty if not."""
         trained, tested = (f"from {low:g} to {high:g}" for low, high in (self.value_range, self.test_range))
         spans = sorted(high - low for low, high in (self.value_range, self.test_range))
         if spans[1] >= OTHER_SCALE * spans[0]:
-            return f"the test images go {tested} and those to train on {trained}, as if they were scaled in two ways"
+            noun = self.info.noun
+            return f"the test {noun}s go {tested} and those to train on {trained}, as if they were scaled in two ways"
         black, white = self.info.value_range
-        if self.value_range[1] >= black + DIM * (white - black):
+        if not self.info.is_of_pictures or self.value_range[1] >= black + DIM * (white - black):
             return ""
         return (
             f"the images to train on go {trained}, where {black:g} is black and {white:g} white, and so it is for "

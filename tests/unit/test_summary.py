@@ -66,7 +66,7 @@ def test_unequal_classes_are_said() -> None:
 
 
 def test_pictures_of_another_scale_are_said() -> None:
-    """Bytes to train on and shares of 1 to test with, and numbers up to 16 where 255 is white; of rows nothing is."""
+    """Bytes to train on and shares of 1 to test with, rows too, and numbers up to 16 where 255 is white."""
     found = summarise(make())
     assert found.warnings == {}
     assert replace(found, test_range=(0, 1)).warnings == {
@@ -78,7 +78,9 @@ def test_pictures_of_another_scale_are_said() -> None:
         "the images to train on go from 0 to 16, where 0 is black and 255 white, and so it is for `predict`; give "
     )
     assert replace(dim, info=replace(INFO, value_range=(0, 16))).warnings == {}
-    assert replace(found, info=replace(INFO, image_shape=(7,)), test_range=(0, 1)).warnings == {}
+    assert replace(dim, info=replace(INFO, image_shape=(7,))).warnings == {}
+    rows = replace(found, info=replace(INFO, image_shape=(7,)), value_range=(-3.5, 3.25), test_range=(-9, 1200))
+    assert rows.warnings["data_scaled"].startswith("the test rows go from -9 to 1200 and those to train on from -3.5 ")
     assert summarise(replace(make(), test_images=make().test_images // 255)).warnings.keys() == {"data_scaled"}
 
 
