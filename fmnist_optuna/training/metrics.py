@@ -19,7 +19,6 @@ from fmnist_optuna.search.metric import ALWAYS_MEASURED, OF_VALIDATION, Metric
 from fmnist_optuna.user_modules.functions import as_spec_error
 
 FROM_THE_LOOP = ("loss", "accuracy")
-N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values
 
 # What a metric gives: a number, or several by names of their own.
 Result = float | Mapping[str, float]
@@ -139,24 +138,39 @@ class ModelMetrics:
 
 def _make_state(metric: keras.metrics.Metric, n_classes: int) -> None:
     """Let a metric make the variables that it has only from its first update on, as `fit` does: nothing is counted."""
-    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, n_classes))
+    rule = f"A metric must take integer labels (n,) and outputs (n, {n_classes}), but {metric.name}"
+    way = "labels are not one-hot: use a metric for sparse labels, or let its update_state make them one-hot."
+    if _takes_largest(metric):
+        raise SpecError(f"{rule} takes the place of the largest number of several for the label; {way}")
     try:
-        backend.compute_output_spec(metric.update_state, labels, output)
+        backend.compute_output_spec(metric.update_state, *_symbols(n_classes))
     except Exception as error:
-        raise SpecError(
-            f"A metric must take integer labels (n,) and outputs (n, {n_classes}), but {metric.name} raised "
-            f"{describe_error(error).rstrip('.')}; labels are not one-hot: use a metric for sparse labels, or let its "
-            "update_state make them one-hot."
-        ) from error
+        raise SpecError(f"{rule} raised {describe_error(error).rstrip('.')}; {way}") from error
+
+
+def _symbols(n_classes: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Labels and outputs without values, of one image more than there are classes: of as many, shapes would agree."""
+    n_images = n_classes + 1
+    return keras.KerasTensor((n_images,), "int32"), keras.KerasTensor((n_images, n_classes))
+
+
+def _takes_largest(metric: keras.metrics.Metric) -> bool:
+    """Whether a metric of Keras' own makes labels of one-hot ones, and the same one of any integers, without an error."""
+    update = type(metric).update_state
+    if isinstance(metric, keras.metrics.IoU):
+        return update is keras.metrics.IoU.update_state and not metric.sparse_y_true
+    is_stock = (
+        isinstance(metric, keras.metrics.MeanMetricWrapper) and update is keras.metrics.MeanMetricWrapper.update_state
+    )
+    return is_stock and metric._fn is keras.metrics.categorical_accuracy
 
 
 def _is_of_batches(metric: keras.metrics.Metric, n_classes: int) -> bool:
     """Whether a metric is the mean over batches of what a function gives of each."""
     if not isinstance(metric, keras.metrics.MeanMetricWrapper):
         return False
-    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, n_classes))
     try:
-        given = backend.compute_output_spec(partial(metric._fn, **metric._fn_kwargs), labels, output)
+        given = backend.compute_output_spec(partial(metric._fn, **metric._fn_kwargs), *_symbols(n_classes))
     except Exception:  # a class around it gives it something else
         return False
     return tuple(getattr(given, "shape", ())) == ()

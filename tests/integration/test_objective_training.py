@@ -212,6 +212,36 @@ def test_a_study_is_refused_before_it_begins() -> None:
         )
 
 
+class Converted(keras.metrics.CategoricalAccuracy):
+    """Makes labels one-hot by itself."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().update_state(keras.ops.one_hot(y_true, 10), y_pred, sample_weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: "categorical_accuracy", "categorical_accuracy takes the place of the largest number of several for"),
+        (lambda: keras.metrics.OneHotMeanIoU(10, name="iou"), "iou takes the place of the largest number of several"),
+        (lambda: keras.metrics.MeanSquaredError(name="square"), "square raised ValueError: Dimensions must be equal"),
+    ],
+)
+@pytest.mark.parametrize("n_classes", [4, 10])
+def test_a_metric_of_one_hot_labels_is_refused(make: Callable[[], Any], words: str, n_classes: int) -> None:
+    """Also where Keras takes integers for them without an error, which gives one number for every model."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(n_classes, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=[make()])
+    with pytest.raises(SpecError, match=rf"^A metric must take integer labels \(n,\) .*, but {words}"):
+        ModelMetrics(model, n_classes)
+
+
+def test_a_metric_that_converts_labels_is_measured() -> None:
+    """Whatever it is made of; so is an IoU of labels and of outputs of which the largest counts."""
+    iou = keras.metrics.MeanIoU(10, sparse_y_pred=False, name="iou")
+    assert {"converted", "iou"} <= ModelMetrics(make_net(Converted(name="converted"), iou), 10).read_all(0.0).keys()
+
+
 def hits(y_true: Any, y_pred: Any) -> Any:
     """One number for each image."""
     return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
