@@ -155,7 +155,7 @@ def _symbols(n_classes: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
 
 
 def _takes_largest(metric: keras.metrics.Metric) -> bool:
-    """Whether a metric of Keras' own makes labels of one-hot ones, and the same one of any integers, without an error."""
+    """Whether a metric of Keras' own makes labels of one-hot ones, and of any integers one for all without an error."""
     update = type(metric).update_state
     if isinstance(metric, keras.metrics.IoU):
         return update is keras.metrics.IoU.update_state and not metric.sparse_y_true
