@@ -25,7 +25,7 @@ SPLIT, WHOLE, NAMES = ("x_train", "y_train", "x_test", "y_test"), ("x", "y"), "c
 WEIGHTS = "train_weights"  # one for each of x_train, or of x
 RULE = f"{', '.join(SPLIT)}, or {' and '.join(WHOLE)}"
 NOISE = 1e-12  # relative: of numbers that are further apart than the rounding of a computation by doubles
-MOST_MOVED = 0.01  # of the way from the smallest to the largest number of a feature, by rounding to float32
+MOST_MOVED = 0.05  # of the way from the smallest to the largest number of a feature, by rounding to float32
 # Of numbers that are no bytes: the first that holds all is taken for black and white.
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
