@@ -148,6 +148,6 @@ def _print_summary(splits: "Splits", summary: "Summary") -> None:
         for role, counts in roles.items():
             print(f"  {info.noun}s of a class, {role}: {min(counts):,} to {max(counts):,}")
     print(f"{summary.on_repeated}.")
-    for sentence in filter(None, (summary.on_balance, summary.on_skipped)):
+    for sentence in filter(None, (summary.on_balance, summary.on_scale, summary.on_skipped)):
         print(f"Note: {sentence}.")
     print(f"fingerprint: {splits.fingerprint}")

@@ -136,11 +136,14 @@ def _has_own_range(values: NDArray[np.generic], info: DatasetInfo) -> bool:
         return False
     if (black, white) == (0, FULL_BYTE) and (info.dtype == "uint8" or high < MIN_WHITE):
         return False  # `to_bytes` has rules of its own for these
-    if low >= 0 and high <= 1 and (high > 0 or black < 0) and (black, white) != (0, 1):
+    are_shares = low >= 0 and high <= 1 and (high > 0 or black < 0) and (black, white) != (0, 1)
+    are_bytes = values.dtype == np.uint8 and high > 0 and white > FULL_BYTE
+    if are_shares or are_bytes:
+        came = "shares of 1" if are_shares else "bytes"
+        meant = "a picture, such as PNG" if white > FULL_BYTE else "bytes from 0 to 255"
         raise ValueError(
-            f"its numbers go from {low:g} to {high:g}, and may be shares of 1 or numbers of the data set, "
-            f"which go from {black:g} to {white:g}; save bytes from 0 to 255, or give the array to "
-            "load_exported(...).predict"
+            f"its numbers go from {low:g} to {high:g}, and may be {came} or numbers of the data set, which go from "
+            f"{black:g} to {white:g}; save {meant}, or give the array to load_exported(...).predict"
         )
     return True
 

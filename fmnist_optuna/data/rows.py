@@ -11,6 +11,7 @@ from fmnist_optuna.errors import DataError
 from fmnist_optuna.wording import format_shape, reason_of
 
 ENDINGS = (".csv", ".npy")
+FEWEST_COUNTED = 3  # columns that are numbered from 0 by who wrote the table; 0 and 1 are values like any
 
 
 def read_rows(file: Path, info: DatasetInfo) -> Images:
@@ -19,6 +20,7 @@ def read_rows(file: Path, info: DatasetInfo) -> Images:
     Args:
         file: A CSV file of rows of numbers, with or without a line of names above them; or an array of one row or of
             several, as `numpy.save` writes it. Each row has the numbers of one example in the order of the data set.
+            A first line of the numbers 0, 1, 2 and so on is refused, as tables are written with such names too.
         info: Of the data set.
 
     Raises:
@@ -40,8 +42,14 @@ def _read_csv(file: Path) -> NDArray[np.float64]:
     """The numbers of a table (n, columns), without a first line that holds none."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         lines = [(number, row) for number, row in enumerate(csv.reader(stream), start=1) if row]
-    if lines and not any(map(_is_number, lines[0][1])):
+    first = lines[0][1] if lines else []
+    if any(cell.strip() for cell in first) and not any(map(_is_number, first)):
         del lines[0]
+    if [cell.strip() for cell in first] == [str(place) for place in range(max(FEWEST_COUNTED, len(first)))]:
+        raise ValueError(
+            f"its first line counts from 0 to {len(first) - 1}, and may be names of columns or a row; remove it, or "
+            "write the row with a point, as 0.0"
+        )
     rows: list[list[float]] = []
     for number, row in lines:
         if (wrong := next((place for place, cell in enumerate(row) if not _is_number(cell)), None)) is not None:

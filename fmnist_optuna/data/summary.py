@@ -16,6 +16,8 @@ UNEQUAL = 10  # times as many images of one class as of another
 MOST_REPEATED = 0.5  # of the test images, that may be among those to train on
 WORTH_A_WARNING = 0.01  # the same; a well-known data set may have a few
 MOST_ANSWERS = 950 * 2**20  # bytes of a model's answers to the test images: SQLite keeps at most 10**9 together
+DIM = 0.1  # of the way from black to white: pictures whose lightest number is below are dark to whoever looks
+OTHER_SCALE = 50  # times as far from the smallest to the largest number; bytes over shares of 1 are 255
 HASH_BYTES = 16
 
 
@@ -28,6 +30,7 @@ class Summary:
         n_of_class: Images of each class, in the order of the class names, by role: train, validation and test.
         value_range: The smallest and the largest number of the images to train on.
         mean: Of the same.
+        test_range: The smallest and the largest number of the test images.
         columns: Smallest and largest number of each feature of the same, where an image is a row of features.
         n_repeated: Test images that are among those to train or validate on, bit for bit.
         n_skipped: Files that were left out because they could not be read.
@@ -37,6 +40,7 @@ class Summary:
     n_of_class: Mapping[str, tuple[int, ...]]
     value_range: tuple[float, float]
     mean: float
+    test_range: tuple[float, float]
     columns: tuple[tuple[float, float], ...]
     n_repeated: int
     n_skipped: int = 0
@@ -65,6 +69,22 @@ class Summary:
         )
 
     @property
+    def on_scale(self) -> str:
+        """Whether the test, or what is white, is of another scale than the images, as a sentence; empty if not."""
+        trained, tested = (f"from {low:g} to {high:g}" for low, high in (self.value_range, self.test_range))
+        spans = sorted(high - low for low, high in (self.value_range, self.test_range))
+        if spans[1] >= OTHER_SCALE * spans[0]:
+            noun = self.info.noun
+            return f"the test {noun}s go {tested} and those to train on {trained}, as if they were scaled in two ways"
+        black, white = self.info.value_range
+        if not self.info.is_of_pictures or self.value_range[1] >= black + DIM * (white - black):
+            return ""
+        return (
+            f"the images to train on go {trained}, where {black:g} is black and {white:g} white, and so it is for "
+            "`predict`; give shares of white from 0 to 1, true and false, or a Dataset whose info has their range"
+        )
+
+    @property
     def on_skipped(self) -> str:
         """How many files were left out, as a sentence; empty where none was."""
         files = count(self.n_skipped, "file that is no picture is", "files that are no pictures are")
@@ -77,6 +97,7 @@ class Summary:
         found = {
             "data_repeated": self.on_repeated if is_much else "",
             "data_unequal": self.on_balance,
+            "data_scaled": self.on_scale,
             "data_skipped": self.on_skipped,
         }
         return {event: sentence for event, sentence in found.items() if sentence}
@@ -94,6 +115,7 @@ def summarise(splits: Splits) -> Summary:
         n_of_class={role: tuple(counts.tolist()) for role, counts in n_of_class.items()},
         value_range=(float(images.min()), float(images.max())),
         mean=float(images.mean(dtype=np.float64)),
+        test_range=(float(splits.test_images.min()), float(splits.test_images.max())),
         columns=tuple(columns),
         n_repeated=count_repeated(splits),
         n_skipped=splits.n_skipped,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Serve = Callable[..., "Mapping[str, tf.Tensor]"]  # what a SavedModel answers by: its outputs, by their names
+AT_ONCE = 256  # images: a net of convolutions takes a hundred kilobytes and more for each
 OUTPUTS = {"probabilities", "class_id", "label"}
 
 
@@ -210,8 +211,8 @@ class ExportedModel:
             raise DataError(
                 f"images must be {self._dtype} of shape {shape}, but are {images.dtype} of shape {images.shape}."
             )
-        answer: NDArray[np.float32] = serve(image=tf.constant(images))["probabilities"].numpy()
-        return answer
+        parts = [images[begin : begin + AT_ONCE] for begin in range(0, max(1, len(images)), AT_ONCE)]
+        return np.concatenate([serve(image=tf.constant(part))["probabilities"].numpy() for part in parts])
 
     def predict(self, images: Images) -> list[str]:
         """The most likely label of each image; `probabilities` says what images must be."""

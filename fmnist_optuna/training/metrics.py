@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src import backend
+from numpy.typing import NDArray
 
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import SpecError
@@ -18,7 +19,6 @@ from fmnist_optuna.search.metric import ALWAYS_MEASURED, OF_VALIDATION, Metric
 from fmnist_optuna.user_modules.functions import as_spec_error
 
 FROM_THE_LOOP = ("loss", "accuracy")
-N_SYMBOLIC = 4  # labels and outputs that a metric is shown without values
 
 # What a metric gives: a number, or several by names of their own.
 Result = float | Mapping[str, float]
@@ -32,8 +32,8 @@ class ModelMetrics:
         n_classes: Outputs of the model.
 
     Raises:
-        SpecError: A metric is called accuracy and is another quantity, or does not take integer labels; or Keras does
-            not know it.
+        SpecError: A metric is called accuracy and is another quantity, is called loss, or does not take integer labels;
+            or Keras does not know it.
     """
 
     def __init__(self, model: keras.Model, n_classes: int) -> None:
@@ -54,6 +54,11 @@ class ModelMetrics:
                     "The metric accuracy of a model must be the share of right answers, but that of "
                     f"{type(model).__name__} is {type(metric).__name__}; give it another name."
                 )
+        if unheard := [metric for metric in metrics if metric.name == "loss"]:  # a tracker of this name is of the loss
+            raise SpecError(
+                f"The metrics of a model must not be called loss, as that is the loss, but {type(model).__name__} is "
+                f"compiled with a {type(unheard[0]).__name__} of this name; give it another."
+            )
         if not self._is_counted:
             for metric in metrics:
                 _make_state(metric, n_classes)
@@ -96,15 +101,14 @@ class ModelMetrics:
             SpecError: It does not.
         """
         with as_spec_error(f"The metrics of a model must have results before any image, but {model} raised"):
-            measured = {name: np.shape(value) for name, value in self.read_all(0.0).items()}
-        if metric.name in ALWAYS_MEASURED or measured.get(metric.name_in_logs) == ():
+            measured = {name: np.asarray(value) for name, value in self.read_all(0.0).items()}
+        faults = {name: found for name, value in measured.items() if (found := _find_fault(value))}
+        if metric.name in ALWAYS_MEASURED or metric.name_in_logs in measured.keys() - faults:
             return
-        if (shape := measured.get(metric.name_in_logs)) is not None:
-            raise SpecError(
-                f"objective.metric must be one number, but {metric.name} of {model} has the shape {shape}; let it take "
-                'the mean over the classes, as average="macro" does.'
-            )
-        usable = [*ALWAYS_MEASURED, *(f"{OF_VALIDATION}{name}" for name, shape in measured.items() if shape == ())]
+        if metric.name_in_logs in faults:
+            fault = faults[metric.name_in_logs]
+            raise SpecError(f"objective.metric must be one number, but {metric.name} of {model} {fault}.")
+        usable = [*ALWAYS_MEASURED, *(f"{OF_VALIDATION}{name}" for name in measured if name not in faults)]
         raise SpecError(
             f"objective.metric must be what {model} measures ({', '.join(usable)}), but is {metric.name}; name one of "
             "these, or compile the model with it."
@@ -134,27 +138,49 @@ class ModelMetrics:
 
 def _make_state(metric: keras.metrics.Metric, n_classes: int) -> None:
     """Let a metric make the variables that it has only from its first update on, as `fit` does: nothing is counted."""
-    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, n_classes))
+    rule = f"A metric must take integer labels (n,) and outputs (n, {n_classes}), but {metric.name}"
+    way = "labels are not one-hot: use a metric for sparse labels, or let its update_state make them one-hot."
+    if _takes_largest(metric):
+        raise SpecError(f"{rule} takes the place of the largest number of several for the label; {way}")
     try:
-        backend.compute_output_spec(metric.update_state, labels, output)
+        backend.compute_output_spec(metric.update_state, *_symbols(n_classes))
     except Exception as error:
-        raise SpecError(
-            f"A metric must take integer labels (n,) and outputs (n, {n_classes}), but {metric.name} raised "
-            f"{describe_error(error).rstrip('.')}; labels are not one-hot: use a metric for sparse labels, or let its "
-            "update_state make them one-hot."
-        ) from error
+        raise SpecError(f"{rule} raised {describe_error(error).rstrip('.')}; {way}") from error
+
+
+def _symbols(n_classes: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Labels and outputs without values, of one image more than there are classes: of as many, shapes would agree."""
+    n_images = n_classes + 1
+    return keras.KerasTensor((n_images,), "int32"), keras.KerasTensor((n_images, n_classes))
+
+
+def _takes_largest(metric: keras.metrics.Metric) -> bool:
+    """Whether a metric of Keras' own makes labels of one-hot ones, and of any integers one for all without an error."""
+    update = type(metric).update_state
+    if isinstance(metric, keras.metrics.IoU):
+        return update is keras.metrics.IoU.update_state and not metric.sparse_y_true
+    is_stock = (
+        isinstance(metric, keras.metrics.MeanMetricWrapper) and update is keras.metrics.MeanMetricWrapper.update_state
+    )
+    return is_stock and metric._fn is keras.metrics.categorical_accuracy
 
 
 def _is_of_batches(metric: keras.metrics.Metric, n_classes: int) -> bool:
     """Whether a metric is the mean over batches of what a function gives of each."""
     if not isinstance(metric, keras.metrics.MeanMetricWrapper):
         return False
-    labels, output = keras.KerasTensor((N_SYMBOLIC,), "int32"), keras.KerasTensor((N_SYMBOLIC, n_classes))
     try:
-        given = backend.compute_output_spec(partial(metric._fn, **metric._fn_kwargs), labels, output)
+        given = backend.compute_output_spec(partial(metric._fn, **metric._fn_kwargs), *_symbols(n_classes))
     except Exception:  # a class around it gives it something else
         return False
     return tuple(getattr(given, "shape", ())) == ()
+
+
+def _find_fault(result: NDArray[np.generic]) -> str:
+    """Why nothing can be compared by a result of a metric; empty where it is one number."""
+    if result.shape != ():
+        return f'has the shape {result.shape}; let it take the mean over the classes, as average="macro" does'
+    return "is complex; let it be the absolute value" if np.iscomplexobj(result) else ""
 
 
 def _flatten(results: Mapping[str, Result]) -> dict[str, float]:

@@ -151,6 +151,7 @@ def _try_options(code: UserCode, seed: int, data: ResidentData) -> None:
 def _split(info: DatasetInfo, images: Images, labels: Labels, weights: Weights | None, batch_size: int) -> ResidentData:
     """Two full batches and a smaller one to train on, as far as the images and `N_TRAIN_AT_MOST` go."""
     n_validation = min(N_VALIDATION_AT_MOST, len(labels) // 2)
+    n_validation -= n_validation == info.n_classes  # labels of as many images have the shape of a one-hot one
     n_train = max(info.n_classes, min(2 * batch_size + max(1, batch_size // 2), N_TRAIN_AT_MOST))
     train = slice(n_validation, n_validation + n_train)
     parts = images[train], labels[train], images[:n_validation], labels[:n_validation]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from brought_models import SparseF1
 from one_training import train
 from rehearsing import prepare_spec
@@ -147,14 +148,25 @@ def test_a_value_that_is_no_number_ends_as_diverged(handful: ResidentData, value
             r"must be what the model Sequential measures \(val_accuracy, val_loss, val_top3\), but is val_auc; name",
         ),
         ("val_f1", r"must be one number, but val_f1 of the model Sequential has the shape \(10,\); let it take the"),
+        ("val_wave", "must be one number, but val_wave of the model Sequential is complex; let it be the absolute val"),
     ],
 )
 def test_what_the_model_does_not_measure_is_refused(handful: ResidentData, metric: str, words: str) -> None:
     """With the names of what it does; one number a class is none to compare by."""
     top3 = keras.metrics.SparseTopKCategoricalAccuracy(3, name="top3")
-    model = make_net(top3, SparseF1(name="f1"))
+    model = make_net(top3, SparseF1(name="f1"), Wave(name="wave"))
     with pytest.raises(SpecError, match=f"^objective.metric {words}"):
         Training(model, handful, batch_size=32, max_epochs=1, patience=1, seed=0, metric=Metric(metric, "maximize"))
+
+
+class Wave(keras.metrics.Metric):
+    """Gives a complex number, of which a table would keep the real part."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        pass
+
+    def result(self) -> Any:
+        return tf.constant(1 + 2j)
 
 
 class Broken(keras.metrics.Metric):
@@ -167,9 +179,15 @@ class Broken(keras.metrics.Metric):
         raise RuntimeError("no images")
 
 
+def loss(y_true: Any, y_pred: Any) -> Any:
+    """Of a name that another number has in every log."""
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: loss, "must not be called loss, .* Sequential is compiled with a MeanMetricWrapper of this"),
         (lambda: "acuracy", "must be ones of Keras, but Sequential raised .*acuracy"),
         (
             lambda: Broken(name="broken"),
@@ -192,6 +210,36 @@ def test_a_study_is_refused_before_it_begins() -> None:
         prepare_spec(
             spec.model_copy(update={"model": spec.model.model_validate({"dropout_rate": 0.0, "learning_rate": 0.01})})
         )
+
+
+class Converted(keras.metrics.CategoricalAccuracy):
+    """Makes labels one-hot by itself."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().update_state(keras.ops.one_hot(y_true, 10), y_pred, sample_weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: "categorical_accuracy", "categorical_accuracy takes the place of the largest number of several for"),
+        (lambda: keras.metrics.OneHotMeanIoU(10, name="iou"), "iou takes the place of the largest number of several"),
+        (lambda: keras.metrics.MeanSquaredError(name="square"), "square raised ValueError: Dimensions must be equal"),
+    ],
+)
+@pytest.mark.parametrize("n_classes", [4, 10])
+def test_a_metric_of_one_hot_labels_is_refused(make: Callable[[], Any], words: str, n_classes: int) -> None:
+    """Also where Keras takes integers for them without an error, which gives one number for every model."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(n_classes, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=[make()])
+    with pytest.raises(SpecError, match=rf"^A metric must take integer labels \(n,\) .*, but {words}"):
+        ModelMetrics(model, n_classes)
+
+
+def test_a_metric_that_converts_labels_is_measured() -> None:
+    """Whatever it is made of; so is an IoU of labels and of outputs of which the largest counts."""
+    iou = keras.metrics.MeanIoU(10, sparse_y_pred=False, name="iou")
+    assert {"converted", "iou"} <= ModelMetrics(make_net(Converted(name="converted"), iou), 10).read_all(0.0).keys()
 
 
 def hits(y_true: Any, y_pred: Any) -> Any:

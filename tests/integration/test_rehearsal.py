@@ -15,7 +15,7 @@ from fmnist_optuna.spec.code import code_differences
 from fmnist_optuna.spec.reading import parse_spec
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.code import read_code
-from fmnist_optuna.training.rehearsal import smallest_cell
+from fmnist_optuna.training.rehearsal import few_garments, rehearse, smallest_cell
 from fmnist_optuna.training.user_code import UserCode
 
 MakeModule = Callable[[str, str], str]
@@ -84,6 +84,7 @@ def forgotten(units): return net(units, head=None)
 def doubled(units): return net(units, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 def softplus(units): return net(units, head="softplus")
 def one_hot(units): return net(units, loss="categorical_crossentropy")
+def squares(units): return net(units, loss="mean_squared_error")
 def squared(units): return net(units, loss="mse")
 def binary(units): return net(units, loss=keras.losses.BinaryCrossentropy())
 def hinge(units): return net(units, loss="categorical_hinge")
@@ -199,6 +200,15 @@ def test_the_same_code_reads_the_same_each_time(module: str, function: str) -> N
     assert len(kept) == 3
     assert first.fingerprint == again.fingerprint
     assert set(first.sources) == {module}
+
+
+def test_a_loss_of_one_hot_labels_is_said_of_few_images(module: str) -> None:
+    """Ten would validate here, as many as there are classes, so that their labels have the shape of a one-hot one."""
+    images, labels = few_garments()
+    code = UserCode(spec_of(module, "squares"), FASHION_MNIST)
+    code.bind()
+    with pytest.raises(SpecError, match="labels are integers from 0 to 9, not one-hot"):
+        rehearse(code, images[:20], labels[:20])
 
 
 def test_the_same_code_with_another_model_differs(module: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from small_study import make_spec
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import MismatchError, SpecError
+from fmnist_optuna.export.prediction import AT_ONCE, ExportedModel
 from fmnist_optuna.results.evaluation import StoredWeights
 
 PARAMS = {"width": 8}
@@ -168,6 +169,24 @@ def test_an_ensemble_answers_with_the_mean_of_its_nets(one_thread: None, garment
     probabilities = serve(image=tf.constant(images))["probabilities"].numpy()
     np.testing.assert_allclose(probabilities, np.mean(answers, axis=0), atol=1e-6)
     assert min(np.abs(probabilities - answer).max() for answer in answers) > 1e-3
+
+
+@pytest.mark.parametrize("n_images", [0, 1, 600])
+def test_many_images_are_answered_a_few_at_a_time(one_thread: None, n_images: int, tmp_path: Path) -> None:
+    """All at once would take the memory of all; this model answers with how many it is asked about."""
+    import tensorflow as tf
+
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        n = tf.shape(image)[0]
+        answers = tf.ensure_shape(tf.fill([n, 2], tf.cast(n, tf.float32)), (None, 2))
+        return {"probabilities": answers, "class_id": tf.argmax(answers, axis=1), "label": tf.fill([n], "a")}
+
+    module, image = tf.Module(), tf.TensorSpec((None, 6, 5), tf.uint8, "image")
+    module.serve = tf.function(serve, input_signature=[image])
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.serve})
+    answers = ExportedModel(tmp_path).probabilities(np.zeros((n_images, 6, 5), np.uint8))
+    assert answers.shape == (n_images, 2)
+    assert (np.unique(answers) <= AT_ONCE).all()
 
 
 def test_parity_is_measured_in_the_batches_of_the_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

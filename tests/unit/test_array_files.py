@@ -18,6 +18,7 @@ from fmnist_optuna.spec.data_spec import DataSpec
 
 N_TRAIN, N_TEST, N_CLASSES = 12, 6, 3
 LABELS, TEST_LABELS = np.arange(N_TRAIN) % N_CLASSES, np.arange(N_TEST) % N_CLASSES
+TIMES = np.stack([np.arange(N_TRAIN), 1.7e9 + np.arange(N_TRAIN)], axis=1)  # seconds of the day, and since 1970
 
 
 def pictures(n: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -266,6 +267,9 @@ def test_many_classes_have_labels_of_two_bytes(tmp_path: Path) -> None:
         ({"x_train": spoiled(6, 5)}, "x_train must hold finite numbers, as float32, but the image 2 holds nan"),
         ({"x_train": spoiled(7), "x_test": np.zeros((N_TEST, 7))}, "but the row 2 holds nan in its column 3"),
         ({"x_train": pictures(N_TRAIN) * 1e300}, "must hold finite numbers, as float32, but the image 0 holds inf"),
+        ({"x_train": TIMES, "x_test": TIMES[:N_TEST]}, "must hold numbers that stay apart as float32, but those of its "
+         "column 1, from 1700000000 to 1700000011, move by up to 11; take the smallest off each, or scale them."),
+        ({"x_train": TIMES * 1e-60, "x_test": TIMES[:N_TEST]}, "stay apart as float32, but those of its column 0"),
         ({"x_train": np.full((N_TRAIN, 6, 5), "a")}, "x_train must be numbers, but are <U1"),
         ({"y_train": np.eye(3)[LABELS]}, "take numpy.argmax(labels, axis=1)"),
         ({"y_train": LABELS.astype(float)}, "integers or texts, but are float64; take labels.astype(int)"),
@@ -287,6 +291,17 @@ def test_many_classes_have_labels_of_two_bytes(tmp_path: Path) -> None:
 def test_wrong_arrays_are_said(tmp_path: Path, changes: Mapping[str, np.ndarray], words: str) -> None:
     """The array, what must hold and what came."""
     assert words in fault(write_npz(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [np.full(N_TRAIN, 0.1), np.where(LABELS == 1, 0.3, 0.1 + 0.2), TIMES[:, 1] + 86_400 * LABELS, 2**24 + 200 * LABELS],
+    ids=["constant", "rounding", "days", "integers"],
+)
+def test_numbers_that_stay_apart_are_read(tmp_path: Path, column: np.ndarray) -> None:
+    """A constant, one but for the rounding of its computation, times over days, integers at the edge of float32."""
+    rows = np.stack([column, LABELS], axis=1)
+    assert read(write_npz(tmp_path, x_train=rows, x_test=rows[:N_TEST])).info.image_shape == (2,)
 
 
 @pytest.mark.parametrize(("n_rare", "often"), [(1, "once"), (2, "twice")])

@@ -77,6 +77,36 @@ def test_one_picture_in_colour_makes_all_of_them_so(tmp_path: Path) -> None:
     assert read(tmp_path, mode="colour").info.image_shape == (6, 8, 3)
 
 
+@pytest.mark.parametrize("ending", ["png", "bmp"])
+def test_a_palette_of_greys_is_grey(tmp_path: Path, ending: str) -> None:
+    """What programs that make files small write of a grey picture makes no set a set in colour; one of colours does."""
+    write_folder(tmp_path)
+    shades = Image.new("P", (8, 6), 1)
+    shades.putpalette([9, 9, 9, 70, 70, 70])
+    shades.save(tmp_path / "cat" / f"small.{ending}")
+    dataset = read(tmp_path)
+    assert dataset.info.image_shape == (6, 8)
+    assert any((image == 70).all() for image in (*dataset.train_images, *dataset.test_images))
+    shades.putpalette([9, 9, 9, 70, 70, 71])
+    shades.save(tmp_path / "cat" / f"small.{ending}")
+    assert read(tmp_path).info.image_shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("inner", ["", "train"])
+def test_a_picture_of_no_class_is_said(tmp_path: Path, inner: str) -> None:
+    """One beside the folders of the classes; what is no picture, hidden, or beside train and test is no business."""
+    write_folder(tmp_path / inner)
+    for name in ("labels.csv", ".hidden.png", *(["sheet.png"] if inner else [])):
+        write_picture(tmp_path / "x.png", 0).tofile(tmp_path / name)
+    (tmp_path / "x.png").rename(tmp_path / inner / "x.PNG")
+    words = (
+        f"{tmp_path / inner} must hold pictures in the folders of their classes alone, but {tmp_path / inner / 'x.PNG'}"
+    )
+    assert fault(tmp_path).startswith(f"{words} lies beside these; move what is to be used into")
+    (tmp_path / inner / "x.PNG").unlink()
+    assert read(tmp_path).info.class_names == CLASSES
+
+
 @pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
 def test_pictures_are_fitted_as_predict_fits_them(tmp_path: Path, resize: str) -> None:
     """Of any size, upright, in one size; a photograph that is predicted gets the same pixels."""

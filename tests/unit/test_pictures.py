@@ -223,6 +223,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 
 DIGITS = DatasetInfo("digits", (8, 8), "float32", (0, 16), tuple("0123456789"))
+SCANS = DatasetInfo("scans", (12, 10), "float32", (0, 4095), ("a", "b"))  # of 12 bits
 COLOURS = DatasetInfo("colours", (12, 10, 3), "float32", (-1, 1), ("red", "green", "blue"))
 DIGIT = np.arange(64).reshape(8, 8) / 4
 
@@ -283,6 +284,17 @@ def test_colours_stay_colours(tmp_path: Path) -> None:
             "from 0 to 0.984375, and may be shares of 1 or numbers of the data set, which go from 0 to",
         ),
         (np.zeros((12, 10, 3)), COLOURS, "may be shares of 1 or numbers of the data set, which go from -1 to 1"),
+        (
+            np.full((12, 10), 9, np.uint8),
+            SCANS,
+            "from 9 to 9, and may be bytes or numbers of the data set, which go from "
+            "0 to 4095; save a picture, such as PNG, or give the array to",
+        ),
+        (
+            np.full((12, 10), 0.5),
+            SCANS,
+            "may be shares of 1 or numbers of the data set, .*; save a picture, such as PNG",
+        ),
         (DIGIT - 1, DIGITS, "their scale cannot be told"),
         (np.zeros((5, 64)), DIGITS, r"rows of 8 x 8 pixels; save rows as array.reshape\(-1, 8, 8\)"),
         (

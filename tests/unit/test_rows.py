@@ -22,6 +22,12 @@ def test_a_table_of_numbers_is_read(tmp_path: Path, head: str) -> None:
     assert (rows.dtype.name, rows.tolist()) == ("float32", ROWS)
 
 
+def test_a_row_that_counts_is_read_with_a_point(tmp_path: Path) -> None:
+    """As the error about a first line of 0, 1, 2 says; in other places it is a row like any."""
+    (tmp_path / "new.csv").write_text("0.0,1,2\n0,1,2\n")
+    assert read_rows(tmp_path / "new.csv", INFO).tolist() == [[0.0, 1.0, 2.0]] * 2
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (6,)])
 def test_an_array_has_one_row_or_several(tmp_path: Path, shape: tuple[int, ...]) -> None:
     """Of as many axes as an example has, or with one more before them."""
@@ -42,6 +48,8 @@ def test_an_array_has_one_row_or_several(tmp_path: Path, shape: tuple[int, ...])
         ("1,2,nan\n", "of finite numbers, but the row 0 holds nan in its column 2"),
         ("1,2,1e300\n", "of finite numbers, but the row 0 holds inf in its column 2"),
         ("a,b,c\n", r"but holds float64 \(0,\)"),
+        (",,\n1,2,3\n", "its line 1 has an empty cell, in place 1 of 3"),
+        ("0,1,2\n7,8,9\n", "its first line counts from 0 to 2, and may be names of columns or a row; remove it"),
         ("", "but holds"),
     ],
 )

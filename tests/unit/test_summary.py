@@ -65,6 +65,25 @@ def test_unequal_classes_are_said() -> None:
     assert found.warnings["data_unequal"].startswith("the classes are unequal: 30 images of disc and 3 of square")
 
 
+def test_pictures_of_another_scale_are_said() -> None:
+    """Bytes to train on and shares of 1 to test with, rows too, and numbers up to 16 where 255 is white."""
+    found = summarise(make())
+    assert found.warnings == {}
+    assert replace(found, test_range=(0, 1)).warnings == {
+        "data_scaled": "the test images go from 0 to 1 and those to train on from 0 to 255, as if they were scaled in "
+        "two ways"
+    }
+    dim = replace(found, value_range=(0, 16), test_range=(0, 16))
+    assert dim.warnings["data_scaled"].startswith(
+        "the images to train on go from 0 to 16, where 0 is black and 255 white, and so it is for `predict`; give "
+    )
+    assert replace(dim, info=replace(INFO, value_range=(0, 16))).warnings == {}
+    assert replace(dim, info=replace(INFO, image_shape=(7,))).warnings == {}
+    rows = replace(found, info=replace(INFO, image_shape=(7,)), value_range=(-3.5, 3.25), test_range=(-9, 1200))
+    assert rows.warnings["data_scaled"].startswith("the test rows go from -9 to 1200 and those to train on from -3.5 ")
+    assert summarise(replace(make(), test_images=make().test_images // 255)).warnings.keys() == {"data_scaled"}
+
+
 def test_files_that_were_left_out_are_said() -> None:
     """To whoever trains, and to whoever looks, from whatever process they were read in."""
     assert "data_skipped" not in summarise(make()).warnings

@@ -24,6 +24,8 @@ from fmnist_optuna.spec.data_spec import DataSpec
 SPLIT, WHOLE, NAMES = ("x_train", "y_train", "x_test", "y_test"), ("x", "y"), "class_names"
 WEIGHTS = "train_weights"  # one for each of x_train, or of x
 RULE = f"{', '.join(SPLIT)}, or {' and '.join(WHOLE)}"
+NOISE = 1e-12  # relative: of numbers that are further apart than the rounding of a computation by doubles
+MOST_MOVED = 0.05  # of the way from the smallest to the largest number of a feature, by rounding to float32
 # Of numbers that are no bytes: the first that holds all is taken for black and white.
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
@@ -48,6 +50,8 @@ def make_dataset(arrays: Mapping[str, object], data: DataSpec, place: str, name:
     (x_train, y_train, x_test, y_test), kept = _take_parts(arrays, data, place)
     encoded = encode(y_train, y_test, f"{place}: the labels", data.class_names or _names_in(arrays, place))
     train, test = _as_images(x_train, x_test, place)
+    if train.ndim == 2 and x_train.dtype != train.dtype:
+        _refuse_lost(x_train, train, f"{place}: x_train")
     value_range = _range_of(train, test, all(map(_are_words, (x_train, x_test))))
     info = DatasetInfo(
         name=name,
@@ -161,6 +165,25 @@ def _to_floats(images: Array, place: str) -> NDArray[np.float32]:
     if fault := find_infinite(floats):
         raise DataError(f"{place} must hold finite numbers, as float32, but {fault}.")
     return floats
+
+
+def _refuse_lost(rows: Array, floats: Images, place: str) -> None:
+    """Refuse a feature whose numbers are hardly told apart as float32, such as times in seconds of one hour.
+
+    Args:
+        rows: (n, features), as they came.
+        floats: The same as float32.
+    """
+    for column in range(rows.shape[1]):
+        numbers = rows[:, column].astype(np.float64)
+        low, high = float(numbers.min()), float(numbers.max())
+        moved = float(np.abs(floats[:, column] - numbers).max())
+        is_noise = high - low <= NOISE * max(abs(low), abs(high))
+        if moved > MOST_MOVED * (high - low) and not is_noise:
+            raise DataError(
+                f"{place} must hold numbers that stay apart as float32, but those of its column {column}, from "
+                f"{low:.17g} to {high:.17g}, move by up to {moved:.3g}; take the smallest off each, or scale them."
+            )
 
 
 def _range_of(train: Array, test: Array, are_words: bool) -> tuple[float, float]:

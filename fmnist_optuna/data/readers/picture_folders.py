@@ -115,6 +115,7 @@ def _find(root: Path, skips_broken: bool, pool: ThreadPoolExecutor) -> tuple[lis
     classes = _classes_in(root)
     if not classes:
         raise DataError(f"{root} must hold a folder for each class, but holds none.")
+    _refuse_loose(root)
     files = [(file, folder.name) for folder in classes for file in _files_in(folder)]
     looked_at = list(pool.map(_look, *zip(*files, strict=True))) if files else []
     faults = [entry for entry in looked_at if isinstance(entry, str)]
@@ -124,6 +125,17 @@ def _find(root: Path, skips_broken: bool, pool: ThreadPoolExecutor) -> tuple[lis
 
 def _classes_in(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _refuse_loose(root: Path) -> None:
+    """Refuse pictures beside the folders of the classes: they are of none, and would be left out without a word."""
+    loose = [path for path in sorted(root.iterdir()) if path.suffix.lower() in ENDINGS and not path.is_dir()]
+    if loose := [path for path in loose if not path.name.startswith(".")]:
+        more = f" and {len(loose) - 1:,} more lie" if len(loose) > 1 else " lies"
+        raise DataError(
+            f"{root} must hold pictures in the folders of their classes alone, but {loose[0]}{more} beside these; move "
+            "what is to be used into a folder of its class, and the rest elsewhere."
+        )
 
 
 def _refuse_broken(faults: Sequence[str], skips_broken: bool) -> None:
@@ -163,9 +175,18 @@ def _look(file: Path, label: str) -> Found | str:
             has_exif = image.format != "PNG" or "exif" in image.info
             is_turned = has_exif and image.getexif().get(ORIENTATION) in TURNED
             size = (width, height) if is_turned else (height, width)
-            return Found(file, label, size, image.mode in GREY_MODES)
+            return Found(file, label, size, image.mode in GREY_MODES or _has_grey_palette(image))
     except Exception as error:  # whatever damaged bytes provoke in Pillow
         return f"{file} cannot be read: {reason_of(error)}"
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    """Whether a picture is of a palette, as programs write that make files small, and all of its colours are greys."""
+    if image.mode != "P" or image.palette is None:
+        return False
+    order, colours = image.palette.getdata()  # "RGB", or of a BMP "BGRX"
+    shades = np.frombuffer(colours, np.uint8).reshape(-1, len(order))[:, :3]
+    return bool((shades == shades[:, :1]).all())
 
 
 @dataclass(frozen=True)
