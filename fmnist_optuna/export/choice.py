@@ -3,6 +3,7 @@
 from fmnist_optuna.export.compared import name_compared
 from fmnist_optuna.export.facts import Facts
 from fmnist_optuna.results.cross_validation import CrossValidation
+from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.wording import count
 
 
@@ -39,9 +40,15 @@ def describe_choice(facts: Facts) -> str:
 
 
 def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
+    seed = int(facts.attempt.params[TRAINING_SEED])
+    which = (
+        "the first of them, whatever the others had"
+        if seed == 1
+        else f"that with training_seed {seed}, as it was asked for"
+    )
     return (
         f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
-        f"{n_repeats} seeds, by the mean {metric} of these; exported is the first of them, whatever the others had."
+        f"{n_repeats} seeds, by the mean {metric} of these; exported is {which}."
     )
 
 

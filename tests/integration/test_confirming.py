@@ -1,5 +1,6 @@
 """The study that confirms another: its cells, and what is read from it, on both databases."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,15 @@ from small_study import (
 )
 
 from fmnist_optuna import confirming as confirming_room
-from fmnist_optuna.cli.winner_tables import print_confirmation
+from fmnist_optuna.cli.winner_tables import print_confirmation, print_winner
 from fmnist_optuna.confirming import ConfirmedStudy, _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.export.choice import describe_choice
 from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results import seeds, winner
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.evaluation import hash_together
@@ -220,6 +223,31 @@ def test_cells_may_have_different_numbers_of_seeds(session: Session, capsys: pyt
     assert ["seeds" in head for head in heads] == [False, True]
     facts: Any = SimpleNamespace(source=choose_source(session, None, False, None), record=session.record, n_cells=4)
     assert " were trained again over 2 to 4 fresh seeds each. This is the smallest" in describe_choice(facts)
+
+
+@ON_SQLITE
+def test_the_page_of_a_confirmation_names_no_refused_command(session: Session) -> None:
+    """It is neither confirmed nor exported by its own name; nor does `run` open its best seed."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE], 2)
+    finish(confirming, {128: (0.90, 0.92)})
+    pages = [render_report(read_overview(each), None) for each in (session, confirming)]
+    commands = [sorted(set(re.findall(r"fmnist-optuna (?:run|confirm|export)[\w /-]*", page))) for page in pages]
+    assert commands == [["fmnist-optuna export small"], []]
+
+
+@ON_SQLITE
+def test_what_was_confirmed_is_told_before_the_test(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the JSON has it: the scoring may have been interrupted. Of a confirmation, what scores its seeds is named."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE], 2)
+    finish(confirming, {128: (0.90, 0.92)})
+    for each in (session, confirming):
+        print_winner(each.record, find_winner(each), each.history.counts())
+    told, of_confirmation = capsys.readouterr().out.split("Winner of ")[1:]
+    assert "test accuracy        not opened yet: `fmnist-optuna run` does" in told
+    assert "confirmed validation 91.00 %" in told
+    assert "not opened: `fmnist-optuna confirm small` scores the seeds of the cell that it chooses" in of_confirmation
 
 
 @ON_SQLITE

@@ -35,6 +35,17 @@ def write_after_another(path: Path) -> None:
         (path / "theirs").touch()
 
 
+def test_a_folder_goes_elsewhere_where_its_name_is_taken(tmp_path: Path) -> None:
+    """To the first of the names that are given for this which is free; what others wrote stays as it is."""
+    taken = tmp_path / "1"
+    names = iter([tmp_path / "1", tmp_path / "2"])
+    with whole_folder(taken, lambda: next(names)) as part:
+        (part / "ours").touch()
+        taken.mkdir()
+        (taken / "theirs").touch()
+    assert {name: names_in(tmp_path / name) for name in names_in(tmp_path)} == {"1": ["theirs"], "2": ["ours"]}
+
+
 def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
     """Until then its name has what it had before, and afterwards nothing else is left in the folder."""
     path = tmp_path / "page.html"
