@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # an operator makes room; until then it is waited for
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # a folder with something in it has the name
+LEFT_SECONDS = 86_400.0  # a hundred times what is allowed for the check of an export
 PART = ".part"  # how the name ends of what is being written
 
 
@@ -100,6 +102,17 @@ def remove_parts(path: Path) -> None:
     """Remove what processes that died have left of their writing of a file."""
     for part in path.parent.glob(f".{path.name}.*{PART}"):
         part.unlink(missing_ok=True)
+
+
+def remove_left_folders(folder: Path) -> None:
+    """Remove what processes that died have left of their writing of folders in this one.
+
+    Whether a writer lives cannot be told of another machine: what was changed within LEFT_SECONDS is left alone.
+    """
+    for part in folder.glob(f".*{PART}"):
+        with contextlib.suppress(OSError):  # another process is just removing it, or it is somebody else's
+            if part.is_dir() and time.time() - part.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def is_part(path: Path) -> bool:

@@ -16,7 +16,12 @@ def describe_choice(facts: Facts) -> str:
     if source.confirmation is None:
         if source.repeats is not None:
             return _how_chosen_by_means(facts, len(source.repeats.values), metric)
-        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
+        confirmed = (
+            "trained again over fresh seeds, which chose another"
+            if source.is_passed_over
+            else "not confirmed over seeds"
+        )
+        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; {confirmed}."
     if len(source.confirmation.candidates) == 1 and not source.confirmation.n_left_out:
         n_seeds = source.confirmation.chosen.n_seeds
         chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
@@ -46,9 +51,10 @@ def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
         if seed == 1
         else f"that with training_seed {seed}, as it was asked for"
     )
+    others = " Fresh seeds chose another point." if facts.source.is_passed_over else ""
     return (
         f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
-        f"{n_repeats} seeds, by the mean {metric} of these; exported is {which}."
+        f"{n_repeats} seeds, by the mean {metric} of these; exported is {which}.{others}"
     )
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fmnist_optuna.arguments import check_count
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.durable import TAKEN, whole_folder
+from fmnist_optuna.durable import TAKEN, remove_left_folders, whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card
 from fmnist_optuna.export.confusion_matrix import write_confusion_matrix
@@ -100,6 +100,7 @@ def export_model(
     opening = open_weights(source.session, source.attempts, data_dir, source.purpose)
     with source.explained(), _writing_to(place) as folder:
         facts, manifest = _write(session, source, opening, folder, chosen, data_dir)
+    remove_left_folders(of_study)
     return Export(place.folder, facts, manifest)
 
 

@@ -237,6 +237,21 @@ def test_the_page_of_a_confirmation_names_no_refused_command(session: Session) -
 
 
 @ON_SQLITE
+def test_a_card_says_that_fresh_seeds_chose_another_cell(session: Session) -> None:
+    """Of a cell that was trained again and not chosen, where it is exported by its number; of others nothing was."""
+    finish_everything(session)
+    finish(confirm(session, [LARGE, SMALL], 2), {128: (0.90, 0.92), 64: (0.50, 0.52)})
+    numbers = {cell.cell_id: cell.trial_number for cell in session.history.finished()}
+    cells = [cell for cell in session.history.leaders() if cell.params != LARGE]
+    told = {}
+    for cell in cells:
+        source = choose_source(session, numbers[cell.cell_id], False, None)
+        facts: Any = SimpleNamespace(source=source, record=session.record, n_cells=4)
+        told[cell.params == SMALL] = describe_choice(facts).partition("; ")[2]
+    assert told == {True: "trained again over fresh seeds, which chose another.", False: "not confirmed over seeds."}
+
+
+@ON_SQLITE
 def test_what_was_confirmed_is_told_before_the_test(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     """As the JSON has it: the scoring may have been interrupted. Of a confirmation, what scores its seeds is named."""
     finish_everything(session)
