@@ -252,6 +252,8 @@ def _print_optimism(confirmed: ConfirmedStudy, record: StudyRecord) -> None:
     if selected is None or mean is None:
         return
     best = f"the trial with the best {record.value_in_full}"
+    if confirmed.selected.repeats is not None:
+        best = f"the first repeat of the best mean {record.value_in_full}"
     if record.metric.is_accuracy:
         out.print(f"  val minus test       {100 * selected:+.2f} points for {best},")
         out.print(f"                       {100 * mean:+.2f} points for the confirmed mean")

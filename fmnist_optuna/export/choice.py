@@ -2,6 +2,7 @@
 
 from fmnist_optuna.export.compared import name_compared
 from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.cross_validation import CrossValidation
 from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.wording import count
@@ -22,16 +23,9 @@ def describe_choice(facts: Facts) -> str:
             else "not confirmed over seeds"
         )
         return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; {confirmed}."
-    if len(source.confirmation.candidates) == 1 and not source.confirmation.n_left_out:
-        n_seeds = source.confirmation.chosen.n_seeds
-        chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
-    else:
-        chosen = (
-            f"The best of {cells} by {metric} were trained again over {source.confirmation.described_seeds}. This is "
-            "the smallest model whose mean lies within one standard error of the best mean"
-        )
+    chosen, training = _how_confirmed(facts, source.confirmation, cells, metric)
     if source.all_data is None and not source.is_ensemble:
-        return f"{chosen}, in its original training."
+        return f"{chosen}, in {training}."
     parts = [f"{chosen}."]
     if source.all_data is not None:
         parts.append(
@@ -42,6 +36,24 @@ def describe_choice(facts: Facts) -> str:
     which = f"first {len(source.attempts)} of these seeds" if source.is_ensemble else "first of these seeds"
     parts.append(f"Exported {'are' if source.is_ensemble else 'is'} the {which}, whatever the test set says of them.")
     return " ".join(parts)
+
+
+def _how_confirmed(facts: Facts, confirmation: Confirmation, cells: str, metric: str) -> tuple[str, str]:
+    """What fresh seeds chose, a sentence without its full stop; and which training of it the search has."""
+    training, repeats = "its original training", facts.source.repeats
+    if repeats is not None:
+        n_repeats = len(repeats.values)
+        cells, training = count(facts.n_cells // n_repeats, "point"), "the first of its original trainings"
+        metric = f"the mean {metric} of {n_repeats} repeats"
+    if len(confirmation.candidates) == 1 and not confirmation.n_left_out:
+        return (
+            f"The best of {cells} by {metric}, trained again over {confirmation.chosen.n_seeds} fresh seeds",
+            training,
+        )
+    return (
+        f"The best of {cells} by {metric} were trained again over {confirmation.described_seeds}. This is the smallest "
+        "model whose mean lies within one standard error of the best mean"
+    ), training
 
 
 def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:

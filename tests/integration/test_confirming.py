@@ -34,7 +34,7 @@ from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results import seeds, winner
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
-from fmnist_optuna.results.evaluation import hash_together
+from fmnist_optuna.results.evaluation import Evaluation, hash_together
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.catching import no_signals
 from fmnist_optuna.running.following import following_spec
@@ -249,6 +249,26 @@ def test_a_card_says_that_fresh_seeds_chose_another_cell(session: Session) -> No
         facts: Any = SimpleNamespace(source=source, record=session.record, n_cells=4)
         told[cell.params == SMALL] = describe_choice(facts).partition("; ")[2]
     assert told == {True: "trained again over fresh seeds, which chose another.", False: "not confirmed over seeds."}
+
+
+@ON_SQLITE
+def test_repeats_are_told_as_points(new_session: Sessions, capsys: pytest.CaptureFixture[str]) -> None:
+    """The card counts points and names their mean; the first repeat of the best is not called the best trial."""
+    session = new_session("worker", spec=make_spec(search={"repeats": 2}))
+    finish_everything(session)
+    finish(confirm(session, [LARGE], 4), {128: (0.1, 0.1, 0.90, 0.92)})
+    source, winner = choose_source(session, None, False, None), find_winner(session)
+    facts: Any = SimpleNamespace(source=source, record=session.record, n_cells=8)
+    told = describe_choice(facts)
+    assert told.startswith("The best of 4 points by the mean validation accuracy of 2 repeats, trained again over 2 ")
+    assert told.endswith(", in the first of its original trainings.")
+    evaluation = Evaluation(0.5, (0.4, 0.6), 100, (), ())
+    vars(winner)["evaluation"] = evaluation
+    assert winner.confirmation is not None
+    confirmation = replace(winner.confirmation, test=winner.confirmation.chosen.val)
+    print_confirmation(session.record, ConfirmedStudy(winner, confirmation, winner))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "points for the first repeat of the best mean val accuracy," in shown
 
 
 @ON_SQLITE
