@@ -8,13 +8,16 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # an operator makes room; until then it is waited for
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # a folder with something in it has the name
+LEFT_SECONDS = 86_400.0  # a hundred times what is allowed for the check of an export
 PART = ".part"  # how the name ends of what is being written
 
 
@@ -46,10 +49,13 @@ def whole_file(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, instead: Callable[[], Path] | None = None) -> Iterator[Path]:
     """A folder to write into, which is `path` once this block has ended; after an exception nothing of it is left.
 
     Folders above it that are missing are made, and removed again after an exception.
+
+    Args:
+        instead: Gives another path in the same folder where `path` is there by now; None where it must be that one.
 
     Raises:
         OSError: It cannot be made, or `path` is there by now and not an empty folder.
@@ -62,7 +68,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for file in part.rglob("*"):
             if file.is_file():
                 flush(file)
-        part.rename(path)
+        _rename(part, path, instead)
         flush(path.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -70,6 +76,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _rename(part: Path, path: Path, instead: Callable[[], Path] | None) -> None:
+    while True:
+        try:
+            part.rename(path)
+            return
+        except OSError as error:
+            if instead is None or error.errno not in TAKEN:
+                raise
+        path = instead()
 
 
 def flush(path: Path) -> None:
@@ -85,6 +102,17 @@ def remove_parts(path: Path) -> None:
     """Remove what processes that died have left of their writing of a file."""
     for part in path.parent.glob(f".{path.name}.*{PART}"):
         part.unlink(missing_ok=True)
+
+
+def remove_left_folders(folder: Path) -> None:
+    """Remove what processes that died have left of their writing of folders in this one.
+
+    Whether a writer lives cannot be told of another machine: what was changed within LEFT_SECONDS is left alone.
+    """
+    for part in folder.glob(f".*{PART}"):
+        with contextlib.suppress(OSError):  # another process is just removing it, or it is somebody else's
+            if part.is_dir() and time.time() - part.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def is_part(path: Path) -> bool:

@@ -32,7 +32,7 @@ def retry(common: Common, study: StudyName = None) -> None:
     session = open_session(common, study)
     n_cells = session.ledger.retry_failed()
     name = session.record.name
-    again = command_of(name)
+    again = command_of(name, session.record.spec.data.folds)
     if again == "run":  # which without the file begins the default study
         again = f"run, with the study's file if it has one, or fmnist-optuna worker {name}"
     say(f"study {name}: failed cells that wait again: {n_cells}. Next: fmnist-optuna {again}")

@@ -34,16 +34,27 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if winner.folds is not None:
         _print_folds(winner.folds, noun)
     if winner.evaluation is None:
-        out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
-        return
-    _print_tested(winner.evaluation, winner.metric, count(winner.evaluation.n_images, noun))
+        out.print(f"  test accuracy        {_describe_unopened(record)}", soft_wrap=True)
+    else:
+        _print_tested(winner.evaluation, winner.metric, count(winner.evaluation.n_images, noun))
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
     print_unmeasured(record, winner)
-    _print_openings(winner)
-    out.print()
-    print_classes(winner.evaluation, f"{noun}s")
+    if winner.n_openings:
+        _print_openings(winner)
+    if winner.evaluation is not None:
+        out.print()
+        print_classes(winner.evaluation, f"{noun}s")
+
+
+def _describe_unopened(record: StudyRecord) -> str:
+    """What opens the test set for a winner that was not scored; of the best seed of a confirmation nothing may."""
+    if record.is_search:
+        return "not opened yet: `fmnist-optuna run` does when all cells are done"
+    from fmnist_optuna.spec.study_spec import command_of  # loads pydantic
+
+    return f"not opened: `fmnist-optuna {command_of(record.name)}` scores the seeds of the cell that it chooses"
 
 
 def _print_tested(evaluation: Evaluation, metric: Metric, n_tested: str) -> None:
@@ -241,6 +252,8 @@ def _print_optimism(confirmed: ConfirmedStudy, record: StudyRecord) -> None:
     if selected is None or mean is None:
         return
     best = f"the trial with the best {record.value_in_full}"
+    if confirmed.selected.repeats is not None:
+        best = f"the first repeat of the best mean {record.value_in_full}"
     if record.metric.is_accuracy:
         out.print(f"  val minus test       {100 * selected:+.2f} points for {best},")
         out.print(f"                       {100 * mean:+.2f} points for the confirmed mean")

@@ -223,6 +223,7 @@ def _describe_end(
     """With which status a worker ends, and what is left of its study."""
     # These load SQLAlchemy.
     from fmnist_optuna.ledger.progress import History
+    from fmnist_optuna.spec.study_spec import command_of
     from fmnist_optuna.study.studies import find_study_or_none
 
     name = order.study_name
@@ -236,7 +237,9 @@ def _describe_end(
     if counts.is_over and counts.failed:
         return Status.MISMATCH, f"{left}, {counts.failed} failed; after mending the cause: fmnist-optuna retry {name}"
     if counts.is_over:
-        how = f"fmnist-optuna run with the study's file, which tests the winner, or fmnist-optuna verify {name}"
+        command = command_of(name, record.spec.data.folds)
+        again = f"{command} with the study's file" if command == "run" else command
+        how = f"fmnist-optuna {again}, which tests the winner, or fmnist-optuna verify {name}"
         return Status.DONE, f"{left}. Next: {how}"
     if record.generation != order.generation:
         return Status.STOPPED, f"This worker was told to leave before all cells were done. {left}."

@@ -2,7 +2,9 @@
 
 from fmnist_optuna.export.compared import name_compared
 from fmnist_optuna.export.facts import Facts
+from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.cross_validation import CrossValidation
+from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.wording import count
 
 
@@ -15,17 +17,15 @@ def describe_choice(facts: Facts) -> str:
     if source.confirmation is None:
         if source.repeats is not None:
             return _how_chosen_by_means(facts, len(source.repeats.values), metric)
-        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; not confirmed over seeds."
-    if len(source.confirmation.candidates) == 1 and not source.confirmation.n_left_out:
-        n_seeds = source.confirmation.chosen.n_seeds
-        chosen = f"The best of {cells} by {metric}, trained again over {n_seeds} fresh seeds"
-    else:
-        chosen = (
-            f"The best of {cells} by {metric} were trained again over {source.confirmation.described_seeds}. This is "
-            "the smallest model whose mean lies within one standard error of the best mean"
+        confirmed = (
+            "trained again over fresh seeds, which chose another"
+            if source.is_passed_over
+            else "not confirmed over seeds"
         )
+        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; {confirmed}."
+    chosen, training = _how_confirmed(facts, source.confirmation, cells, metric)
     if source.all_data is None and not source.is_ensemble:
-        return f"{chosen}, in its original training."
+        return f"{chosen}, in {training}."
     parts = [f"{chosen}."]
     if source.all_data is not None:
         parts.append(
@@ -38,10 +38,35 @@ def describe_choice(facts: Facts) -> str:
     return " ".join(parts)
 
 
+def _how_confirmed(facts: Facts, confirmation: Confirmation, cells: str, metric: str) -> tuple[str, str]:
+    """What fresh seeds chose, a sentence without its full stop; and which training of it the search has."""
+    training, repeats = "its original training", facts.source.repeats
+    if repeats is not None:
+        n_repeats = len(repeats.values)
+        cells, training = count(facts.n_cells // n_repeats, "point"), "the first of its original trainings"
+        metric = f"the mean {metric} of {n_repeats} repeats"
+    if len(confirmation.candidates) == 1 and not confirmation.n_left_out:
+        return (
+            f"The best of {cells} by {metric}, trained again over {confirmation.chosen.n_seeds} fresh seeds",
+            training,
+        )
+    return (
+        f"The best of {cells} by {metric} were trained again over {confirmation.described_seeds}. This is the smallest "
+        "model whose mean lies within one standard error of the best mean"
+    ), training
+
+
 def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
+    seed = int(facts.attempt.params[TRAINING_SEED])
+    which = (
+        "the first of them, whatever the others had"
+        if seed == 1
+        else f"that with training_seed {seed}, as it was asked for"
+    )
+    others = " Fresh seeds chose another point." if facts.source.is_passed_over else ""
     return (
         f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
-        f"{n_repeats} seeds, by the mean {metric} of these; exported is the first of them, whatever the others had."
+        f"{n_repeats} seeds, by the mean {metric} of these; exported is {which}.{others}"
     )
 
 

@@ -8,7 +8,6 @@
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from fmnist_optuna.arguments import check_count
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.durable import whole_folder
+from fmnist_optuna.durable import TAKEN, remove_left_folders, whole_folder
 from fmnist_optuna.errors import MismatchError, StorageError, UsageError
 from fmnist_optuna.export.card import write_card
 from fmnist_optuna.export.confusion_matrix import write_confusion_matrix
@@ -97,13 +96,37 @@ def export_model(
     chosen, of_study = _choose_formats(formats, ensemble is not None), out / session.record.name
     check_count("version", version, 1)
     source = choose_source(session, trial, all_data, ensemble)
-    target = of_study / str(version or _next_version(of_study))
-    if target.exists():
-        raise UsageError(f"version (--version) must be new, but {target} exists; leave it out for the next one.")
+    place = _Place(of_study, version)
     opening = open_weights(source.session, source.attempts, data_dir, source.purpose)
-    with source.explained(), _writing_to(target), whole_folder(target) as folder:
+    with source.explained(), _writing_to(place) as folder:
         facts, manifest = _write(session, source, opening, folder, chosen, data_dir)
-    return Export(target, facts, manifest)
+    remove_left_folders(of_study)
+    return Export(place.folder, facts, manifest)
+
+
+class _Place:
+    """Where an export goes: to a version that is asked for, or to the next one, even where others are at it too.
+
+    Args:
+        of_study: Folder of the versions.
+        version: None for the next after those that are there.
+
+    Raises:
+        UsageError: The version is there.
+    """
+
+    def __init__(self, of_study: Path, version: int | None) -> None:
+        self._of_study, self.is_next = of_study, version is None
+        self.folder = of_study / str(version or _next_version(of_study))
+        if self.folder.exists():
+            raise UsageError(
+                f"version (--version) must be new, but {self.folder} exists; leave it out for the next one."
+            )
+
+    def take_next(self) -> Path:
+        """The next version, where another export has had the number of this one meanwhile."""
+        self.folder = self._of_study / str(_next_version(self._of_study))
+        return self.folder
 
 
 def _choose_formats(names: Sequence[str], is_ensemble: bool) -> tuple[str, ...]:
@@ -241,14 +264,15 @@ def _name_members(source: Source) -> str:
 
 
 @contextlib.contextmanager
-def _writing_to(target: Path) -> Iterator[None]:
+def _writing_to(place: _Place) -> Iterator[Path]:
     """Let a failure to write within this block be an error of ours that names the option."""
     try:
-        yield
+        with whole_folder(place.folder, place.take_next if place.is_next else None) as folder:
+            yield folder
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UsageError(f"version (--version) must be new, but {target} was written meanwhile.") from error
-        raise _unwritable(target, error) from error
+        if error.errno in TAKEN:
+            raise UsageError(f"version (--version) must be new, but {place.folder} was written meanwhile.") from error
+        raise _unwritable(place.folder, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

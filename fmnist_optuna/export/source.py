@@ -34,6 +34,7 @@ class Source:
         repeats: What the study compares by over the repeats of their point; None where it has none.
         folds: What the folds say of the point, which was then trained on all training images; None where there are
             none, and for a trial that was asked for by its number.
+        is_passed_over: Whether its cell was trained over fresh seeds too, which chose another one.
     """
 
     session: Session
@@ -42,6 +43,7 @@ class Source:
     all_data: AllData | None = None
     repeats: Sample | None = None
     folds: CrossValidation | None = None
+    is_passed_over: bool = False
 
     @property
     def is_ensemble(self) -> bool:
@@ -120,7 +122,10 @@ def _choose_trial(session: Session, trial: int | None) -> Source:
         raise UsageError(f"trial (--trial) must be COMPLETE, but trial {trial} was pruned and kept no weights.")
     is_confirmed = confirmation is not None and confirmation.chosen.original.trial_id == attempt.trial_id
     repeats = sample_repeats(session, attempt.cell_id)
-    return Source(session, (attempt,), confirmation if is_confirmed else None, repeats=repeats)
+    compared = () if confirmation is None or is_confirmed else confirmation.candidates
+    is_passed_over = any(each.original.trial_id == attempt.trial_id for each in compared)
+    chosen_by = confirmation if is_confirmed else None
+    return Source(session, (attempt,), chosen_by, repeats=repeats, is_passed_over=is_passed_over)
 
 
 def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Source:

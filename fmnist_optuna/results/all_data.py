@@ -103,11 +103,12 @@ def open_all_data(
 
 def check_epochs(training: Session, runs: Sequence[Attempt]) -> None:
     """Refuse seeds that ended early: what ended them saw the validation images, which they were trained on."""
-    name, n_epochs = training.record.name, training.record.spec.training.max_epochs
+    name, spec = training.record.name, training.record.spec
+    n_epochs, command = spec.training.max_epochs, command_of(name, spec.data.folds)
     for run in runs:
         if run.n_epochs != n_epochs:
             raise MismatchError(
                 f"study {name}: every seed must be trained for {count(n_epochs, 'epoch')}, but trial {run.number} was "
                 f"for {run.n_epochs}; leave out the callback that ended it, and train them anew: fmnist-optuna delete "
-                f"{name}, then fmnist-optuna {command_of(name)}"
+                f"{name}, then fmnist-optuna {command}"
             )

@@ -57,10 +57,14 @@ def searched_study(name: str) -> str:
     return name.partition("/")[0]
 
 
-def command_of(name: str) -> str:
-    """The command that makes a study of this name and goes on with it: `confirm small --all-data`; of a grid `run`."""
+def command_of(name: str, n_folds: int = 0) -> str:
+    """The command that makes a study of this name and goes on with it: `confirm small --all-data`; of a grid `run`.
+
+    Args:
+        n_folds: Of its data; 0 where it has none. With folds `run` trains on all data too, and nothing is confirmed.
+    """
     search = searched_study(name)
-    if name == search:
+    if name == search or n_folds:
         return "run"
     return f"confirm {search}{' --all-data' if name.endswith(ALL_DATA_SUFFIX) else ''}"
 

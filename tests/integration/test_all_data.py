@@ -245,6 +245,7 @@ def test_what_was_seen_names_no_winner(session: Session) -> None:
     assert "val acc" not in render_report(overview, None).partition("<script>")[0]
     note = describe_study(following.record, overview.counts, None, None)
     assert "The validation images are trained on here" in note
+    assert "give the command that began it again: `fmnist-optuna confirm small --all-data`." in note
 
 
 @ON_SQLITE

@@ -1,5 +1,6 @@
 """The study that confirms another: its cells, and what is read from it, on both databases."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +23,18 @@ from small_study import (
 )
 
 from fmnist_optuna import confirming as confirming_room
-from fmnist_optuna.cli.winner_tables import print_confirmation
+from fmnist_optuna.cli.winner_tables import print_confirmation, print_winner
 from fmnist_optuna.confirming import ConfirmedStudy, _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
 from fmnist_optuna.export.choice import describe_choice
 from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.openings import Opening, Scores
 from fmnist_optuna.ledger.records import Attempt
+from fmnist_optuna.pages.overview import read_overview
+from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results import seeds, winner
 from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
-from fmnist_optuna.results.evaluation import hash_together
+from fmnist_optuna.results.evaluation import Evaluation, hash_together
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.catching import no_signals
 from fmnist_optuna.running.following import following_spec
@@ -220,6 +223,66 @@ def test_cells_may_have_different_numbers_of_seeds(session: Session, capsys: pyt
     assert ["seeds" in head for head in heads] == [False, True]
     facts: Any = SimpleNamespace(source=choose_source(session, None, False, None), record=session.record, n_cells=4)
     assert " were trained again over 2 to 4 fresh seeds each. This is the smallest" in describe_choice(facts)
+
+
+@ON_SQLITE
+def test_the_page_of_a_confirmation_names_no_refused_command(session: Session) -> None:
+    """It is neither confirmed nor exported by its own name; nor does `run` open its best seed."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE], 2)
+    finish(confirming, {128: (0.90, 0.92)})
+    pages = [render_report(read_overview(each), None) for each in (session, confirming)]
+    commands = [sorted(set(re.findall(r"fmnist-optuna (?:run|confirm|export)[\w /-]*", page))) for page in pages]
+    assert commands == [["fmnist-optuna export small"], []]
+
+
+@ON_SQLITE
+def test_a_card_says_that_fresh_seeds_chose_another_cell(session: Session) -> None:
+    """Of a cell that was trained again and not chosen, where it is exported by its number; of others nothing was."""
+    finish_everything(session)
+    finish(confirm(session, [LARGE, SMALL], 2), {128: (0.90, 0.92), 64: (0.50, 0.52)})
+    numbers = {cell.cell_id: cell.trial_number for cell in session.history.finished()}
+    cells = [cell for cell in session.history.leaders() if cell.params != LARGE]
+    told = {}
+    for cell in cells:
+        source = choose_source(session, numbers[cell.cell_id], False, None)
+        facts: Any = SimpleNamespace(source=source, record=session.record, n_cells=4)
+        told[cell.params == SMALL] = describe_choice(facts).partition("; ")[2]
+    assert told == {True: "trained again over fresh seeds, which chose another.", False: "not confirmed over seeds."}
+
+
+@ON_SQLITE
+def test_repeats_are_told_as_points(new_session: Sessions, capsys: pytest.CaptureFixture[str]) -> None:
+    """The card counts points and names their mean; the first repeat of the best is not called the best trial."""
+    session = new_session("worker", spec=make_spec(search={"repeats": 2}))
+    finish_everything(session)
+    finish(confirm(session, [LARGE], 4), {128: (0.1, 0.1, 0.90, 0.92)})
+    source, winner = choose_source(session, None, False, None), find_winner(session)
+    facts: Any = SimpleNamespace(source=source, record=session.record, n_cells=8)
+    told = describe_choice(facts)
+    assert told.startswith("The best of 4 points by the mean validation accuracy of 2 repeats, trained again over 2 ")
+    assert told.endswith(", in the first of its original trainings.")
+    evaluation = Evaluation(0.5, (0.4, 0.6), 100, (), ())
+    vars(winner)["evaluation"] = evaluation
+    assert winner.confirmation is not None
+    confirmation = replace(winner.confirmation, test=winner.confirmation.chosen.val)
+    print_confirmation(session.record, ConfirmedStudy(winner, confirmation, winner))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "points for the first repeat of the best mean val accuracy," in shown
+
+
+@ON_SQLITE
+def test_what_was_confirmed_is_told_before_the_test(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the JSON has it: the scoring may have been interrupted. Of a confirmation, what scores its seeds is named."""
+    finish_everything(session)
+    confirming = confirm(session, [LARGE], 2)
+    finish(confirming, {128: (0.90, 0.92)})
+    for each in (session, confirming):
+        print_winner(each.record, find_winner(each), each.history.counts())
+    told, of_confirmation = capsys.readouterr().out.split("Winner of ")[1:]
+    assert "test accuracy        not opened yet: `fmnist-optuna run` does" in told
+    assert "confirmed validation 91.00 %" in told
+    assert "not opened: `fmnist-optuna confirm small` scores the seeds of the cell that it chooses" in of_confirmation
 
 
 @ON_SQLITE

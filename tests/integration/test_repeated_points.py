@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,8 @@ from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.confirming import _leaders
 from fmnist_optuna.errors import JoinRefusedError, NotFoundError
+from fmnist_optuna.export.choice import describe_choice
+from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.results.winner import find_winner
@@ -95,6 +98,22 @@ def test_points_of_a_grid_are_ranked_by_their_mean(new_session: Sessions) -> Non
         BEST_POINT,
         {"mean": 0.75, "sd": 0.125, "interval": list(winner.repeats.interval), "values": [0.625, 0.75, 0.875]},
     )
+
+
+@ON_SQLITE
+def test_a_card_says_which_repeat_is_exported(new_session: Sessions) -> None:
+    """The first without a choice; another one that was asked for by its number is not called the first."""
+    session = new_session("worker", repeated_grid())
+    train(session)
+    (second,) = [
+        cell.trial_number for cell in session.history.finished() if cell.params == {**BEST_POINT, TRAINING_SEED: 2}
+    ]
+    told = []
+    for trial in (None, second):
+        source = choose_source(session, trial, False, None)
+        facts: Any = SimpleNamespace(source=source, attempt=source.attempts[0], record=session.record, n_cells=12)
+        told.append(describe_choice(facts).rpartition("exported is ")[2])
+    assert told == ["the first of them, whatever the others had.", "that with training_seed 2, as it was asked for."]
 
 
 @ON_SQLITE

@@ -29,6 +29,7 @@ from fmnist_optuna.pages.figures.timeline import draw_timeline
 from fmnist_optuna.pages.notes import describe_study, describe_winner
 from fmnist_optuna.pages.overview import Overview, read_overview
 from fmnist_optuna.pages.report import render_report
+from fmnist_optuna.results.all_data import AllData
 from fmnist_optuna.results.confirmation import Candidate, Confirmation
 from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.running import rung_note, training
@@ -145,6 +146,23 @@ def test_another_metric_is_there_without_flips_and_with_them(new_session: Callab
     overview = replace(overview, winner=winner)
     assert read_tiles(render_report(overview, None))["0.5000"] == "test loss, without mirror images"
     assert "\n\ntest loss 0.5000 without mirror images\n\n" in describe_winner(overview, winner)
+
+
+@ON_SQLITE
+def test_another_metric_on_all_data_has_a_tile(new_session: Callable[..., Session]) -> None:
+    """Beside that of the accuracy, as `best` and the card have both."""
+    session = new_session("worker", spec=make_spec(GRID, objective={"metric": "val_loss"}))
+    overview, metric = finish_with_flips(session, has_loss=True), session.record.metric
+    assert overview.winner is not None
+    losses, flipped = Sample((0.3, 0.5), metric), Sample((0.2, 0.4), metric)
+    accuracies = {"test": Sample((0.5, 0.6), VAL_ACCURACY), "flipped": Sample((0.6, 0.7), VAL_ACCURACY)}
+    objectives = {"test_objective": losses, "flipped_objective": flipped}
+    runs = (overview.winner.attempt,) * 2
+    all_data = AllData(study="small/all-data", n_epochs=5, runs=runs, metric=metric, **accuracies, **objectives)
+    tiles = read_tiles(render_report(replace(overview, winner=replace(overview.winner, all_data=all_data)), None))
+    scored = f"test loss, mean of 2 seeds trained on all data, 95 % interval {metric.format_interval(losses.interval)}"
+    assert tiles["0.4000"] == f"{scored}, without mirror images; averaged with them <strong>0.3000</strong>"
+    assert tiles["55.00 %"].startswith("test accuracy, mean of 2 seeds trained on all data")
 
 
 @ON_SQLITE

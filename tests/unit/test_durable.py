@@ -1,11 +1,12 @@
 """Files and folders that are whole or not there."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from fmnist_optuna.durable import remove_parts, whole_file, whole_folder
+from fmnist_optuna.durable import remove_left_folders, remove_parts, whole_file, whole_folder
 
 
 class BrokenOffError(Exception):
@@ -33,6 +34,28 @@ def write_after_another(path: Path) -> None:
         (part / "ours").touch()
         path.mkdir()
         (path / "theirs").touch()
+
+
+def test_a_folder_goes_elsewhere_where_its_name_is_taken(tmp_path: Path) -> None:
+    """To the first of the names that are given for this which is free; what others wrote stays as it is."""
+    taken = tmp_path / "1"
+    names = iter([tmp_path / "1", tmp_path / "2"])
+    with whole_folder(taken, lambda: next(names)) as part:
+        (part / "ours").touch()
+        taken.mkdir()
+        (taken / "theirs").touch()
+    assert {name: names_in(tmp_path / name) for name in names_in(tmp_path)} == {"1": ["theirs"], "2": ["ours"]}
+
+
+def test_folders_that_dead_writers_left_are_removed(tmp_path: Path) -> None:
+    """A day after they were touched last; those of writers who may live, and what is whole, stay."""
+    parts = {name: tmp_path / f".{name}.part" for name in ("old", "new")}
+    for folder in (*parts.values(), tmp_path / "1"):
+        (folder / "variables").mkdir(parents=True)
+    for folder, age in ((parts["old"], 90_000), (parts["new"], 80_000), (tmp_path / "1", 90_000)):
+        os.utime(folder, (time.time() - age,) * 2)
+    remove_left_folders(tmp_path)
+    assert names_in(tmp_path) == [".new.part", "1"]
 
 
 def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The gate of `export`: its process computes with the kernels that the trial was trained with, whatever holds here."""
 
+import contextlib
 import json
 import subprocess
 from dataclasses import asdict
@@ -45,6 +46,32 @@ def environment_of_gate(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Jso
     gate._check_parity(Source(session, (attempt,), None), opening, Path("model"), None, 2)
     (environment,) = started
     return environment
+
+
+def test_two_exports_at_once_are_two_versions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever is second takes the next number, unless a version was asked for: then that one must be free."""
+    source = SimpleNamespace(session=None, attempts=(), purpose="export", explained=contextlib.nullcontext)
+    session: Any = SimpleNamespace(record=SimpleNamespace(name="garments"))
+    versions = tmp_path / "garments"
+
+    def write(_session: Any, _source: Any, _opening: Any, folder: Path, *_: Any) -> tuple[None, dict[str, Json]]:
+        (folder / "ours").touch()
+        (versions / "1").mkdir(exist_ok=True)
+        (versions / "1" / "theirs").touch()
+        return None, {}
+
+    monkeypatch.setattr(gate, "choose_source", lambda *_: source)
+    monkeypatch.setattr(gate, "open_weights", lambda *_: None)
+    monkeypatch.setattr(gate, "_write", write)
+    assert gate.export_model(session, tmp_path).folder == versions / "2"
+    assert {path.name: [file.name for file in path.iterdir()] for path in versions.iterdir()} == {
+        "1": ["theirs"], "2": ["ours"],
+    }  # fmt: skip
+    (versions / "1" / "theirs").unlink()
+    (versions / "1").rmdir()
+    with pytest.raises(UsageError, match=r"version \(--version\) must be new, but .*garments/1 was written meanwhile"):
+        gate.export_model(session, tmp_path, version=1)
+    assert sorted(path.name for path in versions.iterdir()) == ["1", "2"]
 
 
 @pytest.mark.parametrize(("numbers", "named"), [((3,), "of trial 3 were"), ((3, 4), "of the seeds 103, 104 were")])

@@ -14,7 +14,7 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.spec.binding import bind_parameters
 from fmnist_optuna.spec.reading import parse_spec, read_spec
-from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.study_spec import StudySpec, command_of
 
 NAME_RULE = "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit"
 ACCEPTED = "must be a parameter of dense, which accepts dropout_rate, hidden_size, learning_rate"
@@ -264,6 +264,16 @@ def test_a_parameter_without_a_declared_type_stays_as_written() -> None:
     spec = bind_parameters(parse_spec({"grid": {"width": [1, 2.5]}}, "test"), {"width": None}, frozenset())
     assert spec.grid["width"] == (1, 2.5)
     assert isinstance(spec.grid["width"][0], int)
+
+
+def test_the_command_of_a_study_is_the_one_that_makes_it() -> None:
+    """A study with folds is not confirmed: `run` trains its best point on all data."""
+    commands = {name: (command_of(name), command_of(name, 3)) for name in ("small", "small/confirm", "small/all-data")}
+    assert commands == {
+        "small": ("run", "run"),
+        "small/confirm": ("confirm small", "run"),
+        "small/all-data": ("confirm small --all-data", "run"),
+    }
 
 
 def test_a_specification_cannot_be_changed() -> None:
