@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
+from fmnist_optuna.spec.study_spec import command_of
 from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count, format_interval, format_percent
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if winner.folds is not None:
         _print_folds(winner.folds, noun)
     if winner.evaluation is None:
-        out.print("  test accuracy        not opened yet: `fmnist-optuna run` does when all cells are done")
+        out.print("  test accuracy        not opened yet: the command that began the study does,")
+        out.print(f"{'':23}`fmnist-optuna {command_of(record.name)}`, when all cells are done", soft_wrap=True)
         return
     _print_tested(winner.evaluation, winner.metric, count(winner.evaluation.n_images, noun))
     if winner.confirmation is not None:
