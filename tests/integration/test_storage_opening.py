@@ -78,6 +78,28 @@ def test_a_wrong_password_is_a_storage_error_without_it(postgres_url: str) -> No
     assert PASSWORD not in str(error.value)
 
 
+def test_a_role_without_rights_is_told_that_it_lacks_them(postgres_url: str) -> None:
+    """The database is one: what is wrong is the role, or a parameter of the URL."""
+    import psycopg
+    from psycopg import sql
+    from sqlalchemy import make_url
+
+    role = f"stranger_{os.urandom(4).hex()}"
+    stranger = make_url(postgres_url).set(username=role, password=PASSWORD)
+    misspelt = make_url(postgres_url).update_query_dict({"sslmod": "require"})
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), PASSWORD))
+        try:
+            for url, told in (
+                (stranger, "must let its role read its tables, but permission denied .*; use one with more rights"),
+                (misspelt, 'must take the parameters of its URL, but invalid connection option "sslmod"'),
+            ):
+                with pytest.raises(StorageError, match=told):
+                    open_storage(StorageOptions(url.render_as_string(hide_password=False)))
+        finally:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
 def test_a_storage_prints_without_its_password(postgres_url: str) -> None:
     """`name` is what people see; `repr` shows no more."""
     from sqlalchemy import make_url
