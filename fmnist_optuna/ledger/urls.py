@@ -158,4 +158,12 @@ def _check_header(path: Path) -> None:
     except sqlite3.OperationalError as error:
         raise StorageError(f"The storage must be a readable file, but {path}: {error}.") from error
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT and _has_log(path):
+            return  # a full disk or a kill broke off the copying of the log into the file; SQLite reads both
         raise StorageError(f"The storage {path} must be an SQLite database, but the file is something else.") from error
+
+
+def _has_log(path: Path) -> bool:
+    """Whether the write-ahead log beside a database, which no immutable one is read with, holds anything."""
+    log = path.resolve().with_name(f"{path.resolve().name}-wal")
+    return log.is_file() and log.stat().st_size > 0

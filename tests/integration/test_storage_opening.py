@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -154,6 +155,22 @@ def test_a_file_that_is_no_database_is_a_storage_error(tmp_path: Path, create: b
     with pytest.raises(StorageError, match="must be"):
         (create_storage if create else open_storage)(StorageOptions(f"sqlite:///{path}"))
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_log_that_was_copied_halfway_is_read(tmp_path: Path, create: bool) -> None:
+    """A full disk or a kill leaves the first page of a larger file; all of it is in the log, and nothing is lost."""
+    path, log = tmp_path / "studies.db", tmp_path / "studies.db-wal"
+    options = StorageOptions(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as keeper:  # who closes last copies the log
+        keeper.executescript("PRAGMA journal_mode = WAL; CREATE TABLE ours (a)")
+        create_storage(options).close()
+        content = log.read_bytes()
+    path.write_bytes(path.read_bytes()[:4096])
+    with pytest.raises(StorageError, match="must be an SQLite database"):  # without its log much is missing
+        open_storage(options)
+    log.write_bytes(content)
+    (create_storage if create else open_storage)(options).close()
 
 
 def test_a_folder_is_no_storage(tmp_path: Path) -> None:
