@@ -19,6 +19,13 @@ def format_percent(fraction: float | None, n_digits: int = 2) -> str:
     return ABSENT if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{n_digits}f} %"
 
 
+def format_whole_percent(fraction: float) -> str:
+    """A fraction (0..1) as a whole number of percent for a narrow place: `93` of 92.5 %, `<1`, nothing for none."""
+    if 0 < fraction < 0.01:
+        return "<1"
+    return str(math.floor(100 * fraction + 0.5 + 1e-9)) if fraction else ""  # Python's own rounding makes 92 of 92.5
+
+
 def format_shape(lengths: Iterable[int | None]) -> str:
     """The shape of n images or answers, from that of one: `(n, 28, 28)`; None is any length."""
     return f"({', '.join(['n', *('any' if length is None else str(length) for length in lengths)])})"

@@ -11,7 +11,8 @@ from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, DataDir, JsonFlag, Mirrors, Source
 from fmnist_optuna.cli.running import SpecFile, choose_spec
 from fmnist_optuna.cli.streams import say
-from fmnist_optuna.errors import DataError, UsageError
+from fmnist_optuna.durable import whole_file
+from fmnist_optuna.errors import DataError, StorageError
 from fmnist_optuna.wording import count, reason_of
 
 if TYPE_CHECKING:
@@ -88,9 +89,12 @@ def describe(
     if sheet is not None:
         picture = draw_sheet(splits)
         try:
-            picture.save(sheet, "PNG")
+            with whole_file(sheet) as file:
+                picture.save(file, "PNG")
         except OSError as error:
-            raise UsageError(f"--sheet must be a file that can be written, but {sheet}: {reason_of(error)}.") from error
+            raise StorageError(
+                f"--sheet must be a file that can be written, but {sheet}: {reason_of(error)}."
+            ) from error
     if as_json:
         print_json(_answer(splits, summary))
     else:

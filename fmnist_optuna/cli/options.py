@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-PASSWORD_IN_URL = re.compile(r"://[^@]*:[^@]+@|[?&](ssl)?password=")
+PASSWORD_IN_URL = re.compile(  # or another one of `ledger.urls.SECRETS`
+    r"://[^@]*:[^@]+@|[?&]((ssl)?password|oauth_client_secret|scram_(client|server)_key)=", re.IGNORECASE
+)
 ON_RAY = "On a Ray cluster"
 BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 

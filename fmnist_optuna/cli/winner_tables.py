@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
+from fmnist_optuna.spec.study_spec import command_of
 from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count, format_interval, format_percent
 
 if TYPE_CHECKING:
@@ -50,11 +51,10 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
 
 def _describe_unopened(record: StudyRecord) -> str:
     """What opens the test set for a winner that was not scored; of the best seed of a confirmation nothing may."""
+    command = f"`fmnist-optuna {command_of(record.name)}`"
     if record.is_search:
-        return "not opened yet: `fmnist-optuna run` does when all cells are done"
-    from fmnist_optuna.spec.study_spec import command_of  # loads pydantic
-
-    return f"not opened: `fmnist-optuna {command_of(record.name)}` scores the seeds of the cell that it chooses"
+        return f"not opened yet: the command that began the study does,\n{'':23}{command}, when all cells are done"
+    return f"not opened: {command} scores the seeds of the cell that it chooses"
 
 
 def _print_tested(evaluation: Evaluation, metric: Metric, n_tested: str) -> None:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fmnist_optuna.data.dataset import DatasetInfo
 from fmnist_optuna.results.evaluation import Evaluation
-from fmnist_optuna.wording import WITHOUT_FLIPS, count
+from fmnist_optuna.wording import WITHOUT_FLIPS, count, format_whole_percent
 
 TILE, LEFT, TOP, BOTTOM, MARGIN, FONT_SIZE = 64, 150, 60, 130, 12, 20  # pixels
 LARGEST, LETTERED = 2_048, 40  # pixels: of all tiles side by side, and of the smallest one that has room for a number
@@ -50,6 +50,5 @@ def _draw_share(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int, s
     color = tuple(round(255 + share * (end - 255)) for end in DARKEST)
     draw.rectangle((x, y, x + tile - 2, y + tile - 2), color)
     if share and tile >= LETTERED:
-        text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
         ink = "white" if share > 0.5 else "black"
-        draw.text((x + tile // 2, y + tile // 2), text, ink, font, anchor="mm")
+        draw.text((x + tile // 2, y + tile // 2), format_whole_percent(share), ink, font, anchor="mm")

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from fmnist_optuna.data.dataset import DatasetInfo
+from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import MismatchError, StorageError
 from fmnist_optuna.results.evaluation import StoredWeights
 from fmnist_optuna.results.scoring import load_stored
@@ -54,9 +55,7 @@ def write_models(
             models[0].save(folder / KERAS_FILE)
             _check_reload(folder / KERAS_FILE, stored[0].sha256)
     except (OSError, tf.errors.OpError) as error:
-        raise StorageError(
-            f"{folder.parent} must have room for the model, but {type(error).__name__}: {reason_of(error)}"
-        ) from error
+        raise StorageError(f"{folder.parent} must have room for the model, but {describe_error(error)}.") from error
     return has_logits, trace_probabilities(models[0], n_test_images, info)[1]
 
 

@@ -124,5 +124,5 @@ def describe_refusal(name: str, lines: list[str], following: str | None = None) 
         f"study {name}: {made} with other code.\n"
         + "".join(f"  {line}\n" for line in lines)
         + f"Bring that code back{another} or go on with this code beside the results so far: "
-        f"fmnist-optuna {command} --accept-code (accepts_code=True in Python)"
+        f"fmnist-optuna {'run STUDY.toml' if command == 'run' else command} --accept-code (accepts_code=True in Python)"
     )

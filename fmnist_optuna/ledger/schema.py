@@ -14,6 +14,7 @@ from fmnist_optuna.errors import LaterVersionError, NotFoundError, StorageError
 from fmnist_optuna.ledger import tables
 from fmnist_optuna.ledger.migrations import MIGRATIONS
 from fmnist_optuna.ledger.migrations.m0012_trials import INDEX
+from fmnist_optuna.ledger.outages import is_refusal
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import SCHEMA_VERSION
 from fmnist_optuna.wording import count, reason_of
@@ -132,7 +133,11 @@ def _read_version(storage: Storage) -> int:
     except OperationalError:
         raise
     except DatabaseError as error:
-        raise StorageError(f"The storage {storage.name} must be a database, but {reason_of(error)}.") from error
+        if is_refusal(error):
+            rule, remedy = "let its role read its tables", "; use one with more rights"
+        else:
+            rule, remedy = "be a database" if storage.is_sqlite else "take the parameters of its URL", ""
+        raise StorageError(f"The storage {storage.name} must {rule}, but {reason_of(error)}{remedy}.") from error
 
 
 def _find_version_table(storage: Storage) -> Table | None:

@@ -15,7 +15,9 @@ from fmnist_optuna.wording import reason_of
 
 ALLOWED = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 LONGEST_SUFFIX = len("-journal")  # of the files that SQLite and we make beside the database
-SECRETS = ("password", "sslpassword")  # parameters of libpq that are never shown
+# Parameters of libpq that are never shown: those that it hides itself, and keys that let in as a password does
+# (https://www.postgresql.org/docs/18/libpq-connect.html).
+SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 HIDDEN = "***"  # stands for them
 
 
@@ -92,7 +94,7 @@ def mask(url: URL) -> str:
 
 def _mask_malformed(text: str) -> str:
     """What is no URL, for people: without what may be a password, such as that in `host=db password=...` of libpq."""
-    text = re.sub(r"(password\s*=).*", rf"\1{HIDDEN}", text, flags=re.IGNORECASE | re.DOTALL)
+    text = re.sub(rf"(({'|'.join(SECRETS)})\s*=).*", rf"\1{HIDDEN}", text, flags=re.IGNORECASE | re.DOTALL)
     head, separator, tail = text.rpartition("@")
     if separator and head:
         return f"{HIDDEN}@{tail}"
@@ -156,4 +158,12 @@ def _check_header(path: Path) -> None:
     except sqlite3.OperationalError as error:
         raise StorageError(f"The storage must be a readable file, but {path}: {error}.") from error
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT and _has_log(path):
+            return  # a full disk or a kill broke off the copying of the log into the file; SQLite reads both
         raise StorageError(f"The storage {path} must be an SQLite database, but the file is something else.") from error
+
+
+def _has_log(path: Path) -> bool:
+    """Whether the write-ahead log beside a database, which no immutable one is read with, holds anything."""
+    log = path.resolve().with_name(f"{path.resolve().name}-wal")
+    return log.is_file() and log.stat().st_size > 0

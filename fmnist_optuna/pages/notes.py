@@ -29,7 +29,7 @@ from fmnist_optuna.pages.overview import Overview, describe_seen, read_overview
 from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import describe_dimension
-from fmnist_optuna.spec.study_spec import command_of
+from fmnist_optuna.spec.study_spec import name_command_of
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session
@@ -114,8 +114,9 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
         score = ", ".join(_describe_scores(winner))
         which = f"trial {winner.trial}" if winner.folds is None else f"of the mean over {winner.folds.described}"
         lines += [f"Winner: {which} ({as_markdown(format_params(winner.params))}), {score}.", ""]
-    command = command_of(record.name, record.spec.data.folds)
-    lines += [f"To go on after an interruption, give the command that began it again: `fmnist-optuna {command}`.", ""]
+    command = name_command_of(record.name, record.spec.data.folds)
+    how = f"To go on after an interruption, give the command that began it again: {command}"
+    lines += [f"{how.rstrip(',')}.", ""]
     lines += [f"All of it on one page: `fmnist-optuna report {record.name}`."]
     return "\n".join(lines)
 

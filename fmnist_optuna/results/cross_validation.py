@@ -15,7 +15,7 @@ from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.search.repeats import point_of
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX
+from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, name_command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
 from fmnist_optuna.study.session import Session
@@ -107,7 +107,7 @@ def open_training(session: Session, folds: CrossValidation) -> tuple[Session, At
         name, noun = session.record.name, session.record.info.noun
         raise NotFoundError(
             f"study {name}: its best point must be trained on all training {noun}s first, but is not: "
-            f"fmnist-optuna run, which goes on with the study, does that once all cells are done."
+            f"{name_command_of(name, session.record.spec.data.folds)} does that once all cells are done."
         )
     return training, folds.trained
 

@@ -15,7 +15,7 @@ from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights
 from fmnist_optuna.results.winner import winning_attempt
-from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.study_spec import StudySpec, name_command_of
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following
@@ -56,7 +56,7 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
     if not counts.is_over:
         raise UsageError(
             f"{KEY} must be a finished study, but {counts.waiting + counts.running + counts.parked} of {counts.total} "
-            f"cells of {record.name} are not done; `fmnist-optuna run` goes on with it."
+            f"cells of {record.name} are not done; {name_command_of(record.name)} goes on with it."
         )
     if not counts.complete:
         raise NotFoundError(f"{KEY} must have a winner, but no trial of {record.name} is complete.")

@@ -69,6 +69,12 @@ def command_of(name: str, n_folds: int = 0) -> str:
     return f"confirm {search}{' --all-data' if name.endswith(ALL_DATA_SUFFIX) else ''}"
 
 
+def name_command_of(name: str, n_folds: int = 0) -> str:
+    """The same within a sentence: without the study's file, `run` would begin the default study."""
+    command = command_of(name, n_folds)
+    return f"`fmnist-optuna {command}`" + (", with the study's file if it has one," if command == "run" else "")
+
+
 class ModelSpec(BaseModel):
     """The architecture, a built-in one or "package.module:function", and its fixed arguments as further keys."""
 

@@ -192,6 +192,8 @@ def test_a_data_set_is_described(shell: Shell) -> None:
     assert "a (npz:a.npz): grey 9 x 8 pictures, uint8, in 2 classes" in text
     assert "1 of 10 test images are among those to train or validate on, bit for bit" in text
     assert shell.files() == {"a.npz", "sheet.png"}
+    full = shell("data", "describe", "--data", "npz:a.npz", "--sheet", "/dev/full")
+    assert (full.code, len(full.errors)) == (5, 1)
     np.savez(shell.folder / "b.npz", x_train=images[:50], y_train=labels[:50], x_test=images[:6], y_test=labels[:6])
     refused = shell("data", "describe", "--data", "npz:b.npz")
     assert (refused.code, len(refused.errors)) == (4, 1)

@@ -185,7 +185,7 @@ def test_refusals_name_the_command_that_goes_on(session: Session) -> None:
     assert "fmnist-optuna confirm small --all-data --accept-code" in refused
     joined = {name: describe_refusal(name, []) for name in ("small", "small/confirm", "small/all-data")}
     assert ["--name NEW" in text for text in joined.values()] == [True, False, False]
-    assert "fmnist-optuna run --accept-code" in joined["small"]
+    assert "fmnist-optuna run STUDY.toml --accept-code" in joined["small"]
     assert "fmnist-optuna confirm small --accept-code" in joined["small/confirm"]
     assert "fmnist-optuna confirm small --all-data --accept-code" in joined["small/all-data"]
     missing = seeds_missing(session, RunOptions(session.storage.options), "small/all-data", "one has none")

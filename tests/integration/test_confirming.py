@@ -280,7 +280,7 @@ def test_what_was_confirmed_is_told_before_the_test(session: Session, capsys: py
     for each in (session, confirming):
         print_winner(each.record, find_winner(each), each.history.counts())
     told, of_confirmation = capsys.readouterr().out.split("Winner of ")[1:]
-    assert "test accuracy        not opened yet: `fmnist-optuna run` does" in told
+    assert f"not opened yet: the command that began the study does,\n{'':23}`fmnist-optuna run`, when all" in told
     assert "confirmed validation 91.00 %" in told
     assert "not opened: `fmnist-optuna confirm small` scores the seeds of the cell that it chooses" in of_confirmation
 

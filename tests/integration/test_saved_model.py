@@ -10,7 +10,7 @@ from small_study import make_spec
 
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
 from fmnist_optuna.data.split import Splits
-from fmnist_optuna.errors import MismatchError, SpecError
+from fmnist_optuna.errors import MismatchError, SpecError, StorageError
 from fmnist_optuna.export.prediction import AT_ONCE, ExportedModel
 from fmnist_optuna.results.evaluation import StoredWeights
 
@@ -209,3 +209,27 @@ def test_parity_is_measured_in_the_batches_of_the_opening(monkeypatch: pytest.Mo
     measured = parity.measure("folder", str(tmp_path / "arrays.npz"), 4)
     assert sizes == [4, 4, 2, 1, 3]
     assert (measured["accuracy"], measured["n_other_classes"], measured["n_odd_batches"]) == (1, 0, 0)
+
+
+def test_a_full_disk_is_told_in_plain_words(
+    garments: Splits, one_thread: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What TensorFlow says around it, such as the node of a graph, is left out."""
+    import tensorflow as tf
+
+    from fmnist_optuna.export import saved_model
+
+    node = "{{function_node __wrapped__SaveV2_dtypes_10_device_/job:localhost/replica:0/task:0/device:CPU:0}}"
+    full = tf.errors.ResourceExhaustedError(None, None, f"{node} /models/x; No space left on device [Op:SaveV2]")
+
+    def write(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr(saved_model, "load_stored", lambda *_: None)
+    monkeypatch.setattr(saved_model, "gives_logits", lambda *_: False)
+    monkeypatch.setattr(saved_model, "_write_saved_model", write)
+    stored = StoredWeights(0, {}, 0, tmp_path / "w", "0" * 64, 0.5, None)
+    with pytest.raises(StorageError) as refused:
+        saved_model.write_models(make_spec(), garments.info, [stored], tmp_path / "1", ("savedmodel",), 10)
+    reason = "ResourceExhaustedError: /models/x; No space left on device ("  # and where in this file it was raised
+    assert str(refused.value).startswith(f"{tmp_path} must have room for the model, but {reason}")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -78,6 +79,28 @@ def test_a_wrong_password_is_a_storage_error_without_it(postgres_url: str) -> No
     assert PASSWORD not in str(error.value)
 
 
+def test_a_role_without_rights_is_told_that_it_lacks_them(postgres_url: str) -> None:
+    """The database is one: what is wrong is the role, or a parameter of the URL."""
+    import psycopg
+    from psycopg import sql
+    from sqlalchemy import make_url
+
+    role = f"stranger_{os.urandom(4).hex()}"
+    stranger = make_url(postgres_url).set(username=role, password=PASSWORD)
+    misspelt = make_url(postgres_url).update_query_dict({"sslmod": "require"})
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), PASSWORD))
+        try:
+            for url, told in (
+                (stranger, "must let its role read its tables, but permission denied .*; use one with more rights"),
+                (misspelt, 'must take the parameters of its URL, but invalid connection option "sslmod"'),
+            ):
+                with pytest.raises(StorageError, match=told):
+                    open_storage(StorageOptions(url.render_as_string(hide_password=False)))
+        finally:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
 def test_a_storage_prints_without_its_password(postgres_url: str) -> None:
     """`name` is what people see; `repr` shows no more."""
     from sqlalchemy import make_url
@@ -132,6 +155,22 @@ def test_a_file_that_is_no_database_is_a_storage_error(tmp_path: Path, create: b
     with pytest.raises(StorageError, match="must be"):
         (create_storage if create else open_storage)(StorageOptions(f"sqlite:///{path}"))
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_log_that_was_copied_halfway_is_read(tmp_path: Path, create: bool) -> None:
+    """A full disk or a kill leaves the first page of a larger file; all of it is in the log, and nothing is lost."""
+    path, log = tmp_path / "studies.db", tmp_path / "studies.db-wal"
+    options = StorageOptions(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as keeper:  # who closes last copies the log
+        keeper.executescript("PRAGMA journal_mode = WAL; CREATE TABLE ours (a)")
+        create_storage(options).close()
+        content = log.read_bytes()
+    path.write_bytes(path.read_bytes()[:4096])
+    with pytest.raises(StorageError, match="must be an SQLite database"):  # without its log much is missing
+        open_storage(options)
+    log.write_bytes(content)
+    (create_storage if create else open_storage)(options).close()
 
 
 def test_a_folder_is_no_storage(tmp_path: Path) -> None:

@@ -268,7 +268,8 @@ REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str
         lambda session: None,
         FINGERPRINT,
         UsageError,
-        r"be a finished study, but 4 of 4 cells of small are not done; `fmnist-optuna run` goes on with it\.",
+        r"be a finished study, but 4 of 4 cells of small are not done; `fmnist-optuna run`, with the study's "
+        r"file if it has one, goes on with it\.",
     ),
     "without a winner": (
         prune_everything,

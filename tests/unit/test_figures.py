@@ -1,22 +1,26 @@
 """What figures make of names that look like something else, and of many parameters."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.ledger.records import Cell, CellCounts
+from fmnist_optuna.ledger.records import Attempt, Cell, CellCounts, TrialAttributes
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.pages.figures.confusion_matrix import draw_confusion_matrix
+from fmnist_optuna.pages.figures.curves import draw_curves
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
+from fmnist_optuna.pages.figures.learning_curve import draw_learning_curve
 from fmnist_optuna.pages.figures.parallel_coordinates import draw_parallel_coordinates
 from fmnist_optuna.pages.figures.slices import draw_slices
 from fmnist_optuna.pages.figures.style import find_color_range
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.search.cell import Params
+from fmnist_optuna.search.metric import Epoch
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import StudyRecord
 
@@ -138,3 +142,38 @@ def test_a_search_has_twelve_slices_at_most() -> None:
     assert shown == ["p19", "p7", *first[:10]]
     assert "xaxis13" not in figure.layout
     assert note == f"Without a picture, as less important: {', '.join(first[10:])}."
+
+
+def test_texts_at_the_lines_are_as_they_are() -> None:
+    """Plotly takes nothing there for HTML, and would show `&lt;`; a long one is cut, and has the room that it takes."""
+    values = ["<b>|x", "y" * 80]
+    cells = tuple(Cell(f"cell{n}", {"a": a}, State.COMPLETE, value=0.1 * n) for n, a in enumerate(values))
+    overview = replace(made_up({"grid": {"a": values}}, [], {}), cells=cells)
+    figure, _ = draw_parallel_coordinates(replace(overview, cells=cells))
+    assert figure is not None
+    assert figure.data[0].dimensions[0].ticktext == ("<b>|x", "y" * 33 + "...")
+    assert figure.layout.margin.l > 36 * 6
+
+
+def attempt_of(accuracies: Sequence[float]) -> Attempt:
+    """A complete trial that kept its last epoch."""
+    epochs = tuple(Epoch(n, 1.0, value, 1.0, value, 1.0) for n, value in enumerate(accuracies))
+    kept = TrialAttributes(best_epoch=len(epochs) - 1)
+    return Attempt(1, 0, "c", {}, State.COMPLETE, accuracies[-1], kept, epochs=epochs)
+
+
+def test_a_training_of_one_epoch_is_seen() -> None:
+    """A line of one point is nothing: it has a dot, in the picture of a note and in both halves of the figure."""
+    attempt = attempt_of([0.83])
+    assert draw_learning_curve(attempt).count("<circle") == 2
+    assert 'text-anchor="start">kept' in draw_learning_curve(attempt)
+    figure, _ = draw_curves(replace(grid("ab", {}), attempts=(attempt,)))
+    assert [trace.mode for trace in figure.data[:2]] == ["markers", "markers"]
+    assert "<circle" not in draw_learning_curve(attempt_of([0.8, 0.83]))
+
+
+@pytest.mark.parametrize(("value", "axis"), [(1.0, [95, 100]), (0.0, [0, 5]), (0.95, [90, 95])])
+def test_equal_accuracies_stay_within_their_axis(value: float, axis: list[int]) -> None:
+    """Where all are one of its marks, it goes to the mark below: no accuracy is beyond 100 %."""
+    picture = draw_learning_curve(attempt_of([value, value]))
+    assert [int(mark) for mark in re.findall(r'text-anchor="end">(\d+)<', picture)] == axis

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from psycopg import pq
 
+from fmnist_optuna.cli.options import PASSWORD_IN_URL
 from fmnist_optuna.errors import FmnistOptunaError, StorageError, UsageError
-from fmnist_optuna.ledger.urls import check_url, mask, parse_url
+from fmnist_optuna.ledger.urls import SECRETS, check_url, mask, parse_url
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,18 @@ def test_a_password_among_the_parameters_is_hidden() -> None:
     """However it is written; the other parameters are shown."""
     url = parse_url("postgresql://ada:s3cret@db/studies?password=s3cret&PassWord=s3cret&connect_timeout=9")
     assert mask(url) == "postgresql://ada:***@db/studies?PassWord=***&connect_timeout=9&password=***"
+
+
+def test_whatever_lets_in_is_hidden() -> None:
+    """All that libpq itself hides, and the keys that stand for a password; the command line is warned of, too."""
+    hidden = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*"}
+    assert hidden <= set(SECRETS)
+    for name in (*SECRETS, "SCRAM_Client_Key"):
+        given = f"postgresql://ada@db/studies?{name}=s3cret"
+        assert mask(parse_url(given)) == f"postgresql://ada@db/studies?{name}=***"
+        assert PASSWORD_IN_URL.search(given)
+        with pytest.raises(UsageError, match=r"but got 'host=db \w+=\*\*\*'"):
+            parse_url(f"host=db {name}=s3cret")
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + "/b.db", "b" * 300, "b" * 252, "ä" * 125, "a/" * 3000 + "b.db"])

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError, StatementError
 from fmnist_optuna.described_errors import describe_error, find_last_words
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.user_modules.functions import as_spec_error
-from fmnist_optuna.wording import as_markdown, describe_exit, end_sentence, reason_of
+from fmnist_optuna.wording import as_markdown, describe_exit, end_sentence, format_whole_percent, reason_of
 
 HERE = "test_wording.py"
 
@@ -186,3 +186,9 @@ def test_what_a_library_says_keeps_its_own_full_stop() -> None:
 def test_a_text_is_no_markdown(text: str, shown: str) -> None:
     """Neither a mark, nor HTML, nor the end of a table's cell; names of parameters stay as they are."""
     assert as_markdown(text) == shown
+
+
+def test_a_half_percent_is_rounded_up() -> None:
+    """As the tables beside have it: 92.50 % is no 92; what is there at all is no 0."""
+    exact = {0.925: "93", 0.285: "29", 0.9249: "92", 0.005: "<1", 0.0: "", 0.01: "1", 1.0: "100", 925 / 1000: "93"}
+    assert {share: format_whole_percent(share) for share in exact} == exact

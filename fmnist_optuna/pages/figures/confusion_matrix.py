@@ -6,19 +6,21 @@ import plotly.graph_objects as go
 
 from fmnist_optuna.pages.figures.style import finish_figure
 from fmnist_optuna.results.evaluation import Evaluation
+from fmnist_optuna.wording import format_whole_percent
 
 MOST_LETTERED = 30  # classes; with more there is no room for numbers
 
 
 def draw_confusion_matrix(evaluation: Evaluation) -> go.Figure:
     """Draw a row for each true class, with the share in percent of its images that got each answer."""
-    shares = [[100 * share for share in row] for row in evaluation.confusion_shares()]
+    shares = evaluation.confusion_shares()
     is_lettered = len(shares) <= MOST_LETTERED
-    text = [["" if share == 0 else "<1" if share < 1 else f"{share:.0f}" for share in row] for row in shares]
+    text = [list(map(format_whole_percent, row)) for row in shares]
+    percents = [[100 * share for share in row] for row in shares]
     labels = [html.escape(result.label) for result in evaluation.classes]  # plotly takes some HTML for HTML
     figure = go.Figure(
         go.Heatmap(
-            x=labels, y=labels, z=shares, zmin=0, zmax=100, colorscale="Viridis", text=text, xgap=1, ygap=1,
+            x=labels, y=labels, z=percents, zmin=0, zmax=100, colorscale="Viridis", text=text, xgap=1, ygap=1,
             texttemplate="%{text}" if is_lettered else None,
             hovertemplate="%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
             colorbar={"title": "%", "thickness": 12},

@@ -114,6 +114,7 @@ def _choose(attempts: Sequence[Attempt], metric: Metric) -> list[Attempt]:
 def _draw_trial(figure: go.Figure, attempt: Attempt, panels: _Panels, is_winner: bool) -> None:
     """One line in each half of the figure."""
     name = f"trial {attempt.number}: {describe_point(attempt.params)}"
+    mode = "lines" if len(attempt.epochs) > 1 else "markers"  # a line of one point is not seen
     line = {"color": ORANGE if is_winner else STATE_COLORS[attempt.standing], "width": 3 if is_winner else 1}
     for column, values in (
         (LEFT, [panels.left(epoch) for epoch in attempt.epochs]),
@@ -121,7 +122,7 @@ def _draw_trial(figure: go.Figure, attempt: Attempt, panels: _Panels, is_winner:
     ):
         figure.add_trace(
             go.Scatter(
-                x=[epoch.epoch + 1 for epoch in attempt.epochs], y=values, mode="lines", line=line,
+                x=[epoch.epoch + 1 for epoch in attempt.epochs], y=values, mode=mode, line=line,
                 opacity=1.0 if is_winner else 0.6,
                 hovertemplate=f"{name}<br>epoch %{{x}}: {panels.hover(column)}<extra></extra>",
                 name="the winner", showlegend=is_winner and column == LEFT,

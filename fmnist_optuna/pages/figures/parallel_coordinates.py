@@ -1,6 +1,7 @@
 """Every complete cell as one line through its parameters and its value."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -19,10 +20,12 @@ from fmnist_optuna.pages.figures.style import (
 )
 from fmnist_optuna.pages.overview import Overview
 from fmnist_optuna.search.cell import ParamValue
+from fmnist_optuna.wording import shorten
 
 N_AXES = 7  # beside that of the value: what is written at more of them overlaps
 N_TICKS = 10  # about as many values of a parameter are written at its axis
 FOUR_DIGITS = ".4~g"  # of a value
+LONGEST_TICK, TICK_WIDTH = 36, 6  # characters, and pixels of one
 ABSENT = -1  # place of a parameter that a cell does not have
 
 
@@ -52,11 +55,12 @@ def draw_parallel_coordinates(overview: Overview) -> tuple[go.Figure | None, str
     line = {"color": scores, "colorscale": shades, "cmin": low, "cmax": high, "showscale": False}
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 12}))
     finish_figure(figure, height=HEIGHT)
-    figure.update_layout(margin={"l": 80, "r": 60, "t": 50, "b": 30})
+    longest = max((len(text) for text in dimensions[0].get("ticktext", ())), default=0)  # stands left of its axis
+    figure.update_layout(margin={"l": max(80, 20 + TICK_WIDTH * longest), "r": 60, "t": 50, "b": 30})
     return figure, describe_left_out("an axis", left_out)
 
 
-def _make_axis(name: str, values: Sequence[ParamValue], cells: Sequence[Cell]) -> dict[str, object]:
+def _make_axis(name: str, values: Sequence[ParamValue], cells: Sequence[Cell]) -> dict[str, Any]:
     """The axis of a parameter, on which its values stand at equal distances.
 
     Args:
@@ -72,5 +76,10 @@ def _make_axis(name: str, values: Sequence[ParamValue], cells: Sequence[Cell]) -
         "values": found,
         "range": [min(0, *found), len(values) - 1],
         "tickvals": ticks,
-        "ticktext": ["none" if place == ABSENT else write_value(values[place]) for place in ticks],
+        "ticktext": ["none" if place == ABSENT else _write_tick(values[place]) for place in ticks],
     }
+
+
+def _write_tick(value: ParamValue) -> str:
+    """A value at its axis, where plotly takes nothing for HTML, unlike in its other figures."""
+    return shorten(value, LONGEST_TICK) if isinstance(value, str) else write_value(value)
