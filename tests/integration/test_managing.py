@@ -9,7 +9,6 @@ from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell, finish_
 
 from fmnist_optuna.cli import managing
 from fmnist_optuna.cli.options import Common
-from fmnist_optuna.cli.winner_tables import print_winner
 from fmnist_optuna.origins import PACKAGE
 from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.results.winner import find_winner
