@@ -32,7 +32,7 @@ from fmnist_optuna.running.preparation import PreparedStudy
 from fmnist_optuna.running.study import decorate_study
 from fmnist_optuna.running.telling import tell_winner, telling_of_study
 from fmnist_optuna.search.cell import TRAINING_SEED, Params, make_point, trial_seed
-from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX, name_command_of
+from fmnist_optuna.spec.study_names import CONFIRMATION_SUFFIX, name_command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session

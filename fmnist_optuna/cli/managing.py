@@ -9,6 +9,7 @@ from fmnist_optuna.cli.commands import command, make_group
 from fmnist_optuna.cli.options import Common, StudyName, open_session, open_storage_of
 from fmnist_optuna.cli.streams import say
 from fmnist_optuna.errors import UsageError
+from fmnist_optuna.spec.study_names import command_of
 
 group = make_group()
 
@@ -27,8 +28,6 @@ def stop(common: Common, study: StudyName = None) -> None:
 @command(group, "retry")
 def retry(common: Common, study: StudyName = None) -> None:
     """Let the failed cells of a study wait again, with their counters at 0."""
-    from fmnist_optuna.spec.study_spec import command_of  # loads pydantic
-
     session = open_session(common, study)
     n_cells = session.ledger.retry_failed()
     name = session.record.name

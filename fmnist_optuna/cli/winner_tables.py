@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_optuna.cli.console import describe_study, describe_teacher, make_table, out, print_params
 from fmnist_optuna.cli.parameter_columns import Column, ParameterOrder, make_trials_table, print_trials_table
-from fmnist_optuna.spec.study_spec import command_of
+from fmnist_optuna.spec.study_names import command_of
 from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, count, format_interval, format_percent
 
 if TYPE_CHECKING:

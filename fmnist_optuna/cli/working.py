@@ -33,6 +33,7 @@ from fmnist_optuna.described_errors import describe_failure
 from fmnist_optuna.log import log_event
 from fmnist_optuna.processes.output import take_prints_for_remarks
 from fmnist_optuna.settings import ALLOW_MODULE, HASH_SEED, prepare_training_environment, set_hash_seed
+from fmnist_optuna.spec.study_names import command_of
 from fmnist_optuna.statuses import Status
 from fmnist_optuna.wording import count
 from fmnist_optuna.work.limits import WorkerLimits
@@ -223,7 +224,6 @@ def _describe_end(
     """With which status a worker ends, and what is left of its study."""
     # These load SQLAlchemy.
     from fmnist_optuna.ledger.progress import History
-    from fmnist_optuna.spec.study_spec import command_of
     from fmnist_optuna.study.studies import find_study_or_none
 
     name = order.study_name

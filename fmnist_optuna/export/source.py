@@ -16,7 +16,7 @@ from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.results.winner import find_folds, finished_attempt, sample_repeats, winning_attempt
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.repeats import point_of
-from fmnist_optuna.spec.study_spec import searched_study
+from fmnist_optuna.spec.study_names import searched_study
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following

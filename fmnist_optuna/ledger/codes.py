@@ -16,7 +16,7 @@ from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import codes, studies
 from fmnist_optuna.spec.code import CodeRecord, code_differences
-from fmnist_optuna.spec.study_spec import command_of
+from fmnist_optuna.spec.study_names import command_of
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from fmnist_optuna.pages.overview import Overview, describe_seen, read_overview
 from fmnist_optuna.results.winner import Winner, find_winner_or_none
 from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.search.space import describe_dimension
-from fmnist_optuna.spec.study_spec import name_command_of
+from fmnist_optuna.spec.study_names import name_command_of
 from fmnist_optuna.study.climb import Climb, read_climb
 from fmnist_optuna.study.records import StudyRecord
 from fmnist_optuna.study.session import Session

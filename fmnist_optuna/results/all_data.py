@@ -15,7 +15,7 @@ from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import find_opening
 from fmnist_optuna.results.seeds import OpenedSeeds, open_seeds
-from fmnist_optuna.spec.study_spec import command_of
+from fmnist_optuna.spec.study_names import command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
 from fmnist_optuna.study.session import Session

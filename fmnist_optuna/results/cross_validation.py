@@ -15,7 +15,7 @@ from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.cell import canonical_json
 from fmnist_optuna.search.metric import VAL_ACCURACY
 from fmnist_optuna.search.repeats import point_of
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, name_command_of
+from fmnist_optuna.spec.study_names import ALL_DATA_SUFFIX, name_command_of
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA
 from fmnist_optuna.study.session import Session

@@ -15,7 +15,8 @@ from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights
 from fmnist_optuna.results.winner import winning_attempt
-from fmnist_optuna.spec.study_spec import StudySpec, name_command_of
+from fmnist_optuna.spec.study_names import name_command_of
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.records import CONFIRMATION
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import open_following

@@ -18,7 +18,7 @@ from fmnist_optuna.results.seeds import Sample
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.search.repeats import point_of
-from fmnist_optuna.spec.study_spec import searched_study
+from fmnist_optuna.spec.study_names import searched_study
 from fmnist_optuna.study.attempts import find_attempt, result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session

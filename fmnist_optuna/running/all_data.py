@@ -33,7 +33,8 @@ from fmnist_optuna.running.rung_note import write_note
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.spec.options import read_options
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, StudySpec
+from fmnist_optuna.spec.study_names import ALL_DATA_SUFFIX
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.attempts import result_of
 from fmnist_optuna.study.records import ALL_DATA, CONFIRMATION
 from fmnist_optuna.study.session import Session

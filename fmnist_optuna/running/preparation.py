@@ -28,7 +28,8 @@ from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.sampling import sequence_version
 from fmnist_optuna.spec.data_spec import DataSpec
 from fmnist_optuna.spec.idle_options import describe_idle
-from fmnist_optuna.spec.study_spec import StudySpec, searched_study
+from fmnist_optuna.spec.study_names import searched_study
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.places import check_same_place
 from fmnist_optuna.study.records import StudyRecord

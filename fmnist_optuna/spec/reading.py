@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 from fmnist_optuna.errors import SpecError
 from fmnist_optuna.spec.options import Options
 from fmnist_optuna.spec.space import SpaceKey
-from fmnist_optuna.spec.study_spec import NAME_PATTERN, PATTERN_RULES, StudySpec
+from fmnist_optuna.spec.study_names import NAME_PATTERN
+from fmnist_optuna.spec.study_spec import PATTERN_RULES, StudySpec
 from fmnist_optuna.wording import reason_of, shorten
 
 LARGEST_FILE = 10_000_000  # bytes; a study file has a few hundred, one with a million values a few million

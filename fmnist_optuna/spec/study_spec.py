@@ -33,13 +33,11 @@ from fmnist_optuna.spec.objective import METRIC_PATTERN, METRIC_RULE, ObjectiveS
 from fmnist_optuna.spec.options import AugmentSpec, Options, Table, read_options
 from fmnist_optuna.spec.pruning import PrunerSpec, check_repeats, default_pruner, describe_pruner
 from fmnist_optuna.spec.space import Enqueued, SearchSpec, SpaceSpec, check_search, check_space, to_space
+from fmnist_optuna.spec.study_names import ALL_DATA_SUFFIX, NAME_PATTERN
 from fmnist_optuna.spec.training import CALLBACK_PATTERN, TEACHER_PATTERN, TrainingSpec
 from fmnist_optuna.spec.values import Value, check_arguments, check_values
 
 MAX_CELLS = 1_000_000  # a grid beyond it is a typing error, and would fill the memory before anything is said
-# Of the names of studies that follow from another, whose name comes before; names that users give have no slash.
-CONFIRMATION_SUFFIX, ALL_DATA_SUFFIX = "/confirm", "/all-data"
-NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}({CONFIRMATION_SUFFIX}|{ALL_DATA_SUFFIX})?$"
 ARCHITECTURE_PATTERN = r"^(dense|conv|resnet|[\w.]+:\w+)$"
 PATTERN_RULES = {
     NAME_PATTERN: "must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit",
@@ -50,29 +48,6 @@ PATTERN_RULES = {
     'or "package.module:function"',
     METRIC_PATTERN: METRIC_RULE,
 }
-
-
-def searched_study(name: str) -> str:
-    """The name of the study of a grid that a study follows from: its own, where it follows from none."""
-    return name.partition("/")[0]
-
-
-def command_of(name: str, n_folds: int = 0) -> str:
-    """The command that makes a study of this name and goes on with it: `confirm small --all-data`; of a grid `run`.
-
-    Args:
-        n_folds: Of its data; 0 where it has none. With folds `run` trains on all data too, and nothing is confirmed.
-    """
-    search = searched_study(name)
-    if name == search or n_folds:
-        return "run"
-    return f"confirm {search}{' --all-data' if name.endswith(ALL_DATA_SUFFIX) else ''}"
-
-
-def name_command_of(name: str, n_folds: int = 0) -> str:
-    """The same within a sentence: without the study's file, `run` would begin the default study."""
-    command = command_of(name, n_folds)
-    return f"`fmnist-optuna {command}`" + (", with the study's file if it has one," if command == "run" else "")
 
 
 class ModelSpec(BaseModel):

@@ -16,7 +16,8 @@ from fmnist_optuna.search.metric import Metric
 from fmnist_optuna.spec.growth import read_drawn_by, tables_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import upgrade_spec
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX, StudySpec
+from fmnist_optuna.spec.study_names import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX
+from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.study.teacher import Teacher
 from fmnist_optuna.wording import reason_of
 

@@ -23,7 +23,7 @@ from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
-from fmnist_optuna.spec.study_spec import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX
+from fmnist_optuna.spec.study_names import ALL_DATA_SUFFIX, CONFIRMATION_SUFFIX
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 

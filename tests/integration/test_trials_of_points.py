@@ -28,7 +28,7 @@ from fmnist_optuna.results.winner import find_winner
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, VALIDATION_FOLD
 from fmnist_optuna.search.repeats import point_of
-from fmnist_optuna.spec.study_spec import CONFIRMATION_SUFFIX
+from fmnist_optuna.spec.study_names import CONFIRMATION_SUFFIX
 from fmnist_optuna.study.attempts import arrange_attempts, list_attempts, list_points, with_point_means
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session

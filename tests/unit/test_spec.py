@@ -14,7 +14,8 @@ from fmnist_optuna.errors import SpecError
 from fmnist_optuna.search.ladder import LadderRule
 from fmnist_optuna.spec.binding import bind_parameters
 from fmnist_optuna.spec.reading import parse_spec, read_spec
-from fmnist_optuna.spec.study_spec import StudySpec, command_of
+from fmnist_optuna.spec.study_names import command_of
+from fmnist_optuna.spec.study_spec import StudySpec
 
 NAME_RULE = "name must be letters, digits, dots, dashes and underscores, at most 100, the first a letter or digit"
 ACCEPTED = "must be a parameter of dense, which accepts dropout_rate, hidden_size, learning_rate"
