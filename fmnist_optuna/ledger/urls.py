@@ -165,5 +165,5 @@ def _check_header(path: Path) -> None:
 
 def _has_log(path: Path) -> bool:
     """Whether the write-ahead log beside a database, which no immutable one is read with, holds anything."""
-    log = path.resolve().with_name(f"{path.resolve().name}-wal")
+    log = Path(f"{path.resolve()}-wal")
     return log.is_file() and log.stat().st_size > 0
