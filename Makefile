@@ -15,17 +15,17 @@ BENCH_READY := $(BENCH_VENV)/.ready
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
 
-test: $(READY)           ## the tests
+test: $(READY)           ## the tests; four minutes
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
-coverage: $(READY)       ## the tests, and how many lines of the package they run, child processes included; twelve minutes
+coverage: $(READY)       ## these and test-more, and how many lines of the package they run, child processes included; half an hour
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage run -m pytest -m "not slow and not chaos and not matrix and not cluster" -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report >build/coverage/lines.txt; status=$$?; cat build/coverage/lines.txt; exit $$status
 	! grep ' 0%' build/coverage/lines.txt  # a module that no test imports
 
-test-more: $(READY)      ## further whole commands, environments, secrets, the browser, histories of the ledger; six minutes
+test-more: $(READY)      ## further whole commands, training against Keras, pauses, secrets, the browser, histories of the ledger; ten minutes
 	$(BIN)/python -m pytest -m "more and not slow" -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)     ## the tests that take minutes, those of the documents' blocks among them

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from shell import Shell
 
+pytestmark = pytest.mark.more
+
 
 def change(shell: Shell, statement: str, *values: object) -> None:
     connection = sqlite3.connect(shell.database)
@@ -24,7 +26,6 @@ def test_a_curve_that_was_altered_is_not_reproduced(smoke_copy: Shell) -> None:
     assert "differ from epoch 2 on" in answer.stdout
 
 
-@pytest.mark.more
 def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) -> None:
     """With another version of TensorFlow on record the exit is 1, and the versions are named."""
     change(smoke_copy, "UPDATE fmnist_epochs SET val_loss = val_loss + 1e-9")
@@ -36,7 +37,6 @@ def test_another_environment_is_named_when_the_curve_differs(smoke_copy: Shell) 
     assert difference.startswith("tensorflow: then 2.0.0, now ")
 
 
-@pytest.mark.more
 def test_weights_with_another_byte_are_not_exported(smoke_copy: Shell) -> None:
     """Their hash is named, and nothing is left."""
     for file in (smoke_copy.folder / "studies" / "artifacts").iterdir():
@@ -49,7 +49,6 @@ def test_weights_with_another_byte_are_not_exported(smoke_copy: Shell) -> None:
     assert not (smoke_copy.folder / "models").exists()
 
 
-@pytest.mark.more
 def test_a_model_with_other_answers_is_not_exported(smoke_copy: Shell) -> None:
     """The gate compares with what was recorded; what was recorded is altered here."""
     ((packed,),) = smoke_copy.query("SELECT predictions FROM fmnist_predictions")

@@ -14,6 +14,8 @@ from fmnist_optuna.artifacts.place import parse_place
 from fmnist_optuna.cli.options import parse_size
 from fmnist_optuna.settings import ARTIFACTS
 
+pytestmark = pytest.mark.more
+
 OVERLAYS = ("base", "gpu", "gpu-shared")
 COMPONENTS = ("bucket", "metrics")  # what any overlay may take beside
 GPU_IMAGE = "fmnist-optuna-gpu"

@@ -25,6 +25,8 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import run_attempt
 from fmnist_optuna.work.running_trial import RunningTrial
 
+pytestmark = pytest.mark.more
+
 STUDY = """\
 name = "steps"
 [data]

@@ -11,6 +11,8 @@ import pytest
 from shell import Answer, Shell, kill, make_paced, two_at_a_time, wait_until_gone
 from warm_starter import WARM_CHILDREN
 
+pytestmark = pytest.mark.more
+
 GONE_SECONDS = 10.0  # for children that notice the end of their parent
 RUN = ("run", "study.toml", "--workers", "1")
 
@@ -169,7 +171,6 @@ def test_a_worker_of_the_tests_is_forked_warm(scenarios: Scenarios) -> None:
     assert WARM_CHILDREN.name in scenarios.killed_worker.killed
 
 
-@pytest.mark.more
 def test_a_worker_that_ends_at_once_leaves_no_temporary_file(tmp_path: Path) -> None:
     """A worker of its own, at its second SIGINT: exit 130, and nothing is left of what TensorFlow wrote."""
     shell = make_paced(tmp_path / "worker", 60.0)

@@ -51,6 +51,8 @@ from fmnist_optuna.study.verification import verify
 if TYPE_CHECKING:
     from fmnist_optuna.training.resident_data import ResidentData
 
+pytestmark = pytest.mark.more
+
 POINT = {"hidden_size": 128, "dropout_rate": 0.5}  # the best of the small study
 BEST_EPOCHS = (3, 8, 4, 5)  # of its seeds, as people count them
 LAST: dict[str, Any] = {"max_epochs": 5, "keep_weights": "last"}

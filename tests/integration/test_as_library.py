@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from warm_starter import WARM_CHILDREN, clean_environment, warm_starter
+
+pytestmark = pytest.mark.more
 
 GLOBALS = """
 import logging, os, signal, sys, warnings

@@ -15,7 +15,7 @@ from fmnist_optuna.search.metric import VAL_LOSS, Metric
 from fmnist_optuna.training.measuring import Answers, measure
 from fmnist_optuna.training.probabilities import predict_probabilities
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 N_IMAGES = 1_203  # whole batches, and a rest
 IMAGES = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 28, 28), np.uint8)

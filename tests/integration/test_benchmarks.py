@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from postgres_server import find_binaries
 
+pytestmark = pytest.mark.more
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -23,7 +25,6 @@ def test_the_bookkeeping_is_measured(tmp_path: Path) -> None:
     assert measured >= {"claim", "bind", "finish", "epoch", "create", "tell", "report"}
 
 
-@pytest.mark.more
 @pytest.mark.parametrize("stock", [(), ("--stock",)], ids=["ours", "stock"])
 def test_hundreds_of_workers_are_measured(postgres_url: str, stock: tuple[str, ...]) -> None:
     """Two of them, on a Postgres of their own: each cell has one result, and a claim has its clock."""
@@ -36,7 +37,6 @@ def test_hundreds_of_workers_are_measured(postgres_url: str, stock: tuple[str, .
     assert line["claim_ms"]["p50"] >= 6.0  # three round trips
 
 
-@pytest.mark.more
 def test_claims_of_the_database_alone_are_measured(postgres_url: str) -> None:
     """By pgbench, if the server came with it: every trial is bound to a cell, and has its rank as its number."""
     if not (find_binaries(None) / "pgbench").exists():

@@ -20,7 +20,7 @@ from fmnist_optuna.training.engine import TrainingPass
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 BATCH_SIZE, SEED = 32, 3
 TOLERANCE = 1e-4  # of the largest weight: the same rules, rounded in another order over the steps of an epoch
@@ -83,7 +83,6 @@ def test_balanced_weights_are_class_weights_of_fit(skewed: ResidentData) -> None
     assert float(tf.reduce_mean(weights)) == pytest.approx(1.0)
 
 
-@pytest.mark.more
 def test_smoothed_labels_count_by_their_image(skewed: ResidentData) -> None:
     """As in Keras' own loss with smoothing, with sample_weight."""
     labels = skewed.train_labels.numpy()
@@ -96,7 +95,6 @@ def test_smoothed_labels_count_by_their_image(skewed: ResidentData) -> None:
     assert_same(ours, theirs)
 
 
-@pytest.mark.more
 def test_a_teachers_answers_count_by_their_image(skewed: ResidentData) -> None:
     """The whole loss of an image does, in Keras' words too."""
     labels = skewed.train_labels.numpy()
@@ -115,7 +113,6 @@ def test_a_teachers_answers_count_by_their_image(skewed: ResidentData) -> None:
     assert_same(ours, theirs)
 
 
-@pytest.mark.more
 def test_mixed_labels_count_by_the_images_they_are_from(skewed: ResidentData) -> None:
     """Each label's share of the loss is multiplied by the weight of the image that brought it."""
     weighted = skewed.weighted("balanced")

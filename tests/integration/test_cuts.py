@@ -33,6 +33,8 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import decide_rung, let_on_ahead, run_attempt
 from fmnist_optuna.work.running_trial import RunningTrial
 
+pytestmark = pytest.mark.more
+
 Sessions = Callable[..., Session]
 N_CELLS = 6
 
@@ -121,10 +123,8 @@ SELDOM = sorted(set(DISORDERS) - set(OFTEN))
 
 
 @ON_SQLITE
-@pytest.mark.parametrize(
-    "grows", [pytest.param(False, id="as it is", marks=pytest.mark.more), pytest.param(True, id="grows")]
-)
-@pytest.mark.parametrize("disorder", [*OFTEN, *(pytest.param(name, marks=pytest.mark.more) for name in SELDOM)])
+@pytest.mark.parametrize("grows", [pytest.param(False, id="as it is"), pytest.param(True, id="grows")])
+@pytest.mark.parametrize("disorder", [*OFTEN, *SELDOM])
 def test_no_correct_study_is_accused(new_session: Sessions, disorder: str, grows: bool) -> None:
     """Neither on its way nor at its end, whether its grid grows at either or cells that failed are retried."""
     session = new_session("one", spec=ladder_spec(N_CELLS))
@@ -145,7 +145,6 @@ def test_no_correct_study_is_accused(new_session: Sessions, disorder: str, grows
     assert verify_study(session).ok
 
 
-@pytest.mark.more
 @POSTGRES_SLOW
 def test_no_study_of_several_processes_is_accused(storage_url: str, new_session: Sessions) -> None:
     """Four workers side by side; then the grid grows, and two go on."""

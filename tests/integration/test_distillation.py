@@ -21,7 +21,7 @@ from fmnist_optuna.training.engine import TrainingPass
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 BATCH_SIZE, SEED, DECAY = 32, 3, 0.01
 TOLERANCE = 1e-4  # of the largest weight: the same rules, rounded in another order over the steps of an epoch
@@ -72,8 +72,8 @@ def plain_loss(weight: float, temperature: float, smoothing: float, head: str | 
     [
         (0.7, 3.0, 0.1, "softmax"),
         (1.0, 1.0, 0.0, None),
-        pytest.param(0.7, 3.0, 0.1, None, marks=pytest.mark.more),
-        pytest.param(0.9, 1.0, 0.0, "softmax", marks=pytest.mark.more),
+        (0.7, 3.0, 0.1, None),
+        (0.9, 1.0, 0.0, "softmax"),
     ],
 )
 def test_an_epoch_is_that_of_keras_with_the_rule_as_its_loss(
@@ -162,7 +162,6 @@ STUDENT: dict[str, Any] = {
 }
 
 
-@pytest.mark.more
 def test_a_training_that_was_stored_goes_on_to_the_same_bits(taught: ResidentData, tmp_path: Path) -> None:
     """Nothing of a teacher is part of its state: the answers are there again when it goes on."""
     code, identity = UserCode(parse_spec(STUDENT, "test"), taught.info), Identity("cell", SEED, "code", "environment")
@@ -221,7 +220,7 @@ def make_own():
     ("function", "refused"),
     [
         ("make_probabilities", ""),
-        pytest.param("make_logits", "", marks=pytest.mark.more),
+        ("make_logits", ""),
         ("make_own", rf"{NOT_FROM} {HARD}, but the architecture has a compute_loss of its own; compile that loss, or"),
     ],
 )

@@ -12,7 +12,7 @@ from fmnist_optuna.data.split import Splits
 from fmnist_optuna.training.dense import create_model
 from fmnist_optuna.training.fused import FusedAdam, FusedSGD, fuse
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 N_STEPS = 100
 BATCH_SIZE = 32
@@ -104,7 +104,7 @@ def test_hundred_steps_equal_keras_adam(garments: Splits) -> None:
         {"clipnorm": 0.05},
         {"clipvalue": 0.002},
         {"global_clipnorm": 0.05},
-        pytest.param({"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7}, marks=pytest.mark.more),
+        {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7},
         {"gradient_accumulation_steps": 3},
         {"loss_scale_factor": 8.0},
     ],
@@ -121,8 +121,8 @@ def test_options_of_the_base_class_pass_through(garments: Splits, options: dict[
         {},
         {"nesterov": True},
         {"weight_decay": 0.05},
-        pytest.param({"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7}, marks=pytest.mark.more),
-        pytest.param({"gradient_accumulation_steps": 3, "clipnorm": 0.05}, marks=pytest.mark.more),
+        {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7},
+        {"gradient_accumulation_steps": 3, "clipnorm": 0.05},
         {"learning_rate": OwnSchedule()},
     ],
     ids=["plain", "nesterov", "decay", "ema", "accumulate", "schedule"],

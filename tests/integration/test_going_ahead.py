@@ -33,6 +33,8 @@ from fmnist_optuna.work import loop
 from fmnist_optuna.work.attempt import run_attempt
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 
+pytestmark = pytest.mark.more
+
 Sessions = Callable[..., Session]
 
 

@@ -46,7 +46,7 @@ from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.objective import KerasObjective
 from fmnist_optuna.work.running_trial import RunningTrial
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 ONE: Grid = {"hidden_size": [8], "dropout_rate": [0.2], "learning_rate": [0.01]}
 
@@ -156,7 +156,6 @@ def test_an_older_training_in_memory_is_not_used(
     assert results(session) == results(undisturbed)
 
 
-@pytest.mark.more
 def test_a_trial_of_another_machine_is_begun_anew(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +218,6 @@ def shrinks(trial):
 """
 
 
-@pytest.mark.more
 @pytest.mark.usefixtures("settings_set_back")
 def test_a_trial_that_went_on_is_reproduced(
     tmp_path: Path,
@@ -246,9 +244,7 @@ def test_a_trial_that_went_on_is_reproduced(
     assert reproduction.reproduce_trial(session, 1, None).matches
 
 
-@pytest.mark.parametrize(
-    "state", ["whole", *(pytest.param(state, marks=pytest.mark.more) for state in ("damaged", "of another machine"))]
-)
+@pytest.mark.parametrize("state", ["whole", "damaged", "of another machine"])
 def test_a_killed_training_goes_on_from_its_checkpoint(
     tmp_path: Path,
     garments: Splits,

@@ -16,7 +16,7 @@ from fmnist_optuna.work import objective as objective_module
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd, work
 from fmnist_optuna.work.objective import KerasObjective
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 
 def test_what_waits_in_memory_goes_before_the_process(
@@ -38,7 +38,6 @@ def test_what_waits_in_memory_goes_before_the_process(
     assert crowded.in_memory() == []
 
 
-@pytest.mark.more
 def test_rungs_change_no_number(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -65,7 +64,6 @@ def test_rungs_change_no_number(
         assert sentence.startswith(f"cut at epoch {cell.cut_at}: ")
 
 
-@pytest.mark.more
 def test_trainings_that_were_cut_leave_the_memory(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +102,6 @@ def test_each_training_that_was_cut_is_ended_once(
     assert sorted(n_epochs) == sorted(cell.cut_at or MAX_EPOCHS for cell in session.history.cells())
 
 
-@pytest.mark.more
 def test_a_cell_goes_on_in_another_process(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

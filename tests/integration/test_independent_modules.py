@@ -18,7 +18,7 @@ from fmnist_optuna.training.user_code import UserCode, forget_models
 from fmnist_optuna.user_modules.execution import USER_MODULES
 from fmnist_optuna.user_modules.framework_settings import FrameworkSettings
 
-pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread", "settings_set_back")]
 
 
 # Modules
@@ -104,7 +104,7 @@ def test_patch_of_keras_is_made_once(make_module: MakeModule, monkeypatch: pytes
     assert (keras.layers.Dense.call, keras.layers.Dense.get_config) == before
 
 
-@pytest.mark.parametrize(("seconds", "n_warnings"), [pytest.param(1.1, 1, marks=pytest.mark.more), (0.0, 0)])
+@pytest.mark.parametrize(("seconds", "n_warnings"), [(1.1, 1), (0.0, 0)])
 def test_slow_modules_are_warned_of(make_module: MakeModule, seconds: float, n_warnings: int) -> None:
     """They are executed anew for every trial; what an import costs is measured at the model begun last."""
     source = f"import time\ntime.sleep({seconds})\n{PLAIN}\ndef net(lr):\n    return compiled(head())\n"

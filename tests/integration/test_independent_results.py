@@ -21,7 +21,7 @@ from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode, forget_models
 from fmnist_optuna.training.weights import hash_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread", "settings_set_back")]
 
 
 def make_data(n_train: int = 70, n_validation: int = 40) -> ResidentData:
@@ -77,7 +77,6 @@ def train_in_order(spec: StudySpec, widths: list[int]) -> list[tuple[str, float]
     return results
 
 
-@pytest.mark.more
 def test_results_do_not_depend_on_the_order(make_module: MakeModule) -> None:
     """Layers, optimizers, generators, counters and callbacks in a module's variables begin anew for each cell."""
     spec = make_spec(make_module("user_variables", KEPT_IN_VARIABLES), ("stopping",), width=[3, 5])
@@ -120,7 +119,6 @@ def train_dense(widths: list[int]) -> list[tuple[str, list[str], list[float]]]:
     return results
 
 
-@pytest.mark.more
 def test_built_in_cells_do_not_depend_on_the_order(clearings: list[object]) -> None:
     """Although what TensorFlow has compiled stays: names, weights and curves are those of a fresh process."""
     alone = Call(train_dense, [5], doing="training")

@@ -24,7 +24,7 @@ from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.objective import KerasObjective
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 CELL = {"hidden_size": 8, "dropout_rate": 0.2, "learning_rate": 0.03}
 ONE_EPOCH = {"max_epochs": 1, "patience": 1}
@@ -105,7 +105,6 @@ def fingerprint_of(session: Session, data: ResidentData) -> str:
     return KerasObjective(session, data)._fingerprint
 
 
-@pytest.mark.more
 def test_a_confirmed_cell_answers_with_all_its_seeds(
     garments: Splits, few_garments: ResidentData, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.work.loop import LeaveRequest, WorkerEnd
 from fmnist_optuna.work.splits import DataPlace
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 FRAGILE = """
 import keras
@@ -235,9 +235,7 @@ def averaging_net(learning_rate: float):
 """
 
 
-@pytest.mark.parametrize(
-    "callback", ["average", *(pytest.param(name, marks=pytest.mark.more) for name in ("own_stopping", "swap"))]
-)
+@pytest.mark.parametrize("callback", ["average", "own_stopping", "swap"])
 def test_value_is_scored_on_what_is_stored(
     tmp_path: Path, garments: Splits, few_garments: ResidentData, make_module: MakeModule, callback: str
 ) -> None:

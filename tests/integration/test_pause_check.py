@@ -10,7 +10,7 @@ from fmnist_optuna.training.rehearsal import cells_of_each_choice, few_garments,
 from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.user_code import UserCode
 
-pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread", "settings_set_back")]
 
 CHECKED = (
     PLAIN
@@ -52,17 +52,16 @@ def later(): return Later()
     ("kind", "callbacks", "words"),
     [
         ("noise", (), "is another then; draw random numbers by keras.random"),
-        pytest.param("good", ("module",), "is another then", marks=pytest.mark.more),
+        ("good", ("module",), "is another then"),
         (
             "good",
             ("opens",),
             "but file of Opens holds a TextIOWrapper; use the pruner median (--pruner median), which pauses none.",
         ),
-        pytest.param(
+        (
             "good",
             ("later",),
             "but its checkpoint is of other callbacks; use the pruner median (--pruner median), which pauses none.",
-            marks=pytest.mark.more,
         ),
     ],
 )
@@ -83,7 +82,6 @@ def test_what_can_be_paused_is_let_through(make_module: MakeModule, handful: Res
     check_pause(code, {"kind": "good"}, 1, handful)
 
 
-@pytest.mark.more
 def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
     """A study that pauses nothing may draw as it likes."""
     code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["noise"]), FASHION_MNIST)
@@ -93,7 +91,6 @@ def test_a_rehearsal_tries_a_pause_where_asked(make_module: MakeModule) -> None:
         rehearse(code, *few_garments(), pauses=True)
 
 
-@pytest.mark.more
 def test_a_pause_is_tried_with_every_choice(make_module: MakeModule) -> None:
     """Not only with the first, which may be the one that draws nothing."""
     code = UserCode(make_spec(make_module("users_paused", CHECKED), kind=["good", "noise"]), FASHION_MNIST)

@@ -20,7 +20,7 @@ from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.running_cell import CellTraining
 from fmnist_optuna.training.user_code import UserCode
 
-pytestmark = pytest.mark.usefixtures("one_thread", "settings_set_back")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread", "settings_set_back")]
 
 STATEFUL = (
     PLAIN
@@ -109,7 +109,6 @@ def outcome(model: keras.Model, result: TrainingResult) -> tuple[list[bytes], li
     return weights, [(e.epoch, e.train_loss, e.val_loss, e.val_accuracy) for e in result.epochs]
 
 
-@pytest.mark.more
 def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, handful: ResidentData) -> None:
     """After others began, with its own modules, settings, patches of Keras, environment and random states."""
     spec = make_spec(make_module("users_state", STATEFUL), ("counts",), width=[4, 5])
@@ -127,7 +126,7 @@ def test_users_code_goes_on_as_uninterrupted(make_module: MakeModule, handful: R
     assert found == expected
 
 
-@pytest.mark.parametrize("way", ["memory", "checkpoint", pytest.param("start", marks=pytest.mark.more)])
+@pytest.mark.parametrize("way", ["memory", "checkpoint", "start"])
 def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, handful: ResidentData, tmp_path: Path) -> None:
     """From memory, else from its checkpoint, else from the start: the same result, seen by the new watcher."""
     expected = outcome(*train_cell(dense, PARAMS, 1, handful, []))
@@ -150,7 +149,7 @@ def test_a_cell_goes_on_from_where_it_is_kept(way: str, dense: UserCode, handful
     assert [epoch for epoch, _ in watcher.seen] == list(range(0 if way == "start" else 2, 4))
 
 
-@pytest.mark.parametrize("damage", ["damaged", pytest.param("another model", marks=pytest.mark.more)])
+@pytest.mark.parametrize("damage", ["damaged", "another model"])
 def test_a_useless_checkpoint_means_from_the_start(
     damage: str, dense: UserCode, handful: ResidentData, tmp_path: Path
 ) -> None:
@@ -169,7 +168,6 @@ def test_a_useless_checkpoint_means_from_the_start(
     assert ended(cell) == outcome(*train_cell(dense, PARAMS, 1, handful, []))
 
 
-@pytest.mark.more
 def test_memory_keeps_a_bounded_number(dense: UserCode, handful: ResidentData) -> None:
     """The least recently kept goes first, by number and by bytes; its model and its folder are gone."""
     paused = PausedTrainings(dense, n_at_most=2)

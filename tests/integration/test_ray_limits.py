@@ -31,7 +31,7 @@ from fmnist_optuna.work.loop import open_session
 from fmnist_optuna.work.order import WorkerOrder
 from fmnist_optuna.work.supervisor import TICK_SECONDS, Supervisor
 
-pytestmark = ON_SQLITE
+pytestmark = [pytest.mark.more, ON_SQLITE]
 SPEC = make_spec({"hidden_size": [8]})
 PATIENCE_SECONDS = 120.0  # for what takes two, on a busy machine
 TIMING = replace(FAST, lease_seconds=2 * PATIENCE_SECONDS)  # which nobody renews
@@ -90,7 +90,7 @@ class Node:
         )
 
 
-@pytest.fixture(params=[pytest.param("here", marks=pytest.mark.more), "on a node"])
+@pytest.fixture(params=["here", "on a node"])
 def launches(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launches:
     """Workers as processes of the supervisor, or of an actor."""
     processes: list[WorkerProcess] = []

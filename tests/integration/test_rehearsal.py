@@ -125,7 +125,7 @@ def with_own_loss(units): return net(units, loss=own_loss)
 
 OTHERS = ("logits", "with_own_loss", "lambdas", "adapted")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_what_would_fail_every_trial_fails_here(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("function", ["good", *(pytest.param(function, marks=pytest.mark.more) for function in OTHERS)])
+@pytest.mark.parametrize("function", ["good", *OTHERS])
 def test_what_trains_is_let_through(module: str, function: str) -> None:
     """Heads of both kinds, a loss of the user's own, layers that cannot be serialised, and a look at the images."""
     assert prepare_spec(spec_of(module, function, batch_size=1_000, max_epochs=1)).name == "rehearsed"

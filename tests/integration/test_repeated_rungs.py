@@ -30,6 +30,8 @@ from fmnist_optuna.study.session import Session
 from fmnist_optuna.work.attempt import let_on_ahead
 from fmnist_optuna.work.running_trial import RunningTrial
 
+pytestmark = pytest.mark.more
+
 Sessions = Callable[..., Session]
 N_REPEATS = 2
 N_POINTS = 12

@@ -38,7 +38,7 @@ from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
 Sessions = Callable[..., Session]
-pytestmark = ON_SQLITE
+pytestmark = [pytest.mark.more, ON_SQLITE]
 
 
 def finish_some(session: Session, n_cells: int) -> None:

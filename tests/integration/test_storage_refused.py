@@ -30,6 +30,8 @@ from fmnist_optuna.work.order import WORKER_FAILED, WorkerOrder
 from fmnist_optuna.work.running_trial import RunningTrial
 from fmnist_optuna.work.supervisor import Supervisor
 
+pytestmark = pytest.mark.more
+
 Sessions = Callable[..., Session]
 WAITS = ("waiting", None, None, 0, 0, None)  # with nothing counted
 CHILDREN = multiprocessing.get_context("spawn")

@@ -18,7 +18,7 @@ from fmnist_optuna.training.loop import Training, TrainingResult
 from fmnist_optuna.training.probabilities import predict_probabilities
 from fmnist_optuna.training.resident_data import ResidentData
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 
 # Which weights are kept, and when it stops
@@ -235,7 +235,6 @@ def n_graphs() -> int:
     return sum(type(thing).__name__.endswith("FuncGraph") for thing in gc.get_objects())
 
 
-@pytest.mark.more
 def test_training_leaves_no_graph_behind(few_garments: ResidentData) -> None:
     """After a training with Adam its graphs are gone with the model, so a worker does not grow from trial to trial."""
     before = n_graphs()

@@ -21,7 +21,7 @@ from fmnist_optuna.training.resident_data import ResidentData
 from fmnist_optuna.training.schedule import learning_rates
 from fmnist_optuna.training.user_code import UserCode
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 
 BATCH_SIZE, SEED = 32, 3
 TOLERANCE = 1e-4  # of the largest weight: the same rules, rounded in another order over the steps of an epoch
@@ -69,7 +69,7 @@ def assert_same_weights(found: keras.Model, expected: keras.Model) -> None:
         np.testing.assert_allclose(weight, other, rtol=0, atol=TOLERANCE * max(1.0, np.abs(other).max()))
 
 
-@pytest.mark.parametrize("head", ["softmax", pytest.param(None, marks=pytest.mark.more)])
+@pytest.mark.parametrize("head", ["softmax", None])
 def test_smoothed_labels_are_those_of_keras(few_garments: ResidentData, head: str | None) -> None:
     """Integer labels here, one-hot ones with CategoricalCrossentropy(label_smoothing) there; the same weights."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=head is None)
@@ -99,7 +99,7 @@ def test_decay_is_keras_own_but_for_vectors(few_garments: ResidentData) -> None:
     assert np.abs(ours.get_weights()[0]).sum() < 0.99 * np.abs(plain.get_weights()[0]).sum()
 
 
-@pytest.mark.parametrize("momentum", [0.9, pytest.param(0.0, marks=pytest.mark.more)])
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
 def test_sgd_takes_the_compiled_rate(few_garments: ResidentData, momentum: float) -> None:
     """With Nesterov's momentum; the architecture's optimizer gives its learning rate."""
     ours = run(make_net(keras.optimizers.Adam(0.02)), few_garments, optimizer="sgd", momentum=momentum)
@@ -118,7 +118,7 @@ class Scheduled(keras.optimizers.schedules.LearningRateSchedule):
         return self._rates[tf.cast(step, tf.int32)]
 
 
-@pytest.mark.parametrize("name", ["cosine", pytest.param("one-cycle", marks=pytest.mark.more)])
+@pytest.mark.parametrize("name", ["cosine", "one-cycle"])
 def test_every_step_has_the_rate_of_its_schedule(few_garments: ResidentData, name: str) -> None:
     """The same weights as with an optimizer of Keras' that is given the rates as its own schedule."""
     given: dict[str, Any] = {"schedule": name, "warmup_epochs": 0.25, "learning_rate_floor": 0.01}
@@ -191,7 +191,7 @@ def are_equal(first: list[Any], second: list[Any]) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("after", ["step", pytest.param("epoch", marks=pytest.mark.more)])
+@pytest.mark.parametrize("after", ["step", "epoch"])
 def test_averages_are_validated_and_kept(few_garments: ResidentData, after: str) -> None:
     """Callbacks at an epoch's end see them, and so does whoever restores the best; training goes on with its own."""
     model, options = make_net(), Options.model_validate({"ema": 0.9, "ema_after": after})
@@ -363,9 +363,9 @@ DENSE: dict[str, dict[str, Any]] = {
     ("tables", "params"),
     [
         pytest.param({"training": {"max_epochs": 1, "weight_decay": 0.5}}, {}, id="training"),
-        pytest.param({"augment": {"shift": 3}}, {}, id="augment", marks=pytest.mark.more),
-        pytest.param({}, {"ema": 0.99}, id="grid", marks=pytest.mark.more),
-        pytest.param({}, {"optimizer": "sgd"}, id="optimizer", marks=pytest.mark.more),
+        pytest.param({"augment": {"shift": 3}}, {}, id="augment"),
+        pytest.param({}, {"ema": 0.99}, id="grid"),
+        pytest.param({}, {"optimizer": "sgd"}, id="optimizer"),
     ],
 )
 def test_a_cell_is_trained_with_its_options(

@@ -33,6 +33,8 @@ from fmnist_optuna.study.attempts import arrange_attempts, list_attempts, list_p
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
+pytestmark = pytest.mark.more
+
 Sessions = Callable[..., Session]
 SECOND, THIRD, LAST = ({"hidden_size": h, "dropout_rate": d} for h, d in ((128, 0.0), (64, 0.0), (128, 0.5)))
 
