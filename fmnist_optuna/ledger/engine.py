@@ -4,11 +4,14 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.exc import DisconnectionError, NoSuchModuleError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from fmnist_optuna.errors import StorageError, UsageError
 from fmnist_optuna.ledger.resting import RestingPool
@@ -153,5 +156,41 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if _find_kind() in (READING, LOOKING) else "BEGIN IMMEDIATE")
 
+    file = _SqliteFile(Path(str(engine.url.database)).absolute(), create)
+    event.listen(engine, "do_connect", file.open)
     event.listen(engine, "connect", connect)
+    event.listen(engine, "checkout", file.check)
     event.listen(engine, "begin", begin)
+
+
+class _SqliteFile:
+    """The file that the connections of an engine use, as long as it is at its place.
+
+    After it is moved away, removed or replaced, an open connection would go on in what nobody else finds any more, and
+    a new one would make an empty file. Instead the storage is away, as in any outage.
+
+    Args:
+        path: Where it is.
+        may_make: Whether the first connection may make it.
+    """
+
+    def __init__(self, path: Path, may_make: bool) -> None:
+        self._path = path
+        self._may_make = may_make
+
+    def open(self, _dialect: object, _entry: object, _arguments: object, options: dict[str, Any]) -> sqlite3.Connection:
+        """Connect, in the place of SQLAlchemy."""
+        uri = f"{self._path.as_uri()}?mode={'rwc' if self._may_make else 'rw'}"
+        connection: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
+        self._may_make = False
+        return connection
+
+    def check(self, _connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        """Have a connection replaced whose file is gone, at the beginning of each transaction."""
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise DisconnectionError(f"The file of the storage must be there, but {error}.") from error
+        file = (status.st_dev, status.st_ino)
+        if entry.info.setdefault("file", file) != file:
+            raise DisconnectionError("The file of the storage must be that which was opened, but it is another one.")

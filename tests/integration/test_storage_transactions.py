@@ -1,8 +1,11 @@
 """Transactions of a storage, Optuna's and ours: their settings and clock, how they begin, wait and end."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,14 +13,14 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from small_study import LOST, STUDY, begin_trial, claim_cell, in_threads, open_session, open_small
-from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import make_url, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from fmnist_optuna.bridge.storage import PatientStorage
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.ledger.outages import is_outage
+from fmnist_optuna.ledger.outages import is_outage, is_permanent
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
@@ -46,6 +49,46 @@ def test_the_busy_timeout_stays_below_half_the_lease(sqlite_url: str, lease_seco
     assert milliseconds == int(min(20.0, lease_seconds / 3) * 1000)
     assert 2 * milliseconds / 1000 < lease_seconds
     opened.close()
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_file_that_was_moved_away_is_waited_for(sqlite_url: str, kind: str) -> None:
+    """Open connections write nothing to it meanwhile, and no empty one takes its place."""
+    file = Path(str(make_url(sqlite_url).database))
+    opened = open_small(sqlite_url)
+    with getattr(opened, kind)() as connection:
+        connection.execute(VERSION)
+    moved = file.rename(file.with_name("moved.db"))
+    for _ in range(2):
+        with pytest.raises(OperationalError, match="unable to open") as error, getattr(opened, kind)():
+            pass
+        assert is_outage(error.value)
+        assert not is_permanent(error.value)
+    assert not file.exists()
+    moved.rename(file)
+    with getattr(opened, kind)() as connection:
+        assert connection.execute(VERSION).scalar_one() == SCHEMA_VERSION
+    opened.close()
+
+
+def test_a_file_that_was_replaced_is_used_no_more(sqlite_url: str) -> None:
+    """What is written goes where everybody finds it."""
+    file = Path(str(make_url(sqlite_url).database))
+    opened = open_small(sqlite_url)
+    with opened.write() as connection:
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+    with closing(sqlite3.connect(file)) as old, closing(sqlite3.connect(file.with_name("copy.db"))) as copy:
+        old.backup(copy)
+    file.with_name("copy.db").rename(file)
+    with opened.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 1
+        connection.exec_driver_sql("PRAGMA user_version = 2")
+    with closing(sqlite3.connect(file)) as found:
+        assert found.execute("PRAGMA user_version").fetchone() == (2,)
+    opened.close()
+
+
+VERSION = text("SELECT version FROM fmnist_schema_version")
 
 
 def test_the_clock_is_the_databases(storage: Storage) -> None:
