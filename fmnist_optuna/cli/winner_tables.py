@@ -41,6 +41,9 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
+    if winner.unconfirmed is not None:
+        out.print(f"  confirmation         says nothing yet: {winner.unconfirmed};", soft_wrap=True)
+        out.print(f"{'':23}`fmnist-optuna confirm {record.name}` goes on", soft_wrap=True)
     print_unmeasured(record, winner)
     if winner.n_openings:
         _print_openings(winner)

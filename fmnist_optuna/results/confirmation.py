@@ -121,6 +121,19 @@ def find_confirmation(session: Session) -> Confirmation | None:
     return confirmation.with_openings([find_opening(confirming, run) for run in chosen.runs])
 
 
+def why_unconfirmed(session: Session) -> str | None:
+    """Why a confirmation that was begun says nothing of the study as it is; None where none was begun, or it does."""
+    confirming = open_following(session, CONFIRMATION)
+    if confirming is None or find_confirmation(session) is not None:
+        return None
+    counts, leader = confirming.history.counts(), session.history.best()
+    if not counts.is_over:
+        return f"{counts.done} of its {counts.total} cells are done"
+    if leader is None or _point(leader.params) not in _read_groups(session, confirming):
+        return "the best cell is none of its cells, as the grid has grown since"
+    return "no cell has a result for each of its seeds"
+
+
 def open_confirmation(
     session: Session, data_dir: Path | None, scoring: Callable[[str], object] = lambda what: None
 ) -> Confirmation | None:

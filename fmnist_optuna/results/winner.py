@@ -1,7 +1,7 @@
 """The winner of a study: the best value, or what a confirmation chose; and its one opening of the test set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, count_trained, find_all_data
-from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation, why_unconfirmed
 from fmnist_optuna.results.cross_validation import CrossValidation, open_training, read_cross_validation
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
@@ -42,6 +42,7 @@ class Winner:
         folds: What the folds say of its point; None where the study has none. The attempt is then that on all training
             images, or before there is one that of the first fold, whose weights are neither opened nor exported.
         n_openings: How often the test set was opened for the study and what follows from it, once a set of weights.
+        unconfirmed: Why a confirmation that was begun says nothing of it, in words; None where there is none such.
     """
 
     attempt: Attempt
@@ -55,6 +56,7 @@ class Winner:
     repeats: Sample | None = None
     folds: CrossValidation | None = None
     n_openings: int = 0
+    unconfirmed: str | None = None
 
     @property
     def trial(self) -> int:
@@ -238,7 +240,8 @@ def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirm
     names, metric = session.record.info.class_names, session.record.metric
     repeats, n_openings = sample_repeats(session, attempt.cell_id), session.openings.count_all()
     if confirmation is None:
-        return Winner(attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings)
+        alone = Winner(attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings)
+        return replace(alone, unconfirmed=why_unconfirmed(session))
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:

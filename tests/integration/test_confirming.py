@@ -23,6 +23,7 @@ from small_study import (
 )
 
 from fmnist_optuna import confirming as confirming_room
+from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.winner_tables import print_confirmation, print_winner
 from fmnist_optuna.confirming import ConfirmedStudy, _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
@@ -190,6 +191,36 @@ def test_a_diverged_seed_is_missing(session: Session) -> None:
     confirming = confirm(session, [LARGE], 3)
     finish(confirming, {128: (0.9, 0.8, 0.9)}, diverged=[(128, 3)])
     assert find_confirmation(session) is None  # its only cell is not eligible
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("point", "values", "diverged", "why"),
+    [
+        (LARGE, None, (), "0 of its 2 cells are done"),
+        (SMALL, {64: (0.9, 0.8)}, (), "the best cell is none of its cells, as the grid has grown since"),
+        (LARGE, {128: (0.9, 0.8)}, [(128, 2)], "no cell has a result for each of its seeds"),
+    ],
+)
+def test_a_confirmation_that_says_nothing_is_named(
+    session: Session,
+    capsys: pytest.CaptureFixture[str],
+    point: Params,
+    values: Mapping[int, Sequence[float]] | None,
+    diverged: Sequence[tuple[int, int]],
+    why: str,
+) -> None:
+    """With the reason, wherever the winner is told; one that says something, or was not begun, has none."""
+    finish_everything(session)
+    assert find_winner(session).unconfirmed is None
+    confirming = confirm(session, [point], 2)
+    if values is not None:
+        finish(confirming, values, diverged)
+    found = find_winner(session)
+    print_winner(session.record, found, session.history.counts())
+    assert f"says nothing yet: {why};\n{'':23}`fmnist-optuna confirm small` goes on\n" in capsys.readouterr().out
+    assert winner_answer(session.record, found)["unconfirmed"] == why
+    assert f"The confirmation says nothing yet: {why};" in render_report(read_overview(session), None)
 
 
 @ON_SQLITE
