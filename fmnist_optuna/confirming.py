@@ -132,8 +132,8 @@ def _confirm(
     before = find_confirmation(session)
     winner = evaluate_winner(session, options.data_dir, observer.scoring)
     if winner.confirmation is None:
-        name = session.record.name + CONFIRMATION_SUFFIX
-        raise seeds_missing(session, options, name, "a cell must have a result for every seed, but none has")
+        following = session if prepared is None else prepared.session
+        raise seeds_missing(session, options, following, "a cell must have a result for every seed, but none has")
     selected = evaluate_leader(session, options.data_dir, observer.scoring)
     if is_trained or before is None or before.test is None:  # an earlier call may have ended after the training
         decorate_study(session)

@@ -1,6 +1,7 @@
 """Optuna's storage over our engine. Importing this module imports Optuna, so reading commands do without it."""
 
 from collections.abc import Callable, Container
+from functools import partial
 from typing import TypeVar
 
 from optuna.storages import BaseStorage, RDBStorage, get_storage
@@ -13,7 +14,7 @@ from fmnist_optuna.bridge.new_trials import insert_trial
 from fmnist_optuna.bridge.postgres import PostgresStorage
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.connecting import open_storage
-from fmnist_optuna.ledger.engine import reading
+from fmnist_optuna.ledger.engine import connect_sqlite, reading
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.storage import Storage
@@ -29,7 +30,9 @@ class _SharedEngine(RDBStorage):
         url = storage.url.render_as_string(hide_password=False)
         super().__init__(
             url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
-            engine_kwargs={"connect_args": {"timeout": 20}} if storage.is_sqlite else {"pool": storage.engine.pool},
+            engine_kwargs={"creator": partial(connect_sqlite, storage.url, create, timeout=20)}
+            if storage.is_sqlite
+            else {"pool": storage.engine.pool},
             skip_table_creation=not create,
         )
         if storage.is_sqlite:

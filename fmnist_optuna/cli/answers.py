@@ -136,7 +136,7 @@ def winner_answer(record: StudyRecord, winner: Winner) -> Answer:
         "data": data_answer(record),
         "teacher": teacher_answer(record, winner.params),
         "confirmed": None if winner.confirmation is None else winner.confirmation.figures(),
-        "unconfirmed": winner.unconfirmed,
+        "unsettled": None if winner.unsettled is None else f"{winner.unsettled.what}: {winner.unsettled}",
         "all_data": None if winner.all_data is None else winner.all_data.figures(),
         "seeds_on_all_data": winner.n_on_all_data,
         "ensembles": [ensemble_answer(ensemble) for ensemble in winner.ensembles],

@@ -55,8 +55,9 @@ def export(
         print_json({"folder": str(exported.folder), **exported.manifest})
     else:
         print_export(exported)
-    what = "IMAGE" if session.record.info.is_of_pictures else "FILE"
-    say(f"\nNext: fmnist-optuna predict {exported.folder} {what}...")
+    if "savedmodel" in formats:  # the one that `predict` can ask
+        what = "IMAGE" if session.record.info.is_of_pictures else "FILE"
+        say(f"\nNext: fmnist-optuna predict {exported.folder} {what}...")
 
 
 @command(group, "predict")

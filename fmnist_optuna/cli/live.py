@@ -40,7 +40,7 @@ REFRESH_SECONDS = 0.5
 
 def make_observer(common: Common) -> "StudyObserver":
     """The live view on a terminal; in a pipe, a file or CI one line for each finished trial; with --quiet nothing."""
-    console = Console(stderr=True, emoji=False)  # values may have colons
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)  # values may have brackets and colons
     return LiveObserver(console) if console.is_terminal and not common.is_for_machines else StudyObserver()
 
 

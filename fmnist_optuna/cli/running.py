@@ -160,10 +160,21 @@ def _say_what_failed(result: "StudyResult") -> None:
             f"Error: study {name}: {count(len(result.given_up), 'cell')} without a result; run it again to try again.",
             logging.ERROR,
         )
-    if result.counts.failed or not result.given_up:
+    if result.counts.failed:
         say(
             f"Error: study {name}: {count(result.counts.failed, 'cell')} failed; after mending the cause: "
             f"fmnist-optuna retry {name}",
+            logging.ERROR,
+        )
+    elif not result.given_up:
+        noun = (
+            "cell is complete"
+            if result.session.record.spec.repeats.n_cells == 1
+            else "point has all its cells complete"
+        )
+        say(
+            f"Error: study {name}: no {noun}, so there is no winner; fmnist-optuna trials {name} shows why. What "
+            "diverged would do so again: change the study, such as its learning rates.",
             logging.ERROR,
         )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import Evaluation
     from fmnist_optuna.results.seeds import OpenedSeeds, Sample
+    from fmnist_optuna.results.unsettled import Unsettled
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.metric import Metric
     from fmnist_optuna.study.records import StudyRecord
@@ -41,9 +42,8 @@ def print_winner(record: StudyRecord, winner: Winner, counts: CellCounts) -> Non
     if winner.confirmation is not None:
         print_confirmed(winner.confirmation)
         print_what_follows(record, winner)
-    if winner.unconfirmed is not None:
-        out.print(f"  confirmation         says nothing yet: {winner.unconfirmed};", soft_wrap=True)
-        out.print(f"{'':23}`fmnist-optuna confirm {record.name}` goes on", soft_wrap=True)
+    elif winner.unsettled is not None:
+        _print_unsettled(winner.unsettled)
     print_unmeasured(record, winner)
     if winner.n_openings:
         _print_openings(winner)
@@ -100,7 +100,8 @@ def _describe_rivals(record: StudyRecord, winner: Winner, counts: CellCounts) ->
     if n_each > 1:
         among = count(counts.total // n_each, "point")
         fallen = f"{count(counts.pruned, 'cell')} pruned" if counts.pruned and not n_cut else fallen
-    return f"{how} {among}, {fallen}"
+    n_left = counts.total - counts.done - counts.failed
+    return f"{how} {among}, {fallen}{f', {n_left} to come' if n_left else ''}"
 
 
 def _name_trial(winner: Winner, noun: str) -> str:
@@ -164,11 +165,14 @@ def print_what_follows(record: StudyRecord, winner: Winner) -> None:
     again = f"`fmnist-optuna confirm {record.name} --all-data`"
     if winner.all_data is not None:
         _print_all_data(winner.all_data, again, record.info.noun)
-    elif winner.confirmation is not None and winner.n_on_all_data is not None:
-        trained = f"{winner.n_on_all_data} of {len(winner.confirmation.chosen.runs)} seeds trained"
-        out.print(f"  all data             {trained}; {again} goes on", soft_wrap=True)
+    elif winner.unsettled is not None:
+        _print_unsettled(winner.unsettled)
     for ensemble in winner.ensembles:
         _print_ensemble(ensemble)
+
+
+def _print_unsettled(unsettled: Unsettled) -> None:
+    out.print(f"  {unsettled.what:<20} {unsettled.reason};\n{'':23}{unsettled.advice}", soft_wrap=True)
 
 
 def _print_all_data(all_data: AllData, again: str, noun: str) -> None:
@@ -207,7 +211,8 @@ def print_confirmation(record: StudyRecord, confirmed: ConfirmedStudy, order: Pa
     out.print()
     is_only = len(confirmation.candidates) == 1
     why = "the only one compared" if is_only else "the smallest model within one standard error of the best"
-    out.print(f"* Chosen: trial {winner.trial}, {why}")
+    among = f",\n  {confirmation.chosen_among}" if confirmation.chosen_among else ""
+    out.print(f"* Chosen: trial {winner.trial}, {why}{among}")
     print_params(winner.params)
     for line in describe_teacher(record, winner.params):
         out.print(line, soft_wrap=True)

@@ -16,7 +16,7 @@ from fmnist_optuna.results.all_data import AllData
 from fmnist_optuna.results.confirmation import Confirmation
 from fmnist_optuna.results.evaluation import ClassResult, Evaluation
 from fmnist_optuna.study.teacher import Teacher
-from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, format_interval, format_percent
+from fmnist_optuna.wording import WITH_FLIPS, WITHOUT_FLIPS, as_markdown, format_interval, format_percent
 
 CARD = """\
 # {study}, {which}{demo_title}
@@ -31,7 +31,7 @@ A classifier of {kind} into {n_classes:,} classes, found by a search over a {sea
 | parameters | {params} |
 {teacher}| input | `image`: {form}{meaning}, any n |
 | answers | {answers} |
-| output | `probabilities`: float32 (n, {n_classes}); `class_id`: int64 (n,); `label`: string (n,) |
+| output | {output} |
 | {weights}, SHA-256 | `{weights_sha256}` |
 
 ## Data
@@ -103,7 +103,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         n_test_images=evaluation.n_images,
         test_accuracy=format_percent(evaluation.accuracy),
         test_interval=format_interval(evaluation.interval),
-        answers=_how_it_answers(facts),
+        **_describe_answers(facts),
         flipped=_flipped(evaluation),
         repeated=_repeated(facts),
         confirmed=_confirmed(facts.confirmation),
@@ -111,7 +111,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
         parity="" if facts.parity is None else PARITY,
         classes=_list_classes(facts),
         confusions=_show_confusions(facts, picture),
-        weakest=weakest.label,
+        weakest=as_markdown(weakest.label),
         weakest_recall=format_percent(weakest.recall),
         intervals=_describe_intervals(facts),
         reproduce=",\n".join(f"`fmnist-optuna reproduce {each.number} {each_of}`" for each in facts.source.attempts),
@@ -122,7 +122,7 @@ def write_card(file: Path, facts: Facts, picture: str | None) -> None:
 def _teacher(teacher: Teacher | None) -> str:
     if teacher is None:
         return ""
-    return f"| learned from | the labels, and the answers of study {_in_table(teacher.describe())} |\n"
+    return f"| learned from | the labels, and the answers of study {as_markdown(teacher.describe())} |\n"
 
 
 def _which(source: Source) -> str:
@@ -152,6 +152,10 @@ def _describe_validation(source: Source) -> dict[str, str]:
     }
 
 
+def _describe_answers(facts: Facts) -> dict[str, str]:
+    return {"answers": _how_it_answers(facts), "output": _describe_output(facts)}
+
+
 def _how_it_answers(facts: Facts) -> str:
     if facts.source.is_ensemble:
         asked = "the image and to its mirror image" if facts.flip else f"the {facts.info.noun}"
@@ -160,6 +164,13 @@ def _how_it_answers(facts: Facts) -> str:
         return f"those of the net to the {facts.info.noun}"
     keras_file = "; `model.keras` is the net alone" if "keras" in facts.formats else ""
     return f"the mean of the net's answers to the image and to its mirror image{keras_file}"
+
+
+def _describe_output(facts: Facts) -> str:
+    form = f"float32 (n, {facts.info.n_classes})"
+    if facts.has_saved_model:
+        return f"`probabilities`: {form}; `class_id`: int64 (n,); `label`: string (n,)"
+    return f"{'logits' if facts.ends_in_logits else 'probabilities'}: {form}"
 
 
 def _flipped(evaluation: Evaluation) -> str:
@@ -186,7 +197,7 @@ def _show_confusions(facts: Facts, picture: str | None) -> str:
     if not evaluation.worst:
         return "No class was taken for another."
     rows = [
-        f"| {_in_table(each.label)} | {_in_table(each.answer)} | {each.n_images:,} | {format_percent(each.share)} |"
+        f"| {as_markdown(each.label)} | {as_markdown(each.answer)} | {each.n_images:,} | {format_percent(each.share)} |"
         for each in evaluation.worst
     ]
     columns = f"| class | taken for | {examples} | of its {examples} |"
@@ -196,7 +207,7 @@ def _show_confusions(facts: Facts, picture: str | None) -> str:
 
 def _class_row(result: ClassResult) -> str:
     cells = (
-        _in_table(result.label),
+        as_markdown(result.label),
         f"{result.n_images:,}",
         format_percent(result.recall),
         format_percent(result.precision),
@@ -216,14 +227,10 @@ def _describe_data(info: DatasetInfo) -> dict[str, str | float]:
         "n_classes": info.n_classes,
         "form": info.form,
         "meaning": of_pictures if info.is_of_pictures else "",
-        "name": info.name,
+        "name": as_markdown(info.name),
         "description": f": {info.description.strip().rstrip('.')}" if info.description.strip() else "",
         "licence": info.licence,
     }
-
-
-def _in_table(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _repeated(facts: Facts) -> str:
@@ -268,4 +275,4 @@ def _describe_intervals(facts: Facts) -> str:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return _in_table(", ".join(f"{name} `{value}`" for name, value in values.items()))
+    return ", ".join(f"{name} `{value}`" for name, value in values.items()).replace("|", "\\|")

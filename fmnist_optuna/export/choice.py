@@ -17,12 +17,11 @@ def describe_choice(facts: Facts) -> str:
     if source.confirmation is None:
         if source.repeats is not None:
             return _how_chosen_by_means(facts, len(source.repeats.values), metric)
-        confirmed = (
-            "trained again over fresh seeds, which chose another"
-            if source.is_passed_over
-            else "not confirmed over seeds"
-        )
-        return f"One of {cells} of the {facts.record.spec.searched}, by {metric}; {confirmed}."
+        confirmed = "not confirmed over seeds"
+        if source.is_passed_over:
+            confirmed = "trained again over fresh seeds, which chose another"
+        how = "asked for by its number, whatever was chosen" if source.is_asked_for else f"by {metric}"
+        return f"One of {cells} of the {facts.record.spec.searched}, {how}; {confirmed}."
     chosen, training = _how_confirmed(facts, source.confirmation, cells, metric)
     if source.all_data is None and not source.is_ensemble:
         return f"{chosen}, in {training}."
@@ -50,23 +49,24 @@ def _how_confirmed(facts: Facts, confirmation: Confirmation, cells: str, metric:
             f"The best of {cells} by {metric}, trained again over {confirmation.chosen.n_seeds} fresh seeds",
             training,
         )
+    among = f", {confirmation.chosen_among}" if confirmation.chosen_among else ""
     return (
         f"The best of {cells} by {metric} were trained again over {confirmation.described_seeds}. This is the smallest "
-        "model whose mean lies within one standard error of the best mean"
+        f"model whose mean lies within one standard error of the best mean{among}"
     ), training
 
 
 def _how_chosen_by_means(facts: Facts, n_repeats: int, metric: str) -> str:
-    seed = int(facts.attempt.params[TRAINING_SEED])
-    which = (
-        "the first of them, whatever the others had"
-        if seed == 1
-        else f"that with training_seed {seed}, as it was asked for"
-    )
+    how = f", by the mean {metric} of these; exported is the first of them, whatever the others had"
+    if facts.source.is_asked_for:
+        seed = int(facts.attempt.params[TRAINING_SEED])
+        how = (
+            f"; exported is a training that was asked for by its number, whatever was chosen, with training_seed {seed}"
+        )
     others = " Fresh seeds chose another point." if facts.source.is_passed_over else ""
     return (
         f"One of {count(facts.n_cells // n_repeats, 'point')} of the {facts.record.spec.searched}, each trained over "
-        f"{n_repeats} seeds, by the mean {metric} of these; exported is {which}.{others}"
+        f"{n_repeats} seeds{how}.{others}"
     )
 
 

@@ -85,9 +85,14 @@ class Facts:
         return self.record.teacher_of(self.source.params)
 
     @property
+    def has_saved_model(self) -> bool:
+        """Whether a SavedModel was written; a Keras model gives the outputs of the net and nothing else."""
+        return "savedmodel" in self.formats
+
+    @property
     def flip(self) -> bool:
-        """Whether the model averages its answers over an image and its mirror image."""
-        return self.source.session.record.spec.confirm.flip
+        """Whether the SavedModel averages its answers over an image and its mirror image."""
+        return self.has_saved_model and self.source.session.record.spec.confirm.flip
 
     @property
     def info(self) -> DatasetInfo:

@@ -35,6 +35,7 @@ class Source:
         folds: What the folds say of the point, which was then trained on all training images; None where there are
             none, and for a trial that was asked for by its number.
         is_passed_over: Whether its cell was trained over fresh seeds too, which chose another one.
+        is_asked_for: Whether it is another trial than the winner, asked for by its number.
     """
 
     session: Session
@@ -44,6 +45,7 @@ class Source:
     repeats: Sample | None = None
     folds: CrossValidation | None = None
     is_passed_over: bool = False
+    is_asked_for: bool = False
 
     @property
     def is_ensemble(self) -> bool:
@@ -125,7 +127,17 @@ def _choose_trial(session: Session, trial: int | None) -> Source:
     compared = () if confirmation is None or is_confirmed else confirmation.candidates
     is_passed_over = any(each.original.trial_id == attempt.trial_id for each in compared)
     chosen_by = confirmation if is_confirmed else None
-    return Source(session, (attempt,), chosen_by, repeats=repeats, is_passed_over=is_passed_over)
+    is_asked_for = trial is not None and not _is_winner(session, attempt, confirmation)
+    return Source(
+        session, (attempt,), chosen_by, repeats=repeats, is_passed_over=is_passed_over, is_asked_for=is_asked_for
+    )
+
+
+def _is_winner(session: Session, attempt: Attempt, confirmation: Confirmation | None) -> bool:
+    """Whether it would be exported without being asked for; with folds none would, as a point is trained anew."""
+    if session.record.is_cross_validated or session.history.best() is None:
+        return False
+    return attempt.trial_id == winning_attempt(session, confirmation).trial_id
 
 
 def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Source:

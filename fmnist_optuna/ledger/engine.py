@@ -1,6 +1,7 @@
 """Engines with the settings that each database needs, and the four kinds of transactions on them."""
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DisconnectionError, NoSuchModuleError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from fmnist_optuna.errors import StorageError, UsageError
 from fmnist_optuna.ledger.resting import RestingPool
@@ -156,7 +156,7 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if _find_kind() in (READING, LOOKING) else "BEGIN IMMEDIATE")
 
-    file = _SqliteFile(Path(str(engine.url.database)).absolute(), create)
+    file = _SqliteFile(engine.url, create)
     event.listen(engine, "do_connect", file.open)
     event.listen(engine, "connect", connect)
     event.listen(engine, "checkout", file.check)
@@ -166,31 +166,67 @@ def _configure_sqlite(engine: Engine, busy_timeout_seconds: float, create: bool)
 class _SqliteFile:
     """The file that the connections of an engine use, as long as it is at its place.
 
-    After it is moved away, removed or replaced, an open connection would go on in what nobody else finds any more, and
-    a new one would make an empty file. Instead the storage is away, as in any outage.
+    After it is moved away or removed, an open connection would go on in what nobody else finds any more, and a new one
+    would make an empty file; instead the storage is away, as in any outage, until it is back. Another file in its place
+    is refused: the log beside it is that of the first one, and SQLite would take it for its own.
 
     Args:
-        path: Where it is.
+        url: Where it is.
         may_make: Whether the first connection may make it.
     """
 
-    def __init__(self, path: Path, may_make: bool) -> None:
-        self._path = path
+    def __init__(self, url: URL, may_make: bool) -> None:
+        self._url, self._path = url, _path_of(url)
         self._may_make = may_make
+        self._identity: tuple[int, int] | None = None  # once it was opened
 
     def open(self, _dialect: object, _entry: object, _arguments: object, options: dict[str, Any]) -> sqlite3.Connection:
-        """Connect, in the place of SQLAlchemy."""
-        uri = f"{self._path.as_uri()}?mode={'rwc' if self._may_make else 'rw'}"
-        connection: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
-        self._may_make = False
+        """Connect, in the place of SQLAlchemy.
+
+        Raises:
+            StorageError: Another file has taken its place.
+        """
+        before = self._identity or _identify(self._path)
+        connection = connect_sqlite(self._url, self._may_make, **options)
+        if before not in (None, found := _identify(self._path)):
+            connection.close()
+            raise self._replaced()
+        self._may_make, self._identity = False, found
         return connection
 
-    def check(self, _connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
-        """Have a connection replaced whose file is gone, at the beginning of each transaction."""
-        try:
-            status = self._path.stat()
-        except OSError as error:
-            raise DisconnectionError(f"The file of the storage must be there, but {error}.") from error
-        file = (status.st_dev, status.st_ino)
-        if entry.info.setdefault("file", file) != file:
-            raise DisconnectionError("The file of the storage must be that which was opened, but it is another one.")
+    def check(self, _connection: object, _entry: object, _proxy: object) -> None:
+        """Refuse the file, or wait for it, at the beginning of each transaction.
+
+        Raises:
+            StorageError: Another file has taken its place.
+        """
+        if (found := _identify(self._path)) is None:
+            raise DisconnectionError("The file of the storage must be there, but was moved away.")
+        if found != self._identity:
+            raise self._replaced()
+
+    def _replaced(self) -> StorageError:
+        name = self._path.name
+        return StorageError(
+            f"The storage must stay the file that it was, but {self._path} was replaced; stop all that works on it. If "
+            f"a backup took its place, remove {name}-wal and {name}-shm too, which are not of the backup. Start again."
+        )
+
+
+def connect_sqlite(url: URL, may_make: bool, **options: Any) -> sqlite3.Connection:
+    """Connect to a file that is there, or may be made: beside an empty one SQLite would remove the log of another."""
+    return sqlite3.connect(f"{_path_of(url).as_uri()}?mode={'rwc' if may_make else 'rw'}", uri=True, **options)
+
+
+def _path_of(url: URL) -> Path:
+    """From the root; what stands before `..` is dropped as a text, as SQLAlchemy does."""
+    return Path(os.path.abspath(str(url.database)))  # noqa: PTH100 - resolves no `..`
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None where none is there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

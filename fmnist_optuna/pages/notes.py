@@ -107,7 +107,7 @@ def describe_study(record: StudyRecord, counts: CellCounts, climb: Climb | None,
     lines += ["", f"Data: {as_markdown(record.data_source)}, fingerprint `{record.data_fingerprint[:16]}`.", ""]
     teacher = record.teacher_of({} if winner is None else winner.params)
     if teacher is not None:
-        lines += [f"Learned from {teacher.describe()}.", ""]
+        lines += [f"Learned from {as_markdown(teacher.describe())}.", ""]
     if climb is not None:
         lines += _describe_rungs(climb, record.metric)
     if winner is not None:

@@ -87,6 +87,11 @@ class Confirmation(OpenedSeeds):
         """The parameters that any of the candidates has."""
         return list(dict.fromkeys(name for each in self.candidates for name in each.params))
 
+    @property
+    def chosen_among(self) -> str:
+        """Which cells could be chosen, in words behind the rule of the choice; empty where all could."""
+        return "of those with a result for each seed" if any(each.n_missing for each in self.candidates) else ""
+
     def figures(self) -> dict[str, Json]:
         """The chosen cell in figures, as `best --json` and a manifest have them; accuracies are fractions."""
         val = self.chosen.val
@@ -109,8 +114,8 @@ def find_confirmation(session: Session) -> Confirmation | None:
     confirming = open_following(session, CONFIRMATION)
     if confirming is None or not confirming.history.counts().is_over:
         return None
-    groups, leader = _read_groups(session, confirming), session.history.best()
-    if leader is None or _point(leader.params) not in groups:
+    groups, leader = read_groups(session, confirming), session.history.best()
+    if leader is None or point_key(leader.params) not in groups:
         return None  # the grid has grown since
     candidates = _list_candidates(session, confirming, groups)
     chosen = choose(candidates, session.record.metric)
@@ -119,19 +124,6 @@ def find_confirmation(session: Session) -> Confirmation | None:
     n_left_out = len(groups) - len(candidates)
     confirmation = Confirmation(tuple(candidates), chosen, n_left_out, metric=session.record.metric)
     return confirmation.with_openings([find_opening(confirming, run) for run in chosen.runs])
-
-
-def why_unconfirmed(session: Session) -> str | None:
-    """Why a confirmation that was begun says nothing of the study as it is; None where none was begun, or it does."""
-    confirming = open_following(session, CONFIRMATION)
-    if confirming is None or find_confirmation(session) is not None:
-        return None
-    counts, leader = confirming.history.counts(), session.history.best()
-    if not counts.is_over:
-        return f"{counts.done} of its {counts.total} cells are done"
-    if leader is None or _point(leader.params) not in _read_groups(session, confirming):
-        return "the best cell is none of its cells, as the grid has grown since"
-    return "no cell has a result for each of its seeds"
 
 
 def open_confirmation(
@@ -166,21 +158,21 @@ def searched_seeds(session: Session) -> frozenset[int]:
     )
 
 
-def _read_groups(session: Session, confirming: Session) -> dict[str, list[Cell]]:
+def read_groups(session: Session, confirming: Session) -> dict[str, list[Cell]]:
     """The cells of a finished confirmation by their points: of those that still lead, with seeds that are fresh."""
     searched = searched_seeds(session)  # the grid may have got seeds that were fresh
-    originals = {_point(cell.params) for cell in session.history.leaders_of_points()}
+    originals = {point_key(cell.params) for cell in session.history.leaders_of_points()}
     groups: dict[str, list[Cell]] = {}
     for cell in confirming.history.cells():
-        if cell.params[TRAINING_SEED] not in searched and _point(cell.params) in originals:
-            groups.setdefault(_point(cell.params), []).append(cell)
+        if cell.params[TRAINING_SEED] not in searched and point_key(cell.params) in originals:
+            groups.setdefault(point_key(cell.params), []).append(cell)
     return {point: group for point, group in groups.items() if len(group) >= MIN_SEEDS}
 
 
 def _list_candidates(session: Session, confirming: Session, groups: Mapping[str, list[Cell]]) -> list[Candidate]:
     """Those of which so many seeds have a result that they can be compared, the best mean first."""
     metric, candidates = session.record.metric, list[Candidate]()
-    originals = {_point(cell.params): cell for cell in session.history.leaders_of_points()}
+    originals = {point_key(cell.params): cell for cell in session.history.leaders_of_points()}
     for point, group in groups.items():
         complete = [result_of(confirming, cell) for cell in group if cell.state is State.COMPLETE]
         if len(complete) >= MIN_SEEDS:
@@ -221,5 +213,6 @@ def choose(candidates: Sequence[Candidate], metric: Metric = VAL_ACCURACY) -> Ca
     return min(close, key=lambda candidate: (candidate.n_parameters, -score(candidate)))
 
 
-def _point(params: Params) -> str:
+def point_key(params: Params) -> str:
+    """The point of a cell, without its seed, as `read_groups` has it."""
     return canonical_json(point_of(params))

@@ -14,6 +14,7 @@ from fmnist_optuna.processes.cores import usable_cores
 from fmnist_optuna.results.changed_code import explained_by_code
 from fmnist_optuna.results.confirmation import find_confirmation
 from fmnist_optuna.results.evaluation import StoredWeights, find_weights
+from fmnist_optuna.results.unsettled import find_unsettled
 from fmnist_optuna.results.winner import winning_attempt
 from fmnist_optuna.spec.study_names import name_command_of
 from fmnist_optuna.spec.study_spec import StudySpec
@@ -61,10 +62,10 @@ def check_teacher(session: Session, spec: StudySpec, fingerprint: str) -> None:
         )
     if not counts.complete:
         raise NotFoundError(f"{KEY} must have a winner, but no trial of {record.name} is complete.")
-    if open_following(session, CONFIRMATION) is not None and find_confirmation(session) is None:
+    if find_confirmation(session) is None and (unsettled := find_unsettled(session, None)) is not None:
         raise UsageError(
-            f"{KEY} must be a study whose confirmation, if it has one, is finished, but that of {record.name} is not, "
-            f"or chooses none of its cells; `fmnist-optuna confirm {record.name}` goes on with it."
+            f"{KEY} must be a study whose confirmation, if it has one, chooses a cell, but of that of {record.name} "
+            f"{unsettled}."
         )
 
 

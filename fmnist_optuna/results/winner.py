@@ -10,11 +10,12 @@ from fmnist_optuna.ledger.openings import Opening
 from fmnist_optuna.ledger.records import Attempt, Cell
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.results.all_data import AllData, count_trained, find_all_data
-from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation, why_unconfirmed
+from fmnist_optuna.results.confirmation import Confirmation, find_confirmation, open_confirmation
 from fmnist_optuna.results.cross_validation import CrossValidation, open_training, read_cross_validation
 from fmnist_optuna.results.ensemble import Ensemble, find_ensembles
 from fmnist_optuna.results.evaluation import Evaluation, find_opening, open_weights, summarize
 from fmnist_optuna.results.seeds import Sample
+from fmnist_optuna.results.unsettled import Unsettled, find_unsettled
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.metric import VAL_ACCURACY, Metric
 from fmnist_optuna.search.repeats import point_of
@@ -42,7 +43,7 @@ class Winner:
         folds: What the folds say of its point; None where the study has none. The attempt is then that on all training
             images, or before there is one that of the first fold, whose weights are neither opened nor exported.
         n_openings: How often the test set was opened for the study and what follows from it, once a set of weights.
-        unconfirmed: Why a confirmation that was begun says nothing of it, in words; None where there is none such.
+        unsettled: A confirmation that was begun and says nothing of it, or training on all data that lacks seeds.
     """
 
     attempt: Attempt
@@ -56,7 +57,7 @@ class Winner:
     repeats: Sample | None = None
     folds: CrossValidation | None = None
     n_openings: int = 0
-    unconfirmed: str | None = None
+    unsettled: Unsettled | None = None
 
     @property
     def trial(self) -> int:
@@ -241,11 +242,12 @@ def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirm
     repeats, n_openings = sample_repeats(session, attempt.cell_id), session.openings.count_all()
     if confirmation is None:
         alone = Winner(attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings)
-        return replace(alone, unconfirmed=why_unconfirmed(session))
+        return replace(alone, unsettled=find_unsettled(session, None))
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
     n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
     of_seeds = (confirmation, all_data, tuple(ensembles), n_on_all_data)
-    return Winner(attempt, opening, names, *of_seeds, metric, repeats, n_openings=n_openings)
+    unsettled = find_unsettled(session, confirmation)
+    return Winner(attempt, opening, names, *of_seeds, metric, repeats, n_openings=n_openings, unsettled=unsettled)

@@ -65,7 +65,7 @@ def train_on_all_data(
     all_data = open_all_data(session, confirmation, prepared.data.data_dir, observer.scoring)
     if all_data is None:
         rule = "every confirmed seed must have a result, but some have none"
-        raise seeds_missing(session, options, prepared.session.record.name, rule)
+        raise seeds_missing(session, options, prepared.session, rule)
     return all_data
 
 
@@ -129,7 +129,7 @@ def train_best_point(session: Session, options: RunOptions, observer: Observer, 
     write_note(prepared.session)
     if read_cross_validation(session, first).trained is None:
         rule = f"the best point must have a result on all training {session.record.info.noun}s, but has none"
-        raise seeds_missing(session, options, prepared.session.record.name, rule)
+        raise seeds_missing(session, options, prepared.session, rule)
 
 
 def _fixed_epochs(session: Session, point: Params) -> int | None:

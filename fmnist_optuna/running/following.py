@@ -13,6 +13,7 @@ from fmnist_optuna.errors import JoinRefusedError, MismatchError
 from fmnist_optuna.ledger.codes import OfferedCode, describe_refusal, list_codes
 from fmnist_optuna.ledger.records import Attempt
 from fmnist_optuna.processes.temporary import temporary_folder
+from fmnist_optuna.results.unsettled import advise_on_missing
 from fmnist_optuna.running.catching import Catching
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
@@ -151,15 +152,16 @@ def train_following(prepared: PreparedStudy, options: RunOptions, observer: Obse
     return True
 
 
-def seeds_missing(session: Session, options: RunOptions, name: str, rule: str) -> MismatchError:
+def seeds_missing(session: Session, options: RunOptions, following: Session, rule: str) -> MismatchError:
     """The error of a study that is over, and lacks results of seeds.
 
     Args:
-        session: In its storage.
-        name: Of the study.
+        session: Of the search that it follows from.
+        following: Of the study.
         rule: What must hold and what came, as a sentence without its full stop.
     """
+    name, advice = following.record.name, advise_on_missing(session, following)
     return MismatchError(
         f"study {name}: {rule}; `fmnist-optuna trials {name}` shows why, the logs are in "
-        f"{log_folder_of(session, options)}; `fmnist-optuna retry {name}` tries failed seeds again."
+        f"{log_folder_of(session, options)}; {advice}."
     )

@@ -19,6 +19,7 @@ from small_study import (
     make_spec,
     prune_trial,
 )
+from sqlalchemy import update
 
 from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.live import StudyObserver
@@ -30,6 +31,8 @@ from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError,
 from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.ledger.codes import describe_refusal
 from fmnist_optuna.ledger.openings import Scores
+from fmnist_optuna.ledger.states import State
+from fmnist_optuna.ledger.tables import cells
 from fmnist_optuna.pages.figures.heat_map import draw_heat_map
 from fmnist_optuna.pages.notes import describe_study
 from fmnist_optuna.pages.overview import read_overview
@@ -165,7 +168,7 @@ def test_seeds_that_were_confirmed_later_are_missed(session: Session, capsys: py
     assert winner_answer(session.record, winner)["seeds_on_all_data"] == 2
     print_what_follows(session.record, winner)
     told = "2 of 3 seeds trained; `fmnist-optuna confirm small --all-data` goes on"
-    assert told in capsys.readouterr().out
+    assert told in " ".join(capsys.readouterr().out.split())
     page = render_report(read_overview(session), None)
     assert "2 of 3 seeds trained; <code>fmnist-optuna confirm small --all-data</code> goes on" in page
 
@@ -181,7 +184,7 @@ def test_what_is_not_opened_names_its_command(session: Session, capsys: pytest.C
 
 @ON_SQLITE
 def test_refusals_name_the_command_that_goes_on(session: Session) -> None:
-    """Other code is wanted with --all-data again; a failed seed is tried again in the study on all data."""
+    """Other code is wanted with --all-data again."""
     refused = describe_refusal("small/confirm", ["model.units: 8, here 9"], "small/all-data")
     assert "the cells to confirm were trained with other code" in refused
     assert "fmnist-optuna confirm small --all-data --accept-code" in refused
@@ -190,8 +193,28 @@ def test_refusals_name_the_command_that_goes_on(session: Session) -> None:
     assert "fmnist-optuna run STUDY.toml --accept-code" in joined["small"]
     assert "fmnist-optuna confirm small --accept-code" in joined["small/confirm"]
     assert "fmnist-optuna confirm small --all-data --accept-code" in joined["small/all-data"]
-    missing = seeds_missing(session, RunOptions(session.storage.options), "small/all-data", "one has none")
-    assert str(missing).endswith("`fmnist-optuna retry small/all-data` tries failed seeds again.")
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("ending", "advice"),
+    [
+        ("failed", "`fmnist-optuna retry small/all-data` lets the failed ones wait again, once the cause is mended"),
+        ("diverged", "`fmnist-optuna trials small/all-data` shows which diverged"),
+    ],
+)
+def test_a_seed_without_a_result_is_told(session: Session, ending: str, advice: str) -> None:
+    """With what helps: one that failed may be tried again, one that diverged would do so again."""
+    confirm(session)
+    following = follow(session, "/all-data", 3, LAST)
+    finish(following, failing=2)
+    if ending == "failed":
+        diverged = (cells.c.study_id == following.record.study_id) & (cells.c.result == State.PRUNED.optuna_name)
+        with session.storage.write() as connection:
+            connection.execute(update(cells).where(diverged).values(state=State.FAILED, result=None))
+    assert str(find_winner(session).unsettled) == f"2 of 3 seeds trained; {advice}"
+    missing = seeds_missing(session, RunOptions(session.storage.options), following, "one has none")
+    assert str(missing).endswith(f"; {advice}.")
 
 
 @ON_SQLITE

@@ -193,34 +193,74 @@ def test_a_diverged_seed_is_missing(session: Session) -> None:
     assert find_confirmation(session) is None  # its only cell is not eligible
 
 
+CONFIRM = "`fmnist-optuna confirm small`"
+BEGUN = {
+    "unfinished": (LARGE, None, (), f"0 of its 2 cells are done; {CONFIRM} goes on"),
+    "outgrown": (
+        SMALL,
+        {64: (0.9, 0.8)},
+        (),
+        f"the best cell is none of its cells, as the grid has grown since; {CONFIRM} goes on",
+    ),
+    "diverged": (
+        LARGE,
+        {128: (0.9, 0.8)},
+        [(128, 2)],
+        f"no cell has a result for each of its seeds; {CONFIRM[:-1]} --top 2` compares one more cell",
+    ),
+}  # fmt: skip
+
+
 @ON_SQLITE
-@pytest.mark.parametrize(
-    ("point", "values", "diverged", "why"),
-    [
-        (LARGE, None, (), "0 of its 2 cells are done"),
-        (SMALL, {64: (0.9, 0.8)}, (), "the best cell is none of its cells, as the grid has grown since"),
-        (LARGE, {128: (0.9, 0.8)}, [(128, 2)], "no cell has a result for each of its seeds"),
-    ],
-)
+@pytest.mark.parametrize("begun", BEGUN)
 def test_a_confirmation_that_says_nothing_is_named(
-    session: Session,
-    capsys: pytest.CaptureFixture[str],
-    point: Params,
-    values: Mapping[int, Sequence[float]] | None,
-    diverged: Sequence[tuple[int, int]],
-    why: str,
+    session: Session, capsys: pytest.CaptureFixture[str], begun: str
 ) -> None:
-    """With the reason, wherever the winner is told; one that says something, or was not begun, has none."""
+    """With the reason and what helps, wherever the winner is told; before it was begun there is none."""
+    point, values, diverged, why = BEGUN[begun]
     finish_everything(session)
-    assert find_winner(session).unconfirmed is None
+    assert find_winner(session).unsettled is None
     confirming = confirm(session, [point], 2)
     if values is not None:
         finish(confirming, values, diverged)
     found = find_winner(session)
     print_winner(session.record, found, session.history.counts())
-    assert f"says nothing yet: {why};\n{'':23}`fmnist-optuna confirm small` goes on\n" in capsys.readouterr().out
-    assert winner_answer(session.record, found)["unconfirmed"] == why
-    assert f"The confirmation says nothing yet: {why};" in render_report(read_overview(session), None)
+    assert f"confirmation {why}" in " ".join(capsys.readouterr().out.split())
+    assert winner_answer(session.record, found)["unsettled"] == f"confirmation: {why}"
+    page = re.sub("</?code>", "`", render_report(read_overview(session), None))
+    assert f"A confirmation says nothing yet: {why}." in page
+
+
+@ON_SQLITE
+def test_a_grid_that_grew_comes_before_its_confirmation(session: Session) -> None:
+    """Which is refused until the new cells are done."""
+    finish_everything(session)
+    finish(confirm(session, [SMALL], 2), {64: (0.9, 0.8)})
+    larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
+    record, _ = create_or_join(session.storage, larger, FINGERPRINT)
+    unsettled = find_winner(Session(session.storage, record, "worker")).unsettled
+    assert str(unsettled) == (
+        "the study has cells again that are not done; `fmnist-optuna run`, with the study's file if it has one, goes "
+        "on with these"
+    )
+
+
+@ON_SQLITE
+def test_a_better_cell_without_all_seeds_is_told(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """The choice is among the others, and every text about it says so."""
+    finish_everything(session)
+    finish(confirm(session, [LARGE, SMALL], 3), {128: (0.9, 0.9, 0.9), 64: (0.8, 0.7, 0.8)}, diverged=[(128, 3)])
+    confirmation = find_confirmation(session)
+    assert confirmation is not None
+    assert confirmation.chosen.params == SMALL
+    _print(session, confirmation)
+    facts: Any = SimpleNamespace(source=choose_source(session, None, False, None), record=session.record, n_cells=4)
+    page = render_report(read_overview(session), None)
+    for text in (capsys.readouterr().out, describe_choice(facts), page):
+        assert "of the best mean, of those with a result for each seed" in " ".join(
+            text.replace("error of the best,", "error of the best mean,").split()
+        )
+    assert re.search(r'<td class="n">3</td>(<td class="n">[^<]*</td>){3}<td>1 without a result</td>', page)
 
 
 @ON_SQLITE

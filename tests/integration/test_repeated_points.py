@@ -113,7 +113,8 @@ def test_a_card_says_which_repeat_is_exported(new_session: Sessions) -> None:
         source = choose_source(session, trial, False, None)
         facts: Any = SimpleNamespace(source=source, attempt=source.attempts[0], record=session.record, n_cells=12)
         told.append(describe_choice(facts).rpartition("exported is ")[2])
-    assert told == ["the first of them, whatever the others had.", "that with training_seed 2, as it was asked for."]
+    asked_for = "a training that was asked for by its number, whatever was chosen, with training_seed 2."
+    assert told == ["the first of them, whatever the others had.", asked_for]
 
 
 @ON_SQLITE

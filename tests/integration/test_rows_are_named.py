@@ -146,6 +146,30 @@ def test_rows_that_were_trained_on(session: Session) -> None:
 
 
 @ON_SQLITE
+def test_a_card_shows_names_as_they_are(session: Session, tmp_path: Path) -> None:
+    """Of classes and data, which Markdown and HTML would take for marks."""
+    session, opening = finish_rows(session)
+    winner = replace(found_winner(read_overview(session)), opening=opening, class_names=("a", "<unk>", *"cdefghij"))
+    card = read_card(session, winner, Source(session, (winner.attempt,), None), tmp_path / "card.md")
+    assert r"| \<unk\> | 10 |" in card
+    assert r"- \<unk\> is found least often" in card
+
+
+@ON_SQLITE
+def test_a_card_of_a_keras_model_is_of_its_outputs(session: Session, tmp_path: Path) -> None:
+    """They have no class or label, may be logits, and are those to the image alone; nothing was checked elsewhere."""
+    session, opening = finish_rows(session)
+    winner = replace(found_winner(read_overview(session)), opening=opening)
+    assert winner.evaluation is not None
+    source = Source(session, (winner.attempt,), None)
+    facts = Facts(session.record, source, winner.evaluation, 4, "0" * 64, ("keras",), True, None)
+    write_card(tmp_path / "card.md", facts, None)
+    card = (tmp_path / "card.md").read_text()
+    assert "| output | logits: float32 (n, 10) |" in card
+    assert "class_id" not in card
+
+
+@ON_SQLITE
 def test_a_pipe_stays_in_its_row_of_the_card(new_session: Callable[..., Session], tmp_path: Path) -> None:
     """Of a value, which a table in Markdown would end at it, in backticks too."""
     spec = make_spec({"kind": ["a|b"]}, model={"architecture": "my:net"})

@@ -10,14 +10,16 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from small_study import LOST, STUDY, begin_trial, claim_cell, in_threads, open_session, open_small
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from fmnist_optuna.bridge.storage import PatientStorage
+from fmnist_optuna.bridge.storage import PatientStorage, create_storage, open_impatient
 from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.errors import FmnistOptunaError, StorageError
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.outages import is_outage, is_permanent
@@ -71,20 +73,41 @@ def test_a_file_that_was_moved_away_is_waited_for(sqlite_url: str, kind: str) ->
     opened.close()
 
 
-def test_a_file_that_was_replaced_is_used_no_more(sqlite_url: str) -> None:
-    """What is written goes where everybody finds it."""
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_file_that_was_replaced_is_refused(sqlite_url: str, kind: str) -> None:
+    """By connections that were open and by new ones: its log is that of the other file. No waiting mends it."""
     file = Path(str(make_url(sqlite_url).database))
     opened = open_small(sqlite_url)
     with opened.write() as connection:
-        connection.exec_driver_sql("PRAGMA user_version = 1")
+        connection.execute(VERSION)
     with closing(sqlite3.connect(file)) as old, closing(sqlite3.connect(file.with_name("copy.db"))) as copy:
         old.backup(copy)
     file.with_name("copy.db").rename(file)
-    with opened.write() as connection:
-        assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 1
-        connection.exec_driver_sql("PRAGMA user_version = 2")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="stop all that works on it") as error, getattr(opened, kind)():
+            pass
+        assert not is_outage(error.value)
+    opened.close()
+
+
+def test_what_is_only_in_the_log_comes_back_with_the_file(sqlite_url: str) -> None:
+    """Whoever opens Optuna's storage meanwhile, or begins a study, removes none of it."""
+    file = Path(str(make_url(sqlite_url).database))
+    opened, writer = open_small(sqlite_url), sqlite3.connect(file)
+    writer.execute("PRAGMA user_version = 7")
+    with opened.read() as connection:
+        connection.execute(VERSION)
+    moved = file.rename(file.with_name("moved.db"))
+    with pytest.raises(StorageInternalError) as error:
+        open_impatient(opened)
+    assert is_outage(error.value)
+    for open_again, words in ((open_storage, "There is no storage file"), (create_storage, "as its log .*-wal is")):
+        with pytest.raises(FmnistOptunaError, match=words):
+            open_again(StorageOptions(sqlite_url))
+    writer.close()
+    moved.rename(file)
     with closing(sqlite3.connect(file)) as found:
-        assert found.execute("PRAGMA user_version").fetchone() == (2,)
+        assert found.execute("PRAGMA user_version").fetchone() == (7,)
     opened.close()
 
 

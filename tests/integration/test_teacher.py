@@ -281,7 +281,7 @@ REFUSALS: dict[str, tuple[Callable[[Session], object], str, type[Exception], str
         begin_confirming,
         FINGERPRINT,
         UsageError,
-        r"be a study whose confirmation, if it has one, is finished, but that of small is not, or chooses none of its ",
+        r"be a study whose confirmation, if it has one, chooses a cell, but of that of small 0 of its 2 cells are ",
     ),
     "with folds": (
         become_cross_validated,
