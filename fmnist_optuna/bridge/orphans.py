@@ -1,8 +1,9 @@
-"""Failing a trial that no cell has, by id and token: a crash of Postgres may have given its id to another one."""
+"""Trials by id and token: SQLite gives the id of a deleted one to the next, and so may Postgres after a crash."""
 
 import json
 from datetime import UTC, datetime
 
+import optuna
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import Table, insert, select, update
@@ -12,9 +13,23 @@ from fmnist_optuna.bridge.own_trials import is_made_under
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.storage import Storage
+from fmnist_optuna.ledger.tables import TOKEN
 
 _trials: Table = models.TrialModel.__table__
 _user_attributes: Table = models.TrialUserAttributeModel.__table__
+
+
+def token_of(trial: optuna.Trial) -> str | None:
+    """The token of the claim that a trial was made for; None of one that a program of before made."""
+    token = trial._cached_frozen_trial.system_attrs.get(TOKEN)
+    return None if token is None else str(token)
+
+
+@retrying
+def is_made_for(storage: Storage, trial_id: int, token: str) -> bool:
+    """Whether the trial with this id is still the one that was made for the claim with this token."""
+    with storage.look() as connection:
+        return bool(connection.execute(select(is_made_under(trial_id, token))).scalar_one())
 
 
 @retrying

@@ -215,7 +215,9 @@ class _SqliteFile:
 
 def connect_sqlite(url: URL, may_make: bool, **options: Any) -> sqlite3.Connection:
     """Connect to a file that is there, or may be made: beside an empty one SQLite would remove the log of another."""
-    return sqlite3.connect(f"{_path_of(url).as_uri()}?mode={'rwc' if may_make else 'rw'}", uri=True, **options)
+    uri = f"{_path_of(url).as_uri()}?mode={'rwc' if may_make else 'rw'}"
+    connection: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
+    return connection
 
 
 def _path_of(url: URL) -> Path:

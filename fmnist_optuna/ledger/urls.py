@@ -128,8 +128,8 @@ def _check_sqlite_file(url: URL, create: bool) -> None:
             raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
         if _has_log(path):  # which SQLite would remove beside an empty file
             raise StorageError(
-                f"The storage {path} must be there, as its log {path.name}-wal is, which has the last results; bring it "
-                "back, or move the log away."
+                f"The storage {path} must be there, as its log {path.name}-wal is, which has the last results; bring "
+                "it back, or move the log away."
             )
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):

@@ -114,6 +114,10 @@ def _end(session: Session, running: RunningTrial, outcome: Outcome | None, error
         error: What went wrong, when the attempt is to blame.
     """
     trial = running.trial
+    if not running.is_there():  # nothing of what has its id now is this attempt's
+        ids: dict[str, object] = {"trial": trial.number, "cell": running.claim.cell_id}
+        log_event(logger, logging.INFO, "trial_dropped", **ids, reason="lost")
+        return
     if outcome is not None and outcome.state is State.PARKED:
         _park(session, running)
         return

@@ -10,6 +10,7 @@ import optuna
 
 from fmnist_optuna.bridge.attributes import read_legs
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.orphans import is_made_for, token_of
 from fmnist_optuna.bridge.trials import note
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.cells import Ledger
@@ -60,6 +61,7 @@ class RunningTrial:
         self._must_stop = must_stop
         self._generation = generation
         self._is_lost = threading.Event()
+        self._token = token_of(trial)
         self.ending: Reason | None = None
 
     def report(self, epoch: Epoch, *, can_prune: bool = True) -> bool:
@@ -135,12 +137,25 @@ class RunningTrial:
         """Note something on the trial.
 
         Raises:
-            LostCellError: The trial was finished by somebody else.
+            LostCellError: The trial was finished or deleted by somebody else.
         """
+        if not self.is_there():
+            raise LostCellError
         try:
             note(self.trial, attributes)
         except (optuna.exceptions.UpdateFinishedTrialError, KeyError) as error:
             raise LostCellError from error
+
+    def is_there(self) -> bool:
+        """Whether its trial's id is not that of another trial by now.
+
+        After a study is deleted, SQLite gives the ids of its trials to those of the next one, perhaps of the same name.
+        Sequences of Postgres do not.
+        """
+        storage = self.ledger.storage
+        if self._token is None or not storage.is_sqlite:
+            return True
+        return is_made_for(storage, trial_id_of(self.trial), self._token)
 
     def renew(self) -> bool:
         """Renew the lease from the small thread, unless progress is older than the stall limit; False when lost."""

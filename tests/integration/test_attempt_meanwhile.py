@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 from one_attempt import COMPLETE, attempt, boom, last_trial, requeue_all
 from optuna.trial import TrialState
-from small_study import LOST, ON_SQLITE, cell_after, claim_cell, epoch_of, finish_everything
+from small_study import (
+    LOST,
+    ON_SQLITE,
+    begin_trial,
+    cell_after,
+    claim_cell,
+    create_study,
+    epoch_of,
+    finish_everything,
+)
 
 from fmnist_optuna.bridge.ids import trial_id_of
 from fmnist_optuna.bridge.trials import Outcome
-from fmnist_optuna.ledger.records import HeldCell, TrialAttributes
+from fmnist_optuna.ledger.records import Claim, HeldCell, TrialAttributes
 from fmnist_optuna.study.deletion import delete_study
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.studies import raise_generation
@@ -131,6 +140,33 @@ def test_a_study_deleted_in_the_middle_ends_the_attempt_quietly(session: Session
         return COMPLETE
 
     attempt(session, delete)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("end", ["report", "note", "result", "exception"])
+def test_a_study_made_anew_has_its_trials_for_itself(session: Session, end: str) -> None:
+    """SQLite gives them the ids of the deleted ones, which a late attempt neither fails, nor tells, nor writes to."""
+    claims: list[Claim] = []
+
+    def make_anew(params: Mapping[str, Any], seed: int, running: RunningTrial) -> Outcome | None:
+        delete_study(session.storage, session.record)
+        anew = Session(session.storage, create_study(session.storage), "another")
+        claims.append(claim_cell(anew))
+        assert begin_trial(anew, claims[0]) == trial_id_of(running.trial)
+        if end == "report":
+            assert not running.report(epoch_of(0, 0.5))
+            return None
+        if end == "note":
+            running.note(TrialAttributes(best_epoch=1))
+        if end == "exception":
+            raise ValueError("bad")
+        return COMPLETE
+
+    attempt(session, make_anew)
+    trial = last_trial(session)
+    assert (trial.state, trial.values) == (TrialState.RUNNING, None)
+    assert not {"best_epoch", "reason", "error"} & trial.user_attrs.keys()
+    assert session.ledger.renew(claims[0])
 
 
 def test_a_study_deleted_after_the_claim_ends_the_attempt(session: Session) -> None:
