@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 from sqlalchemy import case, delete, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from fmnist_optuna import __version__
-from fmnist_optuna.errors import StorageError
+from fmnist_optuna.errors import NotFoundError, StorageError
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import StudyPart
 from fmnist_optuna.ledger.states import State
@@ -47,14 +48,14 @@ class Process:
             return False
         found = _look(self.pid)
         if found is None:
-            return True
+            return not _is_hidden(self.pid)
         started, is_zombie = found
         tolerance = 0.0 if sys.platform == "linux" else SAME_PROCESS_SECONDS
         return is_zombie or abs(started - self.started) > tolerance
 
 
 def _look(pid: int) -> tuple[float, bool] | None:
-    """When a process started and whether it is a zombie; None when there is no such process.
+    """When a process started and whether it is a zombie; None when there is no such process to be seen.
 
     On Linux in clock ticks since the boot, which no step of the clock changes, as a time of day would; elsewhere in
     seconds since 1970.
@@ -62,7 +63,7 @@ def _look(pid: int) -> tuple[float, bool] | None:
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
         return float(fields[19]), fields[0] == "Z"  # fields 22 and 3 of proc_pid_stat(5)
     try:
@@ -70,6 +71,17 @@ def _look(pid: int) -> tuple[float, bool] | None:
         return float(process.create_time()), bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process that cannot be seen is there: /proc may hide those of other users (`hidepid` in proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False  # one of this user, begun a moment ago
 
 
 @functools.cache
@@ -108,6 +120,7 @@ class Presence(StudyPart):
 
         Raises:
             StorageError: The storage is an SQLite file and a live worker of another host uses it.
+            NotFoundError: The study was deleted.
         """
         process = Process.current()
         with self.storage.write() as connection:
@@ -127,7 +140,10 @@ class Presence(StudyPart):
             entry = self._describe(process, worker_id, device)
             times = {"started": self.storage.now, "last_seen": self.storage.now}
             made = insert(workers).values(**entry, **times).returning(workers.c.started)
-            entry["started"] = connection.execute(made).scalar_one()
+            try:
+                entry["started"] = connection.execute(made).scalar_one()
+            except IntegrityError as error:
+                raise NotFoundError("The study of this worker must be there, but was deleted a moment ago.") from error
         self._entered[worker_id] = entry
 
     def _describe(self, process: Process, worker_id: str, device: str | None) -> dict[str, object]:

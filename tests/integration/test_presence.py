@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from small_study import ON_SQLITE, begin_trial, cell_after
 from sqlalchemy import Row, insert, select, update
 
 from fmnist_optuna import __version__
-from fmnist_optuna.errors import StorageError
+from fmnist_optuna.errors import NotFoundError, StorageError
 from fmnist_optuna.ledger.holders import Process, host_identity
 from fmnist_optuna.ledger.tables import workers
 from fmnist_optuna.study import deletion
@@ -48,6 +49,34 @@ def register(session: Session, name: str, pid: int, started: float, host_id: str
                 last_seen=session.storage.now,
             )
         )
+
+
+HIDDEN = """
+import os, subprocess
+from fmnist_optuna.ledger.holders import Process
+process = subprocess.Popen(["sleep", "60"])
+seen = Process.of(process.pid)
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+assert not os.path.exists(f"/proc/{process.pid}")
+gone = Process(seen.host_id, 4_000_000, seen.started)
+print(seen.is_dead(), gone.is_dead())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts and changes the user")
+def test_a_process_that_is_hidden_is_not_dead() -> None:
+    """Where /proc is mounted with hidepid, as on many clusters, those of other users are not seen there."""
+    hidden = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-c"]
+    script = 'mount -t proc -o hidepid=2 proc /proc && exec "$0" -c "$1"'
+    done = subprocess.run([*hidden, script, sys.executable, HIDDEN], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "False True\n"), done.stderr
+
+
+def test_no_worker_begins_in_a_study_that_is_gone(session: Session) -> None:
+    """It may be deleted between the look at it and the entry of the worker."""
+    deletion.delete_study(session.storage, session.record)
+    with pytest.raises(NotFoundError, match="was deleted a moment ago"):
+        session.presence.register("late", 60.0)
 
 
 def test_a_cell_whose_holder_was_killed_here_waits_at_once(session: Session, holder: subprocess.Popen[bytes]) -> None:
