@@ -36,6 +36,11 @@ class AveragedWeights:
         """Those of a training; None for one without."""
         return cls(model, options.ema) if options.ema else None
 
+    def start(self) -> None:
+        """Begin with the weights as they are now: callbacks may have loaded some since the model was built."""
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            average.assign(tf.cast(weight, average.dtype))
+
     def update(self) -> None:
         """Take the weights as they are now into the average; in a graph, one pass over it beside a difference."""
         count = tf.cast(self._n_updates.assign_add(1), tf.float32)

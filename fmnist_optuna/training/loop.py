@@ -214,6 +214,8 @@ class Training:
         self._has_begun = True
         self.model.stop_training = False
         self._callbacks.on_train_begin()
+        if self._averages is not None:
+            self._averages.start()
 
     def _run_epoch(self, number: int) -> None:
         self.model.reset_metrics()

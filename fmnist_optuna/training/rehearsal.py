@@ -42,7 +42,8 @@ from fmnist_optuna.wording import format_params
 N_TRAIN_AT_MOST = 256  # two full batches of 128 or less; a larger batch is one step of all
 N_VALIDATION_AT_MOST = 70  # more than a batch of 32 or 64, and a multiple of neither
 N_EPOCHS = (2, 1)  # of the two trainings: one goes on after an epoch, one is cut at its first, as by a pruner
-SURE = 0.91  # probability of the right class in a made-up answer; the others share the rest evenly
+SURE = 0.91  # probability of one class in a made-up answer; the others share the rest evenly
+MOST_ALIKE = 0.01  # relative: losses of two answers that differ by no more are one, but for rounding
 TOLERANCE = 1e-4  # of a probability, between equal weights in two models
 
 
@@ -235,22 +236,26 @@ def _wants_one_hot(model: keras.Model, images: tf.Tensor, one_hot: tf.Tensor, ou
 
 
 def _takes_labels_for_numbers(model: keras.Model, info: DatasetInfo, dtype: tf.DType) -> bool:
-    """Whether a sure answer of the last class costs less when the label is 0, as with mean_squared_error.
+    """Whether a sure answer costs the same whichever class it is sure of, as with mean_squared_error.
 
-    Such a loss broadcasts a label against all answers: it trains, to nothing. A `compute_loss` of the model's own may
-    look at more than the answers, so it is believed.
+    Such a loss broadcasts a label against all answers: it trains, to nothing. What one label costs beside another is of
+    no account: the classes may have weights in the loss. A `compute_loss` of the model's own may look at more than the
+    answers, so it is believed.
     """
     if has_own_loss(model):
         return False
-    label = info.n_classes - 1
-    answer = np.full((2, info.n_classes), (1 - SURE) / label, np.float32)
-    answer[:, label] = SURE
     compute_loss, images = bind_loss(model), tf.zeros((2, *info.image_shape), info.dtype)
 
-    def cost(of: int) -> float:
-        return float(compute_loss(images, tf.fill([2], tf.constant(of, tf.int32)), tf.cast(answer, dtype), True))
+    def cost(label: int, sure_of: int) -> float:
+        answer = np.full((2, info.n_classes), (1 - SURE) / (info.n_classes - 1), np.float32)
+        answer[:, sure_of] = SURE
+        return float(compute_loss(images, tf.fill([2], tf.constant(label, tf.int32)), tf.cast(answer, dtype), True))
 
-    return cost(0) < cost(label)
+    def tells(label: int, other: int) -> bool:
+        right, wrong = cost(label, label), cost(label, other)
+        return wrong - right > MOST_ALIKE * abs(wrong)
+
+    return not any(tells(label, info.n_classes - 1 - label) for label in (0, info.n_classes - 1))
 
 
 def _rule(code: UserCode, params: Params, which: str = "") -> str:

@@ -95,7 +95,8 @@ class TrainingStep:
         if epoch:
             left *= float(learning_rates(self._options, epoch - 1, self.n_steps, self._max_epochs)[-1])
         is_same = getattr(innermost(self._model.optimizer), "_learning_rate", None) is self._rate
-        if not is_same or not np.isclose(self._rate.numpy(), left, rtol=1e-5, atol=0):
+        held, left = (float(tf.cast(rate, self._rate.dtype)) for rate in (self._rate, left))  # it may be bfloat16
+        if not is_same or not np.isclose(held, left, rtol=1e-5, atol=0):
             raise SpecError(
                 "training.callbacks must leave the learning rate to training.schedule and training.warmup_epochs, but "
                 f"one set it before epoch {epoch + 1}; leave one of the two out."

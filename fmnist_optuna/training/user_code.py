@@ -192,7 +192,10 @@ class UserCode:
         self.set_seeds(seed)
         started = time.perf_counter()
         architecture = load_architecture(self.spec.model.architecture)
-        callbacks = {name: load_function(name, "training.callbacks") for name in self.spec.training.callbacks}
+        names = self.spec.training.callbacks
+        if repeated := [name for at, name in enumerate(names) if name in names[:at]]:
+            raise SpecError(f"training.callbacks must name each function once, but {repeated[0]} is there twice.")
+        callbacks = {name: load_function(name, "training.callbacks") for name in names}
         self._import_seconds = time.perf_counter() - started
         return architecture, callbacks
 

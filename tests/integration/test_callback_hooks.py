@@ -120,3 +120,11 @@ def test_refused_callbacks(user_callbacks: Callable[[str], StudySpec], function:
     with pytest.raises(SpecError) as caught:
         prepare_spec(user_callbacks(function))
     assert str(caught.value) == f"training.callbacks {text}"
+
+
+def test_a_callback_is_named_once(user_callbacks: Callable[[str], StudySpec]) -> None:
+    """One that is named twice would be called once, and halve a rate once."""
+    content = user_callbacks("one").model_dump()
+    content["training"]["callbacks"] *= 2
+    with pytest.raises(SpecError, match=r"^training.callbacks must name each function once, but user_callbacks:one is"):
+        prepare_spec(StudySpec.model_validate(content))

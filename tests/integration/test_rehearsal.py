@@ -121,9 +121,16 @@ def own_loss(y_true, y_pred):
     return keras.losses.categorical_crossentropy(keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 10), y_pred)
 
 def with_own_loss(units): return net(units, loss=own_loss)
+
+def weighted_loss(y_true, y_pred):
+    weights = keras.ops.convert_to_tensor([1.0] * 9 + [40.0])
+    losses = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+    return keras.ops.take(weights, keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")) * losses
+
+def with_weighted_loss(units): return net(units, head=None, loss=weighted_loss)
 """
 
-OTHERS = ("logits", "with_own_loss", "lambdas", "adapted")
+OTHERS = ("logits", "with_own_loss", "with_weighted_loss", "lambdas", "adapted")
 
 pytestmark = [pytest.mark.more, pytest.mark.usefixtures("one_thread")]
 

@@ -209,6 +209,31 @@ def test_averages_are_validated_and_kept(few_garments: ResidentData, after: str)
     assert plain.epochs[1].train_loss == pytest.approx(result.epochs[1].train_loss, rel=1e-5)
 
 
+def test_averages_begin_with_what_callbacks_have_loaded(few_garments: ResidentData) -> None:
+    """Not with the weights that the model was built with: a frozen layer stays what it is, validated too."""
+    model, seen = make_net(), list[float]()
+    bias = model.layers[-1].bias
+    bias.trainable = False
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    load = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: bias.assign(keras.ops.full((10,), 5.0)),
+        on_epoch_end=lambda epoch, logs: seen.extend(bias.numpy()),
+    )
+    settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "max_epochs": 1, "patience": 2, "seed": SEED}
+    options = Options.model_validate({"ema": 0.999, "ema_after": "epoch"})
+    train(model, few_garments, options=options, callbacks=[load], **settings)
+    assert seen == [5.0] * 10
+
+
+@pytest.mark.usefixtures("settings_set_back")
+def test_a_rate_that_was_rounded_was_set_by_nobody(few_garments: ResidentData) -> None:
+    """Of a model of bfloat16 the schedule's own rate is not the number that it was given."""
+    keras.config.set_floatx("bfloat16")
+    settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "max_epochs": 3, "patience": 3, "seed": SEED}
+    options = Options.model_validate({"schedule": "cosine"})
+    assert len(train(make_net(), few_garments, options=options, **settings).epochs) == 3
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_averages_are_precise_whatever_the_weights_are(dtype: str) -> None:
     """They come to where the weights stay, also past validations; a callback may change what is validated."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fmnist_optuna.data.dataset import Dataset
 from fmnist_optuna.data.pictures import read_pictures
@@ -119,6 +120,21 @@ def test_pictures_are_fitted_as_predict_fits_them(tmp_path: Path, resize: str) -
     assert dataset.info.image_shape == (10, 12)
     (picture,) = read_pictures(file, dataset.info)
     assert any(np.array_equal(picture.pixels, image) for image in (*dataset.train_images, *dataset.test_images))
+
+
+def test_a_png_that_its_xmp_turns_is_measured_upright(tmp_path: Path) -> None:
+    """As it is read: else a whole folder of such pictures would be shrunk and padded to the size of one on its side."""
+    write_folder(tmp_path)
+    turned = PngInfo()
+    tiff = 'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"'
+    turned.add_itxt("XML:com.adobe.xmp", f"<x:xmpmeta xmlns:x='adobe:ns:meta/'><d {tiff}/></x:xmpmeta>")
+    for file in sorted(tmp_path.glob("*/*")):
+        Image.fromarray(np.random.default_rng(5).integers(0, 256, (12, 7), dtype=np.uint8)).save(
+            file.with_suffix(".png"), pnginfo=turned
+        )
+        if file.suffix != ".png":
+            file.unlink()
+    assert read(tmp_path).info.image_shape == (7, 12)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ NAMES_OF_ROLES = {*ROLES, "val", "valid", "validation"}  # folders that are hard
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I", "F")
 TURNED = (5, 6, 7, 8)  # orientations in EXIF that lie on their side
 ORIENTATION = 0x0112
+EXIF_OF_PNG = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow looks for an orientation
 N_NAMED = 3  # broken files in one message
 
 Bytes = NDArray[np.uint8]
@@ -172,7 +173,7 @@ def _look(file: Path, label: str) -> Found | str:
         with Image.open(file) as image:
             width, height = image.size
             # To look for EXIF in a PNG that has none before its pixels, Pillow would unpack all of it.
-            has_exif = image.format != "PNG" or "exif" in image.info
+            has_exif = image.format != "PNG" or not EXIF_OF_PNG.isdisjoint(image.info)
             is_turned = has_exif and image.getexif().get(ORIENTATION) in TURNED
             size = (width, height) if is_turned else (height, width)
             return Found(file, label, size, image.mode in GREY_MODES or _has_grey_palette(image))
