@@ -190,7 +190,6 @@ def test_the_digits_are_confirmed_and_reported(study: Study, url: str, tmp_path:
     ("spec", "arguments", "error", "text"),
     [
         ({**SPEC, "gird": {}}, {}, SpecError, "gird"),
-        (SPEC, {"n_workers": 0}, UsageError, "n_workers must be an integer, at least 1, but is 0"),
         ("missing.toml", {}, FmnistOptunaError, "missing.toml"),
     ],
 )

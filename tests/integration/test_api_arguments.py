@@ -54,9 +54,11 @@ def test_an_argument_out_of_its_range_is_refused(
     call: Callable[..., object], arguments: dict[str, Any], text: str, session: Session, tmp_path: Path
 ) -> None:
     """By name, with what it must be and what came, whichever function takes it."""
-    finish_everything(session)
+    subject: object = {"name": "other", "data": {"source": "synthetic"}}
+    if call is not run_study:
+        finish_everything(session)
+        subject = Study(session)
     before = sorted(tmp_path.rglob("*"))
-    subject = {"name": "other", "data": {"source": "synthetic"}} if call is run_study else Study(session)
     place = {"storage": f"sqlite:///{tmp_path}/new.db"} if call is run_study else {}
     with pytest.raises(UsageError) as caught:
         call(subject, **place, **arguments, **({"out": tmp_path / "models"} if call is export_model else {}))

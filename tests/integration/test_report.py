@@ -104,7 +104,8 @@ def test_equal_accuracies_keep_their_own_confusion_matrix(session: Session) -> N
 def test_each_score_is_there_without_flips_and_with_them(session: Session) -> None:
     """In tiles, in a table, of each opening and in the note; before a confirmation too."""
     overview = finish_with_flips(session)
-    page, tiles = render_report(overview, None), read_tiles(render_report(overview, None))
+    page = render_report(overview, None)
+    tiles = read_tiles(page)
     assert tiles["90.00 %"].endswith(", 100 images, without mirror images; averaged with them <strong>60.00 %</strong>")
     assert tiles["60.00 %"].endswith(", without mirror images; averaged with them <strong>65.00 %</strong>")
     intervals = ["0.00 to 100.00", "1.47 to 100.00"]

@@ -116,8 +116,6 @@ VERSION = text("SELECT version FROM fmnist_schema_version")
 
 def test_the_clock_is_the_databases(storage: Storage) -> None:
     """It goes on within one transaction, and agrees with this machine's, where both run."""
-    import time
-
     with storage.read() as connection:
         before = connection.execute(select(storage.now)).scalar_one()
         time.sleep(0.02)
@@ -166,7 +164,6 @@ def finish(session: Session, trial_id: int, number: int) -> None:
 def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session: Callable[..., Session]) -> None:
     """Fifty times at the same instant: the first to commit decides, the second changes nothing."""
     sessions = [new_session("failer"), new_session("teller")]
-    claim = claim_cell(sessions[0])
     n_complete = 0
     for _ in range(50):
         trial_id = sessions[0].optuna_storage.create_new_trial(sessions[0].record.study_id)
@@ -175,7 +172,6 @@ def test_of_a_fail_and_a_tell_exactly_one_succeeds(storage_url: str, new_session
         n_complete += changes[1]
     states = [trial.state for trial in sessions[0].optuna_storage.get_all_trials(sessions[0].record.study_id)]
     assert (states.count(TrialState.COMPLETE), states.count(TrialState.FAIL)) == (n_complete, 50 - n_complete)
-    assert claim.attempt == 1
 
 
 def count_changes(sessions: Sequence[Session], trial_id: int, number: int) -> int:

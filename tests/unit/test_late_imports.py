@@ -51,10 +51,15 @@ def imports_within(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 @functools.cache
+def tree_of(file: Path) -> ast.Module:
+    """The parsed source of a file."""
+    return ast.parse(file.read_text())
+
+
+@functools.cache
 def imported_by(file: Path) -> frozenset[str]:
     """The modules that importing a file imports at once."""
-    tree = ast.parse(file.read_text())
-    return frozenset(name for node in imports_within(tree) for name in names_in(node))
+    return frozenset(name for node in imports_within(tree_of(file)) for name in names_in(node))
 
 
 @functools.cache
@@ -80,12 +85,11 @@ def heavy_of(name: str) -> frozenset[str]:
 )
 def test_a_late_import_is_heavy(file: Path) -> None:
     """Whatever else is imported within a function belongs to the top of its module."""
-    source = file.read_text()
-    lines = source.splitlines()
+    lines = file.read_text().splitlines()
     name = ".".join([ROOT, *file.relative_to(PACKAGE).with_suffix("").parts])
     here = heavy_of(name)
     wrong = []
-    for function in ast.walk(ast.parse(source)):
+    for function in ast.walk(tree_of(file)):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             late = [node for statement in function.body for node in _own(statement)]
             wrong += [

@@ -98,8 +98,9 @@ def test_a_status_of_its_own_is_found(source: str) -> None:
 
 def test_no_other_module_has_a_status_of_its_own() -> None:
     """Whatever ends a command takes its number from the table; children without a parent end for nobody."""
-    sources = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
-    found = {name for name, tree in sources.items() if any(map(has_number_as_status, ast.walk(tree)))}
+    sources = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
+    trees = {name: ast.parse(source) for name, source in sources.items() if "xit" in source}  # is in all of the names
+    found = {name for name, tree in trees.items() if any(map(has_number_as_status, ast.walk(tree)))}
     assert found == {"processes/parent.py", "processes/serving.py", "pages/dashboard_process.py"}
 
 

@@ -63,11 +63,6 @@ def test_default_spec_splits() -> None:
     assert splits.train_images.flags.c_contiguous
 
 
-def test_smaller_n_validation_is_kept() -> None:
-    """Less than a fifth is used as asked for."""
-    assert load_splits("synthetic", 100, 0).validation_labels.shape == (100,)
-
-
 @pytest.mark.parametrize("n_asked", [100, 12_000])
 def test_a_study_says_how_many_images_are_held_out(n_asked: int) -> None:
     """As many as the splits have, once it is known where the images come from."""
