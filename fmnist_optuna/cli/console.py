@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.study.records import StudyRecord
 
 BARS = "▁▂▃▄▅▆▇█"
+SPARKLINE_WIDTH = 20  # characters
 EIGHTHS = " ▏▎▍▌▋▊▉"
 KEPT = "\0"  # in the place of a space at which no line is broken
 
@@ -86,9 +87,9 @@ def make_table(*columns: str, right: Sequence[str] = (), gap: int = 2) -> Table:
     return table
 
 
-def sparkline(values: Sequence[float], width: int = 20) -> str:
+def sparkline(values: Sequence[float]) -> str:
     """The last values as a small curve between their smallest and largest."""
-    shown = [value for value in values[-width:] if not math.isnan(value)]
+    shown = [value for value in values[-SPARKLINE_WIDTH:] if not math.isnan(value)]
     if not shown:
         return ""
     low, high = min(shown), max(shown)

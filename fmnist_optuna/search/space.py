@@ -59,7 +59,7 @@ class Dimension:
         step = self.spacing
         if step is None:
             return min(float(self.high), self.low + share * (self.high - self.low))
-        place = _place(share, 1 + _count_steps(self.low, self.high, step))
+        place = _place(share, 1 + round((self.high - self.low) / step))
         if self.is_integer:
             return int(self.low + place * step)
         return float(Decimal(str(self.low)) + place * Decimal(str(step)))
@@ -211,7 +211,3 @@ def _smallest(values: Collection[ParamValue]) -> ParamValue:
 def _place(share: float, n_places: int) -> int:
     """Which of some places of equal size a share falls into."""
     return min(int(share * n_places), n_places - 1)
-
-
-def _count_steps(low: Number, high: Number, step: Number) -> int:
-    return round((high - low) / step)

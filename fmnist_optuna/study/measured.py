@@ -128,7 +128,7 @@ class MeasuredRepeat(Measured):
         return list(dict.fromkeys(found))
 
 
-def with_groups(session: Session, measured: Sequence[Measured], absent: Collection[str] = ()) -> Sequence[Measured]:
+def with_groups(session: Session, measured: Sequence[Measured], absent: Collection[str]) -> Sequence[Measured]:
     """The same cells, each with the others of its point where points are repeated.
 
     Args:

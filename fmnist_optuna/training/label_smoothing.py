@@ -11,7 +11,7 @@ from fmnist_optuna.training.cross_entropy import logits_of, mean_of
 Addend = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tf.Tensor]
 
 
-def smoothing_of(model: keras.Model, options: Options, weight: float = 1.0) -> Addend | None:
+def smoothing_of(model: keras.Model, options: Options, weight: float) -> Addend | None:
     """What is added to the loss, from labels (n,), output (n, n_classes) and weights; None without smoothing.
 
     With a share s spread over all K classes (Szegedy et al. 2016, arXiv:1512.00567, section 7) the cross-entropy of an

@@ -52,6 +52,10 @@ def refusal(text: str) -> str:
         ("[grid]", "grid must name at least one parameter, but is empty"),
         ("grid = 3", "grid must be a table, but got 3"),
         ("[grid]\nhidden_size = 64", "grid.hidden_size must be a list, but got 64"),
+        (
+            "[grid]\nhidden_size = {low = 32, high = 64}",
+            "grid.hidden_size must be a list, but got a table; a range belongs in [space], beside a [search]",
+        ),
         ("[grid]\nhidden_size = []", "grid.hidden_size must have at least one value, but is empty"),
         ("[grid]\nhidden_size = [64, 64.0]", "grid.hidden_size must have distinct values, but 64.0 is there twice"),
         (
