@@ -34,8 +34,8 @@ MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # before the name of a class
 ARRAY = re.compile(r"numpy\.ndarray\[(?:[^][]|\[(?:[^][]|\[[^][]*\])*\])*\]")  # each numpy writes its shape otherwise
 API_GIVEN = ("run_study", "open_study", "confirm_study", "export_model", "load_exported", "Study", "Observer",
              "ProgressBar", "StudySpec", "LadderPruner", "Dataset", "DatasetInfo")  # fmt: skip
-API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Metric", "Winner", "Evaluation", "ClassResult", "Confusion",
-                "Verification",
+API_RETURNED = ("CellCounts", "WorkerRow", "Epoch", "Metric", "Winner", "Unsettled", "Evaluation", "ClassResult",
+                "Confusion", "Verification",
                 "ConfirmedStudy", "Confirmation", "Candidate", "Sample", "AllData", "CrossValidation",
                 "Ensemble", "Export",
                 "ExportedModel")  # fmt: skip

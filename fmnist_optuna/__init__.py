@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fmnist_optuna.results.ensemble import Ensemble
     from fmnist_optuna.results.evaluation import ClassResult, Confusion, Evaluation
     from fmnist_optuna.results.seeds import Sample
+    from fmnist_optuna.results.unsettled import Unsettled
     from fmnist_optuna.results.winner import Winner
     from fmnist_optuna.search.metric import Epoch, Metric
     from fmnist_optuna.spec.study_spec import StudySpec
@@ -80,6 +81,7 @@ __all__ = [
     "Study",
     "StudySpec",
     "UnreadableStudyError",
+    "Unsettled",
     "UsageError",
     "Verification",
     "Winner",
@@ -126,6 +128,7 @@ _MODULES = {
     "Study": "api.study",
     "StudySpec": "spec.study_spec",
     "UnreadableStudyError": "errors",
+    "Unsettled": "results.unsettled",
     "UsageError": "errors",
     "Verification": "study.verification",
     "Winner": "results.winner",

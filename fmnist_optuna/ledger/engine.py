@@ -186,11 +186,11 @@ class _SqliteFile:
         Raises:
             StorageError: Another file has taken its place.
         """
-        before = self._identity or _identify(self._path)
         connection = connect_sqlite(self._url, self._may_make, **options)
-        if before not in (None, found := _identify(self._path)):
+        found = _identify(self._path)
+        if found is None or self._identity not in (None, found):
             connection.close()
-            raise self._replaced()
+            raise self._replaced() if found else sqlite3.OperationalError("unable to open database file")
         self._may_make, self._identity = False, found
         return connection
 

@@ -126,15 +126,15 @@ def _check_sqlite_file(url: URL, create: bool) -> None:
     if not is_there:
         if not create:
             raise NotFoundError(f"There is no storage file {path}; `fmnist-optuna run` makes one.")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise StorageError(f"The folder of the storage must be writable, but {folder} is not.")
+        _check_length(path, folder)
         if _has_log(path):  # which SQLite would remove beside an empty file
             raise StorageError(
                 f"The storage {path} must be there, as its log {path.name}-wal is, which has the last results; bring "
                 "it back, or move the log away."
             )
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise StorageError(f"The folder of the storage must be writable, but {folder} is not.")
-        _check_length(path, folder)
         return
     _check_header(path)
     if create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):

@@ -105,7 +105,7 @@ def _explain(error: ValidationError) -> str:
         cause = str(first["ctx"]["error"])
         return f"{key}{' ' if cause.startswith('must') else '.'}{cause}" if key else cause
     came = "a table" if isinstance(first["input"], dict) else shorten(repr(first["input"]), LONGEST_VALUE)
-    is_range = path[0] == "grid" and isinstance(first["input"], dict) and len(path) > 1
+    is_range = path[:1] == ["grid"] and len(path) > 1 and isinstance(first["input"], dict)
     advice = "; a range belongs in [space], beside a [search]" if is_range else ""
     return f"{key} {_rule(first)}, but got {came}{advice}"
 
