@@ -77,10 +77,8 @@ def _is_hidden(pid: int) -> bool:
     """Whether a process that cannot be seen is there: /proc may hide those of other users (`hidepid` in proc(5))."""
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return False  # one of this user, begun a moment ago
 
 

@@ -1,7 +1,7 @@
 """The winner of a study: the best value, or what a confirmation chose; and its one opening of the test set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -241,13 +241,15 @@ def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirm
     names, metric = session.record.info.class_names, session.record.metric
     repeats, n_openings = sample_repeats(session, attempt.cell_id), session.openings.count_all()
     if confirmation is None:
-        alone = Winner(attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings)
-        return replace(alone, unsettled=find_unsettled(session, None))
+        unsettled = find_unsettled(session, None)
+        return Winner(
+            attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings, unsettled=unsettled
+        )
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
     n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
     of_seeds = (confirmation, all_data, tuple(ensembles), n_on_all_data)
-    unsettled = find_unsettled(session, confirmation)
+    unsettled = find_unsettled(session, confirmation) if all_data is None else None
     return Winner(attempt, opening, names, *of_seeds, metric, repeats, n_openings=n_openings, unsettled=unsettled)

@@ -150,7 +150,7 @@ class RunningTrial:
         """Whether its trial's id is not that of another trial by now.
 
         After a study is deleted, SQLite gives the ids of its trials to those of the next one, perhaps of the same name.
-        Sequences of Postgres do not.
+        Sequences of Postgres do so after a crash alone, and then for trials that `bind` has refused.
         """
         storage = self.ledger.storage
         if self._token is None or not storage.is_sqlite:

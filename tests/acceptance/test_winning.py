@@ -168,6 +168,15 @@ def test_the_export_has_everything_and_its_hashes(won: Won) -> None:
     assert won.shell.folder not in [Path(part) for part in (won.model / "manifest.json").read_text().split('"')]
 
 
+@pytest.mark.more
+def test_a_keras_model_alone_names_no_command_that_needs_more(won: Won) -> None:
+    """`predict` asks a SavedModel; the card has what the net gives, which has no class of its own."""
+    exported = won.shell("export", "--format", "keras", "--out", "of-keras")
+    assert (exported.code, exported.stderr) == (0, "")
+    card = (won.shell.folder / "of-keras" / "smoke" / "1" / "MODEL_CARD.md").read_text()
+    assert "| output | probabilities: float32 (n, 10) |" in card
+
+
 @dataclass(frozen=True)
 class Alone:
     """What a process with TensorFlow and nothing of the project said; its folder has a model of something else."""

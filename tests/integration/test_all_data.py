@@ -213,8 +213,8 @@ def test_a_seed_without_a_result_is_told(session: Session, ending: str, advice: 
         with session.storage.write() as connection:
             connection.execute(update(cells).where(diverged).values(state=State.FAILED, result=None))
     assert str(find_winner(session).unsettled) == f"2 of 3 seeds trained; {advice}"
-    missing = seeds_missing(session, RunOptions(session.storage.options), following, "one has none")
-    assert str(missing).endswith(f"; {advice}.")
+    options = RunOptions(session.storage.options)
+    assert str(seeds_missing(session, options, following, "a rule")).endswith(f"; {advice}.")
 
 
 @ON_SQLITE

@@ -1,7 +1,7 @@
 """The study that confirms another: its cells, and what is read from it, on both databases."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from confirmed_study import LARGE, SMALL, confirm, finish
 from small_study import (
     FINGERPRINT,
     ON_SQLITE,
@@ -18,12 +19,10 @@ from small_study import (
     finish_everything,
     finish_trial,
     make_spec,
-    prune_trial,
     value_of,
 )
 
 from fmnist_optuna import confirming as confirming_room
-from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.winner_tables import print_confirmation, print_winner
 from fmnist_optuna.confirming import ConfirmedStudy, _fresh_points, confirm_study
 from fmnist_optuna.errors import NotFoundError, UsageError
@@ -41,7 +40,7 @@ from fmnist_optuna.running.catching import no_signals
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.running.observer import Observer
 from fmnist_optuna.running.options import RunOptions
-from fmnist_optuna.search.cell import TRAINING_SEED, Params
+from fmnist_optuna.search.cell import TRAINING_SEED
 from fmnist_optuna.search.repeats import point_of
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.records import CONFIRMATION
@@ -50,32 +49,6 @@ from fmnist_optuna.study.studies import open_following
 from fmnist_optuna.study.verification import verify
 
 Sessions = Callable[..., Session]
-LARGE, SMALL = {"hidden_size": 128, "dropout_rate": 0.5}, {"hidden_size": 64, "dropout_rate": 0.5}  # the best, another
-N_PARAMETERS = {64: 1000, 128: 2000}
-
-
-def confirm(session: Session, points: Sequence[Params], n_seeds: int) -> Session:
-    """Create or join the confirmation of some points."""
-    cells = [{**point, TRAINING_SEED: seed} for seed in range(1, n_seeds + 1) for point in points]
-    spec = following_spec(session.record.spec, f"{session.record.name}/confirm", cells)
-    record, _ = create_or_join(session.storage, spec, FINGERPRINT, cells, parent=session.record)
-    return Session(session.storage, record, "confirming")
-
-
-def finish(
-    confirming: Session, values: Mapping[int, Sequence[float]], diverged: Sequence[tuple[int, int]] = ()
-) -> None:
-    """Give each cell the value of its hidden size and seed; those in `diverged` have none. Each has its own weights."""
-    while (claim := confirming.ledger.claim("confirming", confirming.ledger.generation() or 0)) is not None:
-        trial_id = begin_trial(confirming, claim)
-        seed, hidden_size = int(claim.params[TRAINING_SEED]), int(claim.params["hidden_size"])
-        confirming.optuna_storage.set_trial_user_attr(trial_id, "n_parameters", N_PARAMETERS[hidden_size])
-        confirming.optuna_storage.set_trial_user_attr(trial_id, "weights_sha256", f"{hidden_size} {seed}")
-        if (hidden_size, seed) in diverged:
-            prune_trial(confirming, trial_id, 0.1)
-        else:
-            finish_trial(confirming, trial_id, values[hidden_size][seed - 1])
-        finish_cell(confirming, claim, trial_id)
 
 
 def _print(session: Session, confirmation: Confirmation) -> None:
@@ -191,58 +164,6 @@ def test_a_diverged_seed_is_missing(session: Session) -> None:
     confirming = confirm(session, [LARGE], 3)
     finish(confirming, {128: (0.9, 0.8, 0.9)}, diverged=[(128, 3)])
     assert find_confirmation(session) is None  # its only cell is not eligible
-
-
-CONFIRM = "`fmnist-optuna confirm small`"
-BEGUN = {
-    "unfinished": (LARGE, None, (), f"0 of its 2 cells are done; {CONFIRM} goes on"),
-    "outgrown": (
-        SMALL,
-        {64: (0.9, 0.8)},
-        (),
-        f"the best cell is none of its cells, as the grid has grown since; {CONFIRM} goes on",
-    ),
-    "diverged": (
-        LARGE,
-        {128: (0.9, 0.8)},
-        [(128, 2)],
-        f"no cell has a result for each of its seeds; {CONFIRM[:-1]} --top 2` compares one more cell",
-    ),
-}  # fmt: skip
-
-
-@ON_SQLITE
-@pytest.mark.parametrize("begun", BEGUN)
-def test_a_confirmation_that_says_nothing_is_named(
-    session: Session, capsys: pytest.CaptureFixture[str], begun: str
-) -> None:
-    """With the reason and what helps, wherever the winner is told; before it was begun there is none."""
-    point, values, diverged, why = BEGUN[begun]
-    finish_everything(session)
-    assert find_winner(session).unsettled is None
-    confirming = confirm(session, [point], 2)
-    if values is not None:
-        finish(confirming, values, diverged)
-    found = find_winner(session)
-    print_winner(session.record, found, session.history.counts())
-    assert f"confirmation {why}" in " ".join(capsys.readouterr().out.split())
-    assert winner_answer(session.record, found)["unsettled"] == f"confirmation: {why}"
-    page = re.sub("</?code>", "`", render_report(read_overview(session), None))
-    assert f"A confirmation says nothing yet: {why}." in page
-
-
-@ON_SQLITE
-def test_a_grid_that_grew_comes_before_its_confirmation(session: Session) -> None:
-    """Which is refused until the new cells are done."""
-    finish_everything(session)
-    finish(confirm(session, [SMALL], 2), {64: (0.9, 0.8)})
-    larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
-    record, _ = create_or_join(session.storage, larger, FINGERPRINT)
-    unsettled = find_winner(Session(session.storage, record, "worker")).unsettled
-    assert str(unsettled) == (
-        "the study has cells again that are not done; `fmnist-optuna run`, with the study's file if it has one, goes "
-        "on with these"
-    )
 
 
 @ON_SQLITE
