@@ -30,7 +30,8 @@ MEANINGS = {
     "data.folds": "In the place of `n_validation`: into how many folds the training images are dealt, each of which "
     "validates one cell of every point; the point with the best mean wins, and is trained once more on all of them "
     "([more](searches.md#folds)). 0 for none.",
-    "data.split_seed": "Seed of that split.",
+    "data.split_seed": "Seed of that split, and of the choice of the test where `test_share` keeps one out: another "
+    "seed is another test set.",
     "data.size": "`folder:` alone: height and width that pictures are made, in pixels. Without it they must be of one "
     "size.",
     "data.mode": "`folder:` alone: whether pictures are made grey or colour. As they are, one in colour makes all of "

@@ -101,6 +101,18 @@ class PostgresServer:
             time.sleep(0.05)
         raise NoServerError(f"the server did not start: {log.read_text()[-1000:]}")
 
+    def become_standby(self) -> None:
+        """Stop it, and start it as one that only reads: where an address leads for some seconds of a failover."""
+        self.stop()
+        (self._data / "standby.signal").touch()
+        self.start()
+
+    def promote(self) -> None:
+        """As `pg_ctl promote`: the standby becomes one that writes."""
+        (self._data / "promote").touch()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGUSR1)
+
     def stop(self) -> None:
         """As `pg_ctl stop -m immediate`: every connection breaks at once, the next start recovers from the log."""
         if self._process is None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import optuna
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 
 from fmnist_optuna.bridge.attributes import stored_attributes
 from fmnist_optuna.bridge.own_trials import is_made_under
@@ -33,24 +33,35 @@ def is_made_for(storage: Storage, trial_id: int, token: str) -> bool:
 
 
 @retrying
-def fail_orphan(storage: Storage, trial_id: int, token: str) -> bool:
-    """Mark a trial FAIL with the reason "lost", unless it is finished, gone, or another one; whether that was done.
+def fail_trial(storage: Storage, trial_id: int, attributes: TrialAttributes, token: str | None = None) -> bool:
+    """Mark a running trial FAIL, and note why, in one transaction; one that is finished or gone stays as it is.
 
     Args:
-        token: Of the claim that it was made for.
+        attributes: Its reason, and whatever else is to be noted. With an error it counts against the cell.
+        token: Of the claim that it was made for, where its id may be that of another trial by now.
+
+    Returns:
+        Whether that was done.
     """
     failed = (
         update(_trials)
-        .where(_trials.c.trial_id == trial_id, _trials.c.state == TrialState.RUNNING, is_made_under(trial_id, token))
+        .where(_trials.c.trial_id == trial_id, _trials.c.state == TrialState.RUNNING)
         .values(state=TrialState.FAIL, datetime_complete=datetime.now(UTC).replace(tzinfo=None))
     )
-    noted = stored_attributes(TrialAttributes(reason="lost"))
+    if token is not None:
+        failed = failed.where(is_made_under(trial_id, token))
+    noted = stored_attributes(attributes)
     rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in noted.items()]
+    is_noted = (_user_attributes.c.trial_id == trial_id) & _user_attributes.c.key.in_(noted)
     with storage.write() as connection:
         if connection.execute(failed).rowcount == 0:
             return False
-        known = select(_user_attributes.c.key).where(_user_attributes.c.trial_id == trial_id)
-        present = set(connection.execute(known).scalars())
-        if new := [row for row in rows if row["key"] not in present]:
-            connection.execute(insert(_user_attributes), new)
+        if rows:
+            connection.execute(delete(_user_attributes).where(is_noted))
+            connection.execute(insert(_user_attributes), rows)
         return True
+
+
+def fail_orphan(storage: Storage, trial_id: int, token: str) -> bool:
+    """Mark a running trial FAIL that no cell has any more, as `fail_trial` does."""
+    return fail_trial(storage, trial_id, TrialAttributes(reason="lost"), token)

@@ -138,9 +138,13 @@ def read_accepted(storage: Storage, study_id: int) -> list[Accepted]:
         return accepted
 
 
-def lock_in_optuna(connection: Connection, study_id: int) -> None:
-    """Let nobody make a trial of a study until the transaction ends; SQLite has one writer at a time anyway."""
-    connection.execute(select(_studies.c.study_id).where(_studies.c.study_id == study_id).with_for_update())
+def lock_in_optuna(connection: Connection, study_id: int) -> bool:
+    """Let nobody make a trial of a study until the transaction ends; whether Optuna has it.
+
+    SQLite has one writer at a time anyway.
+    """
+    own = select(_studies.c.study_id).where(_studies.c.study_id == study_id).with_for_update()
+    return connection.execute(own).scalar_one_or_none() is not None
 
 
 def _select_grids(connection: Connection, study_id: int) -> str:

@@ -28,7 +28,7 @@ def make_distribution(dimension: Dimension) -> BaseDistribution:
     """One parameter of a space."""
     if dimension.choices:
         return CategoricalDistribution(dimension.choices)
-    low, high, step = dimension.low, dimension.high, dimension.step
+    low, high, step = dimension.low, dimension.last, dimension.step  # Optuna would lower a high that is rounded
     if dimension.is_integer:
         return IntDistribution(int(low), int(high), log=dimension.log, step=1 if step is None else int(step))
     return FloatDistribution(float(low), float(high), log=dimension.log, step=None if step is None else float(step))

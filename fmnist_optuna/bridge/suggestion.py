@@ -29,7 +29,7 @@ class Suggester:
         self._space = space
         self._order = in_order(space)
         self._distributions = {name: make_distribution(dimension) for name, dimension in space.items()}
-        self._done: dict[tuple[int, Standing, float | None], FrozenTrial] = {}
+        self._done: dict[tuple[int, Standing, int, float | None], FrozenTrial] = {}
 
     def suggest(self, seed: int, cells: Iterable[KnownCell]) -> Params:
         """A point beside the cells that are known.
@@ -60,7 +60,8 @@ class Suggester:
     def _trial_of(self, cell: KnownCell) -> FrozenTrial:
         if not cell.is_done:
             return _make_trial(cell, self._distributions)
-        seen = (cell.number, cell.standing, cell.value)  # the mean of a point changes with each repeat of it
+        # The mean of a point, and the epochs of a cut one, change with its repeats.
+        seen = (cell.number, cell.standing, cell.n_epochs, cell.value)
         if seen not in self._done:
             self._done[seen] = _make_trial(cell, self._distributions)
         return self._done[seen]

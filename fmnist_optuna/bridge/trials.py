@@ -13,7 +13,6 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import GridSampler
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fmnist_optuna.bridge.attributes import is_foreign, stored_attributes
@@ -22,10 +21,7 @@ from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
 from fmnist_optuna.ledger.tables import CELL_ID, TOKEN
 from fmnist_optuna.search.cell import (
-    BATCH_SIZE,
     LEARNING_RATE,
-    TRAINING_SEED,
-    VALIDATION_FOLD,
     Grid,
     Params,
     ParamValue,
@@ -33,8 +29,8 @@ from fmnist_optuna.search.cell import (
     newest_grid_with,
 )
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.spec.values import INTEGERS
 
-INTEGERS = ("hidden_size", BATCH_SIZE, TRAINING_SEED, VALIDATION_FOLD)
 FLOATS = ("dropout_rate", LEARNING_RATE)
 N_STEPS = 50  # that Optuna's PED-ANOVA cuts a range into
 
@@ -232,20 +228,6 @@ def note(trial: optuna.Trial, attributes: TrialAttributes) -> None:
     """Note something on a running trial."""
     for key, value in stored_attributes(attributes).items():
         trial.set_user_attr(key, value)
-
-
-def fail_trial(storage: BaseStorage, trial_id: int, attributes: TrialAttributes) -> None:
-    """Mark a trial FAIL; a finished or deleted one stays as it is.
-
-    Args:
-        attributes: Its reason, and whatever else is to be noted. With an error it counts against the cell.
-    """
-    try:
-        for key, value in stored_attributes(attributes).items():
-            storage.set_trial_user_attr(trial_id, key, value)
-        storage.set_trial_state_values(trial_id, TrialState.FAIL)
-    except (optuna.exceptions.UpdateFinishedTrialError, KeyError):
-        pass
 
 
 def same_params(first: Params, second: Params) -> bool:

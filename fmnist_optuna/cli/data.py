@@ -1,5 +1,6 @@
 """`data fetch`, `data verify` and `data describe`: the data set on disk, and what any data set holds."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +36,7 @@ def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> N
 
     folder = fetch_files(data_dir, tuple(mirror or ()))
     print(folder)
-    say(f"Next: fmnist-optuna data verify --data-dir {folder}")
+    say(f"Next: fmnist-optuna data verify --data-dir {shlex.quote(str(folder))}")
 
 
 @command(group, "verify")

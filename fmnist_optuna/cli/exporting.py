@@ -1,6 +1,7 @@
 """`export` and `predict`: the winner as a model that other programs load, and its answers for pictures."""
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -57,7 +58,7 @@ def export(
         print_export(exported)
     if "savedmodel" in formats:  # the one that `predict` can ask
         what = "IMAGE" if session.record.info.is_of_pictures else "FILE"
-        say(f"\nNext: fmnist-optuna predict {exported.folder} {what}...")
+        say(f"\nNext: fmnist-optuna predict {shlex.quote(str(exported.folder))} {what}...")
 
 
 @command(group, "predict")

@@ -71,7 +71,7 @@ def delete(
         if not sys.stdin.isatty():
             raise UsageError(f"delete must be confirmed, but nobody can be asked here; add --yes to remove {study}.")
         counts = describe_counts(History(storage, found.study_id).counts())
-        if not typer.confirm(f"Remove study {study} with {counts}?", err=True):
+        if not typer.confirm(f"Remove study {study} with {counts} from {storage.name}?", err=True):
             say("Nothing was removed.")
             return
     delete_study(storage, found)

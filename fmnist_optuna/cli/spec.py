@@ -1,5 +1,6 @@
 """`spec example` and `spec check`: study files."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -141,4 +142,4 @@ def check(
     for note in (bound.objective_note, bound.pruner_note, describe_idle(bound)):
         if note is not None:
             say(f"Note: {note}.")
-    say(f"Next: fmnist-optuna run {study_file}")
+    say(f"Next: fmnist-optuna run {shlex.quote(str(study_file))}")

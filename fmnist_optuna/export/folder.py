@@ -46,7 +46,7 @@ FORMATS = ("savedmodel", "keras")
 MANIFEST, CARD, PICTURE = "manifest.json", "MODEL_CARD.md", "confusion_matrix.png"
 PARITY_SCRIPT = Path(__file__).with_name("parity.py")
 TOLERANCE = 1e-6  # of a probability
-GATE_SECONDS = 600.0  # for the answers of one net to 10,000 images on a busy machine
+GATE_SECONDS, GATE_IMAGES = 600.0, 10_000  # for the answers of one net on a busy machine; more images have more
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,9 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
     Args:
         batch: Images to answer at once.
     """
-    splits, seconds = load_splits_of(source.session.record, data_dir), GATE_SECONDS * len(source.attempts)
+    splits = load_splits_of(source.session.record, data_dir)
+    n_answers = len(splits.test_images) * len(source.attempts) * (2 if source.session.record.spec.confirm.flip else 1)
+    seconds = GATE_SECONDS * max(1.0, n_answers / GATE_IMAGES)
     recorded, accuracy = _recorded_answers(source, opening)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:
@@ -203,6 +205,11 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
         command = [sys.executable, "-I", str(PARITY_SCRIPT), str(folder), str(arrays), str(batch)]
         environment = _environment_of(source)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise MismatchError(
+            f"The exported model must answer {count(len(splits.test_images), splits.info.noun)} within {seconds:.0f} "
+            "s, but did not; export it again when the machine is less busy."
+        ) from error
     finally:
         arrays.unlink(missing_ok=True)
     if done.returncode != 0:

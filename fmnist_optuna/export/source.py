@@ -13,6 +13,7 @@ from fmnist_optuna.results.confirmation import Confirmation, find_confirmation
 from fmnist_optuna.results.cross_validation import CrossValidation, open_training
 from fmnist_optuna.results.ensemble import MIN_MEMBERS, PURPOSE
 from fmnist_optuna.results.seeds import Sample
+from fmnist_optuna.results.unsettled import find_unsettled
 from fmnist_optuna.results.winner import find_folds, finished_attempt, sample_repeats, winning_attempt
 from fmnist_optuna.search.cell import Params
 from fmnist_optuna.search.repeats import point_of
@@ -146,7 +147,11 @@ def _choose_seeds(session: Session, is_on_all_data: bool, n_seeds: int) -> Sourc
     following = open_following(session, ALL_DATA if is_on_all_data else CONFIRMATION)
     what, option = ("trained on all data", " --all-data") if is_on_all_data else ("confirmed", "")
     if confirmation is None or following is None or (is_on_all_data and all_data is None):
-        raise NotFoundError(f"study {name}: must be {what} first, but is not: fmnist-optuna confirm {name}{option}")
+        unsettled = find_unsettled(session, confirmation)
+        why = f", but is not: fmnist-optuna confirm {name}{option}"
+        if unsettled is not None:
+            why = f"; {unsettled.what}: {unsettled}"
+        raise NotFoundError(f"study {name}: must be {what} first{why}")
     runs = confirmation.chosen.runs if all_data is None else all_data.runs
     if n_seeds > len(runs):
         raise UsageError(

@@ -207,7 +207,8 @@ class Ledger(Claims):
         """All running cells, or those of one worker.
 
         Args:
-            as_writer: On SQLite, look only when a holder could write too: readers wait for no lock, renewals do.
+            as_writer: Look only when a holder could write too. On SQLite readers wait for no lock, renewals do; a
+                standby of Postgres can be read, and then shows no cell.
         """
         query = select(
             cells.c.cell_id,
@@ -221,6 +222,8 @@ class Ledger(Claims):
         ).where(cells.c.study_id == self.study_id, cells.c.state == State.RUNNING)
         if worker is not None:
             query = query.where(cells.c.worker == worker)
+        if as_writer and not self.storage.is_sqlite:
+            query = query.where(~func.pg_is_in_recovery())
         with self.storage.single() if as_writer else self.storage.look() as connection:
             return [_held(row) for row in connection.execute(query)]
 

@@ -10,6 +10,8 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+READ_ONLY = "25006"  # read_only_sql_transaction
+
 
 class ToldDialect(PGDialect_psycopg):
     """SQLAlchemy's dialect for psycopg, which sends nothing by itself."""
@@ -26,6 +28,26 @@ class ToldDialect(PGDialect_psycopg):
     def get_default_isolation_level(self, _driver: DBAPIConnection) -> NoReturn:
         """Unknown: every transaction names its own."""
         raise NotImplementedError
+
+    def is_disconnect(self, error: Exception, connection: Any, cursor: Any) -> bool:
+        """Whether nothing more comes of a connection: it is broken, or its server is no longer the one to write to.
+
+        While a cluster fails over, an address may lead to a standby for some seconds; a new connection leads to the
+        new primary. A role that may only read is refused with the same code, by a server that is no standby.
+        """
+        if super().is_disconnect(error, connection, cursor):  # type: ignore[no-untyped-call]
+            return True
+        return getattr(error, "sqlstate", None) == READ_ONLY and connection is not None and self._is_standby(connection)
+
+    def _is_standby(self, connection: Any) -> bool:
+        """Asked outside the transaction that has just failed."""
+        driver = getattr(connection, "driver_connection", connection)
+        try:
+            driver.rollback()
+            (answer,) = driver.execute("SELECT pg_is_in_recovery()").fetchone()
+        except self.loaded_dbapi.Error:
+            return True
+        return bool(answer)
 
     def _set_backslash_escapes(self, connection: Connection) -> None:
         self._backslash_escapes = _greeting(connection).parameter_status("standard_conforming_strings") == "off"

@@ -25,7 +25,8 @@ SLICE_SECONDS = 0.2
 # What no waiting mends: an operator has to.
 PERMANENT = ("no such table", "no such column", "readonly database", "not a database", "malformed", "password")
 
-# Codes of SQL for what a role may not do: insufficient_privilege and read_only_sql_transaction.
+# Codes of SQL for what a role may not do: insufficient_privilege and read_only_sql_transaction. The second comes from a
+# standby too; then the dialect says that its connection is of no more use.
 REFUSALS = ("42501", "25006")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, or_, select
 
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.part import ComparedPart
-from fmnist_optuna.ledger.progress import OVERLAP_SECONDS
+from fmnist_optuna.ledger.progress import OVERLAP_SECONDS, is_since
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
 from fmnist_optuna.ledger.tables import StoredRow, cells, epochs
 from fmnist_optuna.search.cell import Params, decode_params
@@ -84,16 +84,18 @@ class Points(ComparedPart):
             *(cells.c[name] for name in ("number", "params", "state", "result", "value", "rung", "finished_at")),
             select(func.count()).where(own).scalar_subquery().label("n_epochs"),
             best_so_far.scalar_subquery().label("best_so_far"),
+            self.storage.now.label("now"),
         ).where(
             cells.c.study_id == self.study_id,
             cells.c.number.is_not(None),
             cells.c.params != UNDECIDED,
-            or_(cells.c.state.in_(UNFINISHED), (cells.c.state == DONE) & (cells.c.finished_at > since)),
+            or_(cells.c.state.in_(UNFINISHED), (cells.c.state == DONE) & is_since(self.storage, since)),
         )
         with self.storage.read() as connection:
             rows: list[StoredRow] = list(connection.execute(query))
+        now = rows[0].now if rows else since  # it may have been set back: what comes next must not be left out
         latest = max((row.finished_at or 0.0 for row in rows if row.state == DONE), default=0.0)
-        return [self._known(row) for row in rows], max(since, latest - OVERLAP_SECONDS)
+        return [self._known(row) for row in rows], min(now, max(since, latest - OVERLAP_SECONDS))
 
     @retrying
     def read_point(self, number: int) -> Params | None:

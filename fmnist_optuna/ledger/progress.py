@@ -13,6 +13,7 @@ from fmnist_optuna.ledger.leaders import Leaders
 from fmnist_optuna.ledger.outages import retrying
 from fmnist_optuna.ledger.records import Cell, CellCounts, WorkerRow
 from fmnist_optuna.ledger.states import DONE, UNFINISHED, State
+from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import Query, StoredRow, cells, decisions, epochs, ids_by_query, workers
 from fmnist_optuna.search.metric import Epoch
 
@@ -72,7 +73,7 @@ class History(Leaders):
         Args:
             since: Only those finished after this time of the database's clock.
         """
-        recent = self._select(cells.c.state == DONE, cells.c.finished_at > since)
+        recent = self._select(cells.c.state == DONE, is_since(self.storage, since))
         return self._read_cells(recent.order_by(cells.c.finished_at, cells.c.trial_number))
 
     def finished_by(self, trial_number: int) -> Cell | None:
@@ -202,6 +203,11 @@ class History(Leaders):
         )
         is_fresh = workers.c.last_seen > self.storage.now - self.storage.timing.lease_seconds
         return workers.c.study_id == self.study_id, or_(is_fresh, holds)
+
+
+def is_since(storage: Storage, time: float) -> ColumnElement[bool]:
+    """Of a result: it came after a time of the database's clock; all did where that clock was set back behind it."""
+    return or_(cells.c.finished_at > time, storage.now < time)
 
 
 class NewResults:

@@ -65,7 +65,7 @@ class Reproduction:
 
 def _same(first: float | None, second: float | None) -> bool:
     """Whether two numbers are equal; tables have none for one that was not finite."""
-    return first == second or all(each is None or math.isnan(each) for each in (first, second))
+    return first == second or not any(each is not None and math.isfinite(each) for each in (first, second))
 
 
 def reproduce_trial(session: Session, number: int, data_dir: Path | None) -> Reproduction:

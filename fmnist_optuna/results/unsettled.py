@@ -65,9 +65,13 @@ def _find_untrained(session: Session, confirmation: Confirmation) -> Unsettled |
     missing = [state for state in seeds if state is not State.COMPLETE]
     if not missing:
         return None
-    advice = f"`fmnist-optuna {command_of(following.record.name)}` goes on"
+    again, name = f"`fmnist-optuna {command_of(following.record.name)}`", session.record.name
+    advice = f"{again} goes on"
     if all(state in (State.PRUNED, State.FAILED) for state in missing):
         advice = advise_on_missing(session, following)
+    elif not session.history.counts().is_over:  # then it would be refused
+        command = name_command_of(name, session.record.spec.data.folds)
+        advice = f"{command} goes on with the cells of the study that are not done, then {again} with these"
     return Unsettled("all data", f"{len(seeds) - len(missing)} of {len(seeds)} seeds trained", advice)
 
 

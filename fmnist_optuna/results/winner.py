@@ -1,7 +1,7 @@
 """The winner of a study: the best value, or what a confirmation chose; and its one opening of the test set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def find_winner(session: Session) -> Winner:
         return _cross_validated(session)
     confirmation = find_confirmation(session)
     attempt = winning_attempt(session, confirmation)
-    return _winner(session, attempt, find_opening(session, attempt), confirmation)
+    return _with_unsettled(session, _winner(session, attempt, find_opening(session, attempt), confirmation))
 
 
 def find_winner_or_none(session: Session) -> Winner | None:
@@ -136,7 +136,8 @@ def evaluate_winner(
         return _of_folds(session, folds, trained, _open_winner(training, trained, data_dir, scoring))
     confirmation = open_confirmation(session, data_dir, scoring)
     attempt = winning_attempt(session, confirmation)
-    return _winner(session, attempt, _open_winner(session, attempt, data_dir, scoring), confirmation)
+    opening = _open_winner(session, attempt, data_dir, scoring)
+    return _with_unsettled(session, _winner(session, attempt, opening, confirmation))
 
 
 def evaluate_leader(
@@ -241,15 +242,17 @@ def _winner(session: Session, attempt: Attempt, opening: Opening | None, confirm
     names, metric = session.record.info.class_names, session.record.metric
     repeats, n_openings = sample_repeats(session, attempt.cell_id), session.openings.count_all()
     if confirmation is None:
-        unsettled = find_unsettled(session, None)
-        return Winner(
-            attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings, unsettled=unsettled
-        )
+        return Winner(attempt, opening, names, metric=metric, repeats=repeats, n_openings=n_openings)
     all_data, ensembles = find_all_data(session, confirmation), list[Ensemble]()
     for kind, runs in ((CONFIRMATION, confirmation.chosen.runs), (ALL_DATA, all_data.runs if all_data else ())):
         if runs and (following := open_following(session, kind)) is not None:
             ensembles += find_ensembles(following, runs)
     n_on_all_data = count_trained(session, confirmation) if all_data is None else len(all_data.runs)
     of_seeds = (confirmation, all_data, tuple(ensembles), n_on_all_data)
-    unsettled = find_unsettled(session, confirmation) if all_data is None else None
-    return Winner(attempt, opening, names, *of_seeds, metric, repeats, n_openings=n_openings, unsettled=unsettled)
+    return Winner(attempt, opening, names, *of_seeds, metric, repeats, n_openings=n_openings)
+
+
+def _with_unsettled(session: Session, winner: Winner) -> Winner:
+    if winner.all_data is not None:  # nothing is unsettled then
+        return winner
+    return replace(winner, unsettled=find_unsettled(session, winner.confirmation))

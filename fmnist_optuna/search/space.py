@@ -46,6 +46,13 @@ class Dimension:
         return self.step if self.step is not None else 1 if self.is_integer else None
 
     @property
+    def last(self) -> Number:
+        """The largest number of a range: its high, which of steps of floats may be rounded another way."""
+        if self.step is None or self.is_integer:
+            return self.high
+        return self._after(self._count_steps(self.step), self.step)
+
+    @property
     def ends(self) -> tuple[ParamValue, ...]:
         """All choices, or both ends of the range."""
         return self.choices or (self.low, self.high)
@@ -59,10 +66,16 @@ class Dimension:
         step = self.spacing
         if step is None:
             return min(float(self.high), self.low + share * (self.high - self.low))
-        place = _place(share, 1 + round((self.high - self.low) / step))
+        return self._after(_place(share, 1 + self._count_steps(step)), step)
+
+    def _count_steps(self, step: Number) -> int:
+        return round((self.high - self.low) / step)
+
+    def _after(self, n_steps: int, step: Number) -> Number:
+        """The number so many steps from the lowest one."""
         if self.is_integer:
-            return int(self.low + place * step)
-        return float(Decimal(str(self.low)) + place * Decimal(str(step)))
+            return int(self.low + n_steps * step)
+        return float(Decimal(str(self.low)) + n_steps * Decimal(str(step)))
 
     def _at_logarithm(self, share: float) -> Number:
         wider = 0.5 if self.is_integer else 0.0  # each integer has what is rounded to it, as with Optuna
@@ -74,7 +87,7 @@ class Dimension:
         """Whether a value is one of this parameter's."""
         if self.choices:
             return canonical_json(value) in {canonical_json(choice) for choice in self.choices}
-        if isinstance(value, bool | str) or not self.low <= value <= self.high:
+        if isinstance(value, bool | str) or not self.low <= value <= self.last:
             return False
         return self.spacing is None or is_multiple(value - self.low, self.spacing)
 

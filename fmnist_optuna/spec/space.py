@@ -22,6 +22,7 @@ from fmnist_optuna.spec.options import Table
 from fmnist_optuna.spec.values import INTEGERS, Value, check_value, check_values
 
 MAX_REPEATS = 1000  # of a point: a typing error beyond
+MAX_FLOAT_STEPS = 10_000_000  # from 0 to an end: beyond some 2**25, Optuna takes numbers for none of the range
 MAX_TRIALS = 100_000  # of a search; more is a typing error, and would fill the memory before anything is said
 
 
@@ -152,6 +153,11 @@ def _check_step(name: str, low: Number, high: Number, step: Number) -> None:
         raise ValueError(f"{name} must have a step above 0, but has {step}")
     if (high - low) / step > MAX_INTEGER:
         raise ValueError(f"{name} must have at most 2**53 values, but has {low:g} to {high:g} in steps of {step:g}")
+    if isinstance(low + high + step, float) and max(abs(low), abs(high)) / step > MAX_FLOAT_STEPS:
+        raise ValueError(
+            f"{name} must have a step of at least 1e-7 of its farther end, as numbers are rounded, but "
+            f"has {low:g} to {high:g} in steps of {step:g}"
+        )
     if not is_multiple(high - low, step):
         raise ValueError(f"{name} must have a high that is low and whole steps, but has {low}, {high} and step {step}")
 

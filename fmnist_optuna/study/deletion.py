@@ -3,7 +3,7 @@
 import contextlib
 
 import optuna
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from fmnist_optuna.bridge.artifacts import remove_artifacts
 from fmnist_optuna.bridge.ids import study_id_of
@@ -54,10 +54,14 @@ def _clear_checkpoints(storage: Storage, record: StudyRecord | UnreadableStudy) 
 def _delete_rows(storage: Storage, study_id: int) -> None:
     """Every row of a study but that of the study itself."""
     with storage.write() as connection:
-        opened = select(openings.c.opening_id).where(openings.c.study_id == study_id)
-        connection.execute(delete(predictions).where(predictions.c.opening_id.in_(opened)))
-        for table in (cells, codes, decisions, epochs, openings, workers):
-            connection.execute(delete(table).where(table.c.study_id == study_id))
+        _delete_rows_within(connection, study_id)
+
+
+def _delete_rows_within(connection: Connection, study_id: int) -> None:
+    opened = select(openings.c.opening_id).where(openings.c.study_id == study_id)
+    connection.execute(delete(predictions).where(predictions.c.opening_id.in_(opened)))
+    for table in (cells, codes, decisions, epochs, openings, workers):
+        connection.execute(delete(table).where(table.c.study_id == study_id))
 
 
 @retrying
@@ -68,8 +72,8 @@ def _delete_in_optuna(trials: PatientStorage, study_id: int) -> None:
 
 @retrying
 def _delete_study_row(storage: Storage, study_id: int) -> None:
-    """The row of a study, and those of workers that entered or came back since: no study goes before its workers."""
+    """The row of a study, and what came since: workers that entered, cells of a `run` that met it half deleted."""
     with storage.write() as connection:
         connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update())
-        connection.execute(delete(workers).where(workers.c.study_id == study_id))
+        _delete_rows_within(connection, study_id)
         connection.execute(delete(studies).where(studies.c.study_id == study_id))

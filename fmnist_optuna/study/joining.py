@@ -3,10 +3,8 @@
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import check_distribution_compatibility
 from sqlalchemy import Connection, or_, select, update
 
 from fmnist_optuna.artifacts.place import Place
@@ -16,12 +14,10 @@ from fmnist_optuna.bridge.ranges import lock_in_optuna, store_ranges
 from fmnist_optuna.bridge.spaces import Accepted, sampler_of
 from fmnist_optuna.bridge.storage import open_optuna
 from fmnist_optuna.bridge.stores import open_store
-from fmnist_optuna.bridge.trials import make_distributions, make_pruner
+from fmnist_optuna.bridge.trials import make_pruner
 from fmnist_optuna.data.built_in import BUILT_IN
 from fmnist_optuna.data.dataset import DatasetInfo
-from fmnist_optuna.data.source import with_source
-from fmnist_optuna.errors import JoinRefusedError, MismatchError
-from fmnist_optuna.json_value import Json
+from fmnist_optuna.errors import JoinRefusedError
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.codes import OfferedCode, join_code
 from fmnist_optuna.ledger.outages import retrying
@@ -30,16 +26,16 @@ from fmnist_optuna.ledger.storage import Storage, insert_or_ignore
 from fmnist_optuna.ledger.tables import StoredRow, studies
 from fmnist_optuna.search.cell import Params, Point, make_point
 from fmnist_optuna.search.sampling import sequence_version
-from fmnist_optuna.spec.differences import differences
-from fmnist_optuna.spec.growth import DRAWN_BY, find_obstacles, grow, is_known, stage_of, tables_of
+from fmnist_optuna.spec.growth import DRAWN_BY, grow, stage_of, tables_of
 from fmnist_optuna.spec.reading import restore_spec
 from fmnist_optuna.spec.stored import SPEC_VERSION, upgrade_spec
 from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study.agreement import OfferedData, check_join
 from fmnist_optuna.study.places import check_same_place, place_of_new
 from fmnist_optuna.study.records import KINDS, SEARCH, StudyRecord, read_record
 from fmnist_optuna.study.stages import new_points, ordered_points
 from fmnist_optuna.study.studies import find_study_or_none
-from fmnist_optuna.study.teacher import Lesson, Teacher
+from fmnist_optuna.study.teacher import Lesson
 
 N_FIRST_GENERATIONS = 2**30  # half of what an INTEGER of Postgres can count
 
@@ -79,7 +75,7 @@ def create_or_join(
     place = place_of_new(storage, parent)
     _keep(storage, study_id, place, lesson)
     teacher = lesson.teacher if lesson is not None else None if parent is None else parent.teacher
-    data = _OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
+    data = OfferedData(data_fingerprint, info or BUILT_IN[spec.data.source], teacher, place)
     record, n_new = _seed(Ledger(storage, study_id), spec, ordered, data, code, parent)
     if lesson is not None and record.teacher is not None:
         remove_other_soft_labels(storage, open_store(storage.artifacts, place), spec.name, record.teacher.artifact)
@@ -132,7 +128,7 @@ def _seed(
     ledger: Ledger,
     spec: StudySpec,
     ordered: list[Point] | None,
-    data: "_OfferedData",
+    data: OfferedData,
     code: OfferedCode | None,
     parent: StudyRecord | None,
 ) -> tuple[StudyRecord, int]:
@@ -141,9 +137,10 @@ def _seed(
     with storage.write() as connection:
         _insert_row(connection, ledger, spec, data, parent)
         row = _lock_row(connection, study_id, spec.name)
-        lock_in_optuna(connection, study_id)
+        if not lock_in_optuna(connection, study_id):
+            raise JoinRefusedError(f"study {spec.name}: was deleted a moment ago; run it again.")
         before = read_record(row)
-        _check_join(before, spec, data)
+        check_join(before, spec, data)
         if parent is None:
             check_same_place(before, storage.options.artifacts)
         if code is not None:
@@ -156,7 +153,7 @@ def _seed(
 
 
 def _insert_row(
-    connection: Connection, ledger: Ledger, spec: StudySpec, data: "_OfferedData", parent: StudyRecord | None
+    connection: Connection, ledger: Ledger, spec: StudySpec, data: OfferedData, parent: StudyRecord | None
 ) -> None:
     """The row of a study, unless it is there."""
     values = {
@@ -225,73 +222,3 @@ def _take_over(connection: Connection, row: StoredRow, spec: StudySpec) -> None:
     if new != stored:
         values = {"spec_version": SPEC_VERSION, "spec": new.model_dump_json(), "spec_sha256": new.digest}
         connection.execute(update(studies).where(studies.c.study_id == row.study_id).values(values))
-
-
-@dataclass(frozen=True)
-class _OfferedData:
-    """What the source of a specification gives on this machine, and what comes with it to a new study.
-
-    Args:
-        teacher: Whose answers it learns from.
-        place: Of its artifacts.
-    """
-
-    fingerprint: str
-    info: DatasetInfo
-    teacher: Teacher | None
-    place: Place | None
-
-
-def _check_join(record: StudyRecord, spec: StudySpec, data: _OfferedData) -> None:
-    lines = differences(_compared_part(record.spec), _compared_part(spec))
-    lines += _differences_of_search(record, spec)
-    if lines:
-        raise JoinRefusedError(
-            f"study {spec.name}: exists with another specification.\n"
-            + "".join(f"  {line}\n" for line in lines)
-            + f"Choose another name (--name NEW), or remove it: fmnist-optuna delete {spec.name}"
-        )
-    if record.data_fingerprint != data.fingerprint:
-        raise MismatchError(_describe_other_data(record, data))
-
-
-def _differences_of_search(record: StudyRecord, spec: StudySpec) -> list[str]:
-    """What a grid or another search lacks to be a larger one of the study's."""
-    if record.spec.search.sampler != spec.search.sampler:
-        return []  # of which other lines tell
-    if record.spec.axes.keys() != spec.axes.keys():
-        names = f"the study has {sorted(record.spec.axes)}, this run {sorted(spec.axes)}"
-        return [f"{spec.searched} names: {names}"]
-    if spec.search.is_grid:
-        return _new_choices(record, spec)
-    is_first = not record.accepted or is_known(record.accepted, spec)
-    return [] if is_first else find_obstacles(record.accepted[-1], spec)
-
-
-def _compared_part(spec: StudySpec) -> dict[str, Json]:
-    """What must agree. Some studies have the number of images that was asked for, where fewer are held out."""
-    fixed = spec.model_copy(update={"data": with_source(spec.data, spec.data.source)}).fixed_part()
-    return {**fixed, "objective": spec.objective.model_dump(mode="json")}
-
-
-def _describe_other_data(record: StudyRecord, data: _OfferedData) -> str:
-    """What is said where the source is that of the study, but what it gives is not."""
-    changed = differences(record.info.to_content(), data.info.to_content()) or ["other images or labels"]
-    return (
-        f"study {record.name}: {record.data_source} must give the data that the study was created with, fingerprint "
-        f"{record.data_fingerprint[:12]}, but gives {'; '.join(changed)}, fingerprint {data.fingerprint[:12]}; bring "
-        "that data back, or choose another name (--name NEW)."
-    )
-
-
-def _new_choices(record: StudyRecord, spec: StudySpec) -> list[str]:
-    """Optuna refuses new choices of a categorical parameter, so a grid of strings cannot grow."""
-    lines = []
-    accepted = record.grids or (record.spec.grid,)
-    stored, given = make_distributions(accepted), make_distributions([*accepted, spec.grid])
-    for name in sorted(given):
-        try:
-            check_distribution_compatibility(stored[name], given[name])
-        except ValueError:
-            lines.append(f"grid.{name}: the study has {list(record.spec.grid[name])}, this run {list(spec.grid[name])}")
-    return lines

@@ -15,9 +15,8 @@ from fmnist_optuna.artifacts.store import Store
 from fmnist_optuna.bridge.artifacts import discard_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.orphans import fail_orphan
+from fmnist_optuna.bridge.orphans import fail_orphan, fail_trial
 from fmnist_optuna.bridge.storage import PatientStorage
-from fmnist_optuna.bridge.trials import fail_trial
 from fmnist_optuna.ledger.cells import Ledger
 from fmnist_optuna.ledger.holders import Presence, machine_identity
 from fmnist_optuna.ledger.records import HeldCell, TrialAttributes
@@ -157,7 +156,7 @@ class Recovery:
         try:
             if loss.reason == "killed":
                 loss = self._judge(cell, trial_id, loss)
-            fail_trial(self._trials, trial_id, loss)
+            fail_trial(self._ledger.storage, trial_id, loss)
             trial = self._trials.get_trial(trial_id)
         except KeyError:  # somebody deleted the trial in the database
             return self._ledger.give_back(cell.cell_id, token, count_lost=True)

@@ -6,34 +6,30 @@ goes on after a pause is tried with every string and boolean that is searched, a
 """
 
 import itertools
-import math
 import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist_optuna.data.dataset import DatasetInfo, Images, Labels
 from fmnist_optuna.data.synthetic import draw_garments
 from fmnist_optuna.data.weights import Weights
-from fmnist_optuna.errors import SpecError
+from fmnist_optuna.errors import MismatchError, SpecError
 from fmnist_optuna.search.cell import BATCH_SIZE, Params, Point, make_point, make_points, trial_seed
-from fmnist_optuna.search.metric import VAL_LOSS
 from fmnist_optuna.search.space import drop_idle, points_of_each_choice, smallest_point
 from fmnist_optuna.spec.options import OPTION_TYPES
 from fmnist_optuna.spec.study_spec import StudySpec
 from fmnist_optuna.training.callbacks import CallbackArguments, make_callbacks
 from fmnist_optuna.training.cell_training import build_cell, train_cell
-from fmnist_optuna.training.contract import has_own_loss
 from fmnist_optuna.training.first_steps import try_values
-from fmnist_optuna.training.loss import bind_loss, check_mean
+from fmnist_optuna.training.loss_check import check_kept_loss, check_loss
 from fmnist_optuna.training.metrics import ModelMetrics
 from fmnist_optuna.training.pause_check import check_pause
 from fmnist_optuna.training.probabilities import compute_probabilities, gives_logits
 from fmnist_optuna.training.resident_data import ResidentData
-from fmnist_optuna.training.step import TrainingStep, adapt
+from fmnist_optuna.training.step import TrainingStep
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error
@@ -42,8 +38,6 @@ from fmnist_optuna.wording import format_params
 N_TRAIN_AT_MOST = 256  # two full batches of 128 or less; a larger batch is one step of all
 N_VALIDATION_AT_MOST = 70  # more than a batch of 32 or 64, and a multiple of neither
 N_EPOCHS = (2, 1)  # of the two trainings: one goes on after an epoch, one is cut at its first, as by a pruner
-SURE = 0.91  # probability of one class in a made-up answer; the others share the rest evenly
-MOST_ALIKE = 0.01  # relative: losses of two answers that differ by no more are one, but for rounding
 TOLERANCE = 1e-4  # of a probability, between equal weights in two models
 
 
@@ -113,7 +107,7 @@ def rehearse(
     weighted = data.weighted(code.spec.training.class_weight)
     try:
         model = build_cell(code, cell.params, seed)
-        _check_loss(model, code, weighted)
+        check_loss(model, code, weighted)
         _check_metric(model, code)
         _make_callbacks(code, cell.params)
         _try_options(code, seed, weighted)
@@ -178,86 +172,6 @@ def _check_metric(model: keras.Model, code: UserCode) -> None:
     metrics.check_function(code.spec.metric, name)
 
 
-def _check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
-    """Meaning of the loss and of the outputs, before anything is traced: here the words can be plain."""
-    images, labels, info = data.validation_images, data.validation_labels, code.info
-    adapt(model, data.train_images)
-    name, compute_loss = code.architecture.name, bind_loss(model)
-    output = model(images, training=False)
-    with as_spec_error(f"model.architecture must have a loss, but {name} raised"):
-        try:
-            loss = float(compute_loss(images, labels, output, True))
-        except Exception as error:
-            if _wants_one_hot(model, images, tf.one_hot(labels, info.n_classes), output):
-                raise SpecError(_one_hot_message(model, name, info)) from error
-            raise
-    if _takes_labels_for_numbers(model, info, output.dtype):
-        raise SpecError(_one_hot_message(model, name, info))
-    if not math.isfinite(loss):
-        raise SpecError(
-            f"model.architecture must have a finite loss before any training, but that of {name} is {loss} on images "
-            f"of {info.value_range[0]:g} to {info.value_range[1]:g}."
-        )
-    if code.spec.metric == VAL_LOSS:
-        check_mean(model, name, images, labels)
-    if data.train_weights is not None:
-        _check_weights_count(model, data)
-    gives_logits(model, info)
-
-
-def _check_weights_count(model: keras.Model, data: ResidentData) -> None:
-    """Refuse a loss that is the same whatever an image counts, as that of a `compute_loss` may be."""
-    images, labels = data.train_images, data.train_labels
-    compute_loss, output = bind_loss(model, has_weights=True), model(images, training=False)
-    once, thrice = (compute_loss(images, labels, output, True, tf.fill([len(labels)], by)) for by in (1.0, 3.0))
-    if float(once) == float(thrice):
-        raise SpecError(
-            "The loss of a model must count images by sample_weight where they have weights (training.class_weight, or "
-            f"those of data.source), but that of {type(model).__name__} is the same for any; multiply the losses by "
-            "it, or leave the weights out."
-        )
-
-
-def _one_hot_message(model: keras.Model, name: str, info: DatasetInfo) -> str:
-    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "name", None) or "its own"
-    return (
-        f"model.architecture must have a loss for integer labels, but {name} has {loss}: labels are integers from 0 to "
-        f"{info.n_classes - 1}, not one-hot: use sparse_categorical_crossentropy."
-    )
-
-
-def _wants_one_hot(model: keras.Model, images: tf.Tensor, one_hot: tf.Tensor, output: tf.Tensor) -> bool:
-    """Whether the loss that failed on integers takes the same labels one-hot."""
-    try:
-        bind_loss(model)(images, one_hot, output, True)
-    except Exception:
-        return False
-    return True
-
-
-def _takes_labels_for_numbers(model: keras.Model, info: DatasetInfo, dtype: tf.DType) -> bool:
-    """Whether a sure answer costs the same whichever class it is sure of, as with mean_squared_error.
-
-    Such a loss broadcasts a label against all answers: it trains, to nothing. What one label costs beside another is of
-    no account: the classes may have weights in the loss. A `compute_loss` of the model's own may look at more than the
-    answers, so it is believed.
-    """
-    if has_own_loss(model):
-        return False
-    compute_loss, images = bind_loss(model), tf.zeros((2, *info.image_shape), info.dtype)
-
-    def cost(label: int, sure_of: int) -> float:
-        answer = np.full((2, info.n_classes), (1 - SURE) / (info.n_classes - 1), np.float32)
-        answer[:, sure_of] = SURE
-        return float(compute_loss(images, tf.fill([2], tf.constant(label, tf.int32)), tf.cast(answer, dtype), True))
-
-    def tells(label: int, other: int) -> bool:
-        right, wrong = cost(label, label), cost(label, other)
-        return wrong - right > MOST_ALIKE * abs(wrong)
-
-    return not any(tells(label, info.n_classes - 1 - label) for label in (0, info.n_classes - 1))
-
-
 def _rule(code: UserCode, params: Params, which: str = "") -> str:
     return f"{code.architecture.name} must train{which} with {format_params(params)}"
 
@@ -282,7 +196,14 @@ def _check_weights(
         file = Path(folder) / "rehearsal.weights.h5"
         sha256 = save_weights(model, file)
         loaded = build_cell(code, params, seed)
-        load_weights(loaded, file, sha256)
+        check_kept_loss(model, loaded, code)
+        try:
+            load_weights(loaded, file, sha256)
+        except MismatchError as error:
+            raise SpecError(
+                f"{rule}, but its layers load other weights than they store, as those with LoRA do; leave enable_lora "
+                "out, or store what is loaded."
+            ) from error
     if not np.allclose(answers, _answer(loaded, data), rtol=0, atol=TOLERANCE):
         raise SpecError(f"{rule}, but its stored weights give other answers when they are loaded again.")
 

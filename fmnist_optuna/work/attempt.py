@@ -14,8 +14,8 @@ import optuna
 from fmnist_optuna.bridge.artifacts import discard_artifacts
 from fmnist_optuna.bridge.attributes import read_attempt, read_attributes
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.orphans import fail_orphan
-from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.bridge.orphans import fail_orphan, fail_trial
+from fmnist_optuna.bridge.trials import Outcome, tell
 from fmnist_optuna.described_errors import describe_error
 from fmnist_optuna.errors import StorageError, is_ctrl_c
 from fmnist_optuna.ledger.holders import machine_identity
@@ -125,7 +125,7 @@ def _end(session: Session, running: RunningTrial, outcome: Outcome | None, error
         tell(session.optuna_study, trial, outcome)
     else:
         loss = TrialAttributes(reason=running.ending or "lost", error=error)
-        fail_trial(session.optuna_storage, trial_id_of(trial), loss)
+        fail_trial(session.storage, trial_id_of(trial), loss)
     _finish(session, running.claim, trial_id_of(trial))
 
 
@@ -225,7 +225,7 @@ def _go_on(session: Session, claim: Claim, trial_id: int) -> optuna.Trial | None
             return optuna.Trial(session.optuna_study, trial_id)
         how: dict[str, object] = {"trial": trial.number, "cell": claim.cell_id, "differences": "; ".join(reasons)}
         log_event(logger, logging.WARNING, "trial_begins_anew", **how)
-        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="moved"))
+        fail_trial(session.storage, trial_id, TrialAttributes(reason="moved"))
     _finish(session, claim, trial_id)
     return None
 

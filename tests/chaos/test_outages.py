@@ -115,6 +115,24 @@ def test_a_run_waits_for_a_server_that_was_stopped_postgres(
     prove(site, tally, outages=1)
 
 
+def test_a_run_waits_for_a_standby_to_be_promoted_postgres(
+    new_site: Sites, server: PostgresServer, tally: Tally
+) -> None:
+    """The address leads to one that only reads, for longer than a lease, as in a failover: no attempt is lost."""
+    site = new_site("postgres", n_cells=4, lease=6)
+    with site.run() as run:
+        site.wait_for(N_EPOCHS, 2)
+        server.become_standby()
+        site.pace(0.5)
+        time.sleep(OUTAGE_SECONDS)
+        server.promote()
+        site.pace(0.0)
+        assert_ended(run.wait(), run)
+    assert site.claims() == [1, 1, 1, 1]
+    assert any("read-only transaction" in log for log in site.logs().values())
+    prove(site, tally, outages=1)
+
+
 def test_commands_give_up_after_their_patience_postgres(new_site: Sites, server: PostgresServer, tally: Tally) -> None:
     """Exit 5 with one line that shows no password, no process is left; a dead worker's cell is taken over at once."""
     lease = 600.0  # far longer than a run takes on a busy machine

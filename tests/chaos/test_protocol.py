@@ -36,8 +36,8 @@ from sqlalchemy import delete, select
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
-from fmnist_optuna.bridge.orphans import fail_orphan
-from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.bridge.orphans import fail_orphan, fail_trial
+from fmnist_optuna.bridge.trials import Outcome, tell
 from fmnist_optuna.ledger.failures import MAX_FAILURES, MAX_LOST
 from fmnist_optuna.ledger.points import Proposal
 from fmnist_optuna.ledger.records import Attempt, Claim, HeldCell, TrialAttributes
@@ -270,7 +270,7 @@ class RealCell:
             fail_orphan(self.session.storage, self._trial_id(actor), self.claims[move.number].token)
             return True
         error = TrialAttributes(reason="exception", error="ValueError: bad")
-        fail_trial(self.session.optuna_storage, self._trial_id(actor), LOST if move.number in REQUEUERS else error)
+        fail_trial(self.session.storage, self._trial_id(actor), LOST if move.number in REQUEUERS else error)
         return True
 
     def _read(self, move: Move, actor: Actor, then: Actor) -> bool:

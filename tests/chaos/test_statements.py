@@ -34,7 +34,7 @@ from small_study import (
 from sqlalchemy import event
 from victims import Ending, attempt, die_at, requeue, store_stub_weights, sweep
 
-from fmnist_optuna.bridge.trials import fail_trial
+from fmnist_optuna.bridge.orphans import fail_trial
 from fmnist_optuna.errors import StorageError
 from fmnist_optuna.ledger.outages import Patience
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
@@ -231,7 +231,7 @@ def leave(session: Session, what: str) -> None:
     if what == "pruned":
         prune_trial(session, trial_id, 0.5)
     if what == "error":
-        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
+        fail_trial(session.storage, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
 
 
 def complete(session: Session, claim: Claim, trial_id: int) -> None:

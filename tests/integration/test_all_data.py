@@ -280,7 +280,24 @@ def test_another_number_of_epochs_is_refused(session: Session) -> None:
     follow(session, "/all-data", 3, LAST)
     with pytest.raises(JoinRefusedError, match=r"training\.max_epochs: the study has 5, this run 6") as caught:
         follow(session, "/all-data", 3, {**LAST, "max_epochs": 6})
-    assert str(caught.value).endswith("fmnist-optuna delete small/all-data")
+    assert str(caught.value).endswith(
+        "Keep its report, as its openings of the test set go with it, then remove it: "
+        "fmnist-optuna delete small/all-data"
+    )
+
+
+@ON_SQLITE
+def test_a_grid_that_grew_comes_before_all_data(session: Session) -> None:
+    """Which is refused until the new cells are done."""
+    confirm(session)
+    follow(session, "/all-data", 3, LAST)
+    larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
+    record, _ = create_or_join(session.storage, larger, FINGERPRINT)
+    unsettled = find_winner(Session(session.storage, record, "worker")).unsettled
+    assert str(unsettled) == (
+        "0 of 3 seeds trained; `fmnist-optuna run`, with the study's file if it has one, goes on with the cells of the "
+        "study that are not done, then `fmnist-optuna confirm small --all-data` with these"
+    )
 
 
 @ON_SQLITE

@@ -6,7 +6,7 @@ import pytest
 from small_study import begin_trial, claim_cell, finish_cell, ladder_spec, set_cell
 from sqlalchemy import update
 
-from fmnist_optuna.bridge.trials import fail_trial
+from fmnist_optuna.bridge.orphans import fail_trial
 from fmnist_optuna.ledger.records import Claim, TrialAttributes
 from fmnist_optuna.ledger.states import Reason
 from fmnist_optuna.ledger.tables import cells, decisions, workers
@@ -70,7 +70,7 @@ def test_an_attempt_without_a_result_is_an_event(session: Session, reason: Reaso
     """The study took until a stop in the middle of its first training, or until a cell failed, and no longer."""
     trial_id = begin_trial(session, claim := claim_cell(session))
     shift(session, 1_000)
-    fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason=reason))
+    fail_trial(session.storage, trial_id, TrialAttributes(reason=reason))
     assert finish_cell(session, claim, trial_id)
     assert session.history.counts().failed == (reason == "blamed")
     for _ in range(2):

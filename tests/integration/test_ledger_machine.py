@@ -32,8 +32,9 @@ from sqlalchemy import select
 
 from fmnist_optuna.bridge.attributes import read_attempt
 from fmnist_optuna.bridge.ids import trial_id_of
+from fmnist_optuna.bridge.orphans import fail_trial
 from fmnist_optuna.bridge.storage import create_storage
-from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.bridge.trials import Outcome, tell
 from fmnist_optuna.ledger.options import StorageOptions
 from fmnist_optuna.ledger.records import TrialAttributes
 from fmnist_optuna.ledger.states import Reason, State
@@ -96,7 +97,7 @@ class Worker:
         yield
         is_bound = [ledger.bind(claim, trial_id, number) for _ in range(self.times)]
         if not is_bound[-1]:
-            fail_trial(session.optuna_storage, trial_id, LOST)
+            fail_trial(session.storage, trial_id, LOST)
             return
         yield
         if ledger.record_epoch(claim, trial_id, epoch_of(0, 0.5)) is None:
@@ -117,7 +118,7 @@ class Worker:
             tell(session.optuna_study, optuna.Trial(session.optuna_study, trial_id), Outcome(state, value))
         else:
             error = "ValueError: bad" if ending == "exception" else None
-            fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason=cast(Reason, ending), error=error))
+            fail_trial(session.storage, trial_id, TrialAttributes(reason=cast(Reason, ending), error=error))
 
 
 @dataclass
@@ -154,7 +155,7 @@ class Healer:
                 ledger.give_back(seen.cell_id, token, count_lost=True)
             return
         for _ in range(self.times):
-            fail_trial(session.optuna_storage, seen.trial_id, LOST)
+            fail_trial(session.storage, seen.trial_id, LOST)
         yield
         for _ in range(self.times):
             ledger.finish_cell(seen.cell_id, token, read_attempt(session.optuna_storage.get_trial(seen.trial_id)))

@@ -24,7 +24,7 @@ from small_study import (
 )
 from sqlalchemy import event
 
-from fmnist_optuna.bridge.trials import fail_trial
+from fmnist_optuna.bridge.orphans import fail_trial
 from fmnist_optuna.ledger.records import Claim, HeldCell, Timing, TrialAttributes
 from fmnist_optuna.study.session import Session
 from fmnist_optuna.study.verification import verify
@@ -47,9 +47,9 @@ def prepare(session: Session, claim: Claim, state: str) -> None:
     elif state == "pruned":
         prune_trial(session, trial_id, 0.25)
     elif state == "failed":
-        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
+        fail_trial(session.storage, trial_id, TrialAttributes(reason="exception", error="ValueError: bad"))
     elif state == "stopped":
-        fail_trial(session.optuna_storage, trial_id, TrialAttributes(reason="stopped"))
+        fail_trial(session.storage, trial_id, TrialAttributes(reason="stopped"))
     elif state == "deleted":
         from optuna.storages._rdb import models
 

@@ -24,7 +24,8 @@ from small_study import (
     read_cell,
 )
 
-from fmnist_optuna.bridge.trials import Outcome, fail_trial
+from fmnist_optuna.bridge.orphans import fail_trial
+from fmnist_optuna.bridge.trials import Outcome
 from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.search.cell import Params
@@ -190,7 +191,7 @@ def test_a_parked_trial_that_somebody_failed_is_tried_anew(session: Session) -> 
     claims = [claim_cell(session) for _ in range(4)]
     trials = [climb(session, claim) for claim in claims]
     session.rungs.decide(rule_of(session))
-    fail_trial(session.optuna_storage, trials[0], LOST)
+    fail_trial(session.storage, trials[0], LOST)
     run_all(session)
     found = verify(session.storage, session.optuna_storage, session.record.study_id)
     assert (found.ok, found.problems) == (True, ())

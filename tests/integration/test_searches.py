@@ -6,8 +6,22 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from search_study import N_TRIALS, SAMPLERS, points
-from small_study import N_CELLS, ON_SQLITE, POSTGRES_MORE, create_study, search_spec, work_off
+from small_study import (
+    N_CELLS,
+    ON_SQLITE,
+    POSTGRES_MORE,
+    begin_trial,
+    claim_cell,
+    create_study,
+    finish_cell,
+    finish_trial,
+    search_spec,
+    set_cell,
+    work_off,
+)
 
+from fmnist_optuna.ledger.progress import NewResults
+from fmnist_optuna.ledger.records import Claim
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.study.cuts import verify_study
 from fmnist_optuna.study.deletion import delete_study
@@ -71,6 +85,33 @@ def test_a_search_is_deleted_whole(new_session: Sessions, storage: Storage, samp
     again = Session(storage, create_study(storage, search_spec(sampler, 4)), "worker")
     work_off(again)
     assert points(again) == before
+
+
+def test_results_after_the_clock_was_set_back_are_known(new_session: Sessions, storage: Storage) -> None:
+    """The database's: those of before seem to come from the future, and hide none of those that come now."""
+    session = new_session("worker", search_spec("random", 2))
+    results = NewResults(session.history)
+    first, second = begin_cell(session), begin_cell(session)
+    end_cell(session, *first)
+    set_cell(storage, first[0].cell_id, finished_at=storage.now + 3600.0)
+    assert [len(results.read()), len(results.read())] == [1, 0]
+    known, since = session.points.read_known()
+    end_cell(session, *second)
+    assert [cell.trial_id for cell in results.read()] == [second[1]]
+    assert len(known) == 2
+    for time_of_before in (since, since + 3600.0):
+        known, _ = session.points.read_known(time_of_before)
+        assert [cell.standing for cell in known] == ["complete", "complete"]
+
+
+def begin_cell(session: Session) -> tuple[Claim, int]:
+    claim = claim_cell(session)
+    return claim, begin_trial(session, claim)
+
+
+def end_cell(session: Session, claim: Claim, trial_id: int) -> None:
+    finish_trial(session, trial_id, 0.5)
+    finish_cell(session, claim, trial_id)
 
 
 @ON_SQLITE

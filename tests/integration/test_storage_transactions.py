@@ -17,12 +17,13 @@ from small_study import LOST, STUDY, begin_trial, claim_cell, in_threads, open_s
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from fmnist_optuna.bridge.orphans import fail_trial
 from fmnist_optuna.bridge.storage import PatientStorage, create_storage, open_impatient
-from fmnist_optuna.bridge.trials import Outcome, fail_trial, tell
+from fmnist_optuna.bridge.trials import Outcome, tell
 from fmnist_optuna.errors import FmnistOptunaError, StorageError
 from fmnist_optuna.ledger.connecting import open_storage
 from fmnist_optuna.ledger.options import StorageOptions
-from fmnist_optuna.ledger.outages import is_outage, is_permanent
+from fmnist_optuna.ledger.outages import is_outage, is_permanent, is_refusal
 from fmnist_optuna.ledger.records import Timing
 from fmnist_optuna.ledger.states import State
 from fmnist_optuna.ledger.storage import Storage
@@ -136,6 +137,17 @@ def test_a_reader_waits_for_no_writer(storage_url: str, kind: str) -> None:
     reader.close()
 
 
+def test_a_role_that_may_only_read_is_refused(postgres_url: str) -> None:
+    """With the code of a standby, but by a server that is none: waiting would not help, and its connection is kept."""
+    storage = open_small(postgres_url)
+    with pytest.raises(DBAPIError, match="read-only transaction") as refused, storage.write() as connection:  # noqa: PT012
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text("UPDATE fmnist_schema_version SET version = version"))
+    assert (is_refusal(refused.value), is_outage(refused.value)) == (True, False)
+    assert not refused.value.connection_invalidated
+    storage.close()
+
+
 def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> None:
     """The lock of a process that was stopped within a transaction is free after that; its statement is an outage."""
     storage = open_storage(StorageOptions(postgres_url, timing=Timing.for_lease(0.3)))
@@ -156,7 +168,7 @@ def test_postgres_ends_a_transaction_idle_beyond_a_lease(postgres_url: str) -> N
 
 def finish(session: Session, trial_id: int, number: int) -> None:
     if number == 0:
-        fail_trial(session.optuna_storage, trial_id, LOST)
+        fail_trial(session.storage, trial_id, LOST)
     else:
         tell(session.optuna_study, optuna.Trial(session.optuna_study, trial_id), Outcome(State.COMPLETE, 0.5))
 

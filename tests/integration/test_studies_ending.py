@@ -18,10 +18,12 @@ from small_study import (
 )
 from sqlalchemy import func, select
 
-from fmnist_optuna.bridge.storage import open_optuna
+from fmnist_optuna.bridge.storage import PatientStorage, open_optuna
 from fmnist_optuna.errors import JoinRefusedError
 from fmnist_optuna.ledger.storage import Storage
 from fmnist_optuna.ledger.tables import cells, epochs
+from fmnist_optuna.spec.study_spec import StudySpec
+from fmnist_optuna.study import deletion, joining
 from fmnist_optuna.study.deletion import _delete_rows, delete_study
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
@@ -111,6 +113,36 @@ def test_trials_without_cells_are_not_joined(session: Session) -> None:
         create_study(session.storage)
     delete_study(session.storage, find_study(session.storage, STUDY))
     assert create_or_join(session.storage, make_spec(), FINGERPRINT)[1] == N_CELLS
+
+
+def test_a_study_that_is_deleted_while_it_is_joined(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna has it no more when its row is made: cells without it would have no trials. Nothing of it is left."""
+    create = joining._create_in_optuna
+
+    def create_and_delete(storage: Storage, spec: StudySpec) -> int:
+        study_id = create(storage, spec)
+        delete_study(storage, session.record)
+        return study_id
+
+    monkeypatch.setattr(joining, "_create_in_optuna", create_and_delete)
+    with pytest.raises(JoinRefusedError, match=r"^study small: was deleted a moment ago; run it again\.$"):
+        create_study(session.storage)
+    monkeypatch.undo()
+    assert {name for name, n in n_rows(session.storage).items() if n} == {"fmnist_schema_version"}
+    assert create_or_join(session.storage, make_spec(), FINGERPRINT)[1] == N_CELLS
+
+
+def test_cells_that_come_during_a_deletion_go_with_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `run` that met the study half deleted has made them anew."""
+    delete_in_optuna = deletion._delete_in_optuna
+
+    def create_and_delete(trials: PatientStorage, study_id: int) -> None:
+        create_study(session.storage)
+        delete_in_optuna(trials, study_id)
+
+    monkeypatch.setattr(deletion, "_delete_in_optuna", create_and_delete)
+    delete_study(session.storage, session.record)
+    assert {name for name, n in n_rows(session.storage).items() if n} == {"fmnist_schema_version"}
 
 
 def test_a_worker_of_a_deleted_study_finds_nothing(session: Session) -> None:

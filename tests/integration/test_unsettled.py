@@ -8,9 +8,12 @@ from small_study import FINGERPRINT, ON_SQLITE, finish_everything, make_spec
 
 from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.winner_tables import print_winner
+from fmnist_optuna.errors import NotFoundError
+from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
-from fmnist_optuna.results.winner import find_winner
+from fmnist_optuna.results import winner
+from fmnist_optuna.results.winner import evaluate_leader, find_winner
 from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
@@ -48,8 +51,21 @@ def test_a_confirmation_that_says_nothing_is_named(
     print_winner(session.record, found, session.history.counts())
     assert f"confirmation {why}" in " ".join(capsys.readouterr().out.split())
     assert winner_answer(session.record, found)["unsettled"] == f"confirmation: {why}"
+    with pytest.raises(NotFoundError, match=re.escape(f"must be confirmed first; confirmation: {why}")):
+        choose_source(session, None, False, 2)
     page = re.sub("</?code>", "`", render_report(read_overview(session), None))
     assert f"A confirmation says nothing yet: {why}." in page
+
+
+@ON_SQLITE
+def test_a_leader_is_the_leader_whatever_was_confirmed(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is unsettled of the cell that the search alone would choose, which a confirmation is compared with."""
+    finish_everything(session)
+    finish(confirm(session, [SMALL, LARGE], 2), {64: (0.9, 0.8), 128: (0.7, 0.6)})
+    monkeypatch.setattr(winner, "_open_winner", lambda *_: None)
+    leader = evaluate_leader(session, None)
+    assert {**LARGE, "unsettled": leader.unsettled} == {**leader.attempt.params, "unsettled": None}
+    assert find_winner(session).attempt.params == SMALL
 
 
 @ON_SQLITE

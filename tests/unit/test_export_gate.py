@@ -3,6 +3,7 @@
 import contextlib
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmnist_optuna.errors import UsageError
+from fmnist_optuna.errors import MismatchError, UsageError
 from fmnist_optuna.export import folder as gate
 from fmnist_optuna.export.facts import Parity
 from fmnist_optuna.export.source import Source
@@ -36,16 +37,34 @@ def environment_of_gate(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Jso
         measured = Parity(max_difference=0.0, n_other_classes=0, accuracy=0.5, n_images=2, n_odd_batches=0)
         return subprocess.CompletedProcess(command, 0, json.dumps(asdict(measured)), "")
 
+    check_parity(monkeypatch, recorded, run)
+    (environment,) = started
+    return environment
+
+
+def check_parity(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Json] | None, run: Callable[..., Any]) -> None:
+    """Ask a process that is none about two images."""
+    splits = SimpleNamespace(test_images=np.zeros((2, 28, 28), np.uint8), info=SimpleNamespace(noun="image"))
     monkeypatch.setattr("subprocess.run", run)
-    monkeypatch.setattr(gate, "load_splits_of", lambda *_: SimpleNamespace(test_images=np.zeros((2, 28, 28), np.uint8)))
+    monkeypatch.setattr(gate, "load_splits_of", lambda *_: splits)
     monkeypatch.setattr(gate, "_recorded_answers", lambda *_: (PROBABILITIES, 0.5))
     attributes = TrialAttributes(environment=recorded)
     attempt = Attempt(1, 0, "cell", {"hidden_size": 8}, State.COMPLETE, 0.5, attributes)
-    session: Any = SimpleNamespace(record=None)
+    spec = SimpleNamespace(confirm=SimpleNamespace(flip=True))
+    session: Any = SimpleNamespace(record=SimpleNamespace(spec=spec))
     opening: Any = SimpleNamespace(labels=np.zeros(2, np.uint8))
     gate._check_parity(Source(session, (attempt,), None), opening, Path("model"), None, 2)
-    (environment,) = started
-    return environment
+
+
+def test_a_model_that_answers_too_late_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, with the limit, which grows with what is to be answered: here two images and their mirror images."""
+
+    def run(command: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gate, "GATE_IMAGES", 2)
+    with pytest.raises(MismatchError, match=r"must answer 2 images within 1200 s, but did not; export it again"):
+        check_parity(monkeypatch, SETTINGS, run)
 
 
 def test_two_exports_at_once_are_two_versions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -172,6 +172,23 @@ def test_roles_without_classes_are_no_classes(tmp_path: Path, roles: tuple[str, 
     assert fault(tmp_path) == f"{tmp_path / roles[0]} must hold a folder for each class, but holds none."
 
 
+@pytest.mark.parametrize("roles", [("Train", "Test"), ("training", "testing"), ("seg_train", "seg_test")])
+def test_roles_of_other_names_are_no_classes(tmp_path: Path, roles: tuple[str, ...]) -> None:
+    """All of their pictures would be of two classes, which tell nothing of what they show."""
+    for role in roles:
+        write_folder(tmp_path / role)
+    assert fault(tmp_path).endswith(f"but holds {', '.join(sorted(roles))}; rename these to train and test.")
+
+
+def test_classes_may_hold_folders_of_like_names(tmp_path: Path) -> None:
+    """As where each has a folder for every year."""
+    for name in CLASSES:
+        for year in ("2024", "2025"):
+            write_picture(tmp_path / name / year / "0.png", int(year))
+            write_picture(tmp_path / name / year / "1.png", int(year) + 10)
+    assert read(tmp_path).info.class_names == CLASSES
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     """Beside others, without folders in it."""
     write_folder(tmp_path)

@@ -130,6 +130,11 @@ def test_tables_must_fit_one_another(text: str, expected: str) -> None:
             " must have at most 2**53 values, but has 0 to 1 in steps of 1e-300",
         ),
         (
+            "{low = 0.0, high = 1000.0, step = 1e-6}",
+            " must have a step of at least 1e-7 of its farther end, as numbers are rounded, but has 0 to 1000 in steps "
+            "of 1e-06",
+        ),
+        (
             "{low = 0, high = 1e10, step = 1e-300}",
             " must have at most 2**53 values, but has 0 to 1e+10 in steps of 1e-300",
         ),

@@ -5,7 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 
+from fmnist_optuna.bridge.spaces import make_distribution
 from fmnist_optuna.search.cell import ParamValue
 from fmnist_optuna.search.space import (
     Dimension,
@@ -61,9 +63,24 @@ def test_every_value_is_one_of_its_dimension(share: float, low: int, n_steps: in
         Dimension(low=low, high=high, step=step),
         Dimension(low=low, high=high, log=True),
         Dimension(low=low / 10, high=high / 10, step=step / 10),
+        Dimension(low=low / 10, high=low / 10 + n_steps * (step / 10), step=step / 10),  # as a program computes it
         Dimension(low=low / 10, high=high / 10),
     ):
-        assert dimension.has(dimension.at(share))
+        value = dimension.at(share)
+        assert dimension.has(value)
+        distribution = make_distribution(dimension)
+        assert distribution._contains(distribution.to_internal_repr(value))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "last"), [(0, 3 * 0.3, 0.3, 0.9), (0.1, 0.1 + 0.7, 0.1, 0.8), (0, 1 - 0.9, 0.1, 0.1)]
+)
+def test_a_high_that_is_rounded_is_the_last_step(low: float, high: float, step: float, last: float) -> None:
+    """Optuna alone would leave the last step out of such a range, and refuse it where a trial has it."""
+    dimension = Dimension(low=low, high=high, step=step)
+    assert dimension.at(ALMOST_ONE) == dimension.last == last
+    assert dimension.has(last)
+    assert make_distribution(dimension) == FloatDistribution(low, last, step=step)
 
 
 def test_the_ends_of_a_range_belong_to_it() -> None:

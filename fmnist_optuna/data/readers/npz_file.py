@@ -52,5 +52,10 @@ def _bytes_in(place: Path) -> int:
                 version = npy.read_magic(stream)
                 read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                 shape, _, dtype = read_header(stream)
+                if dtype.hasobject:
+                    raise DataError(
+                        f"{place}: {member.filename.removesuffix('.npy')} must be numbers or texts, but holds Python "
+                        'objects, as pandas keeps texts; save it as array.astype("U").'
+                    )
                 total += int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     return total

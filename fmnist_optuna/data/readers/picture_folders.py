@@ -24,6 +24,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IGNORED = ("Thumbs.db", "desktop.ini")  # what systems leave in a folder of pictures, beside hidden files
 ROLES = ("train", "test")
 NAMES_OF_ROLES = {*ROLES, "val", "valid", "validation"}  # folders that are hardly classes where there are no others
+WORDS_OF_ROLES = ("train", "test", "val")  # in names of such folders, as `seg_train` or `Testing`
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I", "F")
 TURNED = (5, 6, 7, 8)  # orientations in EXIF that lie on their side
 ORIENTATION = 0x0112
@@ -100,6 +101,7 @@ def _find_roots(place: Path) -> list[Path]:
     if flat and (of_roles or names <= NAMES_OF_ROLES):
         raise DataError(f"{place / flat[0]} must hold a folder for each class, but holds none.")
     if not of_roles:
+        _refuse_other_roles(place, names)
         return [place]
     others = sorted(names - of_roles.keys())
     if "train" not in of_roles or others:
@@ -109,6 +111,16 @@ def _find_roots(place: Path) -> list[Path]:
             "images to validate on are taken from train."
         )
     return list(of_roles.values())
+
+
+def _refuse_other_roles(place: Path, names: Collection[str]) -> None:
+    """Refuse folders such as `Training` and `Testing` that hold folders: their pictures would be of two classes."""
+    is_of_roles = all(any(word in name.casefold() for word in WORDS_OF_ROLES) for name in names)
+    if len(names) > 1 and is_of_roles and all(_classes_in(place / name) for name in names):
+        raise DataError(
+            f"{place} must hold a folder for each class, or train and perhaps test with such folders, but holds "
+            f"{', '.join(sorted(names))}; rename these to train and test."
+        )
 
 
 def _find(root: Path, skips_broken: bool, pool: ThreadPoolExecutor) -> tuple[list[Found], int]:
