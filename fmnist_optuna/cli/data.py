@@ -36,7 +36,8 @@ def fetch(common: Common, data_dir: DataDir = None, mirror: Mirrors = None) -> N
 
     folder = fetch_files(data_dir, tuple(mirror or ()))
     print(folder)
-    say(f"Next: fmnist-optuna data verify --data-dir {shlex.quote(str(folder))}")
+    quoted = shlex.quote(str(folder))
+    say(f"Next: fmnist-optuna data verify --data-dir {quoted}")
 
 
 @command(group, "verify")

@@ -58,7 +58,8 @@ def export(
         print_export(exported)
     if "savedmodel" in formats:  # the one that `predict` can ask
         what = "IMAGE" if session.record.info.is_of_pictures else "FILE"
-        say(f"\nNext: fmnist-optuna predict {shlex.quote(str(exported.folder))} {what}...")
+        folder = shlex.quote(str(exported.folder))
+        say(f"\nNext: fmnist-optuna predict {folder} {what}...")
 
 
 @command(group, "predict")

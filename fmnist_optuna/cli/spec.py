@@ -142,4 +142,5 @@ def check(
     for note in (bound.objective_note, bound.pruner_note, describe_idle(bound)):
         if note is not None:
             say(f"Note: {note}.")
-    say(f"Next: fmnist-optuna run {shlex.quote(str(study_file))}")
+    file = shlex.quote(str(study_file))
+    say(f"Next: fmnist-optuna run {file}")

@@ -39,7 +39,7 @@ def test_run_is_named_with_the_file() -> None:
     """Where a study is there, `run` alone would begin the default one; where there is none, it is the way to begin."""
     files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.jinja")]
     told = [tail for file in files for tail in re.findall(r"fmnist-optuna run\b(?:`|</code>)?(.*)", file.read_text())]
-    fitting = re.compile(r",? with the study's file|.* makes one\.| \S+\.toml| \{study_file\}| --workers 4")
+    fitting = re.compile(r",? with the study's file|.* makes one\.| \S+\.toml| \{file\}| --workers 4")
     assert len(told) > 5
     assert [tail for tail in told if not fitting.match(tail)] == []
 
