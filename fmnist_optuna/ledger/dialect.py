@@ -11,6 +11,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 READ_ONLY = "25006"  # read_only_sql_transaction
+# A role that may only read finds each of its transactions read-only, on a server that is no standby.
+IS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'off'"
 
 
 class ToldDialect(PGDialect_psycopg):
@@ -40,11 +42,11 @@ class ToldDialect(PGDialect_psycopg):
         return getattr(error, "sqlstate", None) == READ_ONLY and connection is not None and self._is_standby(connection)
 
     def _is_standby(self, connection: Any) -> bool:
-        """Asked outside the transaction that has just failed."""
+        """Whether it is, or was until a moment ago; asked outside the transaction that has just failed."""
         driver = getattr(connection, "driver_connection", connection)
         try:
             driver.rollback()
-            (answer,) = driver.execute("SELECT pg_is_in_recovery()").fetchone()
+            (answer,) = driver.execute(IS_STANDBY).fetchone()
         except self.loaded_dbapi.Error:
             return True
         return bool(answer)

@@ -140,8 +140,9 @@ def test_a_reader_waits_for_no_writer(storage_url: str, kind: str) -> None:
 def test_a_role_that_may_only_read_is_refused(postgres_url: str) -> None:
     """With the code of a standby, but by a server that is none: waiting would not help, and its connection is kept."""
     storage = open_small(postgres_url)
-    with pytest.raises(DBAPIError, match="read-only transaction") as refused, storage.write() as connection:  # noqa: PT012
-        connection.execute(text("SET TRANSACTION READ ONLY"))
+    with storage.write() as connection:
+        connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+    with pytest.raises(DBAPIError, match="read-only transaction") as refused, storage.write() as connection:
         connection.execute(text("UPDATE fmnist_schema_version SET version = version"))
     assert (is_refusal(refused.value), is_outage(refused.value)) == (True, False)
     assert not refused.value.connection_invalidated
