@@ -15,7 +15,7 @@ BENCH_READY := $(BENCH_VENV)/.ready
 run: $(READY)            ## train the default study with as many workers as cores, and test the winner
 	$(BIN)/fmnist-optuna run
 
-test: $(READY)           ## the tests; four to seven minutes on two cores
+test: $(READY)           ## the tests; three to seven minutes on two cores
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 coverage: $(READY)       ## these and test-more, and how many lines of the package they run, child processes included; half an hour
