@@ -7,6 +7,7 @@ Keras or of any study. A corrupt file is an error that names the file; it is nev
 import contextlib
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def find_data_dir(data_dir: Path | None = None) -> Path | None:
             if not missing_files(cache_dir):
                 return cache_dir
         return None
-    fetch_command = f"run: fmnist-optuna data fetch --data-dir {data_dir}"
+    fetch_command = _remedy(data_dir)
     if not data_dir.exists():
         raise DataError(f"the data folder must exist, but {data_dir} does not; {fetch_command}")
     if not data_dir.is_dir():
@@ -186,7 +187,7 @@ def load_fashion_mnist(data_dir: Path | None) -> Dataset:
 
 
 def _remedy(data_dir: Path) -> str:
-    return f"run: fmnist-optuna data fetch --data-dir {data_dir}"
+    return f"run: fmnist-optuna data fetch --data-dir {shlex.quote(str(data_dir))}"
 
 
 def verify_files(data_dir: Path) -> list[FileCheck]:

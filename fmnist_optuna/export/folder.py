@@ -196,8 +196,8 @@ def _check_parity(source: Source, opening: Opening, folder: Path, data_dir: Path
         batch: Images to answer at once.
     """
     splits = load_splits_of(source.session.record, data_dir)
-    n_answers = len(splits.test_images) * len(source.attempts) * (2 if source.session.record.spec.confirm.flip else 1)
-    seconds = GATE_SECONDS * max(1.0, n_answers / GATE_IMAGES)
+    n_nets = len(source.attempts) * (2 if source.session.record.spec.confirm.flip else 1)
+    seconds = GATE_SECONDS * n_nets * max(1.0, len(splits.test_images) / GATE_IMAGES)
     recorded, accuracy = _recorded_answers(source, opening)
     arrays = temporary_folder() / f"{uuid.uuid4().hex}.npz"
     try:

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 READ_ONLY = "25006"  # read_only_sql_transaction
-# A role that may only read finds each of its transactions read-only, on a server that is no standby.
+# Or it was one until a moment ago, and can be written to by now. Where a role may only read, its transactions stay
+# read-only.
 IS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'off'"
 
 

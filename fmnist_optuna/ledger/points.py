@@ -93,9 +93,12 @@ class Points(ComparedPart):
         )
         with self.storage.read() as connection:
             rows: list[StoredRow] = list(connection.execute(query))
-        now = rows[0].now if rows else since  # it may have been set back: what comes next must not be left out
         latest = max((row.finished_at or 0.0 for row in rows if row.state == DONE), default=0.0)
-        return [self._known(row) for row in rows], min(now, max(since, latest - OVERLAP_SECONDS))
+        if not rows:
+            return [], since
+        # The clock may have been set back: what comes next must not be left out.
+        asked = min(rows[0].now, max(since + OVERLAP_SECONDS, latest))
+        return [self._known(row) for row in rows], asked - OVERLAP_SECONDS
 
     @retrying
     def read_point(self, number: int) -> Params | None:

@@ -206,8 +206,8 @@ class History(Leaders):
 
 
 def is_since(storage: Storage, time: float) -> ColumnElement[bool]:
-    """Of a result: it came after a time of the database's clock; all did where that clock was set back behind it."""
-    return or_(cells.c.finished_at > time, storage.now < time)
+    """Of a result: it came after a time of the database's clock; all may have where that clock was set back."""
+    return or_(cells.c.finished_at > time, storage.now < time + OVERLAP_SECONDS)
 
 
 class NewResults:

@@ -55,7 +55,7 @@ class Dimension:
     @property
     def ends(self) -> tuple[ParamValue, ...]:
         """All choices, or both ends of the range."""
-        return self.choices or (self.low, self.high)
+        return self.choices or (self.low, self.last)
 
     def at(self, share: float) -> ParamValue:
         """The value at a share of the whole, 0 <= share < 1: evenly spread shares give evenly spread values."""
@@ -97,7 +97,7 @@ class Dimension:
             return False
         if canonical_json([self.choices, self.when]) != canonical_json([other.choices, other.when]):
             return False
-        return bool(self.choices) or (self.has(other.low) and self.has(other.high))
+        return bool(self.choices) or (self.has(other.low) and self.has(other.last))
 
 
 Space = Mapping[str, Dimension]

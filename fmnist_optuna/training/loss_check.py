@@ -55,13 +55,14 @@ def check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
 def _check_weights_count(model: keras.Model, data: ResidentData) -> None:
     """Refuse a loss that is the same whatever an image counts, as that of a `compute_loss` may be.
 
-    All may count three times as much without a change: a loss may be divided by the sum of the weights.
+    All may count three times as much without a change, as a loss may be divided by the sum of the weights. Where none
+    counts, a loss that is weighted is what is added to it, or no number.
     """
     images, labels = data.train_images, data.train_labels
     compute_loss, output = bind_loss(model, has_weights=True), model(images, training=False)
-    alike, unlike = (tf.constant(np.resize(each, len(labels)), tf.float32) for each in ([1.0], [1.0, 3.0]))
-    if float(compute_loss(images, labels, output, True, alike)) == float(
-        compute_loss(images, labels, output, True, unlike)
+    ones, zeros = (tf.constant(np.resize(each, len(labels)), tf.float32) for each in ([1.0], [0.0]))
+    if float(compute_loss(images, labels, output, True, ones)) == float(
+        compute_loss(images, labels, output, True, zeros)
     ):
         raise SpecError(
             "The loss of a model must count images by sample_weight where they have weights (training.class_weight, or "

@@ -33,7 +33,7 @@ from fmnist_optuna.training.step import TrainingStep
 from fmnist_optuna.training.user_code import UserCode
 from fmnist_optuna.training.weights import load_weights, save_weights
 from fmnist_optuna.user_modules.functions import as_spec_error
-from fmnist_optuna.wording import format_params
+from fmnist_optuna.wording import format_params, reason_of
 
 N_TRAIN_AT_MOST = 256  # two full batches of 128 or less; a larger batch is one step of all
 N_VALIDATION_AT_MOST = 70  # more than a batch of 32 or 64, and a multiple of neither
@@ -201,8 +201,8 @@ def _check_weights(
             load_weights(loaded, file, sha256)
         except MismatchError as error:
             raise SpecError(
-                f"{rule}, but its layers load other weights than they store, as those with LoRA do; leave enable_lora "
-                "out, or store what is loaded."
+                f"{rule}, but its layers load other weights than they store, as those with LoRA do "
+                f"({reason_of(error)}); leave enable_lora out, or store what is loaded."
             ) from error
     if not np.allclose(answers, _answer(loaded, data), rtol=0, atol=TOLERANCE):
         raise SpecError(f"{rule}, but its stored weights give other answers when they are loaded again.")

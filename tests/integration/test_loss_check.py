@@ -22,9 +22,10 @@ import keras
 L = keras.layers
 ops = keras.ops
 
-def net(units, loss, extra=(), head="softmax"):
+def net(units, loss, extra=(), head="softmax", start="glorot_uniform"):
     hidden = [L.Rescaling(1 / 255), L.Flatten(), L.Dense(units, activation="relu"), *extra]
-    model = keras.Sequential([keras.Input((28, 28), dtype="uint8"), *hidden, L.Dense(10, activation=head)])
+    last = L.Dense(10, activation=head, kernel_initializer=start)
+    model = keras.Sequential([keras.Input((28, 28), dtype="uint8"), *hidden, last])
     model.compile(keras.optimizers.SGD(0.01), loss)
     return model
 
@@ -41,7 +42,7 @@ def squares_penalised(units):
     return net(units, "mean_squared_error", [Reconstruction()])
 
 def mean_of_weights(units):
-    return net(units, keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"))
+    return net(units, keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"), start="zeros")
 
 class Weightless(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):

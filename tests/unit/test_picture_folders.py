@@ -180,13 +180,14 @@ def test_roles_of_other_names_are_no_classes(tmp_path: Path, roles: tuple[str, .
     assert fault(tmp_path).endswith(f"but holds {', '.join(sorted(roles))}; rename these to train and test.")
 
 
-def test_classes_may_hold_folders_of_like_names(tmp_path: Path) -> None:
-    """As where each has a folder for every year."""
-    for name in CLASSES:
+@pytest.mark.parametrize("classes", [CLASSES, ("test_negative", "test_positive"), ("trained", "untrained")])
+def test_classes_may_hold_folders_of_like_names(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """As where each has a folder for every year; words in their names do not make them parts of a split."""
+    for name in classes:
         for year in ("2024", "2025"):
             write_picture(tmp_path / name / year / "0.png", int(year))
             write_picture(tmp_path / name / year / "1.png", int(year) + 10)
-    assert read(tmp_path).info.class_names == CLASSES
+    assert read(tmp_path).info.class_names == classes
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

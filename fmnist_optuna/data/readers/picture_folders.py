@@ -1,5 +1,6 @@
 """A folder of pictures for each class: PNG, JPEG, WebP or BMP, prepared as `predict` prepares a photograph."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IGNORED = ("Thumbs.db", "desktop.ini")  # what systems leave in a folder of pictures, beside hidden files
 ROLES = ("train", "test")
 NAMES_OF_ROLES = {*ROLES, "val", "valid", "validation"}  # folders that are hardly classes where there are no others
-WORDS_OF_ROLES = ("train", "test", "val")  # in names of such folders, as `seg_train` or `Testing`
+TRAIN = {"train", "training"}
+WORDS_OF_ROLES = {*TRAIN, *NAMES_OF_ROLES, "testing"}  # in names of such folders, as `seg_train` or `Testing`
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I", "F")
 TURNED = (5, 6, 7, 8)  # orientations in EXIF that lie on their side
 ORIENTATION = 0x0112
@@ -115,7 +117,8 @@ def _find_roots(place: Path) -> list[Path]:
 
 def _refuse_other_roles(place: Path, names: Collection[str]) -> None:
     """Refuse folders such as `Training` and `Testing` that hold folders: their pictures would be of two classes."""
-    is_of_roles = all(any(word in name.casefold() for word in WORDS_OF_ROLES) for name in names)
+    words = [set(re.split(r"[ ._-]", name.casefold())) for name in names]
+    is_of_roles = all(each & WORDS_OF_ROLES for each in words) and sum(bool(each & TRAIN) for each in words) == 1
     if len(names) > 1 and is_of_roles and all(_classes_in(place / name) for name in names):
         raise DataError(
             f"{place} must hold a folder for each class, or train and perhaps test with such folders, but holds "
