@@ -1,8 +1,8 @@
-"""A confirmation of the small study: made by points and seeds, and ended by values."""
+"""A confirmation of the small study: made by points and seeds, ended by values, and outgrown by the grid."""
 
 from collections.abc import Mapping, Sequence
 
-from small_study import FINGERPRINT, begin_trial, finish_cell, finish_trial, prune_trial
+from small_study import FINGERPRINT, begin_trial, finish_cell, finish_trial, make_spec, prune_trial
 
 from fmnist_optuna.running.following import following_spec
 from fmnist_optuna.search.cell import TRAINING_SEED, Params
@@ -35,3 +35,10 @@ def finish(
         else:
             finish_trial(confirming, trial_id, values[hidden_size][seed - 1])
         finish_cell(confirming, claim, trial_id)
+
+
+def grow(session: Session) -> Session:
+    """The small study with two cells more, which wait."""
+    larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
+    record, _ = create_or_join(session.storage, larger, FINGERPRINT)
+    return Session(session.storage, record, "worker")

@@ -1,4 +1,7 @@
-"""Trials by id and token: SQLite gives the id of a deleted one to the next, and so may Postgres after a crash."""
+"""Trials by id and by the token of their claim: marked as failed, and told from another trial that got their id.
+
+SQLite gives the id of a deleted trial to the next one, and so may Postgres after a crash.
+"""
 
 import json
 from datetime import UTC, datetime

@@ -10,10 +10,11 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-READ_ONLY = "25006"  # read_only_sql_transaction
+from fmnist_optuna.ledger.outages import READ_ONLY
+
 # Or it was one until a moment ago, and can be written to by now. Where a role may only read, its transactions stay
 # read-only.
-IS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'off'"
+IS_OR_WAS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'off'"
 
 
 class ToldDialect(PGDialect_psycopg):
@@ -47,7 +48,7 @@ class ToldDialect(PGDialect_psycopg):
         driver = getattr(connection, "driver_connection", connection)
         try:
             driver.rollback()
-            (answer,) = driver.execute(IS_STANDBY).fetchone()
+            (answer,) = driver.execute(IS_OR_WAS_STANDBY).fetchone()
         except self.loaded_dbapi.Error:
             return True
         return bool(answer)

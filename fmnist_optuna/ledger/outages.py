@@ -27,7 +27,8 @@ PERMANENT = ("no such table", "no such column", "readonly database", "not a data
 
 # Codes of SQL for what a role may not do: insufficient_privilege and read_only_sql_transaction. The second comes from a
 # standby too; then the dialect says that its connection is of no more use.
-REFUSALS = ("42501", "25006")
+READ_ONLY = "25006"
+REFUSALS = ("42501", READ_ONLY)
 
 
 P = ParamSpec("P")

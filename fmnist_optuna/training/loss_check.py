@@ -55,15 +55,14 @@ def check_loss(model: keras.Model, code: UserCode, data: ResidentData) -> None:
 def _check_weights_count(model: keras.Model, data: ResidentData) -> None:
     """Refuse a loss that is the same whatever an image counts, as that of a `compute_loss` may be.
 
-    All may count three times as much without a change, as a loss may be divided by the sum of the weights. Where none
-    counts, a loss that is weighted is what is added to it, or no number.
+    Where no image counts, a loss with weights is 0 and what is added to it, or no number. Weights that are larger alone
+    would not show: a loss may be divided by their sum.
     """
     images, labels = data.train_images, data.train_labels
     compute_loss, output = bind_loss(model, has_weights=True), model(images, training=False)
-    ones, zeros = (tf.constant(np.resize(each, len(labels)), tf.float32) for each in ([1.0], [0.0]))
-    if float(compute_loss(images, labels, output, True, ones)) == float(
-        compute_loss(images, labels, output, True, zeros)
-    ):
+    weights = tf.ones(len(labels)), tf.zeros(len(labels))
+    counted, uncounted = (float(compute_loss(images, labels, output, True, each)) for each in weights)
+    if counted == uncounted:
         raise SpecError(
             "The loss of a model must count images by sample_weight where they have weights (training.class_weight, or "
             f"those of data.source), but that of {type(model).__name__} is the same for any; multiply the losses by "

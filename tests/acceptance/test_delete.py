@@ -41,6 +41,7 @@ def test_delete_asks_at_a_terminal(smoke_copy: Shell, reply: str, n_studies: int
     """The question says what would go; only `y` removes it."""
     child = spawn(smoke_copy, "delete", "smoke")
     child.expect_exact("Remove study smoke with 4 of 4 cells done")
+    child.expect_exact("from sqlite:///")
     child.sendline(reply)
     child.expect(pexpect.EOF)
     child.close()

@@ -99,17 +99,33 @@ def stopped_for(server: PostgresServer, seconds: float, while_away: Callable[[],
     server.start()
 
 
-def test_a_run_waits_for_a_server_that_was_stopped_postgres(
-    new_site: Sites, server: PostgresServer, tally: Tally
-) -> None:
-    """Stopped at once in mid-study for longer than a lease: no attempt is lost, and no log is flooded."""
-    site = new_site("postgres", n_cells=4, lease=6)
+def standing_by_for(server: PostgresServer, seconds: float, while_away: Callable[[], object]) -> None:
+    """Let the address of a server lead to a standby, which only reads, and promote that in the end."""
+    server.become_standby()
+    while_away()
+    time.sleep(seconds)
+    server.promote()
+
+
+Away = Callable[[PostgresServer, float, Callable[[], object]], None]
+
+
+def run_through(site: Site, server: PostgresServer, away: Away) -> None:
+    """A whole run whose server is away in mid-study for longer than a lease: no attempt is lost."""
     with site.run() as run:
         site.wait_for(N_EPOCHS, 2)
-        stopped_for(server, OUTAGE_SECONDS, lambda: site.pace(0.5))
+        away(server, OUTAGE_SECONDS, lambda: site.pace(0.5))
         site.pace(0.0)
         assert_ended(run.wait(), run)
     assert site.claims() == [1, 1, 1, 1]
+
+
+def test_a_run_waits_for_a_server_that_was_stopped_postgres(
+    new_site: Sites, server: PostgresServer, tally: Tally
+) -> None:
+    """At once; no log is flooded."""
+    site = new_site("postgres", n_cells=4, lease=6)
+    run_through(site, server, stopped_for)
     assert {count <= 2 for count in warnings_of_outages(site)} == {True}  # the training's and the small thread's
     assert sum(warnings_of_outages(site)) >= 2  # both workers met it
     prove(site, tally, outages=1)
@@ -118,17 +134,9 @@ def test_a_run_waits_for_a_server_that_was_stopped_postgres(
 def test_a_run_waits_for_a_standby_to_be_promoted_postgres(
     new_site: Sites, server: PostgresServer, tally: Tally
 ) -> None:
-    """The address leads to one that only reads, for longer than a lease, as in a failover: no attempt is lost."""
+    """As in a failover, when reads succeed and every write is refused."""
     site = new_site("postgres", n_cells=4, lease=6)
-    with site.run() as run:
-        site.wait_for(N_EPOCHS, 2)
-        server.become_standby()
-        site.pace(0.5)
-        time.sleep(OUTAGE_SECONDS)
-        server.promote()
-        site.pace(0.0)
-        assert_ended(run.wait(), run)
-    assert site.claims() == [1, 1, 1, 1]
+    run_through(site, server, standing_by_for)
     assert any("read-only transaction" in log for log in site.logs().values())
     prove(site, tally, outages=1)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from confirmed_study import grow
 from small_study import (
     FINGERPRINT,
     ON_SQLITE,
@@ -22,10 +23,8 @@ from small_study import (
 from sqlalchemy import update
 
 from fmnist_optuna.cli.answers import winner_answer
-from fmnist_optuna.cli.live import StudyObserver
 from fmnist_optuna.cli.winner_tables import print_what_follows
 from fmnist_optuna.data.fashion_mnist import FASHION_MNIST
-from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.data.split import Splits
 from fmnist_optuna.errors import JoinRefusedError, MismatchError, NotFoundError, UsageError
 from fmnist_optuna.export.source import choose_source
@@ -291,9 +290,7 @@ def test_a_grid_that_grew_comes_before_all_data(session: Session) -> None:
     """Which is refused until the new cells are done."""
     confirm(session)
     follow(session, "/all-data", 3, LAST)
-    larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
-    record, _ = create_or_join(session.storage, larger, FINGERPRINT)
-    unsettled = find_winner(Session(session.storage, record, "worker")).unsettled
+    unsettled = find_winner(grow(session)).unsettled
     assert str(unsettled) == (
         "0 of 3 seeds trained; `fmnist-optuna run`, with the study's file if it has one, goes on with the cells of the "
         "study that are not done, then `fmnist-optuna confirm small --all-data` with these"
@@ -329,40 +326,6 @@ def test_exports_take_the_first_seeds(session: Session) -> None:
         choose_source(session, None, False, 4)
     with pytest.raises(UsageError, match="small/all-data is a training on all data"):
         choose_source(following, None, False, None)
-
-
-class Told(StudyObserver):
-    """Keeps what it would say."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def line(self, text: str, level: int = 0) -> None:
-        self.lines.append(text)
-
-
-@ON_SQLITE
-def test_the_last_results_are_told_before_what_follows(session: Session) -> None:
-    """One call trains two studies: the second begins in the log when all of the first was said."""
-    observer, data = Told(), ResolvedData("synthetic", None, "asked for")
-    observer.prepared(session, data, 4)
-    finish_everything(session)
-    observer.prepared(follow(session, "/confirm", 2), data, 2)
-    told = [" ".join(line.split()[:2]) for line in observer.lines]
-    assert told == ["study small", "[1/4] trial", "[2/4] trial", "[3/4] trial", "[4/4] trial", "study small/confirm"]
-
-
-@ON_SQLITE
-def test_the_last_results_are_told_before_a_scoring(session: Session) -> None:
-    """Whose weights are scored stands below the cells, as it comes after them."""
-    observer = Told()
-    observer.prepared(session, ResolvedData("synthetic", None, "asked for"), 4)
-    finish_everything(session)
-    observer.scoring("5 seeds")
-    told = [line.split()[0] for line in observer.lines]
-    assert told == ["study", "[1/4]", "[2/4]", "[3/4]", "[4/4]", "scoring"]
-    assert observer.lines[-1] == "scoring 5 seeds on the test set"
 
 
 @ON_SQLITE

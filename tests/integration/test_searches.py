@@ -19,6 +19,7 @@ from small_study import (
     set_cell,
     work_off,
 )
+from sqlalchemy import select
 
 from fmnist_optuna.ledger.progress import NewResults
 from fmnist_optuna.ledger.records import Claim
@@ -96,6 +97,8 @@ def test_results_after_the_clock_was_set_back_are_known(new_session: Sessions, s
     set_cell(storage, first[0].cell_id, finished_at=storage.now + 3600.0)
     assert [len(results.read()), len(results.read())] == [1, 0]
     known, since = session.points.read_known()
+    with storage.read() as connection:
+        assert since < connection.execute(select(storage.now)).scalar_one()
     end_cell(session, *second)
     assert [cell.trial_id for cell in results.read()] == [second[1]]
     assert len(known) == 2

@@ -91,6 +91,19 @@ def test_the_order_of_the_space_changes_no_suggestion(space: Space) -> None:
     assert list(second) == [name for name in moved if name in second]
 
 
+def test_a_cut_point_is_known_by_its_epochs_now() -> None:
+    """With repeats they may be fewer at the next look; what was seen before changes no suggestion."""
+    space: Space = {"x": Dimension(low=0.0, high=1.0)}
+
+    def cut_after(epochs: Sequence[int]) -> list[KnownCell]:
+        return [KnownCell(n, {"x": n / len(epochs)}, "pruned", n_epochs) for n, n_epochs in enumerate(epochs)]
+
+    before, now = cut_after(range(1, 21)), cut_after(range(20, 0, -1))
+    suggester = Suggester(space)
+    assert suggester.suggest(1, before) != Suggester(space).suggest(1, now)
+    assert suggester.suggest(1, now) == Suggester(space).suggest(1, now)
+
+
 def test_a_conditional_parameter_comes_with_its_choice() -> None:
     """And never without."""
     cells = known_cells(CONDITIONAL, 5)  # too few to learn from

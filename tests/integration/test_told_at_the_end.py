@@ -1,14 +1,17 @@
-"""What commands say of a study that is half done, has no winner, or is exported otherwise than it was chosen."""
+"""What commands say of a study that is half done, has no winner, or is exported otherwise than chosen; and when."""
 
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confirmed_study import LARGE, confirm
 from small_study import ON_SQLITE, begin_trial, claim_cell, finish_cell, finish_everything, finish_trial
 
+from fmnist_optuna.cli.live import StudyObserver
 from fmnist_optuna.cli.running import _answer
 from fmnist_optuna.cli.winner_tables import print_winner
+from fmnist_optuna.data.source import ResolvedData
 from fmnist_optuna.export.choice import describe_choice
 from fmnist_optuna.export.source import choose_source
 from fmnist_optuna.results.winner import find_winner
@@ -56,3 +59,37 @@ def test_a_trial_that_was_asked_for_was_not_chosen(session: Session) -> None:
     chosen = "One of 4 cells of the grid, by validation accuracy; not confirmed over seeds."
     asked_for = "One of 4 cells of the grid, asked for by its number, whatever was chosen; not confirmed over seeds."
     assert told == [chosen, chosen, asked_for]
+
+
+class Told(StudyObserver):
+    """Keeps what it would say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def line(self, text: str, level: int = 0) -> None:
+        self.lines.append(text)
+
+
+@ON_SQLITE
+def test_the_last_results_are_told_before_what_follows(session: Session) -> None:
+    """One call trains two studies: the second begins in the log when all of the first was said."""
+    observer, data = Told(), ResolvedData("synthetic", None, "asked for")
+    observer.prepared(session, data, 4)
+    finish_everything(session)
+    observer.prepared(confirm(session, [LARGE], 2), data, 2)
+    told = [" ".join(line.split()[:2]) for line in observer.lines]
+    assert told == ["study small", "[1/4] trial", "[2/4] trial", "[3/4] trial", "[4/4] trial", "study small/confirm"]
+
+
+@ON_SQLITE
+def test_the_last_results_are_told_before_a_scoring(session: Session) -> None:
+    """Whose weights are scored stands below the cells, as it comes after them."""
+    observer = Told()
+    observer.prepared(session, ResolvedData("synthetic", None, "asked for"), 4)
+    finish_everything(session)
+    observer.scoring("5 seeds")
+    told = [line.split()[0] for line in observer.lines]
+    assert told == ["study", "[1/4]", "[2/4]", "[3/4]", "[4/4]", "scoring"]
+    assert observer.lines[-1] == "scoring 5 seeds on the test set"

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from confirmed_study import LARGE, SMALL, confirm, finish
-from small_study import FINGERPRINT, ON_SQLITE, finish_everything, make_spec
+from confirmed_study import LARGE, SMALL, confirm, finish, grow
+from small_study import ON_SQLITE, finish_everything
 
 from fmnist_optuna.cli.answers import winner_answer
 from fmnist_optuna.cli.winner_tables import print_winner
@@ -14,7 +14,6 @@ from fmnist_optuna.pages.overview import read_overview
 from fmnist_optuna.pages.report import render_report
 from fmnist_optuna.results import winner
 from fmnist_optuna.results.winner import evaluate_leader, find_winner
-from fmnist_optuna.study.joining import create_or_join
 from fmnist_optuna.study.session import Session
 
 CONFIRM = "`fmnist-optuna confirm small`"
@@ -73,9 +72,7 @@ def test_a_grid_that_grew_comes_before_its_confirmation(session: Session) -> Non
     """Which is refused until the new cells are done."""
     finish_everything(session)
     finish(confirm(session, [SMALL], 2), {64: (0.9, 0.8)})
-    larger = make_spec({"hidden_size": [64, 128, 256], "dropout_rate": [0.0, 0.5]})
-    record, _ = create_or_join(session.storage, larger, FINGERPRINT)
-    unsettled = find_winner(Session(session.storage, record, "worker")).unsettled
+    unsettled = find_winner(grow(session)).unsettled
     assert str(unsettled) == (
         "the study has cells again that are not done; `fmnist-optuna run`, with the study's file if it has one, goes "
         "on with these"

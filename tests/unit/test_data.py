@@ -292,6 +292,13 @@ def test_given_folder_must_exist(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_with_a_space_is_quoted_in_what_helps(tmp_path: Path) -> None:
+    """As a person would copy the command from the error."""
+    with pytest.raises(DataError) as error:
+        find_data_dir(tmp_path / "my data")
+    assert str(error.value).endswith(f"data fetch --data-dir '{tmp_path / 'my data'}'")
+
+
 def test_given_folder_must_be_a_folder(tmp_path: Path) -> None:
     """A file given as the folder is an error that says so."""
     path = tmp_path / "file"

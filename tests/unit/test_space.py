@@ -75,7 +75,7 @@ def test_every_value_is_one_of_its_dimension(share: float, low: int, n_steps: in
 
 @pytest.mark.parametrize(
     ("low", "high", "step", "last"),
-    [(0, 3 * 0.3, 0.3, 0.9), (0, 0.1 * 3, 0.1, 0.3), (0, 1 - 0.9, 0.1, 0.1)],
+    [(0, 3 * 0.3, 0.3, 0.9), (0.1, 0.1 + 0.7, 0.1, 0.8), (0, 0.1 * 3, 0.1, 0.3), (0, 1 - 0.9, 0.1, 0.1)],
 )
 def test_a_high_that_is_rounded_is_the_last_step(low: float, high: float, step: float, last: float) -> None:
     """Optuna alone would leave the last step out of such a range, and refuse it where a trial has it."""
